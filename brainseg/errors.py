@@ -1,0 +1,62 @@
+"""Every exception that brainseg raises on purpose, and the exit code that it leads to.
+
+    BrainsegError                   1   anything that stops a command
+    ├── InputError                  2   what the user gave is wrong: one line, nothing written
+    │   ├── ConfigError             2   a key, its type or its range
+    │   ├── DataError               2   a folder, a slice, a mask, the metadata
+    │   ├── ResumeError             2   this run can't be resumed, or not like this
+    │   └── TrackingError           2   no such run, or the tracking server can't be reached
+    ├── NonFiniteError              1   a loss or a score became NaN or infinite
+    ├── RecordError                 1   the training ended, but a part of its record couldn't be written
+    └── Interrupted          128+signal   SIGINT (130) or SIGTERM (143) ended the run
+"""
+
+import signal
+
+
+class BrainsegError(Exception):
+    """What stops a command; its text is one line that a user can act on."""
+
+    exit_code = 1
+
+
+class InputError(BrainsegError):
+    """The user's input is wrong: the text names the key or file, the rule, the value and the remedy."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A configuration key is unknown, of the wrong type or out of range."""
+
+
+class DataError(InputError):
+    """A data folder, or a file in it, can't be used."""
+
+
+class ResumeError(InputError):
+    """A run can't be resumed, or not with these keys or this data."""
+
+
+class TrackingError(InputError):
+    """The tracking store has no such run, or can't be reached."""
+
+
+class NonFiniteError(BrainsegError):
+    """A loss or a score became NaN or infinite; the text names the quantity and the epoch."""
+
+
+class RecordError(BrainsegError):
+    """Parts of a run's record couldn't be written; the text names them and the remedy."""
+
+
+class Interrupted(BrainsegError):
+    """A signal ended the run after a checkpoint was written."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal = signal.Signals(signal_number)
+        super().__init__(f"stopped by {self.signal.name}")
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # the shell's convention depends on the signal
+        return 128 + self.signal

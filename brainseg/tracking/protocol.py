@@ -1,0 +1,106 @@
+"""What training may ask of a tracker, and what readers may ask of a store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """The data of a run as the MLflow UI shows it."""
+
+    name: str  # phantom, or the folder's name
+    fingerprint: str  # brainseg's own: of every slice and mask at its stored size
+    source: str  # where it was read from
+    slices: int
+    patients: int | None
+
+
+class Tracker(Protocol):
+    """Writes one run's record. Opened by `with`, which sets the run's final state on leaving it:
+    FINISHED, FAILED on an exception, KILLED on `Interrupted` or KeyboardInterrupt.
+
+    No method waits for the store, and none raises because the store is down or the disk is full: what
+    couldn't be delivered is spooled, and what couldn't even be spooled is named by `unwritten`.
+    Every call is idempotent: the same metric of the same epoch is recorded once, so that a resumed
+    run may repeat what it isn't sure of. Callers may not use a tracker outside its `with` block.
+    """
+
+    @property
+    def run_id(self) -> str:
+        """The run's id; what `resume=` takes."""
+        ...
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Records configuration values; one that was recorded already keeps its value."""
+        ...
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Records tags; a later value replaces an earlier one."""
+        ...
+
+    def log_dataset(self, dataset: DatasetInfo) -> None:
+        """Records which data the run uses."""
+        ...
+
+    def log_metrics(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """Records finite values of one epoch (counted from 1), in one batch."""
+        ...
+
+    def log_text(self, text: str, name: str) -> None:
+        """Records a small text file under the artifact path `name` (`config.yaml`, `environment/packages.txt`)."""
+        ...
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Records a copy of a file, under its own name, in the artifact folder; the caller may delete it afterwards."""
+        ...
+
+    def log_model(self, path: Path) -> None:
+        """Records a `.keras` file as the run's model `model`, with its signature; the caller may delete it afterwards."""
+        ...
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """What couldn't be recorded anywhere, a line each; complete once the `with` block has been left."""
+        ...
+
+    @property
+    def undelivered(self) -> int:
+        """How many records wait in the spool for `brainseg.tracking sync`; known after the `with` block."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a store knows of a run."""
+
+    run_id: str
+    name: str
+    status: str  # RUNNING, FINISHED, FAILED or KILLED
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, Mapping[int, float]]  # key -> epoch -> value
+
+
+class RunStore(Protocol):
+    """Reads runs. An unknown run or artifact raises `TrackingError`, naming it and the store (passwords masked)."""
+
+    def read(self, run_id: str) -> RunRecord:
+        """The record of one run."""
+        ...
+
+    def text(self, run_id: str, name: str) -> str:
+        """A text artifact."""
+        ...
+
+    def file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Fetches an artifact (a file or a folder) into `folder` and says where it lies."""
+        ...
