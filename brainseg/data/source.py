@@ -1,0 +1,45 @@
+"""Where slices come from: what a folder and the phantom have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The metadata columns that brainseg itself knows; any other column is carried along.
+PATIENT = "patient_id"
+TUMOR_TYPE = "tumor_type"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceInfo:
+    """One slice: its id, and what the metadata says of it (column -> value, no empty values)."""
+
+    id: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A data set at its stored size."""
+
+    name: str  # short, for people: phantom, or the folder's name
+    location: str  # where it is read from, for the record
+
+    def slices(self) -> tuple[SliceInfo, ...]:
+        """Every slice, sorted by id; ids are unique. Raises DataError where the set as a whole is unusable."""
+        ...
+
+    def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Image in [0, 255] and mask in {0, 1}, both uint8 of shape (height, width), at their stored size.
+
+        Raises DataError naming the file, what is wrong with it and the remedy.
+        """
+        ...
+
+    def stamp(self) -> str:
+        """A digest that changes whenever what `slices` or `read` would give may have changed.
+
+        Cheap: made from paths, sizes and modification times, without reading pixels.
+        """
+        ...
