@@ -1,0 +1,216 @@
+"""Hydra ends here: overrides in, a checked `RunConfig` out.
+
+Plain YAML is composed by Hydra and then merged into the dataclasses of `brainseg.config`, which own
+types and ranges. Whatever is wrong raises `ConfigError` with one line that names the dotted key.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from brainseg.config import ADDED_KEYS, SCHEMA_VERSION, RunConfig, did_you_mean, flatten, from_flat
+from brainseg.errors import ConfigError, ResumeError
+
+CONFIG_NAME = "config"
+# What may differ between a run and its resumption. Where the record is kept isn't part of the run.
+RESUMABLE_KEYS = ("train.epochs", "train.patience")
+NOT_PART_OF_THE_RUN = ("resume", "tracking.")
+
+
+class LocalConf(SearchPathPlugin):
+    """Lets `./conf`, where it exists, come before the configuration that brainseg carries."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Puts `./conf` first; called by Hydra whenever it makes a search path."""
+        local = Path.cwd() / "conf"
+        if local.is_dir():
+            search_path.prepend(provider="local", path=f"file://{local}")
+
+
+def conf_folder() -> Path:
+    """The configuration that brainseg carries: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def register_local_conf() -> None:
+    """Makes Hydra look into `./conf` first, for `freeze` and for `hydra.main` alike."""
+    Plugins.instance().register(LocalConf)
+
+
+def freeze(overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration that `overrides` (`model.dropout=0.2`) compose, checked.
+
+    Raises ConfigError for an unknown key or option (with the nearest one), a wrong type or a value out
+    of range.
+    """
+    return from_dictconfig(_compose(list(overrides)))
+
+
+def from_dictconfig(composed: DictConfig) -> RunConfig:
+    """The checked configuration in what Hydra composed. Raises ConfigError."""
+    structured = OmegaConf.structured(RunConfig)
+    # A frozen dataclass makes its node read-only, and nothing could be merged into it.
+    OmegaConf.set_readonly(structured, False)
+    for key in structured:
+        if OmegaConf.is_config(structured[key]):
+            OmegaConf.set_readonly(structured[key], False)
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(structured, composed))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain_value(error)) from error
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The jobs of a multirun: `model.dropout=0.1,0.2` gives two lists of overrides. Raises ConfigError."""
+    batches = BasicSweeper.split_arguments(_parse(overrides), max_batch_size=None)
+    return [job for batch in batches for job in batch]
+
+
+def as_line(overrides: Sequence[str]) -> str:
+    """The overrides as they can be pasted behind `python -m brainseg.train`."""
+    return shlex.join(overrides)
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The whole configuration as YAML, with its schema version; `from_yaml` reads it."""
+    return f"schema_version: {SCHEMA_VERSION}\n" + OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def from_yaml(text: str, *, where: str) -> RunConfig:
+    """The configuration of a stored run. `where` names it in errors.
+
+    Keys that the run is too old to know take the value that means the old behaviour. Raises
+    ConfigError for a record that a newer brainseg wrote.
+    """
+    stored: Any = OmegaConf.to_container(OmegaConf.create(text))
+    version = stored.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{where} has schema_version {version}, and this brainseg reads {SCHEMA_VERSION}; "
+            "use the brainseg version in the run's environment/packages.txt"
+        )
+    values = dict(ADDED_KEYS)
+    for group, value in stored.items():
+        values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
+    return from_flat(values)
+
+
+def resumed(stored: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a run that goes on: the stored one, with what a resumption may change.
+
+    Raises ResumeError where an override asks for anything else than the stored value.
+    """
+    asked = flatten(freeze(overrides))
+    before = flatten(stored)
+    changed: dict[str, Any] = {}
+    for key in asked:
+        if key.startswith(NOT_PART_OF_THE_RUN):
+            changed[key] = asked[key]
+        elif _is_named(key, overrides) and asked[key] != before[key]:
+            if key not in RESUMABLE_KEYS:
+                raise ResumeError(
+                    f"{key} can't change on a resume: the run has {before[key]!r}, got {asked[key]!r}; "
+                    f"only {' and '.join(RESUMABLE_KEYS)} may; leave it out, or start a new run without resume"
+                )
+            changed[key] = asked[key]
+    return from_flat(before | changed)
+
+
+def _is_named(key: str, overrides: Sequence[str]) -> bool:
+    """Whether an override decides this key: by its name, its group, or a whole experiment."""
+    for override in _parse(overrides):
+        name = override.key_or_group
+        if name == "experiment" or key == name or key.startswith(f"{name}."):
+            return True
+    return False
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(_explain_syntax(error, overrides)) from error
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    if GlobalHydra.instance().is_initialized():
+        raise RuntimeError("brainseg.compose.freeze can't be called inside a Hydra application; pass on its RunConfig")
+    register_local_conf()
+    _parse(overrides)
+    with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+        try:
+            return hydra_compose(CONFIG_NAME, overrides=overrides)
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise ConfigError(_explain_composition(error)) from error
+
+
+def _explain_syntax(error: HydraException, overrides: Sequence[str]) -> str:
+    if isinstance(error, OverrideParseException):
+        override = error.override
+        if override is not None and "=" not in override:
+            return f"{override} is not of the form key=value; write {override}=VALUE"
+        return f"{override} can't be read as key=value; quote special characters: 'key=\"value\"'"
+    return f"{' '.join(overrides)}: {_first_line(error)}"
+
+
+def _explain_composition(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        found = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+        if found:
+            group, option = found.groups()
+            options = error.options or []
+            return (
+                f"{group} must be one of {', '.join(options)}, got {option!r}{did_you_mean(option, options)}"
+                if options
+                else f"{group}={option}: there is no such file in conf/{group}"
+            )
+    if isinstance(error, ConfigCompositionException):
+        found = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
+        if found:
+            return _unknown_key(found.group(1))
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            return _explain_value(error.__cause__)
+    return _first_line(error)
+
+
+def _explain_value(error: OmegaConfBaseException) -> str:
+    key = str(error.full_key or error.key or "")
+    if isinstance(error, ConfigKeyError):
+        return _unknown_key(key)
+    if not key:
+        return _first_line(error)
+    found = re.search(r"Value '?(.*?)'? of type .* could not be converted to (\w+)", str(error))
+    if found:
+        kinds = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false", "String": "a text"}
+        return f"{key} must be {kinds.get(found.group(2), found.group(2))}, got {found.group(1)!r}"
+    return f"{key}: {_first_line(error)}"
+
+
+def _unknown_key(key: str) -> str:
+    known = [*flatten(RunConfig()), "data", "model", "optimizer", "train", "tracking", "experiment"]
+    hint = did_you_mean(key, known)
+    return f"{key} is not a configuration key{hint or '; --help lists them'}"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
