@@ -1,0 +1,1 @@
+"""The network, its layers, and the loss and metric: tensors in, tensors out."""

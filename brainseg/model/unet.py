@@ -1,0 +1,82 @@
+"""The U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), with padded convolutions and one sigmoid channel out."""
+
+import hashlib
+
+import keras
+from keras import layers
+
+from brainseg.config import MASK_CHANNELS, ModelConfig
+from brainseg.model.fused_norm import FusedBatchNormalization
+
+
+def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> keras.Model:
+    """A U-Net with `config.depth` levels on each side of the bottleneck.
+
+    input_shape: (height, width, channels), both sides divisible by 2**depth.
+    Level k (from 1) has base_filters * 2**(k-1) filters, the bottleneck base_filters * 2**depth.
+    The output is float32 in [0, 1] of shape (batch, height, width, MASK_CHANNELS).
+    """
+    widths = [config.base_filters * 2**level for level in range(config.depth)]
+    inputs = keras.Input(input_shape, name="image")
+
+    x = inputs
+    skips = []
+    for level, filters in enumerate(widths, start=1):
+        x = _block(x, f"encoder{level}", filters, config, seed)
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"encoder{level}_pool")(x)
+
+    x = _block(x, "bottleneck", config.base_filters * 2**config.depth, config, seed)
+
+    for level in range(config.depth, 0, -1):
+        name, filters = f"decoder{level}", widths[level - 1]
+        x = layers.Conv2DTranspose(
+            filters,
+            2,
+            strides=2,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=layer_seed(seed, f"{name}_up")),
+            name=f"{name}_up",
+        )(x)
+        x = layers.Concatenate(name=f"{name}_skip")([x, skips[level - 1]])
+        x = _block(x, name, filters, config, seed)
+
+    # float32 under mixed precision: bfloat16 holds 8 bits, too few for probabilities near 0 and 1.
+    head = layers.Conv2D(
+        MASK_CHANNELS,
+        1,
+        activation="sigmoid",
+        dtype="float32",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=layer_seed(seed, "head")),
+        name="head",
+    )
+    return keras.Model(inputs, head(x), name="unet")
+
+
+def layer_seed(seed: int, name: str) -> int:
+    """The seed of one layer, in [0, 2**31).
+
+    From the layer's name, so that a layer that is added leaves the weights of the others as they were.
+    """
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _block(x: keras.KerasTensor, name: str, filters: int, config: ModelConfig, seed: int) -> keras.KerasTensor:
+    """Two 3x3 convolutions with dropout between them."""
+    x = _convolution(x, f"{name}_conv1", filters, config.norm, seed)
+    x = layers.Dropout(config.dropout, seed=layer_seed(seed, f"{name}_dropout"), name=f"{name}_dropout")(x)
+    return _convolution(x, f"{name}_conv2", filters, config.norm, seed)
+
+
+def _convolution(x: keras.KerasTensor, name: str, filters: int, norm: str, seed: int) -> keras.KerasTensor:
+    """A 3x3 convolution and ReLU, with the normalisation between them that `norm` names."""
+    initializer = keras.initializers.HeNormal(seed=layer_seed(seed, name))
+    if norm == "none":
+        # One layer, as convolution, bias and ReLU then run as one kernel.
+        return layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer=initializer, name=name)(
+            x
+        )
+    # No bias: the normalisation would subtract it again.
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=initializer, name=name)(x)
+    x = FusedBatchNormalization(name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)

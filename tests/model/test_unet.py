@@ -1,0 +1,133 @@
+"""The U-Net's size, its output and its seeds."""
+
+import keras
+import numpy as np
+import pytest
+
+from brainseg.config import MODEL_NAMES, ModelConfig
+from brainseg.errors import ConfigError
+from brainseg.model.models import MODELS, build_model
+
+SMALL = ModelConfig(depth=2, base_filters=4, dropout=0.5, norm="none")
+
+
+@pytest.fixture
+def mixed_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def images(count=2, size=8, channels=1):
+    return np.random.default_rng(0).random((count, size, size, channels), dtype=np.float32)
+
+
+def weights(config=SMALL, *, seed):
+    return build_model(config, input_shape=(8, 8, 1), seed=seed).get_weights()
+
+
+def test_the_reference_has_the_parameters_of_the_notebook():
+    reference = ModelConfig(depth=5, base_filters=16, dropout=0.1, norm="none")
+    model = build_model(reference, input_shape=(256, 256, 1), seed=0)
+    assert model.count_params() == 7_775_313
+    assert model.output_shape == (None, 256, 256, 1)
+
+
+def test_filters_double_down_to_the_bottleneck_and_halve_again():
+    model = build_model(SMALL, input_shape=(8, 8, 1), seed=0)
+    convolutions = [layer for layer in model.layers if hasattr(layer, "filters")]
+    assert [(layer.name, layer.filters, layer.kernel_size) for layer in convolutions] == [
+        ("encoder1_conv1", 4, (3, 3)),
+        ("encoder1_conv2", 4, (3, 3)),
+        ("encoder2_conv1", 8, (3, 3)),
+        ("encoder2_conv2", 8, (3, 3)),
+        ("bottleneck_conv1", 16, (3, 3)),
+        ("bottleneck_conv2", 16, (3, 3)),
+        ("decoder2_up", 8, (2, 2)),
+        ("decoder2_conv1", 8, (3, 3)),
+        ("decoder2_conv2", 8, (3, 3)),
+        ("decoder1_up", 4, (2, 2)),
+        ("decoder1_conv1", 4, (3, 3)),
+        ("decoder1_conv2", 4, (3, 3)),
+        ("head", 1, (1, 1)),
+    ]
+
+
+def test_without_normalisation_a_convolution_has_its_bias_and_relu_in_it():
+    convolution = build_model(SMALL, input_shape=(8, 8, 1), seed=0).get_layer("encoder1_conv1")
+    assert convolution.use_bias
+    assert convolution.activation is keras.activations.relu
+
+
+def test_with_normalisation_each_convolution_is_followed_by_a_norm_and_has_no_bias():
+    model = build_model(ModelConfig(depth=1, base_filters=4, norm="batch"), input_shape=(8, 8, 1), seed=0)
+    names = [layer.name for layer in model.layers]
+    for block in ("encoder1", "bottleneck", "decoder1"):
+        for convolution in (f"{block}_conv1", f"{block}_conv2"):
+            first = names.index(convolution)
+            assert names[first : first + 3] == [convolution, f"{convolution}_norm", f"{convolution}_relu"]
+            assert not model.get_layer(convolution).use_bias
+
+
+def test_any_number_of_input_channels_gives_one_mask_channel():
+    model = build_model(SMALL, input_shape=(8, 16, 3), seed=0)
+    assert model(np.zeros((1, 8, 16, 3), np.float32)).shape == (1, 8, 16, 1)
+
+
+def test_probabilities_are_float32_under_mixed_precision(mixed_precision):
+    model = build_model(SMALL, input_shape=(8, 8, 1), seed=0)
+    probabilities = model(images())
+    assert probabilities.dtype == "float32"
+    assert 0.0 <= np.min(probabilities) <= np.max(probabilities) <= 1.0
+    assert model.get_layer("encoder1_conv1").compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_one_seed_gives_one_set_of_weights_and_another_seed_another(norm):
+    config = ModelConfig(depth=1, base_filters=4, norm=norm)
+    first, again, other = weights(config, seed=1), weights(config, seed=1), weights(config, seed=2)
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_layers_of_one_shape_start_from_different_weights():
+    model = build_model(SMALL, input_shape=(8, 8, 1), seed=0)
+    one, other = model.get_layer("encoder2_conv2"), model.get_layer("decoder2_conv2")
+    assert one.kernel.shape == other.kernel.shape
+    assert not np.array_equal(one.kernel, other.kernel)
+
+
+def test_weights_before_a_relu_have_the_spread_of_he_initialisation():
+    model = build_model(ModelConfig(depth=1, base_filters=64, norm="none"), input_shape=(8, 8, 1), seed=0)
+    kernel = np.asarray(model.get_layer("encoder1_conv2").kernel)
+    assert np.std(kernel) == pytest.approx(np.sqrt(2 / (3 * 3 * 64)), rel=0.02)
+
+
+def test_dropout_masks_follow_the_seed_and_change_from_step_to_step():
+    def two_steps(seed):
+        model = build_model(SMALL, input_shape=(8, 8, 1), seed=seed)
+        model.set_weights(weights(seed=0))
+        return [np.asarray(model(images(), training=True)) for _ in range(2)]
+
+    first, again, other = two_steps(3), two_steps(3), two_steps(4)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_dropout_is_off_outside_training():
+    model = build_model(SMALL, input_shape=(8, 8, 1), seed=0)
+    np.testing.assert_array_equal(model(images(), training=False), model(images(), training=False))
+
+
+def test_every_configurable_model_is_in_the_table():
+    assert tuple(MODELS) == MODEL_NAMES
+
+
+def test_an_unknown_model_lists_the_known_ones():
+    config = ModelConfig()
+    object.__setattr__(config, "name", "unett")
+    with pytest.raises(ConfigError, match=r"model.name must be one of unet, got 'unett'; did you mean 'unet'\?"):
+        build_model(config, input_shape=(8, 8, 1), seed=0)
