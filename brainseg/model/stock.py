@@ -28,12 +28,13 @@ def to_stock(model: keras.Model) -> keras.Model:
 
 
 def save_stock(model: keras.Model, path: Path) -> None:
-    """Writes the model, without optimizer, as a `.keras` file that loads in a process without brainseg.
+    """Writes the model as a `.keras` file that loads in a process without brainseg.
 
     It is read by `keras.saving.load_model(path, compile=False, safe_mode=True)`.
+    model: not compiled, or its optimizer's state is written as well.
     path: ends in `.keras`; an existing file is replaced. Raises BrainsegError like `to_stock`.
     """
-    to_stock(model).save(path, include_optimizer=False)
+    to_stock(model).save(path)
 
 
 def _stock_layer(layer: keras.layers.Layer) -> keras.layers.Layer:

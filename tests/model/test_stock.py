@@ -76,13 +76,6 @@ def test_a_saved_model_loads_in_a_process_without_brainseg(tmp_path):
     np.testing.assert_allclose(np.load(outputs), model(images(), training=False), atol=1e-4)
 
 
-def test_the_optimizer_is_not_saved(tmp_path):
-    model = trained_model("none")
-    model.compile(optimizer="adam", loss="mse")
-    save_stock(model, tmp_path / "model.keras")
-    assert keras.saving.load_model(tmp_path / "model.keras", safe_mode=True).optimizer is None
-
-
 def test_a_stock_model_that_disagrees_is_refused(monkeypatch):
     monkeypatch.setitem(stock_module.TOLERANCES, "float32", (0.0, 0.0))
     with pytest.raises(BrainsegError, match=r"must give the probabilities of the trained one within 0.0, got .*"):
