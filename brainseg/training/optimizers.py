@@ -1,0 +1,83 @@
+"""What moves the weights, and how fast at each step."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from brainseg.config import OptimizerConfig, one_of
+
+if TYPE_CHECKING:
+    import keras
+
+SGD_MOMENTUM = 0.9
+
+# Variables whose names hold one of these are not decayed: biases, and a normalisation's scale and offset.
+NOT_DECAYED = ("bias", "gamma", "beta")
+
+
+def build_optimizer(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+    """The optimizer that `config.name` names, at `config.learning_rate`; the rest as in Keras.
+
+    The weight decay is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101): a step takes
+    learning_rate * weight_decay of each kernel away. The schedule is not in it: the training loop
+    assigns `learning_rate_at` before each step. Raises ConfigError for an unknown name.
+    """
+    one_of("optimizer.name", config.name, tuple(OPTIMIZERS))
+    optimizer = OPTIMIZERS[config.name](config)
+    optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    return optimizer
+
+
+def _adam(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+    import keras
+
+    return keras.optimizers.Adam(config.learning_rate)
+
+
+def _adamw(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+    import keras
+
+    return keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _sgd(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+    import keras
+
+    return keras.optimizers.SGD(config.learning_rate, momentum=SGD_MOMENTUM, weight_decay=config.weight_decay)
+
+
+OPTIMIZERS: dict[str, Callable[[OptimizerConfig], "keras.optimizers.Optimizer"]] = {
+    "adam": _adam,
+    "adamw": _adamw,
+    "sgd": _sgd,
+}
+
+
+def learning_rate_at(config: OptimizerConfig, *, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """The learning rate of one step, in [0, config.learning_rate].
+
+    step: counted from 0 over the whole training. steps_per_epoch, epochs: at least 1.
+    The rate rises by equal amounts to its highest value at the last step of the warm-up, so that the
+    first step moves already. Then it stays, or falls along half a cosine that would reach 0 one step
+    after the last; only steps past the last one get 0.
+    """
+    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+    return config.learning_rate * SCHEDULES[config.schedule](
+        step - warmup_steps, steps_per_epoch * epochs - warmup_steps
+    )
+
+
+def _constant(step: int, steps: int) -> float:
+    return 1.0
+
+
+def _cosine(step: int, steps: int) -> float:
+    if step >= steps:
+        return 0.0
+    return 0.5 * (1.0 + math.cos(math.pi * step / steps))
+
+
+# Each takes the steps since the warm-up and the steps after it, and gives the share of the highest rate.
+SCHEDULES: dict[str, Callable[[int, int], float]] = {"constant": _constant, "cosine": _cosine}
