@@ -23,13 +23,15 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from brainseg.config import ADDED_KEYS, SCHEMA_VERSION, RunConfig, did_you_mean, flatten, from_flat
+from brainseg.config import RunConfig, did_you_mean, flatten, from_flat
 from brainseg.errors import ConfigError, ResumeError
 
 CONFIG_NAME = "config"
 # What may differ between a run and its resumption. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.")
+# What a run's name leaves out: where things are, not what is done.
+UNTOLD_KEYS = ("data", "data.root", "data.cache_dir", "resume", "run_name")
 
 
 class LocalConf(SearchPathPlugin):
@@ -47,6 +49,18 @@ def conf_folder() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
+
+
+def run_name(overrides: Sequence[str]) -> str:
+    """A short name for a run: its experiment or data, and the values that were set (`phantom dropout=0.2`)."""
+    parsed = {override.key_or_group: override.get_value_element_as_str() for override in _parse(overrides)}
+    base = parsed.pop("experiment", None) or parsed.pop("data", "phantom")
+    told = [
+        f"{key.rpartition('.')[2]}={value}"
+        for key, value in parsed.items()
+        if key not in UNTOLD_KEYS and not key.startswith(("tracking.", "hydra"))
+    ]
+    return " ".join([base, *told])[:100]
 
 
 def register_local_conf() -> None:
@@ -90,36 +104,13 @@ def as_line(overrides: Sequence[str]) -> str:
     return shlex.join(overrides)
 
 
-def to_yaml(config: RunConfig) -> str:
-    """The whole configuration as YAML, with its schema version; `from_yaml` reads it."""
-    return f"schema_version: {SCHEMA_VERSION}\n" + OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
-def from_yaml(text: str, *, where: str) -> RunConfig:
-    """The configuration of a stored run. `where` names it in errors.
-
-    Keys that the run is too old to know take the value that means the old behaviour. Raises
-    ConfigError for a record that a newer brainseg wrote.
-    """
-    stored: Any = OmegaConf.to_container(OmegaConf.create(text))
-    version = stored.pop("schema_version", None)
-    if version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"{where} has schema_version {version}, and this brainseg reads {SCHEMA_VERSION}; "
-            "use the brainseg version in the run's environment/packages.txt"
-        )
-    values = dict(ADDED_KEYS)
-    for group, value in stored.items():
-        values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
-    return from_flat(values)
-
-
-def resumed(stored: RunConfig, overrides: Sequence[str]) -> RunConfig:
+def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -> RunConfig:
     """The configuration of a run that goes on: the stored one, with what a resumption may change.
 
-    Raises ResumeError where an override asks for anything else than the stored value.
+    asked_for: what `overrides` compose to. Raises ResumeError where an override asks for anything else
+    than the stored value.
     """
-    asked = flatten(freeze(overrides))
+    asked = flatten(asked_for)
     before = flatten(stored)
     changed: dict[str, Any] = {}
     for key in asked:

@@ -1,0 +1,30 @@
+"""`brainseg COMMAND ...`: the same as `python -m brainseg.COMMAND ...`."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "train": "train a model; every run is tracked",
+    "data": "check, import or preview a data set",
+    "tracking": "deliver spooled records, delete old checkpoints",
+}
+MODULES = {"train": "brainseg.train", "data": "brainseg.data.__main__", "tracking": "brainseg.tracking.__main__"}
+
+
+def main() -> None:
+    """Hands the arguments after the command's name to that command."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: brainseg COMMAND ...\n")
+        for command, does in COMMANDS.items():
+            print(f"  {command:<10}{does}")
+        print("\nbrainseg COMMAND --help tells more.")
+        return
+    if name not in MODULES:
+        print(f"error: {name} is no command; the commands are {', '.join(MODULES)}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(import_module(MODULES[name]).main(arguments))
+
+
+if __name__ == "__main__":
+    main()

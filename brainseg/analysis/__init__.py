@@ -1,0 +1,1 @@
+"""What a run's predictions are worth: scores of each slice, and figures."""

@@ -1,0 +1,36 @@
+"""A run's configuration as YAML: what is stored with the run, and read again on a resume."""
+
+import dataclasses
+
+import yaml
+
+from brainseg.config import ADDED_KEYS, SCHEMA_VERSION, RunConfig, from_flat
+from brainseg.errors import ConfigError
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Every key with its value, in the order of the dataclasses, after the schema version."""
+    content = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(config)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(text: str, *, where: str) -> RunConfig:
+    """The configuration that `to_yaml` wrote; `where` names it in errors.
+
+    A key that the run is too old to know takes the value that means the old behaviour. Raises
+    ConfigError for what another schema version, or no brainseg, wrote.
+    """
+    try:
+        stored = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML; restore the file that brainseg wrote") from error
+    version = stored.pop("schema_version", None) if isinstance(stored, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{where} has schema_version {version}, and this brainseg reads {SCHEMA_VERSION}; "
+            "use the brainseg version in the run's environment/packages.txt"
+        )
+    values = dict(ADDED_KEYS)
+    for group, value in stored.items():
+        values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
+    return from_flat(values)

@@ -1,0 +1,134 @@
+"""`python -m brainseg.train`: composes a configuration, trains, and leaves a tracked run.
+
+Everything is composed and checked before Hydra takes over, so that bad input is one line and leaves
+nothing behind. TensorFlow and MLflow are imported when a run starts, not before.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser  # Hydra's own flags: nothing public reads them
+from omegaconf import DictConfig
+
+from brainseg import compose
+from brainseg.config import RunConfig
+from brainseg.errors import BrainsegError, Interrupted, RecordError
+
+PROGRAM = "python -m brainseg.train"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command with these arguments (by default those of the process); errors exit by SystemExit."""
+    if arguments is not None:
+        sys.argv = [sys.argv[0], *arguments]
+    flags = get_args_parser().parse_args()
+    compose.register_local_conf()
+    try:
+        if flags.multirun:
+            for job in compose.expand(flags.overrides):
+                _resolve(compose.freeze(job), job)
+        elif flags.cfg or not (flags.help or flags.hydra_help or flags.info or flags.shell_completion):
+            _resolve(compose.freeze(flags.overrides), flags.overrides)
+        _run_hydra(multirun=flags.multirun)
+    except BrainsegError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run_hydra(*, multirun: bool) -> None:
+    if not multirun:
+        _job()
+        return
+    # Hydra writes a multirun.yaml that nothing here needs.
+    folder = tempfile.mkdtemp(prefix="brainseg-")
+    sys.argv.append(f"hydra.sweep.dir={folder}")
+    try:
+        _job()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@hydra.main(config_path=str(compose.conf_folder()), config_name=compose.CONFIG_NAME, version_base="1.3")
+def _job(composed: DictConfig) -> None:
+    """One job of Hydra's."""
+    from hydra.core.hydra_config import HydraConfig
+
+    overrides = list(HydraConfig.get().overrides.task)
+    try:
+        _train(_resolve(compose.from_dictconfig(composed), overrides), overrides)
+    except BrainsegError as error:
+        _fail(error)  # here: Hydra would print a traceback
+
+
+def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The configuration to run: on a resume, the stored one with what may change."""
+    if config.resume is None:
+        return config
+    from brainseg.training.checkpoint import Checkpoints
+
+    stored = Checkpoints(Path(config.tracking.root), config.resume).stored_config()
+    return compose.resumed(stored, config, overrides)
+
+
+def _train(config: RunConfig, overrides: Sequence[str]) -> None:
+    """Trains, and prints the scores and where to look."""
+    # Before TensorFlow is imported: its start-up lines say nothing that a user can act on.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from brainseg.tracking import open_tracker, where_to_look
+    from brainseg.training.experiment import run
+    from brainseg.training.progress import Terminal
+
+    line = compose.as_line(overrides)
+    tracker = open_tracker(
+        config.tracking,
+        run_name=config.run_name or compose.run_name(overrides),
+        tags={"overrides": line, "mlflow.source.name": f"{PROGRAM} {line}".rstrip()},
+        run_id=config.resume,
+    )
+    terminal = Terminal()
+    try:
+        result = run(config, tracker, reporter=terminal)
+    except Interrupted as stopped:
+        terminal.say(f"{stopped}; go on with: {PROGRAM} resume={tracker.run_id}{_kept_elsewhere(config)}")
+        raise
+    by_type = ", ".join(f"{name} {dice:.4f}" for name, dice in result.dice_by_type.items())
+    terminal.say("")
+    terminal.say(f"Dice        {result.final_dice:.4f}  mean over validation slices, at their stored size")
+    if by_type:
+        terminal.say(f"  by type   {by_type}")
+    terminal.say(f"best epoch  {result.best_epoch}  with val_dice_image {result.best_val_dice_image:.4f}")
+    terminal.say(f"run         {result.run_id}")
+    terminal.say(f"look at it  {where_to_look(config.tracking)}")
+    if result.undelivered:
+        terminal.say(
+            f"note: {result.undelivered} records wait for the store; deliver them with: "
+            f"python -m brainseg.tracking sync --root {config.tracking.root}"
+        )
+    if result.unwritten:
+        raise RecordError(
+            f"not everything could be written: {'; '.join(result.unwritten)}; "
+            f"make room and run: {PROGRAM} resume={result.run_id}{_kept_elsewhere(config)}"
+        )
+
+
+def _kept_elsewhere(config: RunConfig) -> str:
+    """What a resume must say to find the run again."""
+    told = {"tracking.root": (config.tracking.root, "mlruns"), "tracking.uri": (config.tracking.uri, None)}
+    return "".join(f" {key}={value}" for key, (value, default) in told.items() if value != default)
+
+
+def _fail(error: BrainsegError) -> NoReturn:
+    if not isinstance(error, Interrupted):
+        print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What a run needs to go on after it was killed: one file, replaced as a whole.
+
+    <root>/checkpoints/<run>/run.json          how the run was started: configuration, data, machine
+    <root>/checkpoints/<run>/last.npz          weights, optimizer, random states, history, position
+    <root>/checkpoints/<run>/best-<epoch>.npz  weights of the best epoch that last.npz knows of
+    <root>/checkpoints/<run>/lease.json        held by the process that trains
+
+A file is written under a temporary name, flushed to the disk and renamed, so that the previous one
+stays until the new one is complete.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import socket
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from brainseg.config import RunConfig
+from brainseg.config_file import from_yaml
+from brainseg.errors import ResumeError
+
+CHECKPOINT_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """How a run was started: what a resume must find again."""
+
+    config_yaml: str  # the whole configuration, as the run's config.yaml
+    data_fingerprint: str
+    split_json: str
+    precision: str  # as resolved: float32 or mixed_bfloat16
+    threads: int  # as resolved
+    schema_version: int = CHECKPOINT_SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a run stands, and what it has measured so far."""
+
+    epoch: int = 1  # the epoch in progress, from 1
+    step: int = 0  # steps of it that are done
+    loss_sum: float = 0.0  # over those steps
+    dice_sum: float = 0.0
+    seconds: float = 0.0  # spent on them
+    history: tuple[Mapping[str, float], ...] = ()  # metrics of each finished epoch
+    best_epoch: int = 0  # 0: none yet
+    best_score: float = -1.0  # val_dice_image of that epoch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingState:
+    """All that decides how a training goes on."""
+
+    position: Position
+    variables: Sequence[NDArray[Any]]  # of the model (weights, random states), then of the optimizer
+    best: Sequence[NDArray[Any]]  # the model's variables after its best epoch; empty before the first one
+
+
+class Checkpoints:
+    """The checkpoint folder of one run."""
+
+    def __init__(self, root: Path, run_id: str) -> None:
+        self.folder = root / "checkpoints" / run_id
+        self._run_id = run_id
+
+    def begin(self, start: Start) -> None:
+        """Records how the run starts; makes the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._replace("run.json", json.dumps(dataclasses.asdict(start), indent=1).encode())
+
+    def start(self) -> Start:
+        """How the run was started. Raises ResumeError where there is nothing to go on from."""
+        try:
+            stored = json.loads((self.folder / "run.json").read_text())
+        except OSError as error:
+            raise ResumeError(
+                f"resume={self._run_id}: there is no checkpoint of this run in {self.folder.parent}; "
+                "check the id and tracking.root (finished runs keep no checkpoint)"
+            ) from error
+        if stored.get("schema_version") != CHECKPOINT_SCHEMA:
+            raise ResumeError(
+                f"resume={self._run_id}: its checkpoint has schema_version {stored.get('schema_version')}, and this "
+                f"brainseg reads {CHECKPOINT_SCHEMA}; resume with the brainseg that started it"
+            )
+        return Start(**stored)
+
+    def stored_config(self) -> RunConfig:
+        """The configuration that the run was started, or last resumed, with. Raises ResumeError like `start`."""
+        return from_yaml(self.start().config_yaml, where=f"the checkpoint of run {self._run_id}")
+
+    def save(self, state: TrainingState) -> None:
+        """Stores where the run stands. Raises OSError where the disk is full; the previous checkpoint is whole then."""
+        position = state.position
+        if state.best and not (self.folder / _best_name(position.best_epoch)).exists():
+            # Under the epoch's name: the best weights that last.npz refers to stay until it is replaced.
+            self._write_arrays(_best_name(position.best_epoch), "", state.best)
+        self._write_arrays("last.npz", json.dumps(dataclasses.asdict(position)), state.variables)
+        for old in self.folder.glob("best-*.npz"):
+            if old.name != _best_name(position.best_epoch):
+                old.unlink()
+
+    def load(self) -> TrainingState | None:
+        """The last stored state, or None where the run was killed before its first checkpoint."""
+        if not (self.folder / "last.npz").exists():
+            return None
+        text, variables = self._read_arrays("last.npz")
+        stored = json.loads(text)
+        position = Position(**stored | {"history": tuple(stored["history"])})
+        best = self._read_arrays(_best_name(position.best_epoch))[1] if position.best_epoch else []
+        return TrainingState(position=position, variables=variables, best=best)
+
+    def remove(self) -> None:
+        """Deletes the folder: the run is finished, and its record has the model."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[Self]:
+        """Held while a process trains the run; the kernel releases it when that process dies.
+
+        Raises ResumeError where another process holds it, naming it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(self.folder / "lease.lock").acquire(timeout=0)
+        except Timeout as error:
+            raise ResumeError(
+                f"resume={self._run_id}: the run is alive, in {self._holder()}; wait for it, or stop it first"
+            ) from error
+        with held:
+            holder = {"pid": os.getpid(), "host": socket.gethostname()}
+            (self.folder / "lease.json").write_text(json.dumps(holder))
+            yield self
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads((self.folder / "lease.json").read_text())
+        except (OSError, ValueError):
+            return "another process"
+        return f"process {holder['pid']} on {holder['host']}"
+
+    def _write_arrays(self, name: str, text: str, arrays: Sequence[NDArray[Any]]) -> None:
+        temporary = self.folder / f"{name}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                numbered = {f"{number:05d}": array for number, array in enumerate(arrays)}
+                np.savez(file, text=np.array(text), **numbered)  # type: ignore[arg-type]  # names are no options
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / name)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _read_arrays(self, name: str) -> tuple[str, list[NDArray[Any]]]:
+        try:
+            with np.load(self.folder / name, allow_pickle=False) as stored:
+                names = sorted(key for key in stored.files if key != "text")
+                return str(stored["text"]), [stored[key] for key in names]
+        except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+            raise ResumeError(
+                f"resume={self._run_id}: {self.folder / name} can't be read ({error}); start a new run"
+            ) from error
+
+    def _replace(self, name: str, content: bytes) -> None:
+        temporary = self.folder / f"{name}.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(self.folder / name)
+
+
+def _best_name(epoch: int) -> str:
+    return f"best-{epoch:05d}.npz"

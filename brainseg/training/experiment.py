@@ -1,0 +1,162 @@
+"""One training run, from a checked configuration to its record."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainseg.analysis.scores import evaluate
+from brainseg.config import RunConfig
+from brainseg.config_file import to_yaml
+from brainseg.data.load import RunData, load_data, patients_on_both_sides
+from brainseg.data.split import Split
+from brainseg.errors import Interrupted, ResumeError
+from brainseg.model.stock import to_stock
+from brainseg.tracking.protocol import Tracker
+from brainseg.training import precision as hardware
+from brainseg.training.checkpoint import Checkpoints, Start
+from brainseg.training.loop import Trainer
+from brainseg.training.progress import Reporter, Silent
+from brainseg.training.record import record_result, record_start
+from brainseg.training.signals import StopRequest, stop_on_signals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished run has reached."""
+
+    run_id: str
+    history: tuple[Mapping[str, float], ...]  # metrics of each epoch
+    best_epoch: int  # from 1
+    best_val_dice_image: float  # of that epoch, at the model's size
+    final_dice: float  # of the saved model, at the stored size: what ranks runs
+    dice_by_type: Mapping[str, float]  # tumour type -> final Dice; empty where types are unknown
+    unwritten: tuple[str, ...]  # parts of the record that couldn't be written, a line each
+    undelivered: int  # records that wait in the spool
+
+
+def run(config: RunConfig, tracker: Tracker, *, reporter: Reporter | None = None) -> Result:
+    """Trains, evaluates and records one run; with `config.resume`, goes on with that one.
+
+    `config` is complete: on a resume it is the stored one (`Checkpoints.stored_config`). Raises InputError before
+    anything is written, NonFiniteError, or Interrupted once a checkpoint is written.
+    """
+    reporter = reporter or Silent()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        if config.resume is not None:
+            # Before the tracker reopens the run: one that is alive stays as it is.
+            stack.enter_context(Checkpoints(Path(config.tracking.root), config.resume).lease())
+        data = load_data(config)
+        start, data = _start(config, data)
+        hardware.apply(start.precision, start.threads)
+        with tracker:
+            checkpoints = Checkpoints(Path(config.tracking.root), tracker.run_id)
+            if config.resume is None:
+                stack.enter_context(checkpoints.lease())
+            checkpoints.begin(start)
+            record_start(tracker, config, data, precision=start.precision, threads=start.threads)
+            _announce(reporter, config, data, start, tracker.run_id)
+            trainer = Trainer(config, data.slices, data.split)
+            unsaved = _fit(trainer, checkpoints, tracker, reporter, stop)
+            position = trainer.position
+            model = to_stock(trainer.best_model())
+            evaluation = evaluate(model, data.slices, data.split.val)
+            record_result(
+                tracker,
+                config,
+                data,
+                history=position.history,
+                best_epoch=position.best_epoch,
+                evaluation=evaluation,
+                model=model,
+            )
+        unwritten = (*unsaved, *tracker.unwritten)
+        if not unwritten:
+            checkpoints.remove()
+    return Result(
+        run_id=tracker.run_id,
+        history=position.history,
+        best_epoch=position.best_epoch,
+        best_val_dice_image=position.best_score,
+        final_dice=evaluation.dice,
+        dice_by_type=evaluation.dice_by_type(),
+        unwritten=unwritten,
+        undelivered=tracker.undelivered,
+    )
+
+
+def _start(config: RunConfig, data: RunData) -> tuple[Start, RunData]:
+    """How the run starts, or started: on a resume its split, precision and threads are the first start's."""
+    if config.resume is None:
+        start = Start(
+            config_yaml=to_yaml(config),
+            data_fingerprint=data.slices.fingerprint,
+            split_json=data.split.to_json(),
+            precision=hardware.resolve_precision(config.train.precision),
+            threads=hardware.resolve_threads(config.train.threads),
+        )
+        return start, data
+    start = Checkpoints(Path(config.tracking.root), config.resume).start()
+    if start.data_fingerprint != data.slices.fingerprint:
+        raise ResumeError(
+            f"resume={config.resume}: the data in {data.slices.source.location} has changed since the run started; "
+            "restore it, or start a new run"
+        )
+    parts = json.loads(start.split_json)
+    split = Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")})
+    both = patients_on_both_sides(split, data.slices.slices)
+    resumed = dataclasses.replace(start, config_yaml=to_yaml(dataclasses.replace(config, resume=None)))
+    return resumed, RunData(slices=data.slices, split=split, patients_on_both_sides=both)
+
+
+def _announce(reporter: Reporter, config: RunConfig, data: RunData, start: Start, run_id: str) -> None:
+    split = data.split
+    test = f", {len(split.test)} to test on" if split.test else ""
+    reporter.say(f"run {run_id}")
+    reporter.say(
+        f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
+        f"split by {config.data.split_by}, {start.precision}, {start.threads} threads"
+    )
+    if data.patients_on_both_sides:
+        reporter.say(
+            f"note: {data.patients_on_both_sides} patients have slices on both sides of the split, "
+            "so that the scores say little about new patients; data.split_by=patient keeps them apart"
+        )
+
+
+def _fit(
+    trainer: Trainer, checkpoints: Checkpoints, tracker: Tracker, reporter: Reporter, stop: StopRequest
+) -> tuple[str, ...]:
+    """Trains to the end, a checkpoint an epoch. Says which epochs' checkpoints couldn't be written."""
+    stored = checkpoints.load()
+    if stored is not None:
+        trainer.restore(stored)
+        reporter.say(f"goes on in epoch {trainer.position.epoch}, after {trainer.position.step} of its steps")
+        for epoch, metrics in enumerate(trainer.position.history, start=1):
+            tracker.log_metrics(metrics, epoch=epoch)  # what a kill may have kept from the store
+    failure: str | None = None
+
+    def save() -> None:
+        nonlocal failure
+        try:
+            checkpoints.save(trainer.state())
+            failure = None
+        except OSError as error:
+            if failure is None:
+                reporter.say(f"warning: no checkpoint in {checkpoints.folder} ({error.strerror}); training goes on")
+            failure = f"the checkpoint of epoch {trainer.position.epoch} ({error.strerror})"
+
+    def on_epoch() -> None:
+        save()
+        history = trainer.position.history
+        tracker.log_metrics(history[-1], epoch=len(history))
+
+    try:
+        trainer.fit(stop=stop, reporter=reporter, on_epoch=on_epoch)
+    except Interrupted:
+        save()
+        raise
+    return () if failure is None else (failure,)

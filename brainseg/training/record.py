@@ -1,0 +1,128 @@
+"""What is recorded of a run, apart from the metrics of each epoch."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from brainseg.analysis.figures import Panel, choose_panels, save_curves, save_panels
+from brainseg.analysis.scores import Evaluation, save_predictions
+from brainseg.config import RunConfig, flatten
+from brainseg.config_file import to_yaml
+from brainseg.data.load import RunData
+from brainseg.data.split import count_people
+from brainseg.training.environment import code_state, machine_json, packages
+from brainseg.tracking.protocol import DatasetInfo, Tracker
+
+RUN_SCHEMA = 1
+
+
+def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precision: str, threads: int) -> None:
+    """Everything that is known before the first step."""
+    slices = data.slices
+    tracker.log_params({key: value for key, value in flatten(config).items() if key != "resume"})
+    code = code_state()
+    tags = {
+        "schema_version": str(RUN_SCHEMA),
+        "data": slices.source.name,
+        "data_fingerprint": slices.fingerprint,
+        "split": config.data.split_by if config.data.split_file is None else "file",
+        "split_fingerprint": data.split.fingerprint,
+        "patients_on_both_sides": "unknown" if data.patients_on_both_sides is None else str(data.patients_on_both_sides),
+        "precision": precision,
+        "threads": str(threads),
+    }
+    if code is not None:
+        tags["mlflow.source.git.commit"] = code.commit
+        tags["code_changed"] = "yes" if code.diff else "no"
+    tracker.set_tags(tags)
+    tracker.log_dataset(
+        DatasetInfo(
+            name=slices.source.name,
+            fingerprint=slices.fingerprint,
+            source=slices.source.location,
+            slices=len(slices.slices),
+            patients=count_people(slices.slices),
+        )
+    )
+    tracker.log_text(to_yaml(dataclasses.replace(config, resume=None)), "config.yaml")
+    tracker.log_text(data.split.to_json(), "split.json")
+    tracker.log_text(packages(), "environment/packages.txt")
+    tracker.log_text(machine_json(), "environment/machine.json")
+    if code is not None and code.diff:
+        tracker.log_text(code.diff, "environment/code.diff")
+
+
+def record_result(
+    tracker: Tracker,
+    config: RunConfig,
+    data: RunData,
+    *,
+    history: Sequence[Mapping[str, float]],
+    best_epoch: int,
+    evaluation: Evaluation,
+    model: keras.Model,
+) -> None:
+    """Final scores, figures, predictions and the best model, which is in stock Keras layers."""
+    best_score = history[best_epoch - 1]["val_dice_image"]
+    metrics = {"best_val_dice_image": best_score, "best_epoch": float(best_epoch), "final_dice": evaluation.dice}
+    tracker.log_metrics(metrics, epoch=len(history))
+    tracker.set_tags({"mlflow.note.content": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))})
+    tracker.log_text(evaluation.to_csv(), "val_scores.csv")
+    _log_made(tracker, "val_predictions.npz", lambda path: save_predictions(path, evaluation))
+    _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
+    if config.tracking.predictions:
+        panels = _panels(data, evaluation, count=config.tracking.predictions)
+        _log_made(tracker, "figures/predictions.png", lambda path: save_panels(path, panels))
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        tracker.log_model(path)
+
+
+def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None:
+    """Lets `make` write the artifact to a temporary file, and records it."""
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        path = Path(folder) / Path(name).name
+        make(path)
+        parent = Path(name).parent
+        tracker.log_file(path, folder="" if parent == Path() else str(parent))
+
+
+def _panels(data: RunData, evaluation: Evaluation, *, count: int) -> list[Panel]:
+    panels = []
+    for position in choose_panels([score.dice for score in evaluation.scores], count=count):
+        score = evaluation.scores[position]
+        image, mask = data.slices.source.read(score.id)
+        panels.append(
+            Panel(
+                id=score.id,
+                tumor_type=score.tumor_type,
+                dice=score.dice,
+                image=image,
+                mask=mask.astype(np.bool_),
+                predicted=evaluation.predictions[position],
+            )
+        )
+    return panels
+
+
+def _description(evaluation: Evaluation, data: RunData, *, best_epoch: int, epochs: int) -> str:
+    """What the MLflow UI shows above the run, in Markdown."""
+    split = data.split
+    lines = [
+        f"**Dice {evaluation.dice:.4f}** over {len(split.val)} validation slices (mean over images at 0.5, stored size), "
+        f"best epoch {best_epoch} of {epochs}.",
+        "",
+        f"Trained on {len(split.train)} slices of {data.slices.source.location}.",
+    ]
+    if data.patients_on_both_sides:
+        lines += ["", f"**{data.patients_on_both_sides} patients have slices on both sides of the split.**"]
+    by_type = evaluation.dice_by_type()
+    if by_type:
+        lines += ["", "| tumour type | Dice |", "| --- | --- |"]
+        lines += [f"| {name} | {dice:.4f} |" for name, dice in by_type.items()]
+    return "\n".join(lines)

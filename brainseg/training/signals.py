@@ -1,0 +1,59 @@
+"""SIGINT and SIGTERM as exceptions, at a moment when a checkpoint can be written."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from brainseg.errors import Interrupted
+
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether a signal has asked the run to stop.
+
+    Inside `deferred` the first signal only sets the request, for the caller to check between two steps;
+    a second one, and any signal outside, raises `Interrupted` at once.
+    """
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._deferring = False
+
+    def check(self) -> None:
+        """Raises Interrupted if a signal has come."""
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, the first signal waits for `check`."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self._deferring and self._signal is None:
+            self._signal = number
+            return
+        raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turns SIGINT and SIGTERM into `Interrupted` inside the block; elsewhere than in the main thread, does nothing."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.handle) for number in HANDLED}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
