@@ -1,0 +1,50 @@
+# What people and CI both call. Everything lives in .venv; delete that folder to start afresh.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint types unit lock clean
+
+help:
+	@echo "make demo   set up .venv and train on the built-in phantom, tracked"
+	@echo "make test   set up .venv and run lint, types and tests"
+	@echo "make lock   resolve the versions in requirements*.lock anew"
+	@echo "make clean  delete .venv and caches; runs in mlruns/ are kept"
+
+demo: $(VENV)/.run
+	$(BIN)/python -m brainseg.train
+
+test: lint types unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+# -e needs hatchling and editables, which the development lock holds; running needs only the folder.
+$(VENV)/.run: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("brainseg needs Python 3.11 or later: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# Versions for every platform and Python that pyproject.toml allows; no index addresses in the files.
+LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command "make lock" pyproject.toml
+lock: $(VENV)/.dev
+	$(LOCK) -o requirements.lock
+	$(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
