@@ -1,0 +1,221 @@
+"""Image files in, uint8 arrays out: every rule about bit depths, colours and what a mask is.
+
+Images: PNG, JPEG or TIFF, recognised by content. Palettes and colours become luma (ITU-R 601, as in
+PIL), alpha is left out, and anything deeper than 8 bits is scaled by its own smallest and largest value.
+Masks: see `mask_kind`. Every failure is one line that names the file and the remedy.
+"""
+
+import threading
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from brainseg.errors import DataError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+MAX_PIXELS = 8192 * 8192  # far above any slice, far below what a decompression bomb asks for
+
+# Raised when the same file would decode to other pixels; part of a folder's stamp.
+RULES_VERSION = 1
+
+_FORMATS = ("PNG", "JPEG", "TIFF")
+_GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_ALPHA_MODES = ("LA", "La")
+_LABELS_BELOW = 16  # whole numbers below this, three or more of them, are class labels
+_BETWEEN = (1 / 8, 7 / 8)  # of the maximum: neither background nor tumour, and no JPEG ringing either
+_MAX_BETWEEN_SHARE = 1 / 8  # soft edges are thin; more grey than this is an image, not a mask
+
+# `warnings.catch_warnings` swaps process-wide state, so that only one thread may be inside.
+_warnings_lock = threading.Lock()
+
+Values = NDArray[Any]  # grey values as stored: bool, integer or float, (height, width)
+
+
+class MaskKind(StrEnum):
+    """What the values of a mask file amount to."""
+
+    BINARY = "binary"  # zero and at most one other value
+    SOFT = "soft"  # a binary mask with soft edges: resized, or saved as JPEG
+    OTHER = "other"  # class labels, or not a mask at all
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The image in grey, (height, width).
+
+    8-bit files keep their values, colours become luma; see `scale_to_uint8` for deeper ones.
+    Raises DataError where the file can't be decoded or holds values that are not finite.
+    """
+    image = _load(path)
+    if image.mode in _GREY_MODES and image.mode not in ("1", "L"):
+        values = np.asarray(image)
+        _check_finite(path, values)
+        return scale_to_uint8(values)
+    return np.asarray(_luma(path, image), dtype=np.uint8)
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """The mask in {0, 1}, (height, width); soft edges are cut at half of the largest value.
+
+    Raises DataError where the file can't be decoded or is not a mask of two classes.
+    """
+    values = read_mask_values(path)
+    if mask_kind(values) is MaskKind.OTHER:
+        raise DataError(f"{path} {not_a_mask(values)}")
+    return binary_mask(values)
+
+
+def read_mask_values(path: Path) -> Values:
+    """A mask file's values before any threshold, (height, width).
+
+    Colours give the largest of their channels, so that a red mask counts as fully as a white one.
+    """
+    image = _load(path)
+    if image.mode in _GREY_MODES:
+        values = np.asarray(image)
+        _check_finite(path, values)
+        return values.astype(np.uint8) if values.dtype == bool else values
+    if image.mode in _ALPHA_MODES:
+        return np.asarray(image)[..., 0]
+    colours: NDArray[np.uint8] = np.asarray(_convert(path, image, "RGB")).max(axis=-1)
+    return colours
+
+
+def mask_kind(values: Values) -> MaskKind:
+    """What these mask values are; `values` is of shape (height, width).
+
+    BINARY: zero and at most one other value, or one value alone: {0, 1}, {0, 255}, {0}, {255}.
+    OTHER: a negative value; three or more whole numbers below 16 (labels such as 0, 1, 2, 4); an even
+    area of at least 3x3 pixels between 1/8 and 7/8 of the maximum (labels such as 0, 128, 255); or more
+    than 1/8 of all pixels in that range (an image).
+    SOFT: everything else.
+    """
+    if values.min() < 0:
+        return MaskKind.OTHER
+    levels = np.unique(values)
+    if levels.size == 1 or (levels.size == 2 and levels[0] == 0):
+        return MaskKind.BINARY
+    top = float(levels[-1])
+    if top < _LABELS_BELOW and bool((levels == np.floor(levels)).all()):
+        return MaskKind.OTHER
+    between = (values > top * _BETWEEN[0]) & (values < top * _BETWEEN[1])
+    if between.mean() > _MAX_BETWEEN_SHARE or _has_even_area(values, between):
+        return MaskKind.OTHER
+    return MaskKind.SOFT
+
+
+def binary_mask(values: Values) -> NDArray[np.uint8]:
+    """1 where a value is above zero and at least half of the largest one, else 0."""
+    mask: NDArray[np.bool_] = (values > 0) & (values >= values.max() / 2)
+    return mask.astype(np.uint8)
+
+
+def not_a_mask(values: Values) -> str:
+    """What is wrong with mask values of the kind OTHER, with the remedy; follows the file's name."""
+    levels = np.unique(values)
+    if levels.size > 8:
+        seen = f"{levels.size} values from {levels[0]} to {levels[-1]}; are image and mask exchanged?"
+    else:
+        seen = f"the values {', '.join(str(level) for level in levels)};"
+    return f"is not a mask of two classes, it holds {seen} write 0 for background and 255 for tumour"
+
+
+def scale_to_uint8(values: Values) -> NDArray[np.uint8]:
+    """Values mapped linearly from their own min..max to 0..255 and rounded; a constant becomes 0."""
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return np.zeros(values.shape, dtype=np.uint8)
+    scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _has_even_area(values: Values, between: NDArray[np.bool_]) -> bool:
+    """Whether 3x3 equal pixels, all of them `between`, lie together."""
+    height, width = values.shape
+    centre = values[1:-1, 1:-1]
+    even = between[1:-1, 1:-1].copy()
+    for row in range(3):
+        for column in range(3):
+            even &= values[row : height - 2 + row, column : width - 2 + column] == centre
+    return bool(even.any())
+
+
+def _load(path: Path) -> Image.Image:
+    """The one frame of an image file, its pixels in memory."""
+    try:
+        with path.open("rb") as file:
+            image = _open(path, file)
+            image.load()
+    except DataError:
+        raise
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not an image; move it out of the data folder") from None
+    except FileNotFoundError:
+        raise DataError(f"{path} doesn't exist; restore it, or remove its partner") from None
+    except PermissionError:
+        raise DataError(f"{path} can't be opened (permission denied); make it readable") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path} {_unidentified(path)}") from None
+    except Exception as error:  # a damaged file can raise nearly anything inside a decoder
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} is damaged or cut off ({reason}); copy or export it again") from error
+    return image
+
+
+def _open(path: Path, file: Any) -> Image.Image:
+    """Checks the header before any pixel is decoded."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the size is checked here, and odd tags don't matter
+        try:
+            image = Image.open(file, formats=_FORMATS)
+        except Image.DecompressionBombError:
+            raise DataError(_too_large(path)) from None
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(_too_large(path))
+        if not width or not height:
+            raise DataError(f"{path} has no pixels ({width}x{height}); export it again")
+        frames = getattr(image, "n_frames", 1)  # only the formats that can hold several have it
+        if frames > 1:
+            raise DataError(f"{path} holds {frames} frames; export each slice to a file of its own")
+        if image.format == "TIFF":
+            image.load()  # TIFF tags can warn as late as here; PNG and JPEG only warn on opening
+    return image
+
+
+def _luma(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode in _ALPHA_MODES:
+        return image.getchannel(0)
+    if image.mode == "L":
+        return image
+    if image.mode in ("P", "PA"):
+        image = _convert(path, image, "RGB")
+    return _convert(path, image, "L")
+
+
+def _convert(path: Path, image: Image.Image, mode: str) -> Image.Image:
+    try:
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA")  # the step by which PIL takes any kind of transparency
+        return image.convert(mode)
+    except ValueError:
+        raise DataError(f"{path} has colours of the kind {image.mode}; export it in grey or RGB") from None
+
+
+def _check_finite(path: Path, values: Values) -> None:
+    if not np.isfinite(values).all():
+        raise DataError(f"{path} holds NaN or infinite values; export it again with finite ones")
+
+
+def _too_large(path: Path) -> str:
+    return f"{path} has more than {MAX_PIXELS} pixels; if it is a slice, export it at 8192x8192 or less"
+
+
+def _unidentified(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return "is empty (0 bytes); copy or export it again"
+    return "is not a PNG, JPEG or TIFF image; export it as PNG"

@@ -1,0 +1,97 @@
+"""A folder of images and masks on disk as a `Source`."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.data.decode import RULES_VERSION, read_image, read_mask
+from brainseg.data.findings import Finding, Severity, collect
+from brainseg.data.layout import METADATA, Listing, Pair, list_pairs
+from brainseg.data.metadata import Metadata, read_metadata
+from brainseg.data.source import PATIENT, SliceInfo
+from brainseg.errors import DataError
+
+
+class FolderSource:
+    """The slices of a folder, in one of the layouts of `brainseg.data.layout`, with metadata.csv if it has one."""
+
+    def __init__(self, root: str | Path) -> None:
+        """Lists the folder; no pixel is read.
+
+        Raises DataError where no layout is recognised, and for the first error among what can be seen
+        without reading pixels: files without a partner, ids that clash, metadata that don't fit.
+        """
+        self._root = Path(root)
+        self.location = str(self._root.resolve())
+        self.name = Path(self.location).name
+        listing, metadata = survey(self._root)
+        errors = [finding for finding in folder_findings(listing, metadata) if finding.severity is Severity.ERROR]
+        if errors:
+            raise DataError(_first_error(self._root, errors))
+        self._pairs = {pair.id: pair for pair in listing.pairs}
+        self._slices = slice_infos(listing, metadata)
+
+    def slices(self) -> tuple[SliceInfo, ...]:
+        """Every slice, sorted by id."""
+        return self._slices
+
+    def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
+        pair = self._pairs[slice_id]
+        image, mask = read_image(self._root / pair.image), read_mask(self._root / pair.mask)
+        if image.shape != mask.shape:
+            raise DataError(
+                f"{self._root / pair.mask} must have the size of {pair.image}, {size_text(image.shape)}, "
+                f"got {size_text(mask.shape)}; export both at one size"
+            )
+        return image, mask
+
+    def stamp(self) -> str:
+        """A digest of every used file's path, size and modification time, metadata.csv included."""
+        digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
+        paths = [path for pair in self._pairs.values() for path in (pair.image, pair.mask)]
+        if (self._root / METADATA).exists():
+            paths.append(METADATA)
+        prefix = os.path.join(self._root, "")
+        for path in paths:
+            try:
+                state = os.stat(prefix + path)
+            except OSError as error:
+                raise DataError(f"{prefix + path} can't be read ({error.strerror}); was the folder changed?") from error
+            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+def survey(root: Path) -> tuple[Listing, Metadata]:
+    """The folder's files and its metadata. Raises DataError where no layout is recognised."""
+    listing = list_pairs(root)
+    return listing, read_metadata(root / METADATA, ids=listing.ids)
+
+
+def folder_findings(listing: Listing, metadata: Metadata) -> tuple[Finding, ...]:
+    """What is wrong with the folder as far as it can be seen without reading pixels."""
+    return collect({check: list(items) for check, items in {**metadata.problems, **listing.problems}.items()})
+
+
+def slice_infos(listing: Listing, metadata: Metadata) -> tuple[SliceInfo, ...]:
+    """The slices, sorted by id; a patient_id in the metadata goes before the folder's name."""
+    return tuple(SliceInfo(id=pair.id, columns=_columns(pair, metadata)) for pair in listing.pairs)
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """(height, width) as people write it: width x height."""
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _columns(pair: Pair, metadata: Metadata) -> dict[str, str]:
+    from_folder = {} if pair.patient is None else {PATIENT: pair.patient}
+    return {**from_folder, **metadata.rows.get(pair.id, {})}
+
+
+def _first_error(root: Path, errors: list[Finding]) -> str:
+    first = errors[0]
+    more = "" if len(errors) == 1 else f" (and {len(errors) - 1} more kind(s): python -m brainseg.data verify {root})"
+    return f"{root}: {len(first.items)} {first.title}, first: {first.items[0]}; {first.remedy}{more}"
