@@ -1,0 +1,145 @@
+"""What may be configured, and that `conf/` says the same as the dataclasses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from brainseg.compose import freeze
+from brainseg.config import RunConfig, flatten, from_flat
+from brainseg.config_file import from_yaml, to_yaml
+from brainseg.errors import ConfigError
+
+CONF = Path(__file__).parent.parent / "conf"
+KEYS = flatten(RunConfig())
+# An allowed value of each key that isn't its default.
+OTHER_VALUES: dict[str, Any] = {
+    "data.name": "folder",
+    "data.root": "somewhere",
+    "data.phantom_patients": 9,
+    "data.phantom_seed": 3,
+    "data.image_size": 128,
+    "data.split_by": "image",
+    "data.group_by": "site",
+    "data.stratify_by": "site",
+    "data.split_seed": 4,
+    "data.split_file": "split.json",
+    "data.val_fraction": 0.3,
+    "data.test_fraction": 0.1,
+    "data.folds": 5,
+    "data.fold": 2,
+    "data.batch_size": 4,
+    "data.augment": "none",
+    "data.limit": 50,
+    "data.cache_dir": "elsewhere",
+    "model.name": "unet",
+    "model.depth": 3,
+    "model.base_filters": 8,
+    "model.dropout": 0.3,
+    "model.norm": "none",
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 1e-05,
+    "optimizer.weight_decay": 0.01,
+    "optimizer.schedule": "constant",
+    "optimizer.warmup_epochs": 0.5,
+    "train.epochs": 7,
+    "train.loss": "dice",
+    "train.precision": "float32",
+    "train.patience": 3,
+    "train.threads": 1,
+    "tracking.uri": "http://127.0.0.1:5000",
+    "tracking.root": "runs",
+    "tracking.experiment": "other",
+    "tracking.predictions": 0,
+    "tracking.offline": True,
+    "seed": 11,
+    "run_name": "a name",
+    "resume": "0123",
+}
+# Keys that are refused without another one.
+NEEDS = {
+    "data.name": {"data.root": "somewhere"},
+    "data.root": {"data.name": "folder"},
+    "data.folds": {"data.fold": 2},
+    "data.fold": {"data.folds": 5},
+}
+
+
+def test_conf_holds_the_defaults_of_the_dataclasses() -> None:
+    assert freeze([]) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    "file", sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
+)
+def test_a_group_of_conf_has_no_key_that_the_dataclasses_lack(file: str) -> None:
+    group = file.split("/")[0]
+    content = yaml.safe_load((CONF / file).read_text())
+    content.pop("defaults", None)
+    nested = content if group == "experiment" else {group: content}
+    for name, value in nested.items():
+        keys = [f"{name}.{key}" for key in value] if isinstance(value, dict) else [name]
+        assert set(keys) <= set(KEYS)
+
+
+def test_the_table_of_other_values_covers_every_key() -> None:
+    assert OTHER_VALUES.keys() == KEYS.keys()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_can_be_set_from_the_command_line(key: str) -> None:
+    values = {key: OTHER_VALUES[key]} | NEEDS.get(key, {})
+    config = freeze([f"{name}={value}" for name, value in values.items()])
+    assert flatten(config) == KEYS | values
+
+
+def test_the_reference_pins_every_scientific_key() -> None:
+    pinned = yaml.safe_load((CONF / "experiment" / "reference.yaml").read_text())
+    keys = {"seed"} | {f"{group}.{key}" for group in ("data", "model", "optimizer", "train") for key in pinned[group]}
+    free = {key for key in KEYS if key.startswith(("tracking.", "data.phantom"))}
+    free |= {"run_name", "resume", "data.name", "data.root", "data.cache_dir", "train.threads"}
+    assert keys == KEYS.keys() - free
+
+
+def test_the_reference_is_the_notebook() -> None:
+    config = freeze(["experiment=reference", "data.root=slices"])
+    values = flatten(config)
+    assert {key: values[key] for key in values if key.startswith(("model.", "optimizer.", "train."))} == {
+        "model.name": "unet",
+        "model.depth": 5,
+        "model.base_filters": 16,
+        "model.dropout": 0.1,
+        "model.norm": "none",
+        "optimizer.name": "adam",
+        "optimizer.learning_rate": 1e-4,
+        "optimizer.weight_decay": 0.0,
+        "optimizer.schedule": "constant",
+        "optimizer.warmup_epochs": 0.0,
+        "train.epochs": 100,
+        "train.loss": "dice",
+        "train.precision": "float32",
+        "train.patience": None,
+        "train.threads": None,
+    }
+    assert (config.data.split_by, config.data.val_fraction, config.data.test_fraction) == ("image", 0.2, 0.0)
+    assert (config.data.image_size, config.data.augment, config.data.limit) == (256, "none", None)
+
+
+def test_a_stored_configuration_reads_back_as_it_was() -> None:
+    config = from_flat(KEYS | {"optimizer.learning_rate": 1e-5, "run_name": "ä: b", "data.limit": 7})
+    assert from_yaml(to_yaml(config), where="a file") == config
+
+
+def test_a_stored_configuration_of_a_newer_brainseg_is_refused() -> None:
+    text = to_yaml(RunConfig()).replace("schema_version: 1", "schema_version: 99")
+    with pytest.raises(ConfigError, match="^a file has schema_version 99, and this brainseg reads 1; use the brainseg"):
+        from_yaml(text, where="a file")
+
+
+def test_a_local_conf_comes_before_the_built_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nmodel:\n  dropout: 0.45\n"
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert freeze(["experiment=mine"]).model.dropout == 0.45
