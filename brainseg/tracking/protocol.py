@@ -6,6 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+# The artifact path of the `.keras` file inside a run's recorded model.
+MODEL_FILE = "model/data/model.keras"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
@@ -20,17 +23,25 @@ class DatasetInfo:
 
 class Tracker(Protocol):
     """Writes one run's record. Opened by `with`, which sets the run's final state on leaving it:
-    FINISHED, FAILED on an exception, KILLED on `Interrupted` or KeyboardInterrupt.
+    FINISHED, FAILED on an exception, KILLED on `Interrupted`, KeyboardInterrupt or SystemExit.
+
+    The tag `state` is running, then finished, failed or killed; a caller that sets it inside the block
+    (`pruned`) and leaves the block without an exception keeps its own. The tag `failure` is what failed,
+    in one line; a run that is opened again loses it.
 
     No method waits for the store, and none raises because the store is down or the disk is full: what
     couldn't be delivered is spooled, and what couldn't even be spooled is named by `unwritten`.
     Every call is idempotent: the same metric of the same epoch is recorded once, so that a resumed
-    run may repeat what it isn't sure of. Callers may not use a tracker outside its `with` block.
+    run may repeat what it isn't sure of. Callers may not log outside the `with` block (RuntimeError).
     """
 
     @property
     def run_id(self) -> str:
-        """The run's id; what `resume=` takes."""
+        """The run's id for its whole life: what `resume=` takes and what its checkpoints lie under.
+
+        MLflow's own, except for a run that started offline: `local-...`, which MLflow then has as the tag
+        `local_id`. A store takes either.
+        """
         ...
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -46,11 +57,14 @@ class Tracker(Protocol):
         ...
 
     def log_metrics(self, metrics: Mapping[str, float], *, epoch: int) -> None:
-        """Records finite values of one epoch (counted from 1), in one batch."""
+        """Records values of one epoch (counted from 1), in one batch. Raises ValueError for NaN and infinity."""
         ...
 
     def log_text(self, text: str, name: str) -> None:
-        """Records a small text file under the artifact path `name` (`config.yaml`, `environment/packages.txt`)."""
+        """Records a small text file under the artifact path `name` (`config.yaml`, `environment/packages.txt`).
+
+        The name is relative and stays inside the run, else ValueError.
+        """
         ...
 
     def log_file(self, path: Path, folder: str = "") -> None:
@@ -58,7 +72,10 @@ class Tracker(Protocol):
         ...
 
     def log_model(self, path: Path) -> None:
-        """Records a `.keras` file as the run's model `model`, with its signature; the caller may delete it afterwards."""
+        """Records a `.keras` file as the run's model `model`, with its signature; the caller may delete it afterwards.
+
+        A run has one model: a later file takes the place of an earlier one. Read it back as `MODEL_FILE`.
+        """
         ...
 
     @property
@@ -102,5 +119,5 @@ class RunStore(Protocol):
         ...
 
     def file(self, run_id: str, name: str, folder: Path) -> Path:
-        """Fetches an artifact (a file or a folder) into `folder` and says where it lies."""
+        """Fetches an artifact (a file or a folder) to `folder/name` and returns that path."""
         ...

@@ -1,0 +1,118 @@
+"""`python -m brainseg.tracking`: replays spooled records (`sync`), deletes checkpoints that nothing needs (`clean`)."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import BrainsegError, InputError
+from brainseg.tracking.home import Home, home_of, mask, resolve_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from brainseg.tracking.clean import Checkpoints
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit code: 0 done, 2 the input is wrong, 1 anything else."""
+    parsed = _parser().parse_args(argv)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {"sync": _sync, "clean": _clean}
+    try:
+        return commands[parsed.command](parsed)
+    except BrainsegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="brainseg.tracking", description="Looks after the records of runs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    sync = commands.add_parser("sync", help="deliver the records that wait in the spool")
+    clean = commands.add_parser("clean", help="delete the checkpoints of finished runs (asks first)")
+    clean.add_argument("runs", nargs="*", metavar="RUN_ID", help="these runs, even if they could be resumed")
+    clean.add_argument("--yes", action="store_true", help="don't ask")
+    for command in (sync, clean):
+        command.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
+        command.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    return parser
+
+
+def _sync(parsed: argparse.Namespace) -> int:
+    from brainseg.tracking.spool import spooled_runs
+    from brainseg.tracking.sync import sync_spools
+
+    home, uri = _home(parsed), _uri(parsed)
+    if not spooled_runs(home.spool):
+        print(f"nothing waits in {home.spool}")
+        return 0
+    synced = sync_spools(_client(uri), home, uri=uri)
+    for result in synced:
+        rest = f", {result.pending} still wait" if result.pending else ""
+        problem = f" ({result.problem})" if result.problem else ""
+        print(f"{result.run_id}: {result.delivered} records delivered{rest}{problem}")
+    skipped = set(spooled_runs(home.spool)) - {result.run_id for result in synced}
+    for run_id in sorted(skipped):
+        print(f"{run_id}: left alone, a process is still writing it")
+    return 1 if any(result.pending for result in synced) else 0
+
+
+def _clean(parsed: argparse.Namespace) -> int:
+    from brainseg.tracking.clean import delete, named, unneeded
+
+    home, uri = _home(parsed), _uri(parsed)
+    if not home.checkpoints.is_dir():
+        print(f"no checkpoints in {home.checkpoints}")
+        return 0
+    client = _client(uri)
+    found = named(client, home, parsed.runs, uri=uri) if parsed.runs else unneeded(client, home, uri=uri)
+    if not found:
+        print(f"nothing to delete in {home.checkpoints}: every run there could be resumed")
+        return 0
+    _print_list(found)
+    if not parsed.yes and not _agreed():
+        print("nothing was deleted")
+        return 0
+    for checkpoints in found:
+        try:
+            delete(checkpoints)
+        except OSError as error:
+            raise BrainsegError(
+                f"{checkpoints.folder} can't be deleted ({error.strerror}); delete it by hand"
+            ) from error
+    print(f"deleted {len(found)} folders")
+    return 0
+
+
+def _print_list(found: "list[Checkpoints]") -> None:
+    for checkpoints in found:
+        print(f"{checkpoints.size_bytes / 1e6:10.1f} MB  {checkpoints.status:<16}  {checkpoints.folder}")
+
+
+def _agreed() -> bool:
+    try:
+        return input("delete them? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError as error:
+        raise InputError("clean asks before it deletes and got no answer; add --yes") from error
+
+
+def _client(uri: str) -> "MlflowClient":
+    from brainseg.tracking.connection import reached
+
+    client, _ = reached(uri, lambda client: client.search_experiments(max_results=1))
+    return client
+
+
+def _home(parsed: argparse.Namespace) -> Home:
+    return home_of(TrackingConfig(root=parsed.root))
+
+
+def _uri(parsed: argparse.Namespace) -> str:
+    uri = resolve_uri(TrackingConfig(root=parsed.root, uri=parsed.uri))
+    print(f"store: {mask(uri)}", file=sys.stderr)
+    return uri
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""MLflow's SQLite database: made once, whole, and in write-ahead mode, however many processes start at once."""
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from brainseg.errors import TrackingError
+from brainseg.tracking.home import SQLITE
+
+LOCK_WAIT_S = 120.0  # making the database takes 1 to 3 seconds; a machine under load needs more
+BUSY_WAIT_S = 20.0  # as long as MLflow itself waits for another writer
+
+
+def prepare_database(path: Path) -> None:
+    """Makes sure that `path` holds an MLflow database in write-ahead (WAL) mode.
+
+    It is made under a temporary name and renamed, under a lock beside it: MLflow's own migrations fail
+    where processes open a fresh database together. Raises TrackingError where that isn't possible, or
+    where the file is something else.
+    """
+    try:
+        if _is_ready(path):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock", timeout=LOCK_WAIT_S):
+            if not _tables(path):
+                _create(path)
+            _use_wal(path)
+    except Timeout:
+        raise TrackingError(f"{path}.lock is held by another process since {LOCK_WAIT_S:.0f} s; end it") from None
+    except (OSError, sqlite3.OperationalError) as error:
+        raise TrackingError(
+            f"tracking.root must be a folder that can be written to, got {path.parent} ({_reason(error)}); "
+            "choose another with tracking.root=DIR"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(
+            f"{path} is not an SQLite database ({error}); move it away or choose another with tracking.uri"
+        ) from error
+
+
+def artifacts_beside(path: Path) -> Path:
+    """Where the artifacts of the runs in this database go."""
+    return path.parent / "artifacts"
+
+
+def _is_ready(path: Path) -> bool:
+    tables = _tables(path)
+    if not tables:
+        return False
+    if "experiments" not in tables:
+        # Optuna's database, for one: both libraries own a table named alembic_version.
+        raise TrackingError(
+            f"{path} is a database of something other than MLflow (it has the table {min(tables)!r}); "
+            "name another with tracking.uri"
+        )
+    with _connected(path) as connection:
+        return bool(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+
+
+def _tables(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    with _connected(path) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _create(path: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        store = SqlAlchemyStore(f"{SQLITE}{unfinished}", artifacts_beside(path).as_uri())
+        store.engine.dispose()
+        _use_wal(unfinished)
+        unfinished.replace(path)
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"MLflow couldn't make its tables: {_reason(error)}") from error
+    finally:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
+
+
+def _use_wal(path: Path) -> None:
+    # Readers go on while a run writes, and an epoch's batch costs half. The mode is kept in the file.
+    with _connected(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _connected(path: Path) -> contextlib.closing[sqlite3.Connection]:
+    uri = f"file:{quote(str(path))}?mode=rw"  # never creates the file
+    return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_WAIT_S))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

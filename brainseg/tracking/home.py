@@ -1,0 +1,93 @@
+"""Where a run's record goes: the folders under `tracking.root`, the store's URI, and URIs fit for printing."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import TrackingError
+
+SQLITE = "sqlite:///"
+SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
+ENVIRONMENT_KEY = "MLFLOW_TRACKING_URI"
+
+# Up to the last @, since a password that holds an unescaped @ or / must not show its second half.
+_CREDENTIALS = re.compile(r"(?<=://)([^\s'\"]*)@")
+_SECRET_OPTION = re.compile(r"([?&](?:password|passwd|pwd|token|sslpassword)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The one place where runs are kept."""
+
+    root: Path  # absolute
+
+    @property
+    def database(self) -> Path:
+        """MLflow's SQLite database, unless `tracking.uri` names another store."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Figures, scores and models of runs in the SQLite database."""
+        return self.root / "artifacts"
+
+    @property
+    def spool(self) -> Path:
+        """Records that the store hasn't taken yet, a folder a run."""
+        return self.root / "spool"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of runs that haven't finished, a folder a run."""
+        return self.root / "checkpoints"
+
+
+def home_of(config: TrackingConfig) -> Home:
+    """The folders that `tracking.root` means from the current directory."""
+    return Home(root=Path(config.root).expanduser().absolute())
+
+
+def resolve_uri(config: TrackingConfig) -> str:
+    """The store's URI, absolute: `tracking.uri`, else MLFLOW_TRACKING_URI, else mlflow.db under `tracking.root`.
+
+    Raises TrackingError for a URI that brainseg can't use; passwords in it are masked.
+    """
+    if config.uri is not None:
+        return _checked("tracking.uri", config.uri, config)
+    if os.environ.get(ENVIRONMENT_KEY):
+        return _checked(ENVIRONMENT_KEY, os.environ[ENVIRONMENT_KEY], config)
+    return _checked("tracking.root", f"{SQLITE}{home_of(config).database}", config)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of an SQLite URI, None for any other."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def mask(text: str) -> str:
+    """The text with every password and token in a URL replaced by ***."""
+    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(_masked_credentials, text))
+
+
+def _masked_credentials(match: re.Match[str]) -> str:
+    user, colon, _ = match.group(1).partition(":")
+    return f"{user}:***@" if colon else "***@"
+
+
+def _checked(key: str, uri: str, config: TrackingConfig) -> str:
+    scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
+    if scheme not in SCHEMES:
+        raise TrackingError(
+            f"{key} must start with one of {', '.join(f'{name}://' for name in SCHEMES)}, got {mask(uri)!r}; "
+            f"leave it out for {SQLITE}{home_of(config).database}"
+        )
+    if scheme != "sqlite":
+        return uri
+    name = uri.removeprefix(SQLITE)
+    if not uri.startswith(SQLITE) or not name or ":memory:" in name:
+        raise TrackingError(f"{key} must name an SQLite file, got {mask(uri)!r}; write {SQLITE}FOLDER/mlflow.db")
+    if "?" in name or "%" in name:  # MLflow and SQLAlchemy read these as options and escapes, each in its own way
+        raise TrackingError(f"{key} must not hold ? or % in an SQLite path, got {mask(uri)!r}; choose another folder")
+    return f"{SQLITE}{Path(name).expanduser().absolute()}"

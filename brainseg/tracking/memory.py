@@ -1,0 +1,201 @@
+"""The in-memory twin of the MLflow tracker and store, for tests and for use as a library."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Self
+
+from brainseg.errors import TrackingError
+from brainseg.tracking.protocol import MODEL_FILE, DatasetInfo, RunRecord
+from brainseg.tracking.rules import (
+    FAILURE,
+    RUNNING,
+    STATE,
+    checked_folder,
+    checked_metrics,
+    checked_name,
+    ending_of,
+)
+
+
+class MemoryTracker:
+    """A `Tracker` that keeps the record in its attributes; entering it again goes on with the same run."""
+
+    def __init__(self, *, run_name: str = "run", tags: Mapping[str, str] | None = None, run_id: str = "memory") -> None:
+        self.name = run_name
+        self.status = RUNNING
+        self.params: dict[str, str] = {}
+        self.tags: dict[str, str] = dict(tags or {})
+        self.metrics: list[tuple[int, dict[str, float]]] = []  # (epoch, values), in the order of recording
+        self.texts: dict[str, str] = {}  # artifact path -> text
+        self.files: dict[str, bytes] = {}  # artifact path -> content; the model is `MODEL_FILE`
+        self.dataset: DatasetInfo | None = None
+        self._run_id = run_id
+        self._inside = False
+        self._own_state: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The id given to the constructor."""
+        return self._run_id
+
+    @property
+    def state(self) -> str:
+        """The tag `state`: running, finished, failed, killed, or what the caller set."""
+        return self.tags[STATE]
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """Nothing: memory takes everything."""
+        return ()
+
+    @property
+    def undelivered(self) -> int:
+        """Zero: nothing is spooled."""
+        return 0
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Keeps the first value of each key, as text."""
+        self._check_inside()
+        self.params = {key: str(value) for key, value in params.items()} | self.params
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Keeps the last value of each key."""
+        self._check_inside()
+        self.tags.update(tags)
+        self._own_state = tags.get(STATE, self._own_state)
+
+    def log_dataset(self, dataset: DatasetInfo) -> None:
+        """Keeps the data set."""
+        self._check_inside()
+        self.dataset = dataset
+
+    def log_metrics(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """Keeps the first value of each key of an epoch."""
+        self._check_inside()
+        values = checked_metrics(metrics, epoch=epoch)
+        for recorded_epoch, recorded in self.metrics:
+            if recorded_epoch == epoch:
+                recorded.update({key: value for key, value in values.items() if key not in recorded})
+                return
+        self.metrics.append((epoch, values))
+
+    def log_text(self, text: str, name: str) -> None:
+        """Keeps the text."""
+        self._check_inside()
+        self.texts[checked_name(name)] = text
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Keeps the file's content."""
+        self._check_inside()
+        self.files[str(PurePosixPath(checked_folder(folder), path.name))] = path.read_bytes()
+
+    def log_model(self, path: Path) -> None:
+        """Keeps the `.keras` file's content."""
+        self._check_inside()
+        self.files[MODEL_FILE] = path.read_bytes()
+
+    def __enter__(self) -> Self:
+        self._inside = True
+        self._own_state = None
+        self.begin({})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        ending = ending_of(error)
+        state = self._own_state if error is None and self._own_state else ending.state
+        self.end(status=ending.status, state=state, failure=ending.failure)
+        self._inside = False
+
+    def begin(self, tags: Mapping[str, str]) -> None:
+        """The run is running (again)."""
+        self.status = RUNNING
+        self.tags.pop(FAILURE, None)
+        self.tags.update(tags)
+        self.tags[STATE] = RUNNING.lower()
+
+    def end(self, *, status: str, state: str, failure: str | None) -> None:
+        """The run's final state."""
+        self.status = status
+        self.tags[STATE] = state
+        if failure is not None:
+            self.tags[FAILURE] = failure
+
+    def record(self) -> RunRecord:
+        """The run as a store gives it."""
+        metrics: dict[str, dict[int, float]] = {}
+        for epoch, values in self.metrics:
+            for key, value in values.items():
+                metrics.setdefault(key, {})[epoch] = value
+        return RunRecord(
+            run_id=self._run_id,
+            name=self.name,
+            status=self.status,
+            params=dict(self.params),
+            tags=dict(self.tags),
+            metrics=metrics,
+        )
+
+    def content(self, name: str) -> bytes:
+        """A text or file artifact. Raises KeyError where there is none of this name."""
+        return self.texts[name].encode() if name in self.texts else self.files[name]
+
+    def _check_inside(self) -> None:
+        if not self._inside:
+            raise RuntimeError("a tracker may be used only inside its with block")
+
+
+class MemoryStore:
+    """A `RunStore` over the trackers that it opened."""
+
+    def __init__(self) -> None:
+        self.trackers: dict[str, MemoryTracker] = {}
+
+    def open_tracker(
+        self, *, run_name: str, tags: Mapping[str, str] | None = None, run_id: str | None = None
+    ) -> MemoryTracker:
+        """A new run, or an earlier one to go on with. Raises TrackingError for an id that it doesn't know."""
+        if run_id is None:
+            run_id = f"memory-{len(self.trackers) + 1}"
+            self.trackers[run_id] = MemoryTracker(run_name=run_name, run_id=run_id)
+        tracker = self._tracker(run_id)
+        tracker.begin(tags or {})
+        return tracker
+
+    def read(self, run_id: str) -> RunRecord:
+        """The record of one run."""
+        return self._tracker(run_id).record()
+
+    def text(self, run_id: str, name: str) -> str:
+        """A text artifact."""
+        return self._content(run_id, name).decode()
+
+    def file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Writes an artifact (a file or a folder) into `folder`, under its artifact path."""
+        tracker = self._tracker(run_id)
+        inside = [path for path in (*tracker.texts, *tracker.files) if path == name or path.startswith(f"{name}/")]
+        if not inside:
+            raise no_artifact(run_id, name, "memory")
+        for path in inside:
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(tracker.content(path))
+        return folder / name
+
+    def _content(self, run_id: str, name: str) -> bytes:
+        try:
+            return self._tracker(run_id).content(name)
+        except KeyError:
+            raise no_artifact(run_id, name, "memory") from None
+
+    def _tracker(self, run_id: str) -> MemoryTracker:
+        if run_id not in self.trackers:
+            raise TrackingError(f"no run {run_id!r} in memory; it has {', '.join(self.trackers) or 'none'}")
+        return self.trackers[run_id]
+
+
+def no_artifact(run_id: str, name: str, where: str) -> TrackingError:
+    """What to raise for an artifact that a run doesn't have."""
+    return TrackingError(f"run {run_id} has no artifact {name!r} in {where}; look at its artifacts in the MLflow UI")

@@ -1,0 +1,96 @@
+"""Reads runs from MLflow; a run that is still offline is read from its spool."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import TrackingError
+from brainseg.tracking.connection import reached
+from brainseg.tracking.home import Home, home_of, mask, resolve_uri, sqlite_path
+from brainseg.tracking.memory import MemoryStore, no_artifact
+from brainseg.tracking.protocol import RunRecord
+from brainseg.tracking.spooled_run import memory_of_spool
+from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, find_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+Result = TypeVar("Result")
+
+
+class MlflowStore:
+    """A `RunStore` over MLflow. It connects when it is first asked for something."""
+
+    def __init__(self, uri: str, home: Home) -> None:
+        """Used by `open_store`."""
+        self._uri = uri
+        self._home = home
+        self._client: MlflowClient | None = None
+
+    def read(self, run_id: str) -> RunRecord:
+        """The record of one run; its id is the local one where it started offline."""
+        spooled = self._spooled(run_id)
+        if spooled is not None:
+            return spooled.read(run_id)
+        client, run = self._run(run_id)
+        metrics = {
+            key: {point.step: float(point.value) for point in client.get_metric_history(run.info.run_id, key)}
+            for key in run.data.metrics
+        }
+        return RunRecord(
+            run_id=run.data.tags.get(LOCAL_ID, run.info.run_id),
+            name=run.info.run_name,
+            status=run.info.status,
+            params=dict(run.data.params),
+            tags=dict(run.data.tags),
+            metrics=metrics,
+        )
+
+    def text(self, run_id: str, name: str) -> str:
+        """A text artifact."""
+        spooled = self._spooled(run_id)
+        if spooled is not None:
+            return spooled.text(run_id, name)
+        with tempfile.TemporaryDirectory() as folder:
+            return self.file(run_id, name, Path(folder)).read_text()
+
+    def file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Fetches an artifact (a file or a folder) to `folder/name`."""
+        from mlflow.exceptions import MlflowException
+
+        spooled = self._spooled(run_id)
+        if spooled is not None:
+            return spooled.file(run_id, name, folder)
+        client, run = self._run(run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return Path(client.download_artifacts(run.info.run_id, name, str(folder.absolute())))
+        except (MlflowException, OSError) as error:
+            raise no_artifact(run_id, name, mask(self._uri)) from error
+
+    def _run(self, run_id: str) -> "tuple[MlflowClient, Run]":
+        return self._asked(lambda client: find_run(client, run_id, uri=self._uri))
+
+    def _asked(self, ask: "Callable[[MlflowClient], Result]") -> "tuple[MlflowClient, Result]":
+        path = sqlite_path(self._uri)
+        if path is not None and not path.exists():
+            raise TrackingError(
+                f"no runs are kept in {mask(self._uri)}; train one first, or check tracking.root and tracking.uri"
+            )
+        if self._client is None:
+            self._client, answer = reached(self._uri, ask)
+            return self._client, answer
+        return self._client, ask(self._client)
+
+    def _spooled(self, run_id: str) -> MemoryStore | None:
+        if not run_id.startswith(LOCAL_PREFIX):
+            return None
+        return memory_of_spool(self._home.spool, run_id)
+
+
+def open_store(config: TrackingConfig) -> MlflowStore:
+    """The store that `tracking` names. Raises TrackingError for a URI that can't be used; asks nothing yet."""
+    return MlflowStore(resolve_uri(config), home_of(config))
