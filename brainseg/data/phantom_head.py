@@ -20,7 +20,7 @@ AIR = 0.02
 SCALP_MM = 13.0  # from the brain's surface to the skin
 SELLA = (0.0, 24.0, -37.0)  # where the pituitary gland lies
 
-TEXTURE_SIDE = 64  # voxels a side of the periodic noise volume
+TEXTURE_SIDE = 48  # voxels a side of the periodic noise volume
 TEXTURE_SIGMA = 1.6  # its smoothing in voxels
 
 # One offset into the noise volume for each use, so that uses are independent of each other.
@@ -117,7 +117,7 @@ class Head:
     """One person's anatomy, without the tumour."""
 
     texture: Texture
-    scale: Array  # (3, 1, 1): size relative to the model head, about 1
+    scale: Array  # (3,): size relative to the model head, about 1
     ventricle_mm: float  # radius of the lateral ventricles
     sulcus_mm: float  # half the width of a sulcus: more in older people
     fold_depth_mm: float  # mean depth of the folds
@@ -128,11 +128,18 @@ class Head:
     vessel: float  # brightness of enhanced blood
     enhancement: float  # how far the dura has taken up contrast medium, in [0, 1]
 
+    def warp(self, points: Array) -> Array:
+        """How far the tissue at points, (3, ...), lies from its place in the symmetric model head, in mm."""
+        warp = [self.texture(f"warp_{axis}", points, voxel_mm=26.0) for axis in "xyz"]
+        return np.float32(2.2) * np.stack(warp)
+
     def model_points(self, points: Array) -> Array:
-        """Points of this head, (3, height, width), in the coordinates of the symmetric model head."""
-        scaled = points / self.scale
-        warp = [self.texture(f"warp_{axis}", scaled, voxel_mm=26.0) for axis in "xyz"]
-        return scaled + np.float32(2.2) * np.stack(warp)
+        """Points of this head, (3, ...), in the coordinates of the model head."""
+        return self._scaled(points) + self.warp(points)
+
+    def _scaled(self, points: Array) -> Array:
+        scaled: Array = points / self.scale.reshape(3, *[1] * (points.ndim - 1))
+        return scaled
 
     def brain_distance(self, model: Array) -> Array:
         """Distance to the surface of the brain with its fluid: the inside of the dura."""
@@ -162,14 +169,19 @@ class Head:
 
         displaced: where the tissue at each point would be without the tumour that pushes it; bone stays.
         """
-        model = self.model_points(points)
+        warp = self.warp(points)
+        model = self._scaled(points) + warp
         brain = self.brain_distance(model)
         image = np.full(brain.shape, AIR, np.float32)
         self._paint_soft_tissue(image, model, brain)
         self._paint_face(image, model, brain)
         self._paint_skull(image, model, brain)
-        inside = coverage(brain, 0.8)
-        paint(image, self._intracranial(self.model_points(displaced), brain), inside)
+        # A third of the picture, and the costliest to make.
+        within = brain < 1.0
+        pushed = self._scaled(displaced[:, within]) + warp[:, within]
+        tissue = image[within]
+        paint(tissue, self._intracranial(pushed, brain[within]), coverage(brain[within], 0.8))
+        image[within] = tissue
         self._paint_sinuses(image, model, brain)
         return image, brain
 
@@ -245,7 +257,7 @@ class Head:
         paint(image, self.fluid, coverage(edge - self.sulcus_mm, 0.9))
         paint(image, 0.5 * self.vessel * self.enhancement, 0.7 * coverage(middle - 0.7, 0.7) * (depth < 40))
         branch = self.texture("vessel", upright, voxel_mm=4.0)
-        thread: Array = 2.2 * np.hypot(fold, branch) - 0.5 + 0.1 * np.maximum(depth - 16, 0)
+        thread = 2.2 * np.sqrt(fold**2 + branch**2) - 0.5 + 0.1 * np.maximum(depth - 16, 0)
         paint(image, self.vessel, 0.55 * coverage(thread, 0.8))
         return image
 
@@ -307,7 +319,7 @@ class Head:
 def make_head(rng: np.random.Generator) -> Head:
     """Draws a person."""
     age = rng.uniform()  # older: wider sulci and ventricles
-    scale = rng.normal(1.0, 0.035, (3, 1, 1)).clip(0.92, 1.08).astype(np.float32)
+    scale = rng.normal(1.0, 0.035, 3).clip(0.92, 1.08).astype(np.float32)
     white = rng.uniform(0.36, 0.44)
     return Head(
         texture=make_texture(rng),

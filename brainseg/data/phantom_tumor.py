@@ -146,7 +146,7 @@ def _pituitary(rng: np.random.Generator, head: Head, *, hard: bool) -> Tumor:
     rise = np.array([rng.normal(0, 1.2), 0, 0.7 * (radius - 5)])
     return Tumor(
         kind="pituitary",
-        centre=((np.array(SELLA) + rise) * head.scale.ravel()).astype(np.float32),
+        centre=((np.array(SELLA) + rise) * head.scale).astype(np.float32),
         radii=(radius * np.array([rng.uniform(0.9, 1.15), rng.uniform(0.85, 1.0), rng.uniform(0.9, 1.25)])).astype(
             np.float32
         ),
