@@ -79,12 +79,15 @@ def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
 def _train(config: RunConfig, overrides: Sequence[str]) -> None:
     """Trains, and prints the scores and where to look."""
-    # Before TensorFlow is imported: its start-up lines say nothing that a user can act on.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from brainseg.tracking import open_tracker, where_to_look
-    from brainseg.training.experiment import run
+    from brainseg.tracking import open_tracker
+    from brainseg.tracking.start import check_store, where_to_look
+
+    check_store(config.tracking)
+    _import_tensorflow()
+    from brainseg.training.experiment import prepare, run
     from brainseg.training.progress import Terminal
 
+    prepared = prepare(config)
     line = compose.as_line(overrides)
     tracker = open_tracker(
         config.tracking,
@@ -94,7 +97,7 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> None:
     )
     terminal = Terminal()
     try:
-        result = run(config, tracker, reporter=terminal)
+        result = run(config, tracker, prepared=prepared, reporter=terminal)
     except Interrupted as stopped:
         terminal.say(f"{stopped}; go on with: {PROGRAM} resume={tracker.run_id}{_kept_elsewhere(config)}")
         raise
@@ -116,6 +119,23 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> None:
             f"not everything could be written: {'; '.join(result.unwritten)}; "
             f"make room and run: {PROGRAM} resume={result.run_id}{_kept_elsewhere(config)}"
         )
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without the lines on its start-up, which say nothing that a user can act on.
+
+    Some are written before its log level is read: the process's stderr is set aside meanwhile.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401  # for its side effect
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _kept_elsewhere(config: RunConfig) -> str:

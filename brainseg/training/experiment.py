@@ -1,6 +1,5 @@
 """One training run, from a checked configuration to its record."""
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -37,45 +36,66 @@ class Result:
     undelivered: int  # records that wait in the spool
 
 
-def run(config: RunConfig, tracker: Tracker, *, reporter: Reporter | None = None) -> Result:
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a run starts from, once everything that can be checked beforehand is checked."""
+
+    data: RunData
+    start: Start
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Loads the data, and sets precision and threads; on a resume, as the first start had them.
+
+    Raises InputError, with nothing written, where the run can't start or go on.
+    """
+    data = load_data(config)
+    if config.resume is None:
+        start = Start(
+            config_yaml=to_yaml(config),
+            data_fingerprint=data.slices.fingerprint,
+            split_json=data.split.to_json(),
+            precision=hardware.resolve_precision(config.train.precision),
+            threads=hardware.resolve_threads(config.train.threads),
+        )
+    else:
+        start, data = _resumed(config, config.resume, data)
+    hardware.apply(start.precision, start.threads)
+    return Prepared(data=data, start=start)
+
+
+def run(
+    config: RunConfig, tracker: Tracker, *, prepared: Prepared | None = None, reporter: Reporter | None = None
+) -> Result:
     """Trains, evaluates and records one run; with `config.resume`, goes on with that one.
 
-    `config` is complete: on a resume it is the stored one (`Checkpoints.stored_config`). Raises InputError before
-    anything is written, NonFiniteError, or Interrupted once a checkpoint is written.
+    `config` is complete: on a resume it is the stored one (`Checkpoints.stored_config`). Raises what
+    `prepare` raises, NonFiniteError, or Interrupted once a checkpoint is written.
     """
+    prepared = prepared or prepare(config)
     reporter = reporter or Silent()
-    with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals())
-        if config.resume is not None:
-            # Before the tracker reopens the run: one that is alive stays as it is.
-            stack.enter_context(Checkpoints(Path(config.tracking.root), config.resume).lease())
-        data = load_data(config)
-        start, data = _start(config, data)
-        hardware.apply(start.precision, start.threads)
-        with tracker:
-            checkpoints = Checkpoints(Path(config.tracking.root), tracker.run_id)
-            if config.resume is None:
-                stack.enter_context(checkpoints.lease())
-            checkpoints.begin(start)
-            record_start(tracker, config, data, precision=start.precision, threads=start.threads)
-            _announce(reporter, config, data, start, tracker.run_id)
-            trainer = Trainer(config, data.slices, data.split)
-            unsaved = _fit(trainer, checkpoints, tracker, reporter, stop)
-            position = trainer.position
-            model = to_stock(trainer.best_model())
-            evaluation = evaluate(model, data.slices, data.split.val)
-            record_result(
-                tracker,
-                config,
-                data,
-                history=position.history,
-                best_epoch=position.best_epoch,
-                evaluation=evaluation,
-                model=model,
-            )
-        unwritten = (*unsaved, *tracker.unwritten)
-        if not unwritten:
-            checkpoints.remove()
+    data, start = prepared.data, prepared.start
+    with stop_on_signals() as stop, tracker, Checkpoints(Path(config.tracking.root), tracker.run_id).lease() as checkpoints:
+        checkpoints.begin(start)
+        record_start(tracker, config, data, precision=start.precision, threads=start.threads)
+        _announce(reporter, config, data, start, tracker.run_id)
+        trainer = Trainer(config, data.slices, data.split)
+        unsaved = _fit(trainer, checkpoints, tracker, reporter, stop)
+        position = trainer.position
+        model = to_stock(trainer.best_model())
+        evaluation = evaluate(model, data.slices, data.split.val)
+        record_result(
+            tracker,
+            config,
+            data,
+            history=position.history,
+            best_epoch=position.best_epoch,
+            evaluation=evaluation,
+            model=model,
+        )
+    unwritten = (*unsaved, *tracker.unwritten)
+    if not unwritten:
+        checkpoints.remove()  # the record has the model
     return Result(
         run_id=tracker.run_id,
         history=position.history,
@@ -88,21 +108,15 @@ def run(config: RunConfig, tracker: Tracker, *, reporter: Reporter | None = None
     )
 
 
-def _start(config: RunConfig, data: RunData) -> tuple[Start, RunData]:
-    """How the run starts, or started: on a resume its split, precision and threads are the first start's."""
-    if config.resume is None:
-        start = Start(
-            config_yaml=to_yaml(config),
-            data_fingerprint=data.slices.fingerprint,
-            split_json=data.split.to_json(),
-            precision=hardware.resolve_precision(config.train.precision),
-            threads=hardware.resolve_threads(config.train.threads),
-        )
-        return start, data
-    start = Checkpoints(Path(config.tracking.root), config.resume).start()
+def _resumed(config: RunConfig, run_id: str, data: RunData) -> tuple[Start, RunData]:
+    """How the run was started, and its data with the stored split."""
+    checkpoints = Checkpoints(Path(config.tracking.root), run_id)
+    start = checkpoints.start()
+    with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
+        pass
     if start.data_fingerprint != data.slices.fingerprint:
         raise ResumeError(
-            f"resume={config.resume}: the data in {data.slices.source.location} has changed since the run started; "
+            f"resume={run_id}: the data in {data.slices.source.location} has changed since the run started; "
             "restore it, or start a new run"
         )
     parts = json.loads(start.split_json)
