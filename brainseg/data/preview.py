@@ -4,7 +4,6 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,18 @@ _OUTLINE = (255, 160, 0)  # orange shows on grey and to colour-blind readers
 def choose_slices(slices: Sequence[SliceInfo], count: int) -> tuple[SliceInfo, ...]:
     """At most `count` slices, as evenly as possible over tumour types, people and each person's slices.
 
-    Types take turns; within a type people are taken at even distances in the order of ids, and each
-    gives the middle one of their slices that is not taken yet. Depends on the ids alone.
+    Types get equal shares; within a type people are taken at even distances in the order of ids, and
+    each gives the middle one of their slices that is not taken yet. Depends on ids and metadata alone.
     """
     by_type: dict[str, list[SliceInfo]] = defaultdict(list)
     for item in sorted(slices, key=lambda item: item.id):
         by_type[item.columns.get(TUMOR_TYPE, "")].append(item)
-    turns = zip_longest(*(_over_people(by_type[kind], count) for kind in sorted(by_type)))
-    chosen = [item for turn in turns for item in turn if item is not None][:count]
+    chosen: list[SliceInfo] = []
+    # What the rarest can't fill goes to the others.
+    rarest_first = sorted(by_type, key=lambda kind: (len(by_type[kind]), kind))
+    for types_left, kind in zip(range(len(by_type), 0, -1), rarest_first, strict=True):
+        share = math.ceil((count - len(chosen)) / types_left)
+        chosen += _over_people(by_type[kind], share)
     return tuple(sorted(chosen, key=lambda item: (item.columns.get(TUMOR_TYPE, ""), item.id)))
 
 
