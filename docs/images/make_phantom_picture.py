@@ -1,0 +1,48 @@
+"""Draws phantom.png: six slices of each type of tumour from the phantom, with the masks' outlines in red.
+
+python docs/images/make_phantom_picture.py [FILE]
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from brainseg.data.phantom import TYPE_COUNTS, PhantomSource
+from brainseg.data.source import TUMOR_TYPE
+
+COLUMNS = 6
+PANEL_PX = 160
+GAP_PX = 2
+OUTLINE = (235, 60, 50)
+
+
+def panel(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
+    """A slice at `PANEL_PX` with the line just outside its mask."""
+    size = (PANEL_PX, PANEL_PX)
+    grey = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    inside = np.asarray(Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BILINEAR)) > 127
+    pixels = np.asarray(grey.convert("RGB")).copy()
+    pixels[ndimage.binary_dilation(inside) & ~inside] = OUTLINE
+    return Image.fromarray(pixels)
+
+
+def contact_sheet(source: PhantomSource) -> Image.Image:
+    """A row for each type, each slice from another patient where there are enough, in mixed orientations."""
+    pitch = PANEL_PX + GAP_PX
+    sheet = Image.new("RGB", (COLUMNS * pitch - GAP_PX, len(TYPE_COUNTS) * pitch - GAP_PX), "white")
+    for row, kind in enumerate(TYPE_COUNTS):
+        ids = [item.id for item in source.slices() if item.columns[TUMOR_TYPE] == kind]
+        # Sorted ids run through the orientations; even steps take two or so of each.
+        for column, place in enumerate(np.linspace(0, len(ids) - 1, COLUMNS).astype(int)):
+            sheet.paste(panel(*source.read(ids[place])), (column * pitch, row * pitch))
+    return sheet
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("phantom.png")
+    # 64 colours keep the file small; grey levels and one red need no more.
+    contact_sheet(PhantomSource()).quantize(64, dither=Image.Dither.NONE).save(target, optimize=True)
