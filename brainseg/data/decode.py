@@ -24,6 +24,7 @@ MAX_PIXELS = 8192 * 8192  # far above any slice, far below what a decompression 
 RULES_VERSION = 1
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # what a file of these formats begins with
 _GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("LA", "La")
 _LABELS_BELOW = 16  # whole numbers below this, three or more of them, are class labels
@@ -218,4 +219,7 @@ def _too_large(path: Path) -> str:
 def _unidentified(path: Path) -> str:
     if path.stat().st_size == 0:
         return "is empty (0 bytes); copy or export it again"
+    with path.open("rb") as file:
+        if file.read(8).startswith(_SIGNATURES):  # a TIFF's directory may lie at its end
+            return "is damaged or cut off (no readable header); copy or export it again"
     return "is not a PNG, JPEG or TIFF image; export it as PNG"

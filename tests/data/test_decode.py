@@ -1,0 +1,270 @@
+"""What becomes of the depths, colours and damages that image files come with."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from brainseg.data.decode import MaskKind, mask_kind, read_image, read_mask
+from brainseg.errors import DataError
+
+# Luma of pure red, green and blue: 0.299, 0.587 and 0.114 of 255, rounded.
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+LUMA = [[76, 150, 29]]
+
+
+def saved(path: Path, values: Any, dtype: Any = np.uint8, **options: Any) -> Path:
+    Image.fromarray(np.array(values, dtype=dtype)).save(path, **options)
+    return path
+
+
+def one_line(read: Any, path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path} ")
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.TIFF"])
+def test_eight_bit_grey_keeps_its_values(tmp_path: Path, name: str) -> None:
+    image = read_image(saved(tmp_path / name, [[3, 7, 200], [0, 50, 60]]))
+    assert image.dtype == np.uint8
+    assert image.tolist() == [[3, 7, 200], [0, 50, 60]]
+
+
+def test_colours_become_luma(tmp_path: Path) -> None:
+    assert read_image(saved(tmp_path / "rgb.png", [[RED, GREEN, BLUE]])).tolist() == LUMA
+
+
+def test_a_palette_becomes_luma(tmp_path: Path) -> None:
+    indices = Image.fromarray(np.array([[2, 0, 1]], np.uint8))
+    indices.putpalette([*GREEN, *BLUE, *RED])
+    indices.save(tmp_path / "palette.png", transparency=b"\x00\x80\xff")
+    assert read_image(tmp_path / "palette.png").tolist() == LUMA
+
+
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_alpha_is_left_out(tmp_path: Path, alpha: int) -> None:
+    rgba = saved(tmp_path / "rgba.png", [[(*RED, alpha), (*GREEN, alpha), (*BLUE, alpha)]])
+    grey_alpha = tmp_path / "la.png"
+    Image.merge("LA", [Image.new("L", (1, 1), 90), Image.new("L", (1, 1), alpha)]).save(grey_alpha)
+    assert read_image(rgba).tolist() == LUMA
+    assert read_image(grey_alpha).tolist() == [[90]]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "values"),
+    [
+        ("a.png", np.uint16, [[1100, 1140, 1300]]),
+        ("a.tif", np.uint16, [[60_000, 60_040, 60_200]]),
+        ("a.tif", np.int32, [[-100, -60, 100]]),
+        ("a.tif", np.float32, [[0.5, 0.6, 1.0]]),
+    ],
+)
+def test_deeper_images_are_scaled_from_their_own_range(tmp_path: Path, name: str, dtype: Any, values: Any) -> None:
+    # The middle value lies at a fifth of the range: 255 / 5 = 51.
+    assert read_image(saved(tmp_path / name, values, dtype)).tolist() == [[0, 51, 255]]
+
+
+def test_a_deep_image_of_one_value_is_black(tmp_path: Path) -> None:
+    assert read_image(saved(tmp_path / "a.png", [[700, 700]], np.uint16)).tolist() == [[0, 0]]
+
+
+def test_a_bilevel_image_is_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif").tolist() == [[255, 0]]
+
+
+def test_the_content_decides_and_not_the_extension(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / "a.png", format="JPEG")
+    assert read_image(tmp_path / "a.png").tolist() == [[9] * 8] * 8
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tumor"),
+    [
+        (np.uint8, 255),
+        (np.uint8, 1),
+        (np.uint8, 17),
+        (np.uint16, 65_535),
+        (np.uint16, 1),
+        (np.int32, 255),
+        (np.float32, 1.0),
+        (np.float32, 0.25),
+        (bool, True),
+    ],
+)
+def test_zero_and_one_other_value_are_a_mask(tmp_path: Path, dtype: Any, tumor: Any) -> None:
+    mask = read_mask(saved(tmp_path / "mask.tif", [[0, tumor, 0], [tumor, tumor, 0]], dtype))
+    assert mask.dtype == np.uint8
+    assert mask.tolist() == [[0, 1, 0], [1, 1, 0]]
+
+
+@pytest.mark.parametrize("colour", [RED, GREEN, BLUE, (255, 255, 255), (1, 1, 1)])
+def test_a_mask_may_have_any_colour(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    assert read_mask(saved(tmp_path / "mask.png", [[(0, 0, 0), colour]])).tolist() == [[0, 1]]
+
+
+def test_a_mask_may_have_alpha_or_a_palette(tmp_path: Path) -> None:
+    rgba = saved(tmp_path / "rgba.png", [[(0, 0, 0, 255), (255, 0, 0, 255)]])
+    indices = Image.fromarray(np.array([[0, 1]], np.uint8))
+    indices.putpalette([0, 0, 0, 128, 0, 0])
+    indices.save(tmp_path / "palette.png")
+    Image.merge("LA", [Image.fromarray(np.array([[0, 255]], np.uint8)), Image.new("L", (2, 1), 255)]).save(
+        tmp_path / "la.png"
+    )
+    for path in (rgba, tmp_path / "palette.png", tmp_path / "la.png"):
+        assert read_mask(path).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (1, 1), (255, 1)])
+def test_a_mask_of_one_value_is_empty_or_full(tmp_path: Path, value: int, expected: int) -> None:
+    path = saved(tmp_path / "mask.png", np.full((5, 5), value))
+    assert read_mask(path).tolist() == [[expected] * 5] * 5
+
+
+def disc(side: int, radius: float) -> NDArray[np.uint8]:
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.where(np.hypot(rows, columns) <= radius, 255, 0).astype(np.uint8)
+
+
+def test_soft_edges_are_cut_at_half_of_the_maximum(tmp_path: Path) -> None:
+    values = np.zeros((10, 10), np.uint8)
+    values[4, 2:7] = [99, 100, 200, 101, 40]
+    assert mask_kind(values) is MaskKind.SOFT
+    assert read_mask(saved(tmp_path / "mask.png", values))[4].tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_a_resized_or_compressed_mask_is_soft_and_keeps_its_area(tmp_path: Path) -> None:
+    sharp = disc(128, 20)
+    Image.fromarray(sharp).save(tmp_path / "mask.jpg", quality=60)
+    Image.fromarray(disc(256, 40)).resize((128, 128), Image.Resampling.BICUBIC).save(tmp_path / "mask.png")
+    for name in ("mask.jpg", "mask.png"):
+        path = tmp_path / name
+        assert mask_kind(np.asarray(Image.open(path))) is MaskKind.SOFT
+        wrong = np.count_nonzero(read_mask(path) != (sharp > 0))
+        assert wrong <= 16  # of 1,256 pixels, all of them on the edge
+
+
+def labels(*areas: int) -> NDArray[np.uint8]:
+    """Areas of 4x4 pixels with these values on a background of 16x24 zeros."""
+    values = np.zeros((16, 24), np.uint8)
+    for position, value in enumerate(areas):
+        values[4:8, 2 + 5 * position : 6 + 5 * position] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        (labels(1, 2, 4), "0, 1, 2, 4"),
+        (labels(128, 255), "0, 128, 255"),
+        (labels(85, 170, 255), "0, 85, 170, 255"),
+        (np.array([[1, 2], [2, 1]], np.uint8), "1, 2"),
+    ],
+)
+def test_class_labels_are_no_mask_of_two_classes(tmp_path: Path, values: NDArray[np.uint8], named: str) -> None:
+    assert one_line(read_mask, saved(tmp_path / "mask.png", values)) == (
+        f"{tmp_path / 'mask.png'} is not a mask of two classes, it holds the values {named}; "
+        "write 0 for background and 255 for tumour"
+    )
+
+
+def test_negative_values_are_no_mask(tmp_path: Path) -> None:
+    assert "the values -1, 0, 1;" in one_line(read_mask, saved(tmp_path / "mask.tif", [[-1, 0, 1]], np.int32))
+
+
+def test_an_image_in_the_place_of_a_mask_is_found_out(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:64, :64]
+    path = saved(tmp_path / "mask.png", disc(64, 25) // 255 * (60 + rows + columns))
+    assert "are image and mask exchanged?" in one_line(read_mask, path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_a_missing_file_is_named(tmp_path: Path, read: Any) -> None:
+    assert "doesn't exist; restore it" in one_line(read, tmp_path / "a.png")
+
+
+def test_a_folder_is_not_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    assert "is a folder, not an image" in one_line(read_image, tmp_path / "a.png")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root reads every file")
+def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", [[1]])
+    path.chmod(0)
+    assert "permission denied" in one_line(read_image, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"patient,age\n", "is not a PNG, JPEG or TIFF image"),
+        (b"GIF89a" + b"\0" * 99, "is not a PNG"),
+    ],
+)
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes, wrong: str) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    assert wrong in one_line(read_image, path)
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.jpg", {}), ("a.tif", {"compression": "tiff_lzw"})])
+def test_a_file_that_was_cut_off_is_named(tmp_path: Path, name: str, options: dict[str, str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64))
+    path = saved(tmp_path / name, noise, **options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "copy or export it again" in one_line(read_image, path)
+
+
+def test_a_flipped_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (64, 64)))
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 0xFF
+    path.write_bytes(content)
+    assert "is damaged or cut off" in one_line(read_image, path)
+
+
+def png_header(path: Path, width: int, height: int) -> Path:
+    """A PNG that claims a size and has next to no data."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    return path
+
+
+# Above our limit alone; where PIL warns; where PIL raises.
+@pytest.mark.parametrize("side", [8_193, 10_000, 60_000])
+def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path, side: int) -> None:
+    text = one_line(read_image, png_header(tmp_path / "a.png", side, side))
+    assert "has more than 67108864 pixels; if it is a slice, export it at 8192x8192 or less" in text
+
+
+def test_an_image_without_pixels_is_named(tmp_path: Path) -> None:
+    one_line(read_image, png_header(tmp_path / "a.png", 0, 5))
+
+
+def test_several_frames_in_one_file_are_refused(tmp_path: Path) -> None:
+    frames = [Image.new("L", (4, 4), value) for value in (1, 2, 3)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    assert "holds 3 frames; export each slice to a file of its own" in one_line(read_image, tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_values_that_are_not_finite_are_named(tmp_path: Path, read: Any, value: float) -> None:
+    assert "NaN or infinite" in one_line(read, saved(tmp_path / "a.tif", [[0.0, value, 1.0]], np.float32))
