@@ -59,7 +59,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         one_of("data.name", self.name, DATA_NAMES)
         if self.name == "folder" and not self.root:
-            raise ConfigError("data.root must name a folder of images and masks when data.name=folder; add data.root=DIR")
+            raise ConfigError(
+                "data.root must name a folder of images and masks for data.name=folder; add data.root=DIR"
+            )
         if self.name == "phantom" and self.root:
             raise ConfigError(
                 f"data.root is not used by data.name=phantom, got {self.root!r}; add data=folder to train on that folder"
@@ -206,12 +208,12 @@ class RunConfig:
 def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
     """Raises ConfigError, with the nearest allowed value, unless `value` is allowed."""
     if value not in allowed:
-        raise ConfigError(f"{key} must be one of {', '.join(allowed)}, got {value!r}{did_you_mean(str(value), allowed)}")
+        raise ConfigError(
+            f"{key} must be one of {', '.join(allowed)}, got {value!r}{did_you_mean(str(value), allowed)}"
+        )
 
 
-def in_range(
-    key: str, value: float | None, *, low: float, high: float | None = None, exclusive: bool = False
-) -> None:
+def in_range(key: str, value: float | None, *, low: float, high: float | None = None, exclusive: bool = False) -> None:
     """Raises ConfigError unless low <= value <= high (strictly between them if exclusive); None passes."""
     if value is None:
         return

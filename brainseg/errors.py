@@ -1,14 +1,14 @@
 """Every exception that brainseg raises on purpose, and the exit code that it leads to.
 
-    BrainsegError                   1   anything that stops a command
-    ├── InputError                  2   what the user gave is wrong: one line, nothing written
-    │   ├── ConfigError             2   a key, its type or its range
-    │   ├── DataError               2   a folder, a slice, a mask, the metadata
-    │   ├── ResumeError             2   this run can't be resumed, or not like this
-    │   └── TrackingError           2   no such run, or the tracking server can't be reached
-    ├── NonFiniteError              1   a loss or a score became NaN or infinite
-    ├── RecordError                 1   the training ended, but a part of its record couldn't be written
-    └── Interrupted          128+signal   SIGINT (130) or SIGTERM (143) ended the run
+BrainsegError                   1   anything that stops a command
+├── InputError                  2   what the user gave is wrong: one line, nothing written
+│   ├── ConfigError             2   a key, its type or its range
+│   ├── DataError               2   a folder, a slice, a mask, the metadata
+│   ├── ResumeError             2   this run can't be resumed, or not like this
+│   └── TrackingError           2   no such run, or the tracking server can't be reached
+├── NonFiniteError              1   a loss or a score became NaN or infinite
+├── RecordError                 1   the training ended, but a part of its record couldn't be written
+└── Interrupted          128+signal   SIGINT (130) or SIGTERM (143) ended the run
 """
 
 import signal
@@ -50,7 +50,7 @@ class RecordError(BrainsegError):
     """Parts of a run's record couldn't be written; the text names them and the remedy."""
 
 
-class Interrupted(BrainsegError):
+class Interrupted(BrainsegError):  # noqa: N818  # what happened, not what went wrong
     """A signal ended the run after a checkpoint was written."""
 
     def __init__(self, signal_number: int) -> None:

@@ -148,8 +148,8 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], n
 
 def _digest(slice_id: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bytes:
     digest = hashlib.sha256(f"{slice_id} {image.shape} {mask.shape}".encode())
-    digest.update(np.ascontiguousarray(image))
-    digest.update(np.ascontiguousarray(mask))
+    digest.update(image.tobytes())
+    digest.update(mask.tobytes())
     return digest.digest()
 
 

@@ -36,7 +36,7 @@ class Machine:
 
 
 def code_state() -> Code | None:
-    """Commit and uncommitted diff of the checkout that brainseg runs from, else of the current folder; None without git."""
+    """Commit and uncommitted diff of brainseg's checkout, else of the current folder's; None without git."""
     for folder in (Path(brainseg.__file__).parent, Path.cwd()):
         commit = _git(folder, "rev-parse", "HEAD")
         if commit is not None:
@@ -77,7 +77,12 @@ def _git(folder: Path, *arguments: str) -> str | None:
     """What git prints, or None where there is no git or no repository."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True, errors="replace"
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            errors="replace",
         )
     except (OSError, subprocess.SubprocessError):
         return None

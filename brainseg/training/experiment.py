@@ -9,8 +9,8 @@ from pathlib import Path
 from brainseg.analysis.scores import evaluate
 from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
-from brainseg.data.load import RunData, load_data, patients_on_both_sides
-from brainseg.data.split import Split
+from brainseg.data.load import RunData, load_data
+from brainseg.data.split import Split, patients_on_both_sides
 from brainseg.errors import Interrupted, ResumeError
 from brainseg.model.stock import to_stock
 from brainseg.tracking.protocol import Tracker
@@ -75,7 +75,11 @@ def run(
     prepared = prepared or prepare(config)
     reporter = reporter or Silent()
     data, start = prepared.data, prepared.start
-    with stop_on_signals() as stop, tracker, Checkpoints(Path(config.tracking.root), tracker.run_id).lease() as checkpoints:
+    with (
+        stop_on_signals() as stop,
+        tracker,
+        Checkpoints(Path(config.tracking.root), tracker.run_id).lease() as checkpoints,
+    ):
         checkpoints.begin(start)
         record_start(tracker, config, data, precision=start.precision, threads=start.threads)
         _announce(reporter, config, data, start, tracker.run_id)

@@ -14,8 +14,8 @@ from brainseg.config import RunConfig, flatten
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
 from brainseg.data.split import count_people
-from brainseg.training.environment import code_state, machine_json, packages
 from brainseg.tracking.protocol import DatasetInfo, Tracker
+from brainseg.training.environment import code_state, machine_json, packages
 
 RUN_SCHEMA = 1
 
@@ -31,7 +31,9 @@ def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precisio
         "data_fingerprint": slices.fingerprint,
         "split": config.data.split_by if config.data.split_file is None else "file",
         "split_fingerprint": data.split.fingerprint,
-        "patients_on_both_sides": "unknown" if data.patients_on_both_sides is None else str(data.patients_on_both_sides),
+        "patients_on_both_sides": "unknown"
+        if data.patients_on_both_sides is None
+        else str(data.patients_on_both_sides),
         "precision": precision,
         "threads": str(threads),
     }
@@ -70,7 +72,9 @@ def record_result(
     best_score = history[best_epoch - 1]["val_dice_image"]
     metrics = {"best_val_dice_image": best_score, "best_epoch": float(best_epoch), "final_dice": evaluation.dice}
     tracker.log_metrics(metrics, epoch=len(history))
-    tracker.set_tags({"mlflow.note.content": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))})
+    tracker.set_tags(
+        {"mlflow.note.content": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))}
+    )
     tracker.log_text(evaluation.to_csv(), "val_scores.csv")
     _log_made(tracker, "val_predictions.npz", lambda path: save_predictions(path, evaluation))
     _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
@@ -114,8 +118,8 @@ def _description(evaluation: Evaluation, data: RunData, *, best_epoch: int, epoc
     """What the MLflow UI shows above the run, in Markdown."""
     split = data.split
     lines = [
-        f"**Dice {evaluation.dice:.4f}** over {len(split.val)} validation slices (mean over images at 0.5, stored size), "
-        f"best epoch {best_epoch} of {epochs}.",
+        f"**Dice {evaluation.dice:.4f}** over {len(split.val)} validation slices "
+        f"(mean over images at 0.5, stored size), best epoch {best_epoch} of {epochs}.",
         "",
         f"Trained on {len(split.train)} slices of {data.slices.source.location}.",
     ]
