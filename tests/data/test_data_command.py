@@ -1,0 +1,153 @@
+"""`python -m brainseg.data`: what it prints, writes and returns."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from figshare_files import mat_bytes
+
+from brainseg.data.__main__ import main
+from brainseg.data.findings import CHECKS
+from brainseg.data.folder import FolderSource
+
+DOCS = Path(__file__).parents[2] / "docs" / "data.md"
+
+
+def test_a_clean_folder_is_verified_with_exit_code_0(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.add("1")
+    folder.add("2")
+    folder.metadata({"1": "P1", "2": "P2"})
+    assert main(["verify", str(folder.root)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{folder.root}: 2 slices of 2 patient ids, images/ and masks/",
+        "types    glioma 2",
+        "sizes    20x24 2",
+        "tumour   2.50% to 2.50% of a slice, median 2.50%",
+        "0 kind(s) of error, 0 kind(s) of warning",
+    ]
+
+
+def test_warnings_alone_give_exit_code_0(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        folder.add(f"{number:02}")
+    assert main(["verify", str(folder.root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{folder.root}: 12 slices of 0 patient ids, images/ and masks/"
+    assert lines[3] == (
+        "warning  12 slice(s) without a patient id: data.split_by=patient needs metadata.csv with id,patient_id"
+    )
+    assert [line.strip() for line in lines[4:14]] == [f"{number:02}" for number in range(10)]
+    assert lines[14].strip() == "... and 2 more (all of them with --json)"
+
+
+def test_errors_give_exit_code_1(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.add("1")
+    folder.add("2")
+    folder.metadata({"1": "P1", "2": "P2"})
+    (folder.root / "masks" / "2.png").unlink()
+    assert main(["verify", str(folder.root)]) == 1
+    out = capsys.readouterr().out
+    assert "error    1 image(s) without a mask: add the mask, or remove the image\n           images/2.png\n" in out
+    assert out.endswith("1 kind(s) of error, 0 kind(s) of warning\n")
+
+
+def test_json_holds_the_whole_report(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        folder.add(str(number))
+    assert main(["verify", str(folder.root), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["slices"] == 12
+    assert [len(finding["items"]) for finding in report["findings"]] == [12]
+
+
+@pytest.mark.parametrize(
+    "command", [["verify", "DIR"], ["preview", "DIR"], ["import", "figshare", "DIR", "OUT"], ["phantom", "FILE"]]
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    assert main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", captured.err)
+    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["check", "DIR"],
+        ["import", "dicom", "A", "B"],
+        ["preview", "D", "--count", "0"],
+        ["phantom", "D", "--seed=-1"],
+    ],
+)
+def test_wrong_usage_leaves_with_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_preview_goes_to_the_current_folder(
+    folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.add("1")
+    monkeypatch.chdir(tmp_path)
+    assert main(["preview", "set"]) == 0
+    assert capsys.readouterr().out == "set-preview.png\n"
+    assert main(["preview", "set"]) == 2
+    assert main(["preview", "set", "--force", "--count", "1"]) == 0
+    assert main(["preview", "set", "-o", "other.png"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.png", "set", "set-preview.png"]
+
+
+def test_an_import_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "src").mkdir()
+    for number in (1, 2):
+        (tmp_path / "src" / f"{number}.mat").write_bytes(mat_bytes())
+    out = tmp_path / "out"
+    assert main(["import", "figshare", str(tmp_path / "src"), str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{out}: 2 slices; check them with python -m brainseg.data verify {out}\n"
+    assert captured.err == "1 of 2 slices\n2 of 2 slices\n"
+
+
+def test_a_written_phantom_has_no_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "phantom"
+    assert main(["phantom", str(out), "--patients", "3", "--seed", "5"]) == 0
+    count = len(FolderSource(out).slices())
+    assert capsys.readouterr().out == f"{out}: {count} slices of 3 patients\n"
+    assert main(["verify", str(out)]) == 0
+
+
+def test_help_shows_examples_and_loads_no_library() -> None:
+    code = (
+        "import sys\nfrom brainseg.data.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "assert not {'numpy', 'PIL', 'h5py', 'tensorflow'} & sys.modules.keys()\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "python -m brainseg.data verify demo" in shown
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(folder: Any) -> None:
+    folder.add("1")
+    command = [sys.executable, "-m", "brainseg.data", "verify", str(folder.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_the_documentation_lists_every_check_with_its_severity() -> None:
+    listed = dict(re.findall(r"^\| `(\w+)` \| (error|warning) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == {name: str(check.severity) for name, check in CHECKS.items()}

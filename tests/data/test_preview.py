@@ -1,0 +1,113 @@
+"""The contact sheet: which slices it shows, and how."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from brainseg.data.folder import FolderSource
+from brainseg.data.people import person_of
+from brainseg.data.preview import choose_slices, contact_sheet, outlined, write_preview
+from brainseg.data.source import SliceInfo
+from brainseg.errors import DataError
+
+
+def slices(counts: dict[str, dict[str, int]]) -> list[SliceInfo]:
+    """Tumour type -> patient -> number of slices."""
+    return [
+        SliceInfo(id=f"{patient}-{number}", columns={"patient_id": patient, "tumor_type": kind})
+        for kind, patients in counts.items()
+        for patient, count in patients.items()
+        for number in range(count)
+    ]
+
+
+def test_types_and_people_get_equal_shares() -> None:
+    glioma = {f"G{number}": 9 for number in range(10)}
+    chosen = choose_slices(slices({"glioma": glioma, "pituitary": {"P1": 3, "P1B": 3, "P2": 3}}), 8)
+    assert Counter(item.columns["tumor_type"] for item in chosen) == {"glioma": 4, "pituitary": 4}
+    gliomas = [item.columns["patient_id"] for item in chosen if item.columns["tumor_type"] == "glioma"]
+    assert gliomas == ["G0", "G3", "G6", "G9"]  # at even distances
+    pituitary = Counter(
+        person_of(item.columns["patient_id"]) for item in chosen if item.columns["tumor_type"] == "pituitary"
+    )
+    assert pituitary == {"P1": 2, "P2": 2}
+
+
+def test_a_rare_type_leaves_its_share_to_the_others() -> None:
+    chosen = choose_slices(slices({"a": {"A1": 1}, "b": {"B1": 9}, "c": {"C1": 9}}), 9)
+    assert Counter(item.columns["tumor_type"] for item in chosen) == {"a": 1, "b": 4, "c": 4}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 7, 100])
+def test_no_more_than_asked_for_are_shown_and_none_twice(count: int) -> None:
+    every = slices({"a": {"A1": 2, "A2": 1}, "b": {"B1": 3}, "c": {"C1": 1}})
+    chosen = choose_slices(every, count)
+    assert len({item.id for item in chosen}) == len(chosen) == min(count, 7)
+
+
+def test_a_person_is_shown_by_the_middle_slice() -> None:
+    assert [item.id for item in choose_slices(slices({"a": {"A1": 5}}), 1)] == ["A1-2"]
+
+
+def test_slices_without_metadata_are_chosen_at_even_distances() -> None:
+    every = [SliceInfo(id=str(number)) for number in range(9)]
+    assert [item.id for item in choose_slices(every, 3)] == ["0", "4", "8"]
+
+
+def test_the_outline_is_the_inner_border_of_the_mask() -> None:
+    mask = np.zeros((192, 192), np.uint8)
+    mask[40:44, 50:60] = 1
+    pixels = np.asarray(outlined(np.full((192, 192), 90, np.uint8), mask))
+    border = np.zeros((192, 192), bool)
+    border[40:44, 50:60] = True
+    border[41:43, 51:59] = False
+    np.testing.assert_array_equal((pixels == [255, 160, 0]).all(axis=-1), border)
+    assert (pixels[~border] == 90).all()
+
+
+def test_a_slice_keeps_its_proportions() -> None:
+    assert outlined(np.zeros((50, 100), np.uint8), np.zeros((50, 100), np.uint8)).size == (192, 96)
+
+
+def test_the_sheet_has_a_tile_for_every_slice(folder: Any) -> None:
+    for slice_id in ("1", "2", "a-very-long-name-that-can-not-fit-under-its-tile-ß"):
+        folder.add(slice_id, image=np.full((24, 24), 200, np.uint8), mask=np.eye(24, dtype=np.uint8))
+    sheet = np.asarray(contact_sheet(FolderSource(folder.root), count=10))
+    height, width = 192 + 18 + 4, 192 + 4
+    assert sheet.shape == (2 * height + 4, 2 * width + 4, 3)
+    tiles = [(0, 0), (0, 1), (1, 0)]
+    assert all((sheet[4 + row * height + 20, 4 + column * width + 100] == 200).all() for row, column in tiles)
+    assert (sheet[4 + height : 4 + height + 192, 4 + width :] == 16).all()  # the fourth is empty
+
+
+def test_a_file_is_overwritten_by_force_only(folder: Any, tmp_path: Path) -> None:
+    folder.add("1")
+    source = FolderSource(folder.root)
+    file = tmp_path / "sheet.png"
+    file.write_text("mine")
+    with pytest.raises(DataError, match="exists; name another file with -o FILE, or overwrite it with --force"):
+        write_preview(source, file, count=1, force=False)
+    assert file.read_text() == "mine"
+    write_preview(source, file, count=1, force=True)
+    with Image.open(file) as sheet:
+        assert (sheet.format, sheet.mode) == ("PNG", "RGB")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "sheet.png"]
+
+
+def test_a_slice_that_cannot_be_read_is_named_and_nothing_is_written(folder: Any, tmp_path: Path) -> None:
+    folder.add("1")
+    (folder.root / "images" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"images/1\.png is empty"):
+        write_preview(FolderSource(folder.root), tmp_path / "sheet.png", count=1, force=False)
+    assert not (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("set", "is a folder"), ("no/sheet.png", "create it first")])
+def test_a_place_that_takes_no_file_is_named(folder: Any, tmp_path: Path, name: str, wrong: str) -> None:
+    folder.add("1")
+    with pytest.raises(DataError, match=wrong):
+        write_preview(FolderSource(folder.root), tmp_path / name, count=1, force=False)
