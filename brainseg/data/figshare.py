@@ -37,6 +37,7 @@ MAX_TOTAL_BYTES = 16 * 2**30
 MAX_MAT_BYTES = 64 * 2**20
 MAX_RATIO = 100  # unpacked to packed; the slices are compressed already, so that theirs is near 1
 _RATIO_FROM_BYTES = 2**20  # a small member may shrink a lot and still do no harm
+_PNG_LEVEL = 3  # a third of the time of PIL's own 6, for files about a tenth larger
 
 Progress = Callable[[int, int], None]  # slices done, slices in all
 
@@ -239,7 +240,7 @@ def _write(files: Sequence[MatFile], folder: Path, progress: Progress) -> None:
         writer.writerow([ID, PATIENT, TUMOR_TYPE])
         for done, file in enumerate(files, start=1):
             item = read_mat(file.read(), file.name)
-            Image.fromarray(item.image).save(folder / IMAGES / f"{file.id}.png")
+            Image.fromarray(item.image).save(folder / IMAGES / f"{file.id}.png", compress_level=_PNG_LEVEL)
             Image.fromarray(item.mask * np.uint8(255)).save(folder / MASKS / f"{file.id}.png")
             writer.writerow([file.id, item.patient_id, item.tumor_type])
             progress(done, len(files))

@@ -3,7 +3,7 @@
     ROOT/images/7.png  ROOT/masks/7.png        pairs: one stem, the extensions may differ
     ROOT/P1/7.tif      ROOT/P1/7_mask.tif      patients: a folder per patient, as in kaggle_3m
 
-Names that begin with a dot, and `__MACOSX`, are passed over.
+Names that begin with a dot are passed over.
 """
 
 import os
@@ -146,7 +146,7 @@ def _subfolders(root: Path) -> list[str]:
 
 
 def _passed_over(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".")
 
 
 def _stem(name: str) -> str:
