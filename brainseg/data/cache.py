@@ -6,6 +6,7 @@ reading the files again; where anything changed, the stamp differs and the slice
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -54,16 +54,13 @@ def load_slices(source: Source, *, image_size: int, cache_dir: Path) -> SliceSet
     entry = _find(cache_dir, key)
     if entry is None:
         try:
-            with _folder(cache_dir), FileLock(cache_dir / f"{key}.lock"):
+            with _folder(cache_dir), _locked(cache_dir / f"{key}.lock"):
                 entry = _find(cache_dir, key) or _build(source, slices, image_size, cache_dir, key)
         except OSError as error:
             raise DataError(
                 f"the cache of decoded slices can't be written to {cache_dir} ({error.strerror or error}); "
                 "make room there, or set data.cache_dir to another folder"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                (cache_dir / f"{key}.lock").unlink()
     return SliceSet(
         slices=slices,
         images=np.load(entry / "images.npy", mmap_mode="r"),
@@ -128,8 +125,11 @@ def _build(source: Source, slices: tuple[SliceInfo, ...], size: int, cache_dir: 
         fingerprint = whole.hexdigest()
         (building / "entry.json").write_text(json.dumps({"schema_version": CACHE_SCHEMA, "fingerprint": fingerprint}))
         entry = cache_dir / f"{fingerprint[:16]}-{size}"
-        if not entry.exists():  # the same pixels may have been decoded from another place
+        try:
             building.rename(entry)
+        except OSError:  # not empty: the same pixels have been decoded from another place
+            if not (entry / "entry.json").is_file():
+                raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     stamp = cache_dir / f"{key}.stamp"
@@ -141,8 +141,9 @@ def _build(source: Source, slices: tuple[SliceInfo, ...], size: int, cache_dir: 
 def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
     """A new `.npy` file with its space allocated: a full disk is an OSError here, not a crash on writing."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
 
 
@@ -161,9 +162,22 @@ def _folder(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for lock in path.glob("*.lock"):
-            lock.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             for folder in missing:
                 folder.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the lock file, once no other process does, and deletes it at the end."""
+    while True:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink == 0:
+                continue  # its holder has deleted it: the lock is a new file of this name now
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return

@@ -1,0 +1,241 @@
+"""Slices are decoded once, whoever asks, and anew when they have changed."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from brainseg.data.cache import load_slices, resize_image, resize_mask
+from brainseg.data.folder import FolderSource
+from brainseg.errors import DataError
+
+IDS = ("a", "b", "c")
+
+
+class CountingSource:
+    """A folder that counts how often a slice is read."""
+
+    def __init__(self, root):
+        self._folder = FolderSource(root)
+        self.name, self.location = self._folder.name, self._folder.location
+        self.reads = 0
+
+    def slices(self):
+        return self._folder.slices()
+
+    def read(self, slice_id):
+        self.reads += 1
+        return self._folder.read(slice_id)
+
+    def stamp(self):
+        return self._folder.stamp()
+
+
+@pytest.fixture
+def pixels(folder):
+    """A folder of three slices of noise."""
+    for slice_id in IDS:
+        folder.add(slice_id)
+    return folder
+
+
+def load(root, cache_dir, size=8):
+    return load_slices(FolderSource(root), image_size=size, cache_dir=cache_dir)
+
+
+def everything_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def entries(cache_dir):
+    return [path.name for path in cache_dir.iterdir() if path.is_dir()]
+
+
+def test_arrays_hold_every_slice_in_the_order_of_ids(pixels, tmp_path):
+    slices = load(pixels.root, tmp_path / "cache")
+    assert [item.id for item in slices.slices] == list(IDS)
+    assert slices.images.shape == slices.masks.shape == (3, 8, 8, 1)
+    source = FolderSource(pixels.root)
+    for position, slice_id in enumerate(IDS):
+        image, mask = source.read(slice_id)
+        np.testing.assert_array_equal(slices.images[position, :, :, 0], resize_image(image, 8))
+        np.testing.assert_array_equal(slices.masks[position, :, :, 0], resize_mask(mask, 8))
+    np.testing.assert_array_equal(slices.positions(["c", "a"]), [2, 0])
+
+
+def test_arrays_are_mapped_from_disk_and_read_only(pixels, tmp_path):
+    slices = load(pixels.root, tmp_path / "cache")
+    for array in (slices.images, slices.masks):
+        assert isinstance(array, np.memmap)
+        assert array.dtype == np.uint8
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0, 0, 0] = 1
+
+
+def test_the_second_load_reads_no_image_file(pixels, tmp_path):
+    source = CountingSource(pixels.root)
+    first = load_slices(source, image_size=8, cache_dir=tmp_path / "cache")
+    assert source.reads == 3
+    second = load_slices(source, image_size=8, cache_dir=tmp_path / "cache")
+    assert source.reads == 3
+    assert first.fingerprint == second.fingerprint
+    np.testing.assert_array_equal(first.images, second.images)
+
+
+def test_another_size_has_the_same_fingerprint_and_an_entry_of_its_own(pixels, tmp_path):
+    small, large = load(pixels.root, tmp_path / "cache", 8), load(pixels.root, tmp_path / "cache", 16)
+    assert small.fingerprint == large.fingerprint
+    assert large.images.shape == (3, 16, 16, 1)
+    assert len(entries(tmp_path / "cache")) == 2
+
+
+def test_one_changed_pixel_is_noticed(pixels, tmp_path):
+    before = load(pixels.root, tmp_path / "cache", 24)
+    path = pixels.root / "images" / "b.png"
+    image = np.array(Image.open(path))
+    image[0, 0] ^= 1
+    pixels.add("b", image=image)
+    os.utime(path, ns=(0, 10**18))  # some file systems keep whole seconds alone
+    after = load(pixels.root, tmp_path / "cache", 24)
+    assert after.fingerprint != before.fingerprint
+    changed = np.flatnonzero((np.asarray(after.images) != np.asarray(before.images)).any(axis=(1, 2, 3)))
+    assert changed.tolist() == [1]
+
+
+def test_the_same_pixels_in_another_folder_share_the_entry(pixels, tmp_path):
+    shutil.copytree(pixels.root, tmp_path / "copy")
+    first, second = load(pixels.root, tmp_path / "cache"), load(tmp_path / "copy", tmp_path / "cache")
+    assert first.fingerprint == second.fingerprint
+    assert first.images.filename == second.images.filename
+    assert len(entries(tmp_path / "cache")) == 1
+
+
+def test_nothing_but_the_entry_and_its_stamp_stays(pixels, tmp_path):
+    load(pixels.root, tmp_path / "cache")
+    names = sorted(Path(name).suffix or "entry" for name in os.listdir(tmp_path / "cache"))
+    assert names == [".stamp", "entry"]
+
+
+def test_a_slice_that_cant_be_decoded_leaves_nothing_behind(pixels, tmp_path):
+    (pixels.root / "images" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    with pytest.raises(DataError, match=r"b\.png"):
+        load(pixels.root, tmp_path / "new" / "cache")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_slice_that_cant_be_decoded_leaves_what_others_have_in_the_cache(pixels, tmp_path):
+    cache = tmp_path / "cache"
+    load(pixels.root, cache)
+    (cache / "other.lock").touch()  # a process that decodes another set
+    before = everything_in(cache)
+    (pixels.root / "images" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    with pytest.raises(DataError, match=r"b\.png"):
+        load(pixels.root, cache)
+    assert everything_in(cache) == before
+
+
+def test_a_cache_that_cant_be_written_names_the_key_and_the_reason(pixels, tmp_path):
+    (tmp_path / "file").touch()  # below a file nothing can be made, not even by root
+    with pytest.raises(DataError, match=r"can't be written to .*/file/cache \(.+\); .*data\.cache_dir") as failure:
+        load(pixels.root, tmp_path / "file" / "cache")
+    assert "\n" not in str(failure.value)
+
+
+def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(pixels, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with pytest.raises(DataError, match=r"\(No space left on device\); make room there"):
+            load(pixels.root, disk / "cache", 512)
+        assert everything_in(disk) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_the_folder_of_a_killed_builder_is_replaced(pixels, tmp_path):
+    cache = tmp_path / "cache"
+    expected = np.array(load(pixels.root, cache).images)
+    stamp = next(cache.glob("*.stamp"))
+    building = stamp.with_suffix(".building")
+    shutil.rmtree(cache / stamp.read_text())
+    building.mkdir()
+    (building / "images.npy").write_bytes(b"half")
+    stamp.with_suffix(".lock").touch()  # the kernel has released it
+    np.testing.assert_array_equal(load(pixels.root, cache).images, expected)
+    assert not building.exists()
+
+
+BUILD = """
+import hashlib, sys, time
+from pathlib import Path
+from brainseg.data.cache import load_slices
+from brainseg.data.phantom import PhantomSource
+print("ready", flush=True)
+sys.stdin.readline()
+slices = load_slices(PhantomSource(patients=4, seed=1), image_size=32, cache_dir=Path(sys.argv[1]))
+print(slices.fingerprint, hashlib.sha256(slices.images).hexdigest(), hashlib.sha256(slices.masks).hexdigest())
+"""
+
+
+def test_processes_that_build_at_once_end_with_one_entry_and_the_same_arrays(tmp_path):
+    command = [sys.executable, "-c", BUILD, str(tmp_path / "cache")]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(set(answers)) == 1
+    assert len(answers[0].split()) == 3
+    assert sorted(Path(name).suffix or "entry" for name in os.listdir(tmp_path / "cache")) == [".stamp", "entry"]
+
+
+def test_an_image_shrinks_to_the_means_of_its_areas():
+    image = np.array([[0, 4, 10, 10], [8, 4, 10, 30], [1, 1, 0, 0], [1, 1, 0, 255]], np.uint8)
+    # Means 4, 15, 1 and 63.75, rounded.
+    np.testing.assert_array_equal(resize_image(image, 2), [[4, 15], [1, 64]])
+
+
+def test_an_image_grows_by_bilinear_interpolation():
+    image = np.array([[0, 100]], np.uint8).repeat(2, axis=0)
+    # Half-pixel centres: 1/4 and 3/4 of the way between the two.
+    np.testing.assert_array_equal(resize_image(image, 4), [[0, 25, 75, 100]] * 4)
+
+
+def test_a_mask_pixel_is_tumour_where_half_of_it_is_covered():
+    mask = np.array([[1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0]], np.uint8)
+    # Covered to 2/4, 1/4, 3/4 and 0.
+    np.testing.assert_array_equal(resize_mask(mask, 2), [[1, 0], [1, 0]])
+
+
+def test_a_slice_of_the_right_size_keeps_its_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    np.testing.assert_array_equal(resize_image(image, 16), image)
+    np.testing.assert_array_equal(resize_mask(image % 2, 16), image % 2)
+
+
+def test_a_slice_that_is_not_square_is_squeezed():
+    image = np.array([[0, 10, 20, 30], [40, 50, 60, 70]], np.uint8)
+    np.testing.assert_array_equal(resize_image(image, 2), [[5, 25], [45, 65]])
+
+
+def test_the_fingerprint_is_of_ids_and_pixels_at_their_stored_size(pixels, tmp_path):
+    source = FolderSource(pixels.root)
+    whole = hashlib.sha256()
+    for slice_id in IDS:
+        image, mask = source.read(slice_id)
+        digest = hashlib.sha256(f"{slice_id} {image.shape} {mask.shape}".encode())
+        digest.update(image.tobytes() + mask.tobytes())
+        whole.update(digest.digest())
+    assert load(pixels.root, tmp_path / "cache").fingerprint == whole.hexdigest()
