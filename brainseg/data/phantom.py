@@ -23,7 +23,7 @@ from brainseg.data.phantom_tumor import Tumor, make_tumor
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
 from brainseg.errors import DataError
 
-PHANTOM_VERSION = 1  # raised whenever a slice changes
+PHANTOM_VERSION = 2  # raised whenever a slice changes
 STORED_SIZE = 128  # pixels a side
 MAX_PATIENTS = 10_000  # ids have four digits
 ORIENTATION = "orientation"

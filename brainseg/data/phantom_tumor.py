@@ -108,7 +108,7 @@ def _meningioma(rng: np.random.Generator, head: Head, *, hard: bool) -> Tumor:
         frame=random_rotation(rng),
         roughness=0.14,
         lump_mm=float(radius * 0.3),
-        contrast=float(rng.uniform(0.08, 0.16) if hard else rng.uniform(0.2, 0.42)),
+        contrast=float(rng.uniform(0.09, 0.17) if hard else rng.uniform(0.2, 0.42)),
         core=0.5,
         rim=2.0,
         patchiness=float(rng.uniform(0.05, 0.3)),
@@ -121,9 +121,9 @@ def _glioma(rng: np.random.Generator, head: Head, *, hard: bool) -> Tumor:
     """Within the brain, ragged; a bright ring round a dead core, patches, or hardly any enhancement."""
     radius = rng.uniform(10, 15) if hard else np.exp(rng.uniform(np.log(13), np.log(29)))
     surface = surface_point(head, random_direction(rng, lowest=-0.15))
-    look = "dark" if hard else rng.choice(["ring", "patchy", "dark"], p=[0.65, 0.25, 0.1])
+    look = "faint" if hard else rng.choice(["ring", "patchy", "dark"], p=[0.67, 0.25, 0.08])
     ring = look == "ring"
-    contrast = {"ring": rng.uniform(0.2, 0.42), "patchy": rng.uniform(0.18, 0.34), "dark": rng.uniform(-0.16, -0.06)}
+    low, high = {"ring": (0.22, 0.42), "patchy": (0.2, 0.36), "faint": (0.1, 0.16), "dark": (-0.22, -0.12)}[str(look)]
     return Tumor(
         kind="glioma",
         centre=surface * np.float32(rng.uniform(0.4, 0.68)),
@@ -131,10 +131,10 @@ def _glioma(rng: np.random.Generator, head: Head, *, hard: bool) -> Tumor:
         frame=random_rotation(rng),
         roughness=0.3,
         lump_mm=float(radius * 0.28),
-        contrast=float(contrast[str(look)]),
+        contrast=float(rng.uniform(low, high)),
         core=float(rng.uniform(0.35, 0.7)),
         rim=float(rng.uniform(0.2, 0.45) if ring else rng.uniform(0.7, 1.2)),
-        patchiness=float(rng.uniform(0.3, 0.7) if look != "dark" else rng.uniform(0.3, 0.6)),
+        patchiness=float(rng.uniform(0.25, 0.6)),
         edge_mm=float(rng.uniform(1.0, 1.8) if ring else rng.uniform(1.5, 3.0)),
         edema_mm=float(rng.uniform(3, 14)),
     )
@@ -142,7 +142,7 @@ def _glioma(rng: np.random.Generator, head: Head, *, hard: bool) -> Tumor:
 
 def _pituitary(rng: np.random.Generator, head: Head, *, hard: bool) -> Tumor:
     """At the sella in the midline, small, bright; larger ones rise above it."""
-    radius = rng.uniform(5.5, 7.0) if hard else np.exp(rng.uniform(np.log(7.5), np.log(16)))
+    radius = rng.uniform(6.0, 7.5) if hard else np.exp(rng.uniform(np.log(8.0), np.log(16)))
     rise = np.array([rng.normal(0, 1.2), 0, 0.7 * (radius - 5)])
     return Tumor(
         kind="pituitary",
@@ -153,7 +153,7 @@ def _pituitary(rng: np.random.Generator, head: Head, *, hard: bool) -> Tumor:
         frame=np.eye(3, dtype=np.float32),
         roughness=0.15,
         lump_mm=float(radius * 0.35),
-        contrast=float(rng.uniform(0.08, 0.16) if hard else rng.uniform(0.18, 0.38)),
+        contrast=float(rng.uniform(0.09, 0.17) if hard else rng.uniform(0.18, 0.38)),
         core=0.55,
         rim=float(0.5 if rng.uniform() < 0.2 else 2.0),
         patchiness=float(rng.uniform(0.05, 0.35)),
@@ -165,7 +165,7 @@ def _pituitary(rng: np.random.Generator, head: Head, *, hard: bool) -> Tumor:
 # How each kind is drawn.
 KINDS: Mapping[str, Callable[..., Tumor]] = {"meningioma": _meningioma, "glioma": _glioma, "pituitary": _pituitary}
 
-HARD_SHARE = 0.12  # tumours that are small and hardly stand out
+HARD_SHARE = 0.1  # tumours that are small and hardly stand out
 
 
 def make_tumor(kind: str, head: Head, rng: np.random.Generator) -> Tumor:

@@ -17,15 +17,18 @@ from brainseg.data.source import TUMOR_TYPE
 COLUMNS = 6
 PANEL_PX = 160
 GAP_PX = 2
-OUTLINE = (235, 60, 50)
+# A palette keeps the file small: 64 grey levels, then the colour of the outlines.
+GREY_LEVELS = 64
+OUTLINE = GREY_LEVELS
+PALETTE = [level * 255 // (GREY_LEVELS - 1) for level in range(GREY_LEVELS) for _ in "rgb"] + [235, 50, 40]
 
 
 def panel(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
-    """A slice at `PANEL_PX` with the line just outside its mask."""
+    """A slice at `PANEL_PX`, as indices into `PALETTE`, with the line just outside its mask."""
     size = (PANEL_PX, PANEL_PX)
     grey = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     inside = np.asarray(Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BILINEAR)) > 127
-    pixels = np.asarray(grey.convert("RGB")).copy()
+    pixels = np.asarray(grey) // (256 // GREY_LEVELS)
     pixels[ndimage.binary_dilation(inside) & ~inside] = OUTLINE
     return Image.fromarray(pixels)
 
@@ -33,7 +36,9 @@ def panel(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
 def contact_sheet(source: PhantomSource) -> Image.Image:
     """A row for each type, each slice from another patient where there are enough, in mixed orientations."""
     pitch = PANEL_PX + GAP_PX
-    sheet = Image.new("RGB", (COLUMNS * pitch - GAP_PX, len(TYPE_COUNTS) * pitch - GAP_PX), "white")
+    size = (COLUMNS * pitch - GAP_PX, len(TYPE_COUNTS) * pitch - GAP_PX)
+    sheet = Image.new("P", size, GREY_LEVELS - 1)
+    sheet.putpalette(PALETTE)
     for row, kind in enumerate(TYPE_COUNTS):
         ids = [item.id for item in source.slices() if item.columns[TUMOR_TYPE] == kind]
         # Sorted ids run through the orientations; even steps take two or so of each.
@@ -44,5 +49,4 @@ def contact_sheet(source: PhantomSource) -> Image.Image:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("phantom.png")
-    # 64 colours keep the file small; grey levels and one red need no more.
-    contact_sheet(PhantomSource()).quantize(64, dither=Image.Dither.NONE).save(target, optimize=True)
+    contact_sheet(PhantomSource()).save(target, optimize=True)
