@@ -60,13 +60,15 @@ def _sync(parsed: argparse.Namespace) -> int:
 
 def _clean(parsed: argparse.Namespace) -> int:
     from brainseg.tracking.clean import delete, named, unneeded
+    from brainseg.tracking.connection import store_errors
 
     home, uri = _home(parsed), _uri(parsed)
     if not home.checkpoints.is_dir():
         print(f"no checkpoints in {home.checkpoints}")
         return 0
     client = _client(uri)
-    found = named(client, home, parsed.runs, uri=uri) if parsed.runs else unneeded(client, home, uri=uri)
+    with store_errors(uri):
+        found = named(client, home, parsed.runs, uri=uri) if parsed.runs else unneeded(client, home, uri=uri)
     if not found:
         print(f"nothing to delete in {home.checkpoints}: every run there could be resumed")
         return 0

@@ -1,9 +1,10 @@
 """The one place where an MLflow client is made, and where its errors are sorted and put into words."""
 
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from brainseg.errors import TrackingError
@@ -73,15 +74,22 @@ def reached(uri: str, ask: Callable[["MlflowClient"], Result]) -> tuple["MlflowC
         client = connect(uri)
         return client, ask(client)
 
-    try:
+    with store_errors(uri):
         if sqlite_path(uri) is not None:
             return first_answer()  # a file needs no limit: making it may take its time
         return _within(START_PATIENCE_S, first_answer)
+
+
+@contextlib.contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """What MLflow raises inside, as TrackingError in one line: UnreachableError unless the store has refused."""
+    try:
+        yield
     except TrackingError:
         raise
     except Exception as error:
         if is_refusal(error):
-            raise TrackingError(f"the tracking store {mask(uri)} refused the run: {reason(error)}") from error
+            raise TrackingError(f"the tracking store {mask(uri)} refused this: {reason(error)}") from error
         raise UnreachableError(
             f"the tracking store {mask(uri)} can't be reached ({reason(error)}); "
             "start it, or set tracking.offline=true to record now and deliver later"

@@ -1,5 +1,6 @@
 """Reads runs from MLflow; a run that is still offline is read from its spool."""
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.connection import reached
+from brainseg.tracking.connection import reached, store_errors
 from brainseg.tracking.home import Home, home_of, mask, resolve_uri, sqlite_path
 from brainseg.tracking.memory import MemoryStore, no_artifact
 from brainseg.tracking.protocol import RunRecord
 from brainseg.tracking.spooled_run import memory_of_spool
-from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, find_run
+from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, find_model, find_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,10 +37,11 @@ class MlflowStore:
         if spooled is not None:
             return spooled.read(run_id)
         client, run = self._run(run_id)
-        metrics = {
-            key: {point.step: float(point.value) for point in client.get_metric_history(run.info.run_id, key)}
-            for key in run.data.metrics
-        }
+        with store_errors(self._uri):
+            metrics = {
+                key: {point.step: float(point.value) for point in client.get_metric_history(run.info.run_id, key)}
+                for key in run.data.metrics
+            }
         return RunRecord(
             run_id=run.data.tags.get(LOCAL_ID, run.info.run_id),
             name=run.info.run_name,
@@ -59,17 +61,33 @@ class MlflowStore:
 
     def file(self, run_id: str, name: str, folder: Path) -> Path:
         """Fetches an artifact (a file or a folder) to `folder/name`."""
-        from mlflow.exceptions import MlflowException
-
         spooled = self._spooled(run_id)
         if spooled is not None:
             return spooled.file(run_id, name, folder)
         client, run = self._run(run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            return Path(client.download_artifacts(run.info.run_id, name, str(folder.absolute())))
-        except (MlflowException, OSError) as error:
-            raise no_artifact(run_id, name, mask(self._uri)) from error
+        top, _, rest = name.partition("/")
+        with store_errors(self._uri):
+            model = find_model(client, run) if top == MODEL_NAME else None
+        # A logged model lies outside its run; MLflow's own runs:/RUN/model asks the global tracking URI for it.
+        if model is None:
+            self._download(run.info.artifact_uri, name, folder, of_run=run_id)
+        else:
+            self._download(model.artifact_location, rest, folder / top, of_run=run_id)
+        if not (folder / name).exists():
+            raise no_artifact(run_id, name, mask(self._uri))
+        return folder / name
+
+    def _download(self, location: str, name: str, folder: Path, *, of_run: str) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with tempfile.TemporaryDirectory() as temporary:  # nothing of a failed download stays
+            try:
+                repository = get_artifact_repository(location, tracking_uri=self._uri)
+                repository.download_artifacts(name, temporary)
+            except (MlflowException, OSError) as error:
+                raise no_artifact(of_run, name, mask(self._uri)) from error
+            shutil.copytree(temporary, folder, dirs_exist_ok=True)
 
     def _run(self, run_id: str) -> "tuple[MlflowClient, Run]":
         return self._asked(lambda client: find_run(client, run_id, uri=self._uri))
@@ -83,7 +101,8 @@ class MlflowStore:
         if self._client is None:
             self._client, answer = reached(self._uri, ask)
             return self._client, answer
-        return self._client, ask(self._client)
+        with store_errors(self._uri):
+            return self._client, ask(self._client)
 
     def _spooled(self, run_id: str) -> MemoryStore | None:
         if not run_id.startswith(LOCAL_PREFIX):

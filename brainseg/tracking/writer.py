@@ -139,7 +139,7 @@ class RunWriter:
         keras_file = spool.path_of(record)
         digest = hashlib.sha256(keras_file.read_bytes()).hexdigest()
         run = self._client.get_run(self.mlflow_id)
-        model = self._logged_model(run) or self._client.create_logged_model(
+        model = find_model(self._client, run) or self._client.create_logged_model(
             run.info.experiment_id, name=MODEL_NAME, source_run_id=self.mlflow_id, params=dict(run.data.params)
         )
         outputs = run.outputs.model_outputs if run.outputs else []
@@ -153,13 +153,6 @@ class RunWriter:
             self._client.log_model_artifacts(model.model_id, str(folder))
         self._client.set_logged_model_tags(model.model_id, {MODEL_DIGEST: digest})
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-
-    def _logged_model(self, run: "Run") -> "LoggedModel | None":
-        found = self._client.search_logged_models(
-            [run.info.experiment_id],
-            filter_string=f"source_run_id = '{self.mlflow_id}' AND name = '{MODEL_NAME}'",
-        )
-        return found[0] if found else None
 
     def _end(self, record: Record, spool: Spool) -> None:
         body = record.body
@@ -221,6 +214,14 @@ def find_local_run(client: "MlflowClient", local_id: str) -> "Run | None":
     """The MLflow run that a run which started offline became, if it did."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(experiments, filter_string=f"tags.{LOCAL_ID} = '{local_id}'", max_results=1)
+    return found[0] if found else None
+
+
+def find_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":
+    """The run's logged model, whole or still being uploaded."""
+    found = client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}' AND name = '{MODEL_NAME}'"
+    )
     return found[0] if found else None
 
 

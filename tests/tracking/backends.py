@@ -1,0 +1,113 @@
+"""A store with a way to open trackers on it, and a real MLflow server that can be killed."""
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from brainseg.config import TrackingConfig
+from brainseg.tracking import MemoryStore, RunStore, Tracker, open_store, open_tracker
+
+SERVER_START_S = 200.0  # about 6 on a machine that does nothing else
+
+
+class Backend(Protocol):
+    """A store and a way to open trackers on it."""
+
+    @property
+    def store(self) -> RunStore: ...
+
+    def open(self, *, run_id: str | None = None, **tags: str) -> Tracker: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryBackend:
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    def open(self, *, run_id: str | None = None, **tags: str) -> Tracker:
+        return self.store.open_tracker(run_name="first", tags=tags, run_id=run_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlflowBackend:
+    config: TrackingConfig
+
+    @property
+    def store(self) -> RunStore:
+        return open_store(self.config)
+
+    def open(self, *, run_id: str | None = None, **tags: str) -> Tracker:
+        return open_tracker(self.config, run_name="first", tags=tags, run_id=run_id)
+
+
+class Server:
+    """A real MLflow server on loopback that can be killed and started again."""
+
+    def __init__(self, folder: Path, database: Path) -> None:
+        self.folder = folder
+        shutil.copy(database, folder / "mlflow.db")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True, env=environment()
+            )
+        deadline = time.monotonic() + SERVER_START_S
+        while not self._answers():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                self.kill()
+                raise RuntimeError((self.folder / "log").read_text()[-2000:])
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # its workers too: it leads a session of its own
+            self.process.wait()
+            self.process = None
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """The server is dead inside the block, and runs again after it."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (http.client.HTTPException, OSError):
+            return False
+        finally:
+            connection.close()
+
+
+def environment() -> dict[str, str]:
+    """For processes that a test starts: this one's, without what would send them elsewhere."""
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    return {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | quiet

@@ -1,0 +1,174 @@
+"""One suite over every backend: what a tracker writes, its store reads back."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backends import Backend
+
+from brainseg.errors import Interrupted, TrackingError
+from brainseg.tracking import MODEL_FILE, DatasetInfo, RunRecord
+
+
+def own_tags(record: RunRecord) -> dict[str, str]:
+    """Without those that MLflow keeps for itself."""
+    return {key: value for key, value in record.tags.items() if not key.startswith("mlflow.")}
+
+
+def test_a_run_is_read_back_as_it_was_written(backend: Backend) -> None:
+    with backend.open(sweep="reference") as tracker:
+        tracker.log_params({"model.dropout": 0.1, "data.limit": None, "seed": 0})
+        tracker.set_tags({"git_commit": "abc"})
+        tracker.log_dataset(DatasetInfo(name="phantom", fingerprint="f" * 64, source="seed 0", slices=9, patients=3))
+        tracker.log_metrics({"val_dice": 0.25, "train_loss": 1.5}, epoch=1)
+        tracker.log_metrics({"val_dice": 0.5, "train_loss": 0.75}, epoch=2)
+    record = backend.store.read(tracker.run_id)
+    assert record.run_id == tracker.run_id
+    assert record.name == "first"
+    assert record.status == "FINISHED"
+    assert record.params == {"model.dropout": "0.1", "data.limit": "None", "seed": "0"}
+    assert own_tags(record) == {"sweep": "reference", "git_commit": "abc", "state": "finished"}
+    assert record.metrics == {"val_dice": {1: 0.25, 2: 0.5}, "train_loss": {1: 1.5, 2: 0.75}}
+    assert tracker.unwritten == ()
+    assert tracker.undelivered == 0
+
+
+def test_a_parameter_keeps_its_first_value_and_a_tag_its_last(backend: Backend) -> None:
+    with backend.open() as tracker:
+        tracker.log_params({"seed": 1})
+        tracker.log_params({"seed": 2, "epochs": 3})
+        tracker.set_tags({"note": "one"})
+        tracker.set_tags({"note": "two"})
+    record = backend.store.read(tracker.run_id)
+    assert record.params == {"seed": "1", "epochs": "3"}
+    assert own_tags(record) == {"note": "two", "state": "finished"}
+
+
+def test_an_epoch_that_is_logged_again_keeps_its_first_values(backend: Backend) -> None:
+    with backend.open() as tracker:
+        tracker.log_metrics({"val_dice": 0.25}, epoch=1)
+        tracker.log_metrics({"val_dice": 0.75, "val_loss": 1.0}, epoch=1)
+    assert backend.store.read(tracker.run_id).metrics == {"val_dice": {1: 0.25}, "val_loss": {1: 1.0}}
+
+
+def test_texts_and_files_are_read_back_after_the_caller_deleted_them(backend: Backend, tmp_path: Path) -> None:
+    figure = tmp_path / "curves.png"
+    figure.write_bytes(b"\x89PNG")
+    with backend.open() as tracker:
+        tracker.log_text("seed: 0\n", "config.yaml")
+        tracker.log_text("größe", "environment/packages.txt")
+        tracker.log_file(figure)
+        tracker.log_file(figure, "figures/epochs")
+        figure.unlink()
+    store, run = backend.store, tracker.run_id
+    assert store.text(run, "config.yaml") == "seed: 0\n"
+    assert store.text(run, "environment/packages.txt") == "größe"
+    assert store.file(run, "curves.png", tmp_path / "out").read_bytes() == b"\x89PNG"
+    assert store.file(run, "figures", tmp_path / "out") == tmp_path / "out" / "figures"
+    assert (tmp_path / "out" / "figures" / "epochs" / "curves.png").read_bytes() == b"\x89PNG"
+
+
+def test_the_model_that_is_read_back_predicts_the_same(backend: Backend, keras_file: Path, tmp_path: Path) -> None:
+    import keras
+
+    with backend.open() as tracker:
+        tracker.log_model(keras_file)
+    assert tracker.unwritten == ()
+    path = backend.store.file(tracker.run_id, MODEL_FILE, tmp_path / "out")
+    assert path == tmp_path / "out" / MODEL_FILE
+    slices = np.random.default_rng(0).random((2, 8, 8, 1), dtype=np.float32)
+    expected = np.asarray(keras.saving.load_model(keras_file, compile=False)(slices))
+    np.testing.assert_array_equal(np.asarray(keras.saving.load_model(path, compile=False)(slices)), expected)
+
+
+@pytest.mark.parametrize("error", [Interrupted(15), KeyboardInterrupt(), SystemExit(1)])
+def test_a_run_that_is_stopped_from_outside_ends_killed(backend: Backend, error: BaseException) -> None:
+    tracker = backend.open()
+    with pytest.raises(type(error)), tracker:
+        raise error
+    record = backend.store.read(tracker.run_id)
+    assert (record.status, own_tags(record)) == ("KILLED", {"state": "killed"})
+
+
+def test_a_run_that_fails_says_why_in_one_line(backend: Backend) -> None:
+    tracker = backend.open()
+    with pytest.raises(ValueError, match="no such"), tracker:
+        raise ValueError("no such\n  thing")
+    record = backend.store.read(tracker.run_id)
+    assert record.status == "FAILED"
+    assert own_tags(record) == {"state": "failed", "failure": "ValueError: no such thing"}
+
+
+def test_a_state_set_by_the_caller_stays_on_a_regular_end(backend: Backend) -> None:
+    with backend.open() as tracker:
+        tracker.set_tags({"state": "pruned"})
+    record = backend.store.read(tracker.run_id)
+    assert (record.status, own_tags(record)) == ("FINISHED", {"state": "pruned"})
+
+
+def test_a_run_is_running_inside_the_block(backend: Backend) -> None:
+    with backend.open() as tracker:
+        record = backend.store.read(tracker.run_id)
+    assert (record.status, own_tags(record)) == ("RUNNING", {"state": "running"})
+
+
+def test_a_resumed_run_goes_on_in_the_same_record(backend: Backend) -> None:
+    first = backend.open()
+    with contextlib.suppress(OSError), first:
+        first.log_params({"seed": 1})
+        first.log_metrics({"val_dice": 0.25}, epoch=1)
+        raise OSError("no space")
+    with backend.open(run_id=first.run_id, resumed="yes") as second:
+        during = backend.store.read(first.run_id)
+        second.log_params({"seed": 1, "epochs": 2})
+        second.log_metrics({"val_dice": 0.9}, epoch=1)
+        second.log_metrics({"val_dice": 0.5}, epoch=2)
+    after = backend.store.read(first.run_id)
+    assert second.run_id == first.run_id
+    assert (during.status, own_tags(during)) == ("RUNNING", {"state": "running", "resumed": "yes"})
+    assert (after.status, own_tags(after)) == ("FINISHED", {"state": "finished", "resumed": "yes"})
+    assert after.params == {"seed": "1", "epochs": "2"}
+    assert after.metrics == {"val_dice": {1: 0.25, 2: 0.5}}
+
+
+def test_an_unknown_run_is_an_error_that_names_it(backend: Backend) -> None:
+    with backend.open():
+        pass
+    unknown = "0" * 32
+    with pytest.raises(TrackingError, match=f"no run '{unknown}' in .*; "):
+        backend.store.read(unknown)
+    with pytest.raises(TrackingError, match=f"no run '{unknown}' in .*; "):
+        backend.open(run_id=unknown)
+
+
+def test_an_unknown_artifact_is_an_error_that_names_it(backend: Backend, tmp_path: Path) -> None:
+    with backend.open() as tracker:
+        pass
+    for name in ("notes.txt", MODEL_FILE):
+        with pytest.raises(TrackingError, match=f"run {tracker.run_id} has no artifact '{name}' in "):
+            backend.store.file(tracker.run_id, name, tmp_path)
+    with pytest.raises(TrackingError, match="has no artifact 'notes"):
+        backend.store.text(tracker.run_id, "notes.txt")
+
+
+def test_a_tracker_refuses_to_log_outside_its_block(backend: Backend) -> None:
+    tracker = backend.open()
+    with pytest.raises(RuntimeError, match="only inside its with block"):
+        tracker.log_params({"seed": 1})
+    with tracker:
+        pass
+    with pytest.raises(RuntimeError, match="only inside its with block"):
+        tracker.log_metrics({"val_dice": 0.5}, epoch=1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_not_finite_is_refused(backend: Backend, value: float) -> None:
+    with backend.open() as tracker, pytest.raises(ValueError, match="val_loss must be finite"):
+        tracker.log_metrics({"val_loss": value}, epoch=3)
+
+
+@pytest.mark.parametrize("name", ["../config.yaml", "/etc/config.yaml", ""])
+def test_an_artifact_can_not_leave_its_run(backend: Backend, name: str) -> None:
+    with backend.open() as tracker, pytest.raises(ValueError, match="relative path inside the run"):
+        tracker.log_text("text", name)
