@@ -27,11 +27,14 @@ def source_of(config: RunConfig) -> Source:
     return PhantomSource(patients=config.data.phantom_patients, seed=config.data.phantom_seed)
 
 
-def load_data(config: RunConfig) -> RunData:
-    """The decoded slices and their split. Raises DataError, with nothing written, where either is impossible."""
+def load_data(config: RunConfig, *, split: Split | None = None) -> RunData:
+    """The decoded slices and their split, made anew unless it is given.
+
+    Raises DataError, with nothing written, where either is impossible.
+    """
     source = source_of(config)
     # The split first: it needs no pixels, and its errors come before minutes of decoding.
-    split = make_split(source.slices(), config.data)
+    split = split or make_split(source.slices(), config.data)
     cache_dir = Path(config.data.cache_dir or Path(config.tracking.root) / "cache")
     slices = load_slices(source, image_size=config.data.image_size, cache_dir=cache_dir)
     return RunData(slices=slices, split=split, patients_on_both_sides=patients_on_both_sides(split, slices.slices))

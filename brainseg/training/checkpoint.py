@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -73,11 +73,13 @@ class Checkpoints:
     def __init__(self, root: Path, run_id: str) -> None:
         self.folder = root / "checkpoints" / run_id
         self._run_id = run_id
+        self._best_epoch = 0  # whose weights this object has written or read
 
     def begin(self, start: Start) -> None:
         """Records how the run starts; makes the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._replace("run.json", json.dumps(dataclasses.asdict(start), indent=1).encode())
+        with self._replacing("run.json") as file:
+            file.write(json.dumps(dataclasses.asdict(start), indent=1).encode())
 
     def start(self) -> Start:
         """How the run was started. Raises ResumeError where there is nothing to go on from."""
@@ -88,6 +90,8 @@ class Checkpoints:
                 f"resume={self._run_id}: there is no checkpoint of this run in {self.folder.parent}; "
                 "check the id and tracking.root (finished runs keep no checkpoint)"
             ) from error
+        except ValueError as error:
+            raise self._unreadable("run.json", error) from error
         if stored.get("schema_version") != CHECKPOINT_SCHEMA:
             raise ResumeError(
                 f"resume={self._run_id}: its checkpoint has schema_version {stored.get('schema_version')}, and this "
@@ -102,9 +106,10 @@ class Checkpoints:
     def save(self, state: TrainingState) -> None:
         """Stores where the run stands. Raises OSError where the disk is full; the previous checkpoint is whole then."""
         position = state.position
-        if state.best and not (self.folder / _best_name(position.best_epoch)).exists():
+        if state.best and position.best_epoch != self._best_epoch:
             # Under the epoch's name: the best weights that last.npz refers to stay until it is replaced.
             self._write_arrays(_best_name(position.best_epoch), "", state.best)
+            self._best_epoch = position.best_epoch
         self._write_arrays("last.npz", json.dumps(dataclasses.asdict(position)), state.variables)
         for old in self.folder.glob("best-*.npz"):
             if old.name != _best_name(position.best_epoch):
@@ -118,6 +123,7 @@ class Checkpoints:
         stored = json.loads(text)
         position = Position(**stored | {"history": tuple(stored["history"])})
         best = self._read_arrays(_best_name(position.best_epoch))[1] if position.best_epoch else []
+        self._best_epoch = position.best_epoch
         return TrainingState(position=position, variables=variables, best=best)
 
     def remove(self) -> None:
@@ -150,32 +156,35 @@ class Checkpoints:
         return f"process {holder['pid']} on {holder['host']}"
 
     def _write_arrays(self, name: str, text: str, arrays: Sequence[NDArray[Any]]) -> None:
+        numbered = {f"{number:05d}": array for number, array in enumerate(arrays)}
+        with self._replacing(name) as file:
+            np.savez(file, text=np.array(text), **numbered)  # type: ignore[arg-type]  # names are no options
+
+    def _read_arrays(self, name: str) -> tuple[str, list[NDArray[Any]]]:
+        try:
+            # Opened here: NumPy leaves a file that it can't read open.
+            with (self.folder / name).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                names = sorted(key for key in stored.files if key != "text")
+                return str(stored["text"]), [stored[key] for key in names]
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
+            raise self._unreadable(name, error) from error
+
+    def _unreadable(self, name: str, error: Exception) -> ResumeError:
+        return ResumeError(f"resume={self._run_id}: {self.folder / name} can't be read ({error}); start a new run")
+
+    @contextlib.contextmanager
+    def _replacing(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write, which takes the place of `name` once it is complete and on the disk."""
         temporary = self.folder / f"{name}.tmp"
         try:
             with temporary.open("wb") as file:
-                numbered = {f"{number:05d}": array for number, array in enumerate(arrays)}
-                np.savez(file, text=np.array(text), **numbered)  # type: ignore[arg-type]  # names are no options
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.folder / name)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-
-    def _read_arrays(self, name: str) -> tuple[str, list[NDArray[Any]]]:
-        try:
-            with np.load(self.folder / name, allow_pickle=False) as stored:
-                names = sorted(key for key in stored.files if key != "text")
-                return str(stored["text"]), [stored[key] for key in names]
-        except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
-            raise ResumeError(
-                f"resume={self._run_id}: {self.folder / name} can't be read ({error}); start a new run"
-            ) from error
-
-    def _replace(self, name: str, content: bytes) -> None:
-        temporary = self.folder / f"{name}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(self.folder / name)
 
 
 def _best_name(epoch: int) -> str:

@@ -10,7 +10,7 @@ from brainseg.analysis.scores import evaluate
 from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData, load_data
-from brainseg.data.split import Split, patients_on_both_sides
+from brainseg.data.split import Split
 from brainseg.errors import Interrupted, ResumeError
 from brainseg.model.stock import to_stock
 from brainseg.tracking.protocol import Tracker
@@ -44,13 +44,13 @@ class Prepared:
     start: Start
 
 
-def prepare(config: RunConfig) -> Prepared:
-    """Loads the data, and sets precision and threads; on a resume, as the first start had them.
+def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
+    """Loads the data unless it is given, and sets precision and threads; on a resume, as the first start had them.
 
     Raises InputError, with nothing written, where the run can't start or go on.
     """
-    data = load_data(config)
     if config.resume is None:
+        data = load_data(config)
         start = Start(
             config_yaml=to_yaml(config),
             data_fingerprint=data.slices.fingerprint,
@@ -59,7 +59,7 @@ def prepare(config: RunConfig) -> Prepared:
             threads=hardware.resolve_threads(config.train.threads),
         )
     else:
-        start, data = _resumed(config, config.resume, data)
+        start, data = _resumed(config, config.resume)
     hardware.apply(start.precision, start.threads)
     return Prepared(data=data, start=start)
 
@@ -112,22 +112,20 @@ def run(
     )
 
 
-def _resumed(config: RunConfig, run_id: str, data: RunData) -> tuple[Start, RunData]:
+def _resumed(config: RunConfig, run_id: str) -> tuple[Start, RunData]:
     """How the run was started, and its data with the stored split."""
     checkpoints = Checkpoints(Path(config.tracking.root), run_id)
     start = checkpoints.start()
     with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
         pass
+    parts = json.loads(start.split_json)
+    data = load_data(config, split=Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")}))
     if start.data_fingerprint != data.slices.fingerprint:
         raise ResumeError(
             f"resume={run_id}: the data in {data.slices.source.location} has changed since the run started; "
             "restore it, or start a new run"
         )
-    parts = json.loads(start.split_json)
-    split = Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")})
-    both = patients_on_both_sides(split, data.slices.slices)
-    resumed = dataclasses.replace(start, config_yaml=to_yaml(dataclasses.replace(config, resume=None)))
-    return resumed, RunData(slices=data.slices, split=split, patients_on_both_sides=both)
+    return dataclasses.replace(start, config_yaml=to_yaml(dataclasses.replace(config, resume=None))), data
 
 
 def _announce(reporter: Reporter, config: RunConfig, data: RunData, start: Start, run_id: str) -> None:
@@ -175,6 +173,7 @@ def _fit(
     try:
         trainer.fit(stop=stop, reporter=reporter, on_epoch=on_epoch)
     except Interrupted:
-        save()
+        if not stop.is_urgent:  # else the weights may be a step ahead of the position
+            save()
         raise
     return () if failure is None else (failure,)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from brainseg.config import IMAGE_CHANNELS, RunConfig
-from brainseg.data.batches import evaluation_batches, steps_per_epoch, training_batches
+from brainseg.data.batches import TrainingBatches, evaluation_batches, steps_per_epoch
 from brainseg.data.cache import SliceSet
 from brainseg.data.split import Split
 from brainseg.errors import NonFiniteError
@@ -80,7 +80,7 @@ class Trainer:
         if self.is_done():
             return
         reporter.begin(epoch=self.position.epoch, epochs=self._config.train.epochs, steps=self._steps)
-        batches = training_batches(
+        batches = TrainingBatches(
             self._slices,
             self._split.train,
             batch_size=self._config.data.batch_size,
@@ -90,10 +90,11 @@ class Trainer:
             step=self.position.step,
         )
         try:
-            while not self.is_done():
-                with stop.deferred():
-                    self._train_epoch(batches, stop, reporter)
-                    self._end_epoch(stop, reporter, on_epoch)
+            with batches:
+                while not self.is_done():
+                    with stop.deferred():
+                        self._train_epoch(batches, stop, reporter)
+                        self._end_epoch(stop, reporter, on_epoch)
         finally:
             reporter.end()
 
@@ -104,7 +105,7 @@ class Trainer:
         waited = finished - self.position.best_epoch
         return finished >= self._config.train.epochs or (patience is not None and waited >= patience)
 
-    def _train_epoch(self, batches: Any, stop: StopRequest, reporter: Reporter) -> None:
+    def _train_epoch(self, batches: TrainingBatches, stop: StopRequest, reporter: Reporter) -> None:
         """Runs the epoch's remaining steps."""
         while self.position.step < self._steps:
             stop.check()

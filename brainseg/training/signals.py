@@ -19,6 +19,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
+        self.is_urgent = False  # whether a second signal broke into a step: what it was at may be half done
         self._signal: int | None = None
         self._deferring = False
 
@@ -38,9 +39,11 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        if self._deferring and self._signal is None:
-            self._signal = number
-            return
+        if self._deferring:
+            if self._signal is None:
+                self._signal = number
+                return
+            self.is_urgent = True
         raise Interrupted(number)
 
 
