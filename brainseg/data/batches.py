@@ -4,9 +4,12 @@ Which slices a training step sees, and how they are augmented, follows from (see
 so that a resumed run sees what it would have seen.
 """
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,8 @@ from brainseg.data.cache import SliceSet
 
 # `val_dice` is soft Dice over flattened batches of this size, whatever data.batch_size is.
 EVALUATION_BATCH = 16
+# How many training batches wait for the step to come.
+PREFETCHED = 2
 
 
 def steps_per_epoch(slices: int, *, batch_size: int) -> int:
@@ -27,49 +32,97 @@ def epoch_order(slices: int, *, seed: int, epoch: int) -> NDArray[np.intp]:
     return np.random.default_rng([seed, epoch]).permutation(slices)
 
 
-def training_batches(
-    data: SliceSet, ids: Sequence[str], *, batch_size: int, augment: str, seed: int, epoch: int, step: int
-) -> Iterator[tuple[Any, Any]]:
-    """Endless training batches from this epoch (from 1) and step (from 0) on, epoch after epoch.
+class TrainingBatches:
+    """Endless training batches from one epoch (from 1) and step (from 0) on, epoch after epoch.
 
     Each is a pair of float32 tensors of shape (batch, size, size, 1): images in [0, 1], masks in {0, 1}.
-    One pipeline serves all epochs, so that the next epoch's first batches are ready when it starts.
+    A thread prepares the next ones meanwhile, those of the next epoch included; `close`, or leaving a
+    `with` block, ends it. A thread of our own, since tf.data with a Python generator can hang the
+    process at its exit.
     """
+
+    def __init__(
+        self, data: SliceSet, ids: Sequence[str], *, batch_size: int, augment: str, seed: int, epoch: int, step: int
+    ) -> None:
+        self._data = data
+        self._positions = data.positions(sorted(ids))
+        self._batch_size = batch_size
+        self._seed = seed
+        self._prepare = _preparation(data, augment=augment, seed=seed)
+        self._ready: queue.Queue[tuple[Any, Any] | BaseException] = queue.Queue(maxsize=PREFETCHED)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._fill, args=(epoch, step), name="brainseg-batches", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Any, Any]:
+        if self._closed.is_set():
+            raise StopIteration
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            self.close()
+            raise item
+        return item
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the thread, and waits for it."""
+        self._closed.set()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                self._ready.get_nowait()  # it may be waiting for room
+            self._thread.join(0.01)
+
+    def _fill(self, epoch: int, step: int) -> None:
+        try:
+            for images, masks, at_epoch, at_step in self._chosen(epoch, step):
+                batch = self._prepare(images, masks, at_epoch, at_step)
+                if self._closed.is_set():
+                    return
+                self._ready.put(batch)
+        except BaseException as error:
+            self._ready.put(error)
+
+    def _chosen(self, epoch: int, step: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], int, int]]:
+        """The slices of each step as they are stored, with the step's epoch and number."""
+        steps = steps_per_epoch(len(self._positions), batch_size=self._batch_size)
+        while True:
+            order = self._positions[epoch_order(len(self._positions), seed=self._seed, epoch=epoch)]
+            for index in range(step, steps):
+                # Sorted within the batch: reads the memory map in its order.
+                chosen = np.sort(order[index * self._batch_size : (index + 1) * self._batch_size])
+                yield self._data.images[chosen], self._data.masks[chosen], epoch, index
+            epoch, step = epoch + 1, 0
+
+
+def _preparation(data: SliceSet, *, augment: str, seed: int) -> Callable[..., tuple[Any, Any]]:
+    """Scaling and augmentation as one compiled function of (images, masks, epoch, step)."""
     import tensorflow as tf
 
     from brainseg.data.augment import augment as augmented
 
-    positions = data.positions(sorted(ids))
-    steps = steps_per_epoch(len(positions), batch_size=batch_size)
-
-    def generate() -> Iterator[tuple[Any, Any, int, int]]:
-        current, first = epoch, step
-        while True:
-            order = positions[epoch_order(len(positions), seed=seed, epoch=current)]
-            for index in range(first, steps):
-                # Sorted within the batch: reads the memory map in its order.
-                chosen = np.sort(order[index * batch_size : (index + 1) * batch_size])
-                yield data.images[chosen], data.masks[chosen], current, index
-            current, first = current + 1, 0
-
     def prepare(images: Any, masks: Any, epoch: Any, step: Any) -> tuple[Any, Any]:
         return augmented(*_scaled(images, masks), seed=seed, epoch=epoch, step=step, mode=augment)
 
-    shape = (None, *data.images.shape[1:])
-    dataset = tf.data.Dataset.from_generator(
-        generate,
-        output_signature=(
-            tf.TensorSpec(shape, tf.uint8),
-            tf.TensorSpec((None, *data.masks.shape[1:]), tf.uint8),
-            tf.TensorSpec((), tf.int64),
-            tf.TensorSpec((), tf.int64),
-        ),
+    signature = (
+        tf.TensorSpec((None, *data.images.shape[1:]), tf.uint8),
+        tf.TensorSpec((None, *data.masks.shape[1:]), tf.uint8),
+        tf.TensorSpec((), tf.int32),
+        tf.TensorSpec((), tf.int32),
     )
-    return iter(dataset.map(prepare, num_parallel_calls=2, deterministic=True).prefetch(2))
+    compiled: Callable[..., tuple[Any, Any]] = tf.function(prepare, input_signature=signature)
+    return compiled
 
 
 def evaluation_batches(data: SliceSet, ids: Sequence[str]) -> Iterator[tuple[Any, Any]]:
-    """Batches of `EVALUATION_BATCH` slices in the order of sorted ids, as in `training_batches`, unaugmented."""
+    """Batches of `EVALUATION_BATCH` slices in the order of sorted ids, as in `TrainingBatches`, unaugmented."""
     positions = data.positions(sorted(ids))
     for first in range(0, len(positions), EVALUATION_BATCH):
         chosen = positions[first : first + EVALUATION_BATCH]
