@@ -21,7 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from brainseg.config import RunConfig, did_you_mean, flatten, from_flat
 from brainseg.errors import ConfigError, ResumeError
@@ -32,6 +32,23 @@ RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.")
 # What a run's name leaves out: where things are, not what is done.
 UNTOLD_KEYS = ("data", "data.root", "data.cache_dir", "resume", "run_name")
+# Folders of conf/ of which an option is chosen by its file's name.
+GROUPS = ("data", "model", "optimizer", "train", "tracking", "experiment")
+KINDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "str": "a text",
+    "Float": "a number",
+    "Integer": "a whole number",
+}
+# How OmegaConf says that a value has the wrong type, and the type, where the text doesn't name it.
+WRONG_TYPES = (
+    (r"Value '?(?P<value>.*?)'? of type .* could not be converted to (?P<kind>\w+)", ""),
+    (r"Incompatible value '(?P<value>None)' for field of type '(?P<kind>\w+)'", ""),
+    (r"Value '(?P<value>.*)' is not a valid bool", "bool"),
+    (r"Cannot convert '\w+' to string: '(?P<value>.*)'", "str"),
+)
 
 
 class LocalConf(SearchPathPlugin):
@@ -86,6 +103,7 @@ def from_dictconfig(composed: DictConfig) -> RunConfig:
         if OmegaConf.is_config(structured[key]):
             OmegaConf.set_readonly(structured[key], False)
     try:
+        _check_switches(composed)
         config = OmegaConf.to_object(OmegaConf.merge(structured, composed))
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error)) from error
@@ -136,22 +154,57 @@ def _is_named(key: str, overrides: Sequence[str]) -> bool:
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
+    for text in overrides:
+        if text.startswith("="):
+            raise ConfigError(f"{text!r} has no key; write key=value, such as model.dropout=0.2")
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise ConfigError(_explain_syntax(error, overrides)) from error
+    for override in parsed:
+        _check_kind(override)
+    return parsed
+
+
+def _check_kind(override: Override) -> None:
+    """Refuses what Hydra could do to a tree of keys that isn't fixed, as this one is."""
+    key = override.key_or_group
+    if (override.is_delete() or override.is_add()) and not _is_known(key):
+        raise ConfigError(_unknown_key(key))
+    if override.is_delete():
+        raise ConfigError(f"~{key} would remove a key, and a run has them all; write {key}=VALUE")
+    if override.is_add() and not override.is_force_add():
+        raise ConfigError(f"+{key} would add a key that is there already; leave out the +")
 
 
 def _compose(overrides: list[str]) -> DictConfig:
     if GlobalHydra.instance().is_initialized():
         raise RuntimeError("brainseg.compose.freeze can't be called inside a Hydra application; pass on its RunConfig")
     register_local_conf()
-    _parse(overrides)
+    parsed = _parse(overrides)
     with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+        for override in parsed:
+            _check_value(override)
         try:
             return hydra_compose(CONFIG_NAME, overrides=overrides)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain_composition(error)) from error
+
+
+def _check_value(override: Override) -> None:
+    """One value for each key, and the name of an option for a group."""
+    key = override.key_or_group
+    if override.is_sweep_override():
+        is_text = isinstance(flatten(RunConfig()).get(key, 0), str | None)
+        quoting = f", or quote a text that has a comma: '{key}=\"a, b\"'" if is_text else ""
+        raise ConfigError(f"{override.input_line} gives several values; add -m for a run of each{quoting}")
+    if key not in GROUPS:
+        return
+    options = GlobalHydra.instance().config_loader().get_group_options(key)
+    value = override.value()
+    if not isinstance(value, str) or value not in options:
+        shown = override.get_value_element_as_str()
+        raise ConfigError(f"{key} must be one of {', '.join(options)}, got {shown!r}{did_you_mean(shown, options)}")
 
 
 def _explain_syntax(error: HydraException, overrides: Sequence[str]) -> str:
@@ -190,16 +243,40 @@ def _explain_value(error: OmegaConfBaseException) -> str:
         return _unknown_key(key)
     if not key:
         return _first_line(error)
-    found = re.search(r"Value '?(.*?)'? of type .* could not be converted to (\w+)", str(error))
-    if found:
-        kinds = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false", "String": "a text"}
-        return f"{key} must be {kinds.get(found.group(2), found.group(2))}, got {found.group(1)!r}"
+    if isinstance(error, InterpolationResolutionError):
+        return f"{key} refers to what doesn't exist ({_first_line(error)}); write its value"
+    for pattern, kind in WRONG_TYPES:
+        found = re.search(pattern, str(error))
+        if found:
+            names = found.groupdict()
+            value = names["value"]
+            rule = f"{key} must be {KINDS.get(kind or names['kind'], kind or names['kind'])}"
+            return f"{rule}, got null; leave it out for the default" if value == "None" else f"{rule}, got {value!r}"
     return f"{key}: {_first_line(error)}"
 
 
+def _check_switches(composed: DictConfig) -> None:
+    """Refuses numbers for true and false: OmegaConf takes any."""
+    for key, default in flatten(RunConfig()).items():
+        value = OmegaConf.select(composed, key)
+        if isinstance(default, bool) and isinstance(value, int | float) and not isinstance(value, bool):
+            raise ConfigError(f"{key} must be {KINDS['bool']}, got '{value}'")
+
+
+def _is_known(key: str) -> bool:
+    return key in GROUPS or key in flatten(RunConfig())
+
+
 def _unknown_key(key: str) -> str:
-    known = [*flatten(RunConfig()), "data", "model", "optimizer", "train", "tracking", "experiment"]
-    hint = did_you_mean(key, known)
+    known = list(flatten(RunConfig()))
+    group, _, name = key.partition(".")
+    in_group = [item.removeprefix(f"{group}.") for item in known if item.startswith(f"{group}.")]
+    if name and in_group:
+        near = did_you_mean(name, in_group)  # by the name alone: the group makes all of them alike
+        hint = near.replace("'", f"'{group}.", 1) if near else f"; {group} has {', '.join(in_group)}"
+    else:
+        same_name = [item for item in known if item.endswith(f".{key}")]
+        hint = f"; did you mean {same_name[0]!r}?" if same_name else did_you_mean(key, [*known, *GROUPS])
     return f"{key} is not a configuration key{hint or '; --help lists them'}"
 
 

@@ -7,6 +7,7 @@ text names the dotted key, the rule, the value and a remedy.
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 LOSSES = ("dice", "bce_dice")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,8 @@ class DataConfig:
             )
         if self.name == "phantom" and self.root:
             raise ConfigError(
-                f"data.root is not used by data.name=phantom, got {self.root!r}; add data=folder to train on that folder"
+                f"data.root is not used by data.name=phantom, got {self.root!r}; "
+                "add data=folder to train on that folder"
             )
         in_range("data.phantom_patients", self.phantom_patients, low=2, high=10_000)
         in_range("data.phantom_seed", self.phantom_seed, low=0, high=2**31 - 1)
@@ -191,6 +194,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         in_range("seed", self.seed, low=0, high=2**31 - 1)
+        # It becomes the name of a folder, which must not lead out of its parent.
+        if self.resume is not None and not RUN_ID.fullmatch(self.resume):
+            raise ConfigError(
+                f"resume must be the id of a run (letters, digits, - and _), got {self.resume!r}; "
+                "copy the id that the run printed at its start"
+            )
         factor = 2**self.model.depth
         if self.data.image_size % factor:
             nearest = max(factor, round(self.data.image_size / factor) * factor)

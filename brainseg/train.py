@@ -4,6 +4,7 @@ Everything is composed and checked before Hydra takes over, so that bad input is
 nothing behind. TensorFlow and MLflow are imported when a run starts, not before.
 """
 
+import argparse
 import os
 import shutil
 import sys
@@ -18,18 +19,20 @@ from omegaconf import DictConfig
 
 from brainseg import compose
 from brainseg.config import RunConfig
-from brainseg.errors import BrainsegError, Interrupted, RecordError
+from brainseg.errors import BrainsegError, ConfigError, Interrupted, RecordError
 
 PROGRAM = "python -m brainseg.train"
+# Hydra's flags that would compose something else than what is checked.
+UNUSED_FLAGS = ("config_path", "config_name", "config_dir", "package", "experimental_rerun")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command with these arguments (by default those of the process); errors exit by SystemExit."""
     if arguments is not None:
         sys.argv = [sys.argv[0], *arguments]
-    flags = get_args_parser().parse_args()
     compose.register_local_conf()
     try:
+        flags = _read_flags()
         if flags.multirun:
             for job in compose.expand(flags.overrides):
                 _resolve(compose.freeze(job), job)
@@ -40,6 +43,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _read_flags() -> argparse.Namespace:
+    """Hydra's flags and the overrides, which may stand in any order; sys.argv is put into the one that Hydra takes.
+
+    Raises ConfigError for what is no flag, and for those that would go round the checks here.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        flags, rest = parser.parse_known_args()
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error}; --help lists the keys, --hydra-help the flags") from error
+    unknown = next((item for item in rest if item.startswith("-")), None)
+    if unknown is not None:
+        raise ConfigError(f"{unknown} is no flag; a key is written without dashes: train.epochs=3 (--help lists them)")
+    for name in UNUSED_FLAGS:
+        if getattr(flags, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} is not used here; put your own files into ./conf")
+    flags.overrides += rest
+    options = [item for item in sys.argv[1:] if item not in flags.overrides]
+    sys.argv[1:] = [*flags.overrides, *options]
+    return flags
 
 
 def _run_hydra(*, multirun: bool) -> None:
@@ -79,15 +105,17 @@ def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
 def _train(config: RunConfig, overrides: Sequence[str]) -> None:
     """Trains, and prints the scores and where to look."""
+    from brainseg.data.load import load_data
     from brainseg.tracking import open_tracker
     from brainseg.tracking.start import check_store, where_to_look
 
     check_store(config.tracking)
+    data = load_data(config)  # before TensorFlow: what is wrong with a folder is said at once
     _import_tensorflow()
     from brainseg.training.experiment import prepare, run
     from brainseg.training.progress import Terminal
 
-    prepared = prepare(config)
+    prepared = prepare(config, data)
     line = compose.as_line(overrides)
     tracker = open_tracker(
         config.tracking,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,21 @@ def resolve_uri(config: TrackingConfig) -> str:
     if os.environ.get(ENVIRONMENT_KEY):
         return _checked(ENVIRONMENT_KEY, os.environ[ENVIRONMENT_KEY], config)
     return _checked("tracking.root", f"{SQLITE}{home_of(config).database}", config)
+
+
+def check_root(home: Home) -> None:
+    """Raises TrackingError unless `tracking.root` is, or can become, a folder to write to; leaves nothing there."""
+    existing = next(path for path in (home.root, *home.root.parents) if path.exists())
+    if not existing.is_dir():
+        raise TrackingError(f"tracking.root must be a folder, got the file {existing}; choose another")
+    try:
+        # Permissions alone don't tell: not for root, nor on a file system that is read-only or full.
+        tempfile.TemporaryDirectory(prefix=".brainseg-", dir=existing).cleanup()
+    except OSError as error:
+        raise TrackingError(
+            f"tracking.root must be a folder that can be written to, got {home.root} ({error.strerror}); "
+            "choose another with tracking.root=DIR"
+        ) from error
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -15,7 +15,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking.connection import UnreachableError, connect, reached, reason
 from brainseg.tracking.delivery import Delivery, deliver_until
-from brainseg.tracking.home import Home, home_of, mask, resolve_uri
+from brainseg.tracking.home import Home, check_root, home_of, mask, resolve_uri
 from brainseg.tracking.protocol import DatasetInfo
 from brainseg.tracking.rules import (
     RUNNING,
@@ -151,7 +151,7 @@ def open_tracker(
     that doesn't answer, unless `tracking.offline`; ResumeError where a process still writes the run.
     """
     home, uri = home_of(config), resolve_uri(config)
-    _check_root(home)
+    check_root(home)
     body: dict[str, Any] = {
         "run_id": run_id,
         "is_new": run_id is None,
@@ -169,7 +169,7 @@ def open_tracker(
             raise
         body["run_id"] = run_id or f"{LOCAL_PREFIX}{uuid.uuid4().hex[:16]}"
         logger.warning("%s; recording %s on this machine", reason(error).partition(";")[0], body["run_id"])
-    spool = _open_spool(home, body["run_id"], client)
+    spool = _open_spool(home, body["run_id"], client if run_id is None else None)
     if spool.is_new:
         spool.append("open", body)
     spool.append("begin", {"tags": body["tags"]})
@@ -194,15 +194,16 @@ def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, 
     return str(run.data.tags.get(LOCAL_ID, run.info.run_id))
 
 
-def _open_spool(home: Home, run_id: str, client: "MlflowClient | None") -> Spool:
+def _open_spool(home: Home, run_id: str, maker: "MlflowClient | None") -> Spool:
+    """The run's spool. maker: what made the run just now, to delete it again where there is no spool for it."""
     try:
         return open_spool(home.spool, run_id, wait_s=RESUME_WAIT_S)
     except SpoolBusyError:
         raise ResumeError(f"run {run_id} is still being written by another process; wait for its end") from None
     except OSError as error:
-        if client is not None and not run_id.startswith(LOCAL_PREFIX):
+        if maker is not None:
             with contextlib.suppress(Exception):  # the error below is the one to tell
-                client.set_terminated(run_id, "FAILED")
+                maker.delete_run(run_id)
         raise TrackingError(
             f"tracking.root must have room for the spool, got {home.spool} ({reason(error)}); "
             "free some space or choose another with tracking.root=DIR"
@@ -223,12 +224,6 @@ def _deliver_first(
 
 def _writer(client: "MlflowClient", opened: Record, *, uri: str, home: Home) -> RunWriter:
     return RunWriter(client, opening(dict(opened.body), client, uri=uri, home=home))
-
-
-def _check_root(home: Home) -> None:
-    existing = next(path for path in (home.root, *home.root.parents) if path.exists())
-    if not existing.is_dir():
-        raise TrackingError(f"tracking.root must be a folder, got the file {existing}; choose another")
 
 
 def _source_tags() -> dict[str, str]:

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from brainseg.config import TrackingConfig
 from brainseg.tracking.connection import reached
-from brainseg.tracking.home import mask, resolve_uri, sqlite_path
+from brainseg.tracking.home import check_root, home_of, mask, resolve_uri, sqlite_path
 
 
 def check_store(config: TrackingConfig) -> None:
-    """Asks a server for a sign of life, before minutes are spent on the data; makes nothing.
+    """Tries the folder, and asks a server for a sign of life, before minutes are spent on the data; makes nothing.
 
-    Raises TrackingError within 10 s where it doesn't answer, unless `tracking.offline`. A database file
-    isn't touched: opening it would make it.
+    Raises TrackingError where `tracking.root` can't be written to, and within 10 s where a server doesn't
+    answer, unless `tracking.offline`. A database file isn't touched: opening it would make it.
     """
     uri = resolve_uri(config)
+    check_root(home_of(config))
     if sqlite_path(uri) is None and not config.offline:
         reached(uri, lambda client: client.search_experiments(max_results=1))
 
