@@ -117,8 +117,11 @@ def _preparation(data: SliceSet, *, augment: str, seed: int) -> Callable[..., tu
         tf.TensorSpec((), tf.int32),
         tf.TensorSpec((), tf.int32),
     )
-    compiled: Callable[..., tuple[Any, Any]] = tf.function(prepare, input_signature=signature)
-    return compiled
+    compiled = tf.function(prepare, input_signature=signature)
+    # Traced before there is a thread: AutoGraph converts wrongly where two threads trace at once.
+    compiled.get_concrete_function()
+    prepared: Callable[..., tuple[Any, Any]] = compiled
+    return prepared
 
 
 def evaluation_batches(data: SliceSet, ids: Sequence[str]) -> Iterator[tuple[Any, Any]]:
