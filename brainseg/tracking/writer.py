@@ -23,6 +23,8 @@ LOCAL_ID = "local_id"  # tag: the id of a run that started offline
 LOCAL_PREFIX = "local-"
 MODEL_NAME = "model"
 MODEL_DIGEST = "brainseg.sha256"  # tag of the logged model: of the .keras file that it was made from
+# Opens the experiment in the UI's pages for model training, not in those for language models.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 BATCH_SIZE = 100  # MLflow's limit of parameters, and of tags, a request
 DIGEST_LENGTH = 36  # MLflow's limit
 
@@ -171,7 +173,7 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
         is_server = uri.startswith("http")
         folder = None if is_server else (artifacts_beside(path) if path else home.artifacts).as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=folder))
+            return str(client.create_experiment(name, artifact_location=folder, tags=EXPERIMENT_TAGS))
         except MlflowException as error:
             found = client.get_experiment_by_name(name)
             if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
