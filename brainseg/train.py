@@ -55,7 +55,7 @@ def _read_flags() -> argparse.Namespace:
     try:
         flags, rest = parser.parse_known_args()
     except argparse.ArgumentError as error:
-        raise ConfigError(f"{error}; --help lists the keys, --hydra-help the flags") from error
+        raise ConfigError(f"{error.argument_name} can't be used so; --hydra-help lists the flags") from error
     unknown = next((item for item in rest if item.startswith("-")), None)
     if unknown is not None:
         raise ConfigError(f"{unknown} is no flag; a key is written without dashes: train.epochs=3 (--help lists them)")
@@ -74,7 +74,7 @@ def _run_hydra(*, multirun: bool) -> None:
         return
     # Hydra writes a multirun.yaml that nothing here needs.
     folder = tempfile.mkdtemp(prefix="brainseg-")
-    sys.argv.append(f"hydra.sweep.dir={folder}")
+    sys.argv.insert(1, f"hydra.sweep.dir={folder}")
     try:
         _job()
     finally:
