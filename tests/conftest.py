@@ -1,5 +1,6 @@
 """What tests of every part share: a tiny run, and the real data set where it is named."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,15 +32,21 @@ def slice_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, slice_cache: Path) -> Callable[..., RunConfig]:
-    """Makes the configuration of a run of seconds, with dotted keys to change: `tiny(**{"model.depth": 1})`."""
+@pytest.fixture(scope="session")
+def tiny_in(slice_cache: Path) -> Callable[..., RunConfig]:
+    """`tiny` for a run that several tests share: makes the configuration with its mlruns/ in the given folder."""
 
-    def make(**changes: Any) -> RunConfig:
-        own = {"tracking.root": str(tmp_path / "mlruns"), "data.cache_dir": str(slice_cache)}
+    def make(folder: Path, **changes: Any) -> RunConfig:
+        own = {"tracking.root": str(folder / "mlruns"), "data.cache_dir": str(slice_cache)}
         return from_flat(flatten(RunConfig()) | TINY | own | changes)
 
     return make
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, tiny_in: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
+    """Makes the configuration of a run of seconds, with dotted keys to change: `tiny(**{"model.depth": 1})`."""
+    return functools.partial(tiny_in, tmp_path)
 
 
 @pytest.fixture(scope="session")

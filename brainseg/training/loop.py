@@ -95,6 +95,7 @@ class Trainer:
                     with stop.deferred():
                         self._train_epoch(batches, stop, reporter)
                         self._end_epoch(stop, reporter, on_epoch)
+                    stop.check()  # the last epoch has no next step that would
         finally:
             reporter.end()
 
