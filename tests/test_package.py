@@ -1,0 +1,118 @@
+"""What is shipped: the wheel, the source archive and the `brainseg` command."""
+
+import email
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import brainseg
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source archive, and the wheel made from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    # Without --wheel the wheel is built from the source archive, so that both are tried.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(next(built.glob("*.whl")))
+
+
+def run(arguments: list[str], *, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Python with these arguments; `path` comes first among the places to import from."""
+    environment = dict(os.environ) | ({} if path is None else {"PYTHONPATH": str(path)})
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_wheel_carries_every_file_of_conf(wheel: zipfile.ZipFile) -> None:
+    files = {f"brainseg/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
+    assert "brainseg/conf/config.yaml" in files
+    assert "brainseg/conf/experiment/reference.yaml" in files
+    assert files <= set(wheel.namelist())
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert tops == {"brainseg", f"brainseg-{brainseg.__version__}.dist-info"}
+    assert not [name for name in wheel.namelist() if "test" in name or name.endswith(".pyc")]
+
+
+def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    info = f"brainseg-{brainseg.__version__}.dist-info"
+    metadata = email.message_from_bytes(wheel.read(f"{info}/METADATA"))
+    assert (metadata["Name"], metadata["Version"]) == ("brainseg", brainseg.__version__)
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "MIT"
+    needed = metadata.get_all("Requires-Dist") or []
+    names = {re.split(r"[^\w-]", requirement)[0] for requirement in needed if "extra ==" not in requirement}
+    assert {"tensorflow", "hydra-core", "mlflow", "pillow", "h5py"} <= names
+    assert "pytest" not in names
+    assert wheel.read(f"{info}/entry_points.txt").decode().split("\n")[1] == "brainseg = brainseg.__main__:main"
+
+
+def test_the_source_archive_holds_what_a_build_and_the_tests_need(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "LICENSE", "README.md", "conf/config.yaml", "brainseg/train.py"} <= names
+    assert "tests/conftest.py" in names
+    kept_private = [name for name in names if name.startswith(("mlruns/", ".venv/")) and name != "mlruns/README.md"]
+    assert kept_private == []
+
+
+def test_the_installed_package_composes_what_the_checkout_does(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    wheel.extractall(site)  # noqa: S202  # our own archive, made above
+    elsewhere.mkdir()
+    arguments = ["-m", "brainseg.train", "--cfg", "job", "experiment=reference", "data.root=slices"]
+    where = run(["-c", "import brainseg; print(brainseg.__file__)"], cwd=elsewhere, path=site)
+    assert Path(where.stdout.strip()).is_relative_to(site)
+    installed, checkout = run(arguments, cwd=elsewhere, path=site), run(arguments, cwd=elsewhere, path=ROOT)
+    assert (installed.returncode, installed.stderr) == (0, "")
+    assert "image_size: 256" in installed.stdout
+    assert installed.stdout == checkout.stdout
+
+
+def test_the_command_lists_its_commands(tmp_path: Path) -> None:
+    shown = run(["-m", "brainseg", "--help"], cwd=tmp_path)
+    assert shown.returncode == 0
+    assert [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")][:3] == [
+        "train",
+        "data",
+        "tracking",
+    ]
+
+
+def test_the_command_hands_over_to_its_commands(tmp_path: Path) -> None:
+    short = run(["-m", "brainseg", "train", "--cfg", "job", "seed=7"], cwd=tmp_path)
+    long = run(["-m", "brainseg.train", "--cfg", "job", "seed=7"], cwd=tmp_path)
+    assert (short.returncode, short.stdout) == (0, long.stdout)
+    assert "seed: 7" in short.stdout
+
+
+def test_an_unknown_command_is_refused(tmp_path: Path) -> None:
+    done = run(["-m", "brainseg", "trian"], cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: trian is no command; the commands are train, ")
+    assert done.stderr.count("\n") == 1
