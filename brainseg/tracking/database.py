@@ -74,9 +74,12 @@ def _create(path: Path) -> None:
 
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
+        unfinished.touch()
+        _use_wal(unfinished)  # before the tables: MLflow's migrations then wait less for the disk
         store = SqlAlchemyStore(f"{SQLITE}{unfinished}", artifacts_beside(path).as_uri())
         store.engine.dispose()
-        _use_wal(unfinished)
+        with _connected(unfinished) as connection:  # everything into the one file that is renamed
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         unfinished.replace(path)
     except OSError:
         raise

@@ -13,7 +13,7 @@ from brainseg.config import TrackingConfig
 from brainseg.tracking import DatasetInfo
 from brainseg.tracking.home import resolve_uri
 
-# Loads the model by both of its names where brainseg can't be imported.
+# Loads models, each from its store, where brainseg can't be imported.
 LOAD = """
 import sys
 class Refuse:
@@ -23,10 +23,12 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import mlflow
 import numpy as np
-mlflow.set_tracking_uri(sys.argv[1])
-slices = np.load(sys.argv[2])
-masks = [np.asarray(mlflow.keras.load_model(uri)(slices)) for uri in sys.argv[4:]]
-np.save(sys.argv[3], np.stack(masks))
+slices = np.load(sys.argv[1])
+masks = []
+for store, model in zip(sys.argv[3::2], sys.argv[4::2]):
+    mlflow.set_tracking_uri(store)
+    masks.append(np.asarray(mlflow.keras.load_model(model)(slices)))
+np.save(sys.argv[2], np.stack(masks))
 """
 
 
@@ -102,18 +104,20 @@ def test_a_run_has_one_logged_model_however_often_it_is_logged(sqlite_config: Tr
 
 
 def test_the_logged_model_loads_where_brainseg_is_not_installed(
-    config: TrackingConfig, keras_file: Path, tmp_path: Path
+    sqlite_config: TrackingConfig, server_config: TrackingConfig, keras_file: Path, tmp_path: Path
 ) -> None:
     import keras
 
-    with MlflowBackend(config=config).open() as tracker:
-        tracker.log_model(keras_file)
-    client = client_of(config)
-    (output,) = client.get_run(tracker.run_id).outputs.model_outputs
     slices = np.random.default_rng(0).random((2, 8, 8, 1), dtype=np.float32)
     np.save(tmp_path / "slices.npy", slices)
-    uris = [f"runs:/{tracker.run_id}/model", f"models:/{output.model_id}"]
-    arguments = [resolve_uri(config), str(tmp_path / "slices.npy"), str(tmp_path / "masks.npy"), *uris]
+    names = []
+    for config in (sqlite_config, server_config):
+        with MlflowBackend(config=config).open() as tracker:
+            tracker.log_model(keras_file)
+        (output,) = client_of(config).get_run(tracker.run_id).outputs.model_outputs
+        uri = resolve_uri(config)
+        names += [uri, f"runs:/{tracker.run_id}/model", uri, f"models:/{output.model_id}"]
+    arguments = [str(tmp_path / "slices.npy"), str(tmp_path / "masks.npy"), *names]
     subprocess.run([sys.executable, "-c", LOAD, *arguments], check=True, cwd=tmp_path, env=environment(), timeout=200)
     expected = np.asarray(keras.saving.load_model(keras_file, compile=False)(slices))
-    np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), np.stack([expected, expected]))
+    np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), np.stack([expected] * 4))

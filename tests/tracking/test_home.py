@@ -1,0 +1,42 @@
+"""Which store a configuration means, and what of a URI may be shown."""
+
+from pathlib import Path
+
+import pytest
+
+from brainseg.config import TrackingConfig
+from brainseg.tracking.home import home_of, mask, resolve_uri
+
+
+def test_the_store_is_the_key_then_the_variable_then_the_database_under_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_uri(TrackingConfig(root="my runs")) == f"sqlite:///{tmp_path}/my runs/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
+    assert resolve_uri(TrackingConfig()) == "http://somewhere:5000"
+    assert resolve_uri(TrackingConfig(uri="sqlite:///here/mlflow.db")) == f"sqlite:///{tmp_path}/here/mlflow.db"
+
+
+def test_every_folder_lies_under_the_root(tmp_path: Path) -> None:
+    home = home_of(TrackingConfig(root=str(tmp_path)))
+    assert home.database == tmp_path / "mlflow.db"
+    assert [home.artifacts, home.spool, home.checkpoints] == [
+        tmp_path / name for name in ("artifacts", "spool", "checkpoints")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("https://ada:s3cret@host/x", "https://ada:***@host/x"),
+        ("https://t0ken@host/x", "https://***@host/x"),
+        ("postgresql+psycopg2://ada:p@ss/word@host/db", "postgresql+psycopg2://ada:***@host/db"),
+        ("postgresql://host/db?user=ada&password=s3cret&x=1", "postgresql://host/db?user=ada&password=***&x=1"),
+        ("Could not parse 'mysql://ada:s3cret@host'.", "Could not parse 'mysql://ada:***@host'."),
+        ("ada@example.org wrote to http://host", "ada@example.org wrote to http://host"),
+    ],
+)
+def test_passwords_and_tokens_are_masked(text: str, masked: str) -> None:
+    assert mask(text) == masked

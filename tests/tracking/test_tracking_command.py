@@ -1,0 +1,123 @@
+"""`python -m brainseg.tracking`: what it prints, deletes and keeps."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from backends import MlflowBackend, environment
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import Interrupted
+from brainseg.tracking import open_tracker
+from brainseg.tracking.__main__ import main
+
+
+def with_checkpoints(config: TrackingConfig, run_id: str) -> Path:
+    folder = Path(config.root, "checkpoints", run_id)
+    folder.mkdir(parents=True)
+    (folder / "epoch.keras").write_bytes(bytes(1_000_000))
+    return folder
+
+
+@pytest.fixture
+def checkpoints(sqlite_config: TrackingConfig) -> dict[str, Path]:
+    """Checkpoint folders of a finished, a killed and a failed run, and of one that the store doesn't have."""
+    endings = {"finished": None, "killed": Interrupted(15), "failed": ValueError("broke")}
+    folders = {"unknown": with_checkpoints(sqlite_config, "0" * 32)}
+    for name, error in endings.items():
+        tracker = MlflowBackend(config=sqlite_config).open()
+        try:
+            with tracker:
+                if error is not None:
+                    raise error
+        except (Interrupted, ValueError):
+            pass
+        folders[name] = with_checkpoints(sqlite_config, tracker.run_id)
+    return folders
+
+
+def kept(checkpoints: dict[str, Path]) -> set[str]:
+    return {name for name, folder in checkpoints.items() if folder.exists()}
+
+
+def test_clean_deletes_only_what_no_run_can_need(
+    sqlite_config: TrackingConfig, checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["clean", "--root", sqlite_config.root, "--yes"]) == 0
+    assert kept(checkpoints) == {"killed", "failed"}
+    printed = capsys.readouterr().out
+    assert f"1.0 MB  FINISHED          {checkpoints['finished']}" in printed
+    assert f"1.0 MB  not in the store  {checkpoints['unknown']}" in printed
+    assert "deleted 2 folders" in printed
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", 4), ("", 4), ("y", 2)])
+def test_clean_asks_first(
+    sqlite_config: TrackingConfig,
+    checkpoints: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    left: int,
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda prompt: answer)
+    assert main(["clean", "--root", sqlite_config.root]) == 0
+    assert len(kept(checkpoints)) == left
+
+
+def test_clean_deletes_a_run_that_could_be_resumed_only_by_name(
+    sqlite_config: TrackingConfig, checkpoints: dict[str, Path]
+) -> None:
+    killed = checkpoints["killed"].name
+    assert main(["clean", "--root", sqlite_config.root, "--yes", killed]) == 0
+    assert kept(checkpoints) == {"unknown", "finished", "failed"}
+
+
+def test_clean_never_touches_a_run_that_is_alive(
+    sqlite_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_tracker(sqlite_config, run_name="first", tags={}) as tracker:
+        folder = with_checkpoints(sqlite_config, tracker.run_id)
+        assert main(["clean", "--root", sqlite_config.root, "--yes", tracker.run_id]) == 2
+        assert "still being written by a process" in capsys.readouterr().err
+        assert main(["clean", "--root", sqlite_config.root, "--yes"]) == 0
+    assert folder.exists()
+
+
+def test_clean_says_which_run_has_no_checkpoints(
+    sqlite_config: TrackingConfig, checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["clean", "--root", sqlite_config.root, "--yes", "typo"]) == 2
+    assert "run 'typo' has no checkpoints in " in capsys.readouterr().err
+    assert len(kept(checkpoints)) == 4
+
+
+def test_sync_and_clean_on_a_folder_without_runs_make_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "runs"
+    assert main(["sync", "--root", str(root)]) == 0
+    assert main(["clean", "--root", str(root)]) == 0
+    assert capsys.readouterr().out == f"nothing waits in {root}/spool\nno checkpoints in {root}/checkpoints\n"
+    assert not root.exists()
+
+
+def test_help_and_the_memory_twin_need_neither_mlflow_nor_tensorflow(tmp_path: Path) -> None:
+    code = """
+import sys
+from brainseg.tracking import MemoryTracker
+from brainseg.tracking.__main__ import main
+with MemoryTracker() as tracker:
+    tracker.log_metrics({"val_dice": 0.5}, epoch=1)
+assert tracker.metrics == [(1, {"val_dice": 0.5})]
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+print({"mlflow", "tensorflow", "keras"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment(), cwd=tmp_path
+    )
+    assert "sync" in done.stdout
+    assert done.stdout.endswith("set()\n")
