@@ -107,6 +107,7 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> None:
     """Trains, and prints the scores and where to look."""
     from brainseg.data.load import load_data
     from brainseg.tracking import open_tracker
+    from brainseg.tracking.home import mask
     from brainseg.tracking.start import check_store, where_to_look
 
     check_store(config.tracking)
@@ -116,11 +117,12 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> None:
     from brainseg.training.progress import Terminal
 
     prepared = prepare(config, data)
-    line = compose.as_line(overrides)
+    line = mask(compose.as_line(overrides))
     tracker = open_tracker(
         config.tracking,
         run_name=config.run_name or compose.run_name(overrides),
-        tags={"overrides": line, "mlflow.source.name": f"{PROGRAM} {line}".rstrip()},
+        # A run that goes on keeps the line that it was started with.
+        tags={} if config.resume else {"overrides": line, "mlflow.source.name": f"{PROGRAM} {line}".rstrip()},
         run_id=config.resume,
     )
     terminal = Terminal()
@@ -167,14 +169,18 @@ def _import_tensorflow() -> None:
 
 
 def _kept_elsewhere(config: RunConfig) -> str:
-    """What a resume must say to find the run again."""
+    """What a resume must say to find the run again; passwords are masked."""
+    from brainseg.tracking.home import mask
+
     told = {"tracking.root": (config.tracking.root, "mlruns"), "tracking.uri": (config.tracking.uri, None)}
-    return "".join(f" {key}={value}" for key, (value, default) in told.items() if value != default)
+    return mask("".join(f" {key}={value}" for key, (value, default) in told.items() if value != default))
 
 
 def _fail(error: BrainsegError) -> NoReturn:
+    from brainseg.tracking.home import mask
+
     if not isinstance(error, Interrupted):
-        print(f"error: {error}", file=sys.stderr)
+        print(mask(f"error: {error}"), file=sys.stderr)
     sys.exit(error.exit_code)
 
 

@@ -157,7 +157,7 @@ def open_tracker(
         "is_new": run_id is None,
         "experiment": config.experiment,
         "name": run_name,
-        "tags": {**_source_tags(), **tags, STATE: RUNNING.lower()},
+        "tags": {**(_source_tags() if run_id is None else {}), **tags, STATE: RUNNING.lower()},
         "uri": mask(uri),
         "time_ms": _now_ms(),
     }

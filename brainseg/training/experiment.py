@@ -18,7 +18,7 @@ from brainseg.training import precision as hardware
 from brainseg.training.checkpoint import Checkpoints, Start
 from brainseg.training.loop import Trainer
 from brainseg.training.progress import Reporter, Silent
-from brainseg.training.record import record_result, record_start
+from brainseg.training.record import as_recorded, record_result, record_start
 from brainseg.training.signals import StopRequest, stop_on_signals
 
 
@@ -52,7 +52,7 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
     if config.resume is None:
         data = load_data(config)
         start = Start(
-            config_yaml=to_yaml(config),
+            config_yaml=to_yaml(as_recorded(config)),
             data_fingerprint=data.slices.fingerprint,
             split_json=data.split.to_json(),
             precision=hardware.resolve_precision(config.train.precision),
@@ -125,7 +125,7 @@ def _resumed(config: RunConfig, run_id: str) -> tuple[Start, RunData]:
             f"resume={run_id}: the data in {data.slices.source.location} has changed since the run started; "
             "restore it, or start a new run"
         )
-    return dataclasses.replace(start, config_yaml=to_yaml(dataclasses.replace(config, resume=None))), data
+    return dataclasses.replace(start, config_yaml=to_yaml(as_recorded(config))), data
 
 
 def _announce(reporter: Reporter, config: RunConfig, data: RunData, start: Start, run_id: str) -> None:

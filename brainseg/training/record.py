@@ -14,6 +14,7 @@ from brainseg.config import RunConfig, flatten
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
 from brainseg.data.split import count_people
+from brainseg.tracking.home import mask
 from brainseg.tracking.protocol import DatasetInfo, Tracker
 from brainseg.training.environment import code_state, machine_json, packages
 
@@ -23,7 +24,8 @@ RUN_SCHEMA = 1
 def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precision: str, threads: int) -> None:
     """Everything that is known before the first step."""
     slices = data.slices
-    tracker.log_params({key: value for key, value in flatten(config).items() if key != "resume"})
+    told = as_recorded(config)
+    tracker.log_params({key: value for key, value in flatten(told).items() if key != "resume"})
     code = code_state()
     tags = {
         "schema_version": str(RUN_SCHEMA),
@@ -50,12 +52,18 @@ def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precisio
             patients=count_people(slices.slices),
         )
     )
-    tracker.log_text(to_yaml(dataclasses.replace(config, resume=None)), "config.yaml")
+    tracker.log_text(to_yaml(told), "config.yaml")
     tracker.log_text(data.split.to_json(), "split.json")
     tracker.log_text(packages(), "environment/packages.txt")
     tracker.log_text(machine_json(), "environment/machine.json")
     if code is not None and code.diff:
         tracker.log_text(code.diff, "environment/code.diff")
+
+
+def as_recorded(config: RunConfig) -> RunConfig:
+    """The configuration as it may be written down: no password, and nothing of how the run was resumed."""
+    uri = None if config.tracking.uri is None else mask(config.tracking.uri)
+    return dataclasses.replace(config, resume=None, tracking=dataclasses.replace(config.tracking, uri=uri))
 
 
 def record_result(
