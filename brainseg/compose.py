@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -189,6 +190,11 @@ def _compose(overrides: list[str]) -> DictConfig:
             return hydra_compose(CONFIG_NAME, overrides=overrides)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain_composition(error)) from error
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            where = "a file of conf/" if mark is None else mark.name
+            line = "" if mark is None else f" (line {mark.line + 1})"
+            raise ConfigError(f"{where} is not YAML{line}; correct it") from error
 
 
 def _check_value(override: Override) -> None:
@@ -268,6 +274,8 @@ def _is_known(key: str) -> bool:
 
 
 def _unknown_key(key: str) -> str:
+    if key.partition(".")[0] == "experiment" or "@experiment" in key:
+        return "the file of an experiment must begin with the line '# @package _global_'; add it in conf/experiment"
     known = list(flatten(RunConfig()))
     group, _, name = key.partition(".")
     in_group = [item.removeprefix(f"{group}.") for item in known if item.startswith(f"{group}.")]

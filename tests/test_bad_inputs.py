@@ -454,6 +454,30 @@ def test_a_process_says_one_line_and_leaves_nothing(
     assert tree(tmp_path) == []
 
 
+@pytest.mark.parametrize("text", ["model:\n  depth: 2\n", "defaults:\n  - override /data: phantom\n"])
+def test_an_experiment_without_its_first_line_is_refused(
+    text: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "conf" / "experiment").mkdir(parents=True)
+    (here / "conf" / "experiment" / "mine.yaml").write_text(text)
+    message = "the file of an experiment must begin with the line '# @package _global_'; add it in conf/experiment"
+    assert_refused(train.main, ["experiment=mine"], message, here, capsys)
+
+
+def test_a_key_that_a_file_misspells_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "conf" / "experiment").mkdir(parents=True)
+    (here / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nmodel:\n  dept: 2\n")
+    message = "model.dept is not a configuration key; did you mean 'model.depth'?"
+    assert_refused(train.main, ["experiment=mine"], message, here, capsys)
+
+
+def test_a_file_that_is_not_yaml_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "conf" / "experiment").mkdir(parents=True)
+    (here / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nmodel: [1\n")
+    message = "CWD/conf/experiment/mine.yaml is not YAML (line 3); correct it"
+    assert_refused(train.main, ["experiment=mine"], message, here, capsys)
+
+
 def test_every_group_has_a_value_out_of_range() -> None:
     groups = {line.partition("=")[0].partition(".")[0] for line, _ in RANGES}
     assert groups == {"seed", "data", "model", "optimizer", "train", "tracking"}

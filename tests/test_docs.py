@@ -1,0 +1,167 @@
+"""What the documents show works: commands compose, make targets exist, the tables of keys are true."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brainseg import compose, config
+from brainseg.config import RunConfig, flatten
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+# Type of the keys whose default is null.
+WHOLE_NUMBERS = {"data.folds", "data.fold", "data.limit", "train.patience", "train.threads"}
+ALLOWED = {
+    "data.name": config.DATA_NAMES,
+    "data.split_by": config.SPLITS_BY,
+    "data.augment": config.AUGMENTATIONS,
+    "model.name": config.MODEL_NAMES,
+    "model.norm": config.NORMS,
+    "optimizer.name": config.OPTIMIZER_NAMES,
+    "optimizer.schedule": config.SCHEDULES,
+    "train.loss": config.LOSSES,
+    "train.precision": config.PRECISIONS,
+}
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The fenced blocks of a page: language and text."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def shown_lines(page: Path) -> list[str]:
+    """The lines of fenced and of indented blocks, those that end in a backslash joined."""
+    text = page.read_text(encoding="utf-8")
+    indented = "".join(re.findall(r"^ {4}.*\n", text, flags=re.MULTILINE))
+    whole = "\n".join([*(body for _, body in blocks(page)), indented])
+    return [line.strip() for line in whole.replace("\\\n", " ").splitlines()]
+
+
+def commands(start: str) -> list[Any]:
+    """The commands of all pages that begin with `start`, each once, with the page in the test's name."""
+    found = {line: page.name for page in reversed(PAGES) for line in shown_lines(page) if line.startswith(start)}
+    return [pytest.param(line, id=f"{page}: {line}") for line, page in found.items()]
+
+
+def arguments_of(line: str) -> list[str]:
+    """What follows `python -m MODULE`, without the comment and what the shell would take."""
+    words = shlex.split(line, comments=True)[3:]
+    end = next((place for place, word in enumerate(words) if word in ("|", "&&", ">", "&")), len(words))
+    return [re.sub(r"\bN\b", "3", word) for word in words[:end]]
+
+
+def table(page: Path) -> dict[str, list[str]]:
+    """Key -> the other cells of its row, in tables whose first cell is a key in backticks."""
+    rows = re.findall(r"^\| `([a-z_.]+)` \|(.*)\|$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {key: [cell.strip() for cell in rest.split("|")] for key, rest in rows}
+
+
+def written(value: object) -> str:
+    """A default as it stands in a table."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def kind_of(key: str, default: object) -> str:
+    if default is None:
+        return "whole number" if key in WHOLE_NUMBERS else "text"
+    return KINDS[type(default)]
+
+
+def test_the_readme_shows_how_to_train() -> None:
+    assert any(line.startswith("python -m brainseg.train") for line in shown_lines(ROOT / "README.md"))
+
+
+@pytest.mark.parametrize("line", commands("python -m brainseg.train"))
+def test_a_training_command_composes(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_examples(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = arguments_of(line)
+    overrides = [word for word in arguments if word not in ("-m", "--multirun", "--cfg", "job", "--help")]
+    assert not [word for word in overrides if word.startswith("-")]
+    if "-m" in arguments or "--multirun" in arguments:
+        jobs = compose.expand(overrides)
+        assert len(jobs) > 1
+        for job in jobs:
+            compose.freeze(job)
+    else:
+        compose.freeze(overrides)
+
+
+OTHERS = [each for each in commands("python -m brainseg") if "brainseg.train" not in each.values[0]]
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_another_command_is_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no DIR is, so that most commands end at once
+    module = shlex.split(line)[2]
+    if module in ("brainseg.data", "brainseg.tracking"):
+        module = f"{module}.__main__"
+    code = importlib.import_module(module).main(arguments_of(line))
+    # An unknown subcommand or option would have left by SystemExit.
+    assert code in (0, 2)
+    assert "usage:" not in capsys.readouterr().err
+
+
+def test_every_make_target_that_is_shown_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    lines = [line for page in PAGES for line in shown_lines(page) if line.startswith("make ")]
+    shown = {word for line in lines for word in shlex.split(line, comments=True)[1:] if "=" not in word}
+    assert {"demo", "test"} <= shown <= targets
+
+
+def test_every_key_stands_in_the_manual_with_its_default() -> None:
+    cells = {key: row for key, row in table(CONFIGURATION).items() if len(row) == 4}
+    assert {key: row[1] for key, row in cells.items()} == {
+        key: f"`{written(value)}`" for key, value in flatten(RunConfig()).items()
+    }
+    assert {key: row[0] for key, row in cells.items()} == {
+        key: kind_of(key, value) for key, value in flatten(RunConfig()).items()
+    }
+    assert all(all(row) for row in cells.values())
+
+
+@pytest.mark.parametrize("key", ALLOWED)
+def test_the_manual_lists_the_allowed_values(key: str) -> None:
+    assert table(CONFIGURATION)[key][2] == ", ".join(ALLOWED[key])
+
+
+def write_examples(folder: Path) -> list[Path]:
+    """Writes the configuration files that the manual shows, under the names that they say."""
+    written_files = []
+    for language, text in blocks(CONFIGURATION):
+        if language == "yaml":
+            path = folder / re.findall(r"^# (conf/.+)$", text, flags=re.MULTILINE)[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            written_files.append(path)
+    return written_files
+
+
+def test_the_experiment_in_the_manual_sets_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert write_examples(tmp_path) == [tmp_path / "conf" / "experiment" / "small.yaml"]
+    monkeypatch.chdir(tmp_path)
+    frozen = flatten(compose.freeze(["experiment=small", "model.depth=3"]))
+    assert {key: frozen[key] for key in ("data.name", "data.root", "optimizer.name", "optimizer.learning_rate")} == {
+        "data.name": "folder",
+        "data.root": "slices",
+        "optimizer.name": "sgd",
+        "optimizer.learning_rate": 0.01,
+    }
+    assert (frozen["data.image_size"], frozen["model.depth"], frozen["model.base_filters"]) == (128, 3, 8)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_an_error_that_is_shown_is_what_is_said(page: Path) -> None:
+    source = (ROOT / "tests" / "test_bad_inputs.py").read_text(encoding="utf-8")
+    for line in shown_lines(page):
+        if line.startswith("error: "):
+            assert line.removeprefix("error: ") in source
