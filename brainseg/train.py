@@ -105,13 +105,13 @@ def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
 def _train(config: RunConfig, overrides: Sequence[str]) -> None:
     """Trains, and prints the scores and where to look."""
-    from brainseg.data.load import load_data
     from brainseg.tracking import open_tracker
     from brainseg.tracking.home import mask
     from brainseg.tracking.start import check_store, where_to_look
+    from brainseg.training.run_data import load_run_data
 
     check_store(config.tracking)
-    data = load_data(config)  # before TensorFlow: what is wrong with a folder is said at once
+    data = load_run_data(config)  # before TensorFlow: what is wrong with a folder is said at once
     _import_tensorflow()
     from brainseg.training.experiment import prepare, run
     from brainseg.training.progress import Terminal

@@ -26,6 +26,15 @@ TINY: dict[str, Any] = {
 }
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves slow tests out unless `-m` speaks of them."""
+    if "slow" in config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; run by: pytest -m slow"))
+
+
 @pytest.fixture(scope="session")
 def slice_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache of decoded slices for all tests: the tiny phantom is made once."""

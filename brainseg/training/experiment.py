@@ -1,7 +1,6 @@
 """One training run, from a checked configuration to its record."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,8 @@ from pathlib import Path
 from brainseg.analysis.scores import evaluate
 from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
-from brainseg.data.load import RunData, load_data
-from brainseg.data.split import Split
-from brainseg.errors import Interrupted, ResumeError
+from brainseg.data.load import RunData
+from brainseg.errors import Interrupted
 from brainseg.model.stock import to_stock
 from brainseg.tracking.protocol import Tracker
 from brainseg.training import precision as hardware
@@ -19,6 +17,7 @@ from brainseg.training.checkpoint import Checkpoints, Start
 from brainseg.training.loop import Trainer
 from brainseg.training.progress import Reporter, Silent
 from brainseg.training.record import as_recorded, record_result, record_start
+from brainseg.training.run_data import load_run_data
 from brainseg.training.signals import StopRequest, stop_on_signals
 
 
@@ -45,12 +44,12 @@ class Prepared:
 
 
 def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
-    """Loads the data unless it is given, and sets precision and threads; on a resume, as the first start had them.
+    """Sets precision and threads; on a resume, as the first start had them.
 
-    Raises InputError, with nothing written, where the run can't start or go on.
+    data: what `load_run_data` gives; loaded here if it is left out. Raises InputError, with nothing written, where the run can't start or go on.
     """
+    data = data or load_run_data(config)
     if config.resume is None:
-        data = load_data(config)
         start = Start(
             config_yaml=to_yaml(as_recorded(config)),
             data_fingerprint=data.slices.fingerprint,
@@ -59,7 +58,8 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
             threads=hardware.resolve_threads(config.train.threads),
         )
     else:
-        start, data = _resumed(config, config.resume)
+        stored = Checkpoints(Path(config.tracking.root), config.resume).start()
+        start = dataclasses.replace(stored, config_yaml=to_yaml(as_recorded(config)))
     hardware.apply(start.precision, start.threads)
     return Prepared(data=data, start=start)
 
@@ -110,22 +110,6 @@ def run(
         unwritten=unwritten,
         undelivered=tracker.undelivered,
     )
-
-
-def _resumed(config: RunConfig, run_id: str) -> tuple[Start, RunData]:
-    """How the run was started, and its data with the stored split."""
-    checkpoints = Checkpoints(Path(config.tracking.root), run_id)
-    start = checkpoints.start()
-    with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
-        pass
-    parts = json.loads(start.split_json)
-    data = load_data(config, split=Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")}))
-    if start.data_fingerprint != data.slices.fingerprint:
-        raise ResumeError(
-            f"resume={run_id}: the data in {data.slices.source.location} has changed since the run started; "
-            "restore it, or start a new run"
-        )
-    return dataclasses.replace(start, config_yaml=to_yaml(as_recorded(config))), data
 
 
 def _announce(reporter: Reporter, config: RunConfig, data: RunData, start: Start, run_id: str) -> None:
