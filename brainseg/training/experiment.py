@@ -46,7 +46,8 @@ class Prepared:
 def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
     """Sets precision and threads; on a resume, as the first start had them.
 
-    data: what `load_run_data` gives; loaded here if it is left out. Raises InputError, with nothing written, where the run can't start or go on.
+    data: what `load_run_data` gives; loaded here if it is left out. Raises InputError, with nothing
+    written, where the run can't start or go on.
     """
     data = data or load_run_data(config)
     if config.resume is None:
