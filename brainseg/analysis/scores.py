@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,13 @@ class Evaluation:
         return text.getvalue()
 
 
-def evaluate(model: Any, slices: SliceSet, ids: Sequence[str]) -> Evaluation:
+def evaluate(
+    model: Any, slices: SliceSet, ids: Sequence[str], *, on_batch: Callable[[], None] = lambda: None
+) -> Evaluation:
     """Predicts these slices with a Keras model and scores them against their stored masks.
 
     Probabilities are resized to the stored mask's size, then cut at 0.5: the final score, which doesn't
-    depend on the size that the model works at.
+    depend on the size that the model works at. `on_batch` is called between batches, and may raise to stop.
     """
     import tensorflow as tf
 
@@ -78,6 +80,7 @@ def evaluate(model: Any, slices: SliceSet, ids: Sequence[str]) -> Evaluation:
     scores: list[SliceScore] = []
     predictions: list[NDArray[np.bool_]] = []
     for images, _ in evaluation_batches(slices, ordered):
+        on_batch()
         for probability in predict(images).numpy()[..., 0]:
             slice_id = ordered[len(scores)]
             mask = slices.source.read(slice_id)[1].astype(np.bool_)

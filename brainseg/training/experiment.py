@@ -87,17 +87,18 @@ def run(
         trainer = Trainer(config, data.slices, data.split)
         unsaved = _fit(trainer, checkpoints, tracker, reporter, stop)
         position = trainer.position
-        model = to_stock(trainer.best_model())
-        evaluation = evaluate(model, data.slices, data.split.val)
-        record_result(
-            tracker,
-            config,
-            data,
-            history=position.history,
-            best_epoch=position.best_epoch,
-            evaluation=evaluation,
-            model=model,
-        )
+        with stop.deferred():  # a signal in the middle of TensorFlow's tracing comes out as another exception
+            model = to_stock(trainer.best_model())
+            evaluation = evaluate(model, data.slices, data.split.val, on_batch=stop.check)
+            record_result(
+                tracker,
+                config,
+                data,
+                history=position.history,
+                best_epoch=position.best_epoch,
+                evaluation=evaluation,
+                model=model,
+            )
     unwritten = (*unsaved, *tracker.unwritten)
     if not unwritten:
         checkpoints.remove()  # the record has the model
