@@ -15,7 +15,7 @@ from brainseg.config import RunConfig, TrackingConfig, flatten
 from brainseg.tracking import MemoryTracker, RunRecord, open_store
 from brainseg.training.experiment import Result
 
-# Two processes' worth of TensorFlow: seconds on an idle machine, minutes on one that trains beside it.
+# Half a minute of processor time; on a machine that trains beside the tests it takes its time.
 pytestmark = pytest.mark.timeout(600)
 
 TINY_OVERRIDES = [f"{key}={value}" for key, value in (TINY | {"train.epochs": 1}).items()]
