@@ -19,9 +19,11 @@ def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("server"), empty_database)
-    running.start()
-    yield running
-    running.kill()
+    try:
+        running.start()
+        yield running
+    finally:  # also where starting it ran into the time limit of a test
+        running.kill()
 
 
 @pytest.fixture(scope="session")
