@@ -278,6 +278,8 @@ def _unknown_key(key: str) -> str:
         return "the file of an experiment must begin with the line '# @package _global_'; add it in conf/experiment"
     known = list(flatten(RunConfig()))
     group, _, name = key.partition(".")
+    if key in known:
+        return f"{key} has no use with the chosen {group}; leave it out, or choose another {group}"
     in_group = [item.removeprefix(f"{group}.") for item in known if item.startswith(f"{group}.")]
     if name and in_group:
         near = did_you_mean(name, in_group)  # by the name alone: the group makes all of them alike

@@ -62,6 +62,10 @@ FORM = [
         "model.dropout=${nowhere}",
         "model.dropout refers to what doesn't exist (Interpolation key 'nowhere' not found); write its value",
     ),
+    (
+        "data=folder data.root=d data.phantom_seed=3",
+        "data.phantom_seed has no use with the chosen data; leave it out, or choose another data",
+    ),
     ("--epochs=3", "--epochs=3 is no flag; a key is written without dashes: train.epochs=3 (--help lists them)"),
     ("--config-name=mine", "--config-name is not used here; put your own files into ./conf"),
     ("--cfg=everything", "--cfg/-c can't be used so; --hydra-help lists the flags"),
@@ -404,6 +408,20 @@ def test_a_wrong_path_is_refused_by_the_data_command(
     assert_refused(data_main, arguments.split(), message, here, capsys)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sync", "--root", "a-file"], "CWD/a-file is a file, not a folder of runs; name the folder with --root DIR"),
+        (["clean", "unknown"], "run unknown has no checkpoints in CWD/mlruns/checkpoints; check the id and --root"),
+    ],
+)
+def test_a_wrong_folder_or_run_is_refused_by_the_tracking_command(
+    arguments: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "a-file").write_text("a text")
+    assert_refused(tracking_main, arguments, message, here, capsys)
+
+
 def test_a_store_of_an_unknown_kind_is_refused_by_the_tracking_command(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -416,15 +434,15 @@ def test_a_store_of_an_unknown_kind_is_refused_by_the_tracking_command(
 
 @pytest.mark.parametrize("command", [data_main, tracking_main])
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["--nothing"]])
-def test_an_unknown_subcommand_shows_the_usage(
+def test_an_unknown_subcommand_is_one_line(
     command: Callable[[list[str]], int], arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
         command(arguments)
     assert left.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("usage: ")
-    assert " error: " in lines[-1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith("--help shows how it is used")
     assert tree(here) == []
 
 

@@ -133,7 +133,9 @@ def test_a_stored_configuration_reads_back_as_it_was() -> None:
 
 def test_a_stored_configuration_of_a_newer_brainseg_is_refused() -> None:
     text = to_yaml(RunConfig()).replace("schema_version: 1", "schema_version: 99")
-    with pytest.raises(ConfigError, match="^a file has schema_version 99, and this brainseg reads 1; use the brainseg"):
+    with pytest.raises(
+        ConfigError, match=r"^a file has schema_version 99, and this brainseg reads 1; use the brainseg"
+    ):
         from_yaml(text, where="a file")
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from brainseg.command_line import OneLineParser
 from brainseg.config import TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 from brainseg.tracking.home import Home, home_of, mask, resolve_uri
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="brainseg.tracking", description="Looks after the records of runs.")
+    parser = OneLineParser(prog="brainseg.tracking", description="Looks after the records of runs.")
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="deliver the records that wait in the spool")
     clean = commands.add_parser("clean", help="delete the checkpoints of finished runs (asks first)")
@@ -62,10 +63,13 @@ def _clean(parsed: argparse.Namespace) -> int:
     from brainseg.tracking.clean import delete, named, unneeded
     from brainseg.tracking.connection import store_errors
 
-    home, uri = _home(parsed), _uri(parsed)
+    home = _home(parsed)
     if not home.checkpoints.is_dir():
+        if parsed.runs:
+            raise InputError(f"run {parsed.runs[0]} has no checkpoints in {home.checkpoints}; check the id and --root")
         print(f"no checkpoints in {home.checkpoints}")
         return 0
+    uri = _uri(parsed)
     client = _client(uri)
     with store_errors(uri):
         found = named(client, home, parsed.runs, uri=uri) if parsed.runs else unneeded(client, home, uri=uri)
@@ -107,7 +111,10 @@ def _client(uri: str) -> "MlflowClient":
 
 
 def _home(parsed: argparse.Namespace) -> Home:
-    return home_of(TrackingConfig(root=parsed.root))
+    home = home_of(TrackingConfig(root=parsed.root))
+    if home.root.exists() and not home.root.is_dir():
+        raise InputError(f"{home.root} is a file, not a folder of runs; name the folder with --root DIR")
+    return home
 
 
 def _uri(parsed: argparse.Namespace) -> str:
