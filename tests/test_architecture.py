@@ -22,11 +22,12 @@ DOORS = {
 # Part -> the parts of brainseg that it may import, itself aside. The commands may import all.
 DIRECTIONS = {
     "errors": set[str](),
+    "command_line": set[str](),
     "config": {"errors"},
     "config_file": {"config", "errors"},
     "compose": {"config", "config_file", "errors"},
-    "tracking": {"config", "errors"},
-    "data": {"config", "errors"},
+    "tracking": {"command_line", "config", "errors"},
+    "data": {"command_line", "config", "errors"},
     "model": {"config", "errors"},
     "analysis": {"config", "config_file", "data", "errors", "model", "tracking"},
     "training": {"analysis", "config", "config_file", "data", "errors", "model", "tracking"},
