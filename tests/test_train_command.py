@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from tiny_run import TINY
 
 from brainseg import train
 from brainseg.compose import as_line, freeze, run_name
