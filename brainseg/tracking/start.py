@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from brainseg.config import TrackingConfig
@@ -27,6 +29,18 @@ def where_to_look(config: TrackingConfig) -> str:
     path = sqlite_path(uri)
     if path is None:
         return mask(uri)
-    inside = path.is_relative_to(Path.cwd())
-    shown = os.path.relpath(path) if inside else str(path)
-    return f"mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{shown}')}"
+    return f"{_mlflow()} ui --backend-store-uri {shlex.quote(f'sqlite:///{_shown(path)}')}"
+
+
+def _mlflow() -> str:
+    """How a shell in this folder calls the mlflow of this Python, which may be in no activated environment."""
+    program = Path(sys.executable).parent / "mlflow"
+    found = shutil.which("mlflow")
+    if not program.exists() or (found is not None and Path(found) == program):
+        return "mlflow"
+    return shlex.quote(_shown(program))
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would type it here."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
