@@ -5,9 +5,9 @@
     python benchmarks/throughput.py --size 128 --rounds 7
 
 The plain script is what a notebook does: float32, all slices in two NumPy arrays, `model.compile` and
-`model.fit` with the same network, loss, optimizer and batch size. Each round trains every contender on
-the same number of slices; the first round warms up and isn't counted. Ratios are taken round by round,
-so that a machine whose speed drifts doesn't decide them.
+`model.fit` with the same network in Keras' own layers, the same loss, optimizer and batch size. Each
+round trains every contender on the same number of slices; the first round warms up and isn't counted.
+Ratios are taken round by round, so that a machine whose speed drifts doesn't decide them.
 
 Last, what tracking costs: the record of an epoch, from the call until SQLite has it, and the
 checkpoint, as shares of an epoch on that many slices as `--epoch-slices` says.
@@ -32,6 +32,7 @@ from brainseg.data.load import source_of
 from brainseg.data.split import Split
 from brainseg.model.models import build_model
 from brainseg.model.scores import dice_coefficient, dice_loss
+from brainseg.model.stock import to_stock
 from brainseg.tracking import open_tracker
 from brainseg.training import precision
 from brainseg.training.checkpoint import Checkpoints
@@ -55,7 +56,7 @@ class PlainKeras:
         self._images = slices.images[positions].astype(np.float32) / 255.0
         self._masks = slices.masks[positions].astype(np.float32)
         self._batch_size = config.data.batch_size
-        self._model = build_model(config.model, input_shape=self._images.shape[1:], seed=0)
+        self._model = to_stock(build_model(config.model, input_shape=self._images.shape[1:], seed=0))
         optimizer = keras.optimizers.Adam(config.optimizer.learning_rate)
         self._model.compile(optimizer, loss=dice_loss, metrics=[dice_coefficient])
 
@@ -117,7 +118,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Images a second of brainseg and of a plain Keras script.")
     parser.add_argument("--root", type=Path, help="folder of images and masks; default: the phantom")
     parser.add_argument("--size", type=int, default=256, help="pixels a side (default 256)")
-    parser.add_argument("--images", type=int, default=96, help="slices a round (default 96)")
+    parser.add_argument("--images", type=int, default=128, help="slices a round (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds (default 5)")
     parser.add_argument("--threads", type=int, help="CPU threads; default: every core")
     parser.add_argument(

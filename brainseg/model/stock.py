@@ -1,11 +1,14 @@
 """The same model in stock Keras layers, so that a saved model loads wherever Keras is."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from brainseg.errors import BrainsegError
+from brainseg.model.fast_dropout import FastDropout
 from brainseg.model.fused_norm import FusedBatchNormalization
 
 # Largest and mean difference of the two models' probabilities that rounding explains. bfloat16 keeps
@@ -14,12 +17,12 @@ TOLERANCES = {"float32": (1e-4, 1e-5), "bfloat16": (0.1, 5e-3)}
 
 
 def to_stock(model: keras.Model) -> keras.Model:
-    """A copy of a functional model with `keras.layers.BatchNormalization` for each fused layer.
+    """A copy of a functional model with Keras' own layer for each of brainseg's (`STOCK`).
 
-    Weights and dtype policy are the model's own. A model without fused layers is returned as it is.
+    Weights and dtype policy are the model's own. A model without such layers is returned as it is.
     Raises BrainsegError if the copy's outputs on a random batch differ by more than rounding.
     """
-    if not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers):
+    if not any(type(layer) in STOCK for layer in model.layers):
         return model
     stock = keras.models.clone_model(model, clone_function=_stock_layer)
     stock.set_weights(model.get_weights())
@@ -38,11 +41,26 @@ def save_stock(model: keras.Model, path: Path) -> None:
 
 
 def _stock_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-    if not isinstance(layer, FusedBatchNormalization):
-        return layer.__class__.from_config(layer.get_config())
+    if type(layer) in STOCK:
+        return STOCK[type(layer)](layer)
+    return layer.__class__.from_config(layer.get_config())
+
+
+def _batch_normalization(layer: FusedBatchNormalization) -> keras.layers.Layer:
     return keras.layers.BatchNormalization(
         momentum=layer.momentum, epsilon=layer.epsilon, dtype=layer.dtype_policy, name=layer.name
     )
+
+
+def _dropout(layer: FastDropout) -> keras.layers.Layer:
+    return keras.layers.Dropout(layer.rate, seed=layer.seed, dtype=layer.dtype_policy, name=layer.name)
+
+
+# A layer of brainseg's -> what makes Keras' own in its place.
+STOCK: dict[type, Callable[[Any], keras.layers.Layer]] = {
+    FusedBatchNormalization: _batch_normalization,
+    FastDropout: _dropout,
+}
 
 
 def _check_same_outputs(model: keras.Model, stock: keras.Model) -> None:
@@ -52,5 +70,5 @@ def _check_same_outputs(model: keras.Model, stock: keras.Model) -> None:
     if not (difference.max() <= largest and difference.mean() <= mean):  # NaN ends here as well
         raise BrainsegError(
             f"the model in stock Keras layers must give the probabilities of the trained one within {largest}, "
-            f"got a difference of {difference.max():.3g}; train with model.norm=none, and report this as a bug"
+            f"got a difference of {difference.max():.3g}; please report this as a bug"
         )

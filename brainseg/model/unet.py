@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from brainseg.config import MASK_CHANNELS, ModelConfig
+from brainseg.model.fast_dropout import FastDropout
 from brainseg.model.fused_norm import FusedBatchNormalization
 
 
@@ -64,7 +65,7 @@ def layer_seed(seed: int, name: str) -> int:
 def _block(x: keras.KerasTensor, name: str, filters: int, config: ModelConfig, seed: int) -> keras.KerasTensor:
     """Two 3x3 convolutions with dropout between them."""
     x = _convolution(x, f"{name}_conv1", filters, config.norm, seed)
-    x = layers.Dropout(config.dropout, seed=layer_seed(seed, f"{name}_dropout"), name=f"{name}_dropout")(x)
+    x = FastDropout(config.dropout, seed=layer_seed(seed, f"{name}_dropout"), name=f"{name}_dropout")(x)
     return _convolution(x, f"{name}_conv2", filters, config.norm, seed)
 
 

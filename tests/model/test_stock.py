@@ -62,8 +62,8 @@ def test_the_stock_model_keeps_the_precision(precision):
     assert [stock.get_layer(name).dtype_policy.name for name in names] == [precision, precision, "float32"]
 
 
-def test_a_model_without_fused_layers_is_its_own_stock_model():
-    model = trained_model("none")
+def test_a_model_in_stock_layers_is_its_own_stock_model():
+    model = to_stock(trained_model("none"))
     assert to_stock(model) is model
 
 
