@@ -149,7 +149,7 @@ class OptimizerConfig:
 class TrainConfig:
     """How long, with which loss, on how much of the machine."""
 
-    epochs: int = 20
+    epochs: int = 24
     loss: str = "bce_dice"  # dice, or bce_dice (mean binary cross-entropy + Dice loss)
     precision: str = "auto"  # auto, float32 or mixed_bfloat16; auto: bfloat16 where the hardware has it
     patience: int | None = None  # epochs without a better val_dice_image before stopping; null: never

@@ -97,7 +97,7 @@ RANGES = [
     ("optimizer.learning_rate=inf", "optimizer.learning_rate must be between 0.0 and 10.0, both excluded, got inf"),
     (
         "optimizer.warmup_epochs=40",
-        "optimizer.warmup_epochs must be at most train.epochs = 20, got 40.0; try optimizer.warmup_epochs=0",
+        "optimizer.warmup_epochs must be at most train.epochs = 24, got 40.0; try optimizer.warmup_epochs=0",
     ),
     ("train.epochs=0", "train.epochs must be between 1 and 100000, got 0"),
     ("train.threads=0", "train.threads must be between 1 and 1024, got 0"),
