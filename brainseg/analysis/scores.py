@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from brainseg.data.batches import evaluation_batches
 from brainseg.data.cache import SliceSet
 from brainseg.data.source import PATIENT, TUMOR_TYPE
-from brainseg.model.scores import hard_dice, iou, resize_probability
+from brainseg.model.scores import THRESHOLD, hard_dice, iou, resize_probability
 
-# A probability from here on is tumour.
-THRESHOLD = 0.5
 PREDICTIONS_SCHEMA = 1
 CSV_COLUMNS = ("id", "patient_id", "tumor_type", "area_px", "dice", "iou")
 

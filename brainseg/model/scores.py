@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Added to both sides of the soft Dice fraction: defines it for two empty masks (1), and keeps gradients finite.
 SMOOTH = 1.0
+# A probability from here on is tumour.
+THRESHOLD = 0.5
 
 
 def dice_coefficient(mask: tf.Tensor, probability: tf.Tensor, *, smooth: float = SMOOTH) -> tf.Tensor:

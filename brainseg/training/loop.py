@@ -17,14 +17,11 @@ from brainseg.data.cache import SliceSet
 from brainseg.data.split import Split
 from brainseg.errors import NonFiniteError
 from brainseg.model.models import build_model
-from brainseg.model.scores import dice_coefficient, dice_per_image, loss_of
+from brainseg.model.scores import THRESHOLD, dice_coefficient, dice_per_image, loss_of
 from brainseg.training.checkpoint import Position, TrainingState
 from brainseg.training.optimizers import build_optimizer, learning_rate_at
 from brainseg.training.progress import Reporter
 from brainseg.training.signals import StopRequest
-
-# A probability from here on is tumour.
-THRESHOLD = 0.5
 
 # Called after each epoch, when the position is at the start of the next one.
 EpochEnd = Callable[[], None]
