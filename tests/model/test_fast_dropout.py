@@ -20,6 +20,13 @@ def test_the_rate_is_dropped_and_the_rest_scaled_up(rate, dtype):
     np.testing.assert_allclose(kept, 1 / (1 - rate), rtol=1e-3 if dtype == "float32" else 8e-3)
 
 
+def test_over_many_calls_the_rate_is_met_between_the_levels():
+    # 0.1 lies between 25/256 and 26/256: the level is drawn for each call.
+    layer = FastDropout(0.1, seed=1)
+    shares = [np.mean(np.asarray(layer(ONES, training=True)) == 0) for _ in range(400)]
+    assert np.mean(shares) == pytest.approx(0.1, abs=5e-4)  # 13 million draws: five standard deviations
+
+
 def test_nothing_is_dropped_in_inference_or_at_rate_0():
     np.testing.assert_array_equal(FastDropout(0.5, seed=1)(ONES, training=False), ONES)
     np.testing.assert_array_equal(FastDropout(0.0, seed=1)(ONES, training=True), ONES)
