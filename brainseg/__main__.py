@@ -5,10 +5,16 @@ from importlib import import_module
 
 COMMANDS = {
     "train": "train a model; every run is tracked",
+    "sweep": "search hyperparameters; every trial is a tracked run",
     "data": "check, import or preview a data set",
     "tracking": "deliver spooled records, delete old checkpoints",
 }
-MODULES = {"train": "brainseg.train", "data": "brainseg.data.__main__", "tracking": "brainseg.tracking.__main__"}
+MODULES = {
+    "train": "brainseg.train",
+    "sweep": "brainseg.sweep.__main__",
+    "data": "brainseg.data.__main__",
+    "tracking": "brainseg.tracking.__main__",
+}
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ BrainsegError                   1   anything that stops a command
 │   └── TrackingError           2   no such run, or the tracking server can't be reached
 ├── NonFiniteError              1   a loss or a score became NaN or infinite
 ├── RecordError                 1   the training ended, but a part of its record couldn't be written
+├── SweepError                  1   a sweep can't go on: too many trials failed, or its workers can't start
+├── Pruned                      1   a sweep ended the run early, since it isn't promising
 └── Interrupted          128+signal   SIGINT (130) or SIGTERM (143) ended the run
 """
 
@@ -48,6 +50,18 @@ class NonFiniteError(BrainsegError):
 
 class RecordError(BrainsegError):
     """Parts of a run's record couldn't be written; the text names them and the remedy."""
+
+
+class SweepError(BrainsegError):
+    """A sweep can't go on; the text says why, and how to go on afterwards."""
+
+
+class Pruned(BrainsegError):  # noqa: N818  # what happened, not what went wrong
+    """A sweep ended the run early; the text says in which epoch and why. For the tracker, a regular end."""
+
+    def __init__(self, text: str, *, epoch: int) -> None:
+        self.epoch = epoch  # the last one that was trained, from 1
+        super().__init__(text)
 
 
 class Interrupted(BrainsegError):  # noqa: N818  # what happened, not what went wrong

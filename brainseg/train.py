@@ -5,7 +5,6 @@ nothing behind. TensorFlow and MLflow are imported when a run starts, not before
 """
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -109,10 +108,11 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> None:
     from brainseg.tracking.home import mask
     from brainseg.tracking.start import check_store, where_to_look
     from brainseg.training.run_data import load_run_data
+    from brainseg.training.start_up import import_tensorflow
 
     check_store(config.tracking)
     data = load_run_data(config)  # before TensorFlow: what is wrong with a folder is said at once
-    _import_tensorflow()
+    import_tensorflow()
     from brainseg.training.experiment import prepare, run
     from brainseg.training.progress import Terminal
 
@@ -149,23 +149,6 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> None:
             f"not everything could be written: {'; '.join(result.unwritten)}; "
             f"make room and run: {PROGRAM} resume={result.run_id}{_kept_elsewhere(config)}"
         )
-
-
-def _import_tensorflow() -> None:
-    """Imports TensorFlow without the lines on its start-up, which say nothing that a user can act on.
-
-    Some are written before its log level is read: the process's stderr is set aside meanwhile.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        import tensorflow  # noqa: F401  # for its side effect
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _kept_elsewhere(config: RunConfig) -> str:

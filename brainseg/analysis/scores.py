@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Evaluation:
 
     scores: tuple[SliceScore, ...]
     predictions: tuple[NDArray[np.bool_], ...]  # each (height, width) as stored
+    seconds_per_image: float  # the model's prediction alone: median over batches, the first one aside
 
     @property
     def dice(self) -> float:
@@ -77,9 +79,13 @@ def evaluate(
     ordered = sorted(ids)
     scores: list[SliceScore] = []
     predictions: list[NDArray[np.bool_]] = []
+    seconds: list[float] = []
     for images, _ in evaluation_batches(slices, ordered):
         on_batch()
-        for probability in predict(images).numpy()[..., 0]:
+        begun = time.perf_counter()
+        probabilities = predict(images).numpy()[..., 0]
+        seconds.append((time.perf_counter() - begun) / len(probabilities))
+        for probability in probabilities:
             slice_id = ordered[len(scores)]
             mask = slices.source.read(slice_id)[1].astype(np.bool_)
             predicted = resize_probability(probability, (mask.shape[0], mask.shape[1])) >= THRESHOLD
@@ -94,7 +100,8 @@ def evaluate(
                     iou=iou(mask, predicted),
                 )
             )
-    return Evaluation(scores=tuple(scores), predictions=tuple(predictions))
+    typical = float(np.median(seconds[1:] or seconds))  # the first one builds the graph
+    return Evaluation(scores=tuple(scores), predictions=tuple(predictions), seconds_per_image=typical)
 
 
 def save_predictions(path: Path, evaluation: Evaluation) -> None:

@@ -1,6 +1,7 @@
 """What is seen while a sweep runs: a table on a terminal, elsewhere a line for what happens to a trial."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from statistics import mean
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -77,16 +78,16 @@ class LiveTable:
         self._seen = {row.number: row for row in rows}
 
     def _headline(self, rows: Sequence[TrialRow], now: float) -> str:
-        """`quick: 7 of 12 trials finished, best val_dice_image 0.7123 (trial 5), 1 failed, 2 running, 12:30 left`."""
+        """`quick: 7 of 12 trials finished, about 12:30 left, 1 failed, best val_dice_image 0.7123 (trial 5), 2 running`."""
+        left = sweep_seconds_left(rows, self._config, now)
+        counts = {state: sum(row.state == state for row in rows) for state in ("failed", *UNFINISHED)}
         parts = [f"{self._config.name}: {self._finished(rows)} trials finished"]
+        parts += [f"about {duration(left)} left"] if left else []
+        parts += [f"{counts['failed']} failed"] if counts["failed"] else []
         for position, metric in enumerate(self._config.metrics):
             for best in by_metric(rows, self._config, metric)[:1]:
                 parts.append(f"best {metric} {shown_metric(best.values[position])} (trial {best.number})")
-        for state in ("failed", *UNFINISHED):
-            count = sum(row.state == state for row in rows)
-            parts += [f"{count} {state}"] if count else []
-        left = sweep_seconds_left(rows, self._config, now)
-        return ", ".join(parts + ([f"about {duration(left)} left"] if left else []))
+        return ", ".join(parts + [f"{counts[state]} {state}" for state in UNFINISHED if counts[state]])
 
     def _finished(self, rows: Sequence[TrialRow]) -> str:
         return f"{sum(row.state in FINISHED for row in rows)} of {self._config.trials}"
@@ -116,7 +117,7 @@ class LiveTable:
         """Unfinished trials, then ended ones, the latest first: as many as there are lines for."""
         unfinished = [row for row in rows if row.state in UNFINISHED]
         ended = [row for row in rows if row.state in ENDED]
-        ended.sort(key=lambda row: (row.ended is not None and row.ended.timestamp(), row.number), reverse=True)
+        ended.sort(key=lambda row: (row.ended or datetime.min, row.number), reverse=True)
         return (unfinished + ended)[: max(1, self._console.height - HEAD_LINES)]
 
     def _happened(self, before: TrialRow | None, row: TrialRow, rows: Sequence[TrialRow]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.study_rules import key_of
 
 THREADS = "train.threads"
+SHOWN = 8  # first trials, where they don't depend on the scores of others
 
 
 def check(config: StudyConfig) -> RunConfig:
@@ -70,6 +71,18 @@ def first_trials(config: StudyConfig, count: int) -> list[dict[str, Value]]:
     finally:
         optuna.logging.set_verbosity(verbosity)
     return trials
+
+
+def show_plan(config: StudyConfig) -> None:
+    """Checks the study and prints what would come first. Raises ConfigError like `check`."""
+    baseline = check(config)
+    metrics = ", ".join(f"{direction} {metric}" for metric, direction in config.metrics.items())
+    print(f"{config.name}: {config.trials} trials of {baseline.train.epochs} epochs, {metrics}")
+    print(f"sampler {config.sampler.name}, pruner {config.pruner.name}, {config.workers} workers")
+    print(f"every corner of the space can be trained ({len(corners(config.space))} tried)")
+    print("first trials:")
+    for number, params in enumerate(first_trials(config, SHOWN)):
+        print(f"  {number:>3}  {' '.join(as_overrides(params))}")
 
 
 def compose_trial(config: StudyConfig, params: Mapping[str, Value], *, threads: int) -> tuple[RunConfig, list[str]]:

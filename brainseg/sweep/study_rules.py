@@ -136,7 +136,7 @@ def check_options(where: str, name: str, options: Mapping[str, Value], rules: Ma
                 raise ConfigError(f"{key} must be true or false, got {value!r}")
         else:
             check_whole(key, value)
-            in_range(key, float(value), low=rule, high=1_000_000)
+            in_range(key, int(value), low=rule, high=1_000_000)
 
 
 def check_sampler(name: str, space: Sequence[Parameter], *, metrics: int, trials: int) -> None:

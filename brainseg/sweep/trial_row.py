@@ -51,7 +51,9 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
     attrs = trial.user_attrs
     state = STATES[trial.state.name]
     lease = attrs.get("lease")
-    if state == "running" and lease is None:
+    if state == "running" and "lease" not in attrs:
+        state = "waiting"  # a worker is just asking for it
+    elif state == "running" and lease is None:
         state = INTERRUPTED
     pruned = attrs.get("pruned") if state == "pruned" else None
     finished_epochs = max(trial.intermediate_values, default=0)

@@ -168,6 +168,10 @@ class MemoryStore:
         """The record of one run."""
         return self._tracker(run_id).record()
 
+    def find(self, tags: Mapping[str, str]) -> list[str]:
+        """The ids of the runs that carry all of these tags."""
+        return [run_id for run_id, tracker in self.trackers.items() if tags.items() <= tracker.tags.items()]
+
     def text(self, run_id: str, name: str) -> str:
         """A text artifact."""
         return self._content(run_id, name).decode()

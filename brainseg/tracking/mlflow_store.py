@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +12,7 @@ from brainseg.tracking.connection import reached, store_errors
 from brainseg.tracking.home import Home, home_of, mask, resolve_uri, sqlite_path
 from brainseg.tracking.memory import MemoryStore, no_artifact
 from brainseg.tracking.protocol import RunRecord
+from brainseg.tracking.spool import spooled_runs
 from brainseg.tracking.spooled_run import memory_of_spool
 from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, find_model, find_run
 
@@ -50,6 +51,27 @@ class MlflowStore:
             tags=dict(run.data.tags),
             metrics=metrics,
         )
+
+    def find(self, tags: Mapping[str, str]) -> list[str]:
+        """The ids of the runs that carry all of these tags, in whichever experiment; the oldest first.
+
+        A run that the store doesn't have yet is found in the spool.
+        """
+        path = sqlite_path(self._uri)
+        if path is not None and not path.exists():
+            return []
+        wanted = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
+
+        def search(client: "MlflowClient") -> "list[Run]":
+            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+            return list(client.search_runs(experiments, wanted, max_results=1000, order_by=["attributes.start_time"]))
+
+        _, runs = self._asked(search)
+        return [run.data.tags.get(LOCAL_ID, run.info.run_id) for run in runs] + [
+            run_id
+            for run_id in spooled_runs(self._home.spool)
+            if (spooled := self._spooled(run_id)) is not None and spooled.find(tags)
+        ]
 
     def text(self, run_id: str, name: str) -> str:
         """A text artifact."""
@@ -108,6 +130,11 @@ class MlflowStore:
         if not run_id.startswith(LOCAL_PREFIX):
             return None
         return memory_of_spool(self._home.spool, run_id)
+
+
+def _quoted(value: str) -> str:
+    """A text in a filter of MLflow's, which knows no escapes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def open_store(config: TrackingConfig) -> MlflowStore:

@@ -23,11 +23,12 @@ class DatasetInfo:
 
 class Tracker(Protocol):
     """Writes one run's record. Opened by `with`, which sets the run's final state on leaving it:
-    FINISHED, FAILED on an exception, KILLED on `Interrupted`, KeyboardInterrupt or SystemExit.
+    FINISHED, also on `Pruned`; FAILED on any other exception; KILLED on `Interrupted`, KeyboardInterrupt or
+    SystemExit.
 
-    The tag `state` is running, then finished, failed or killed; a caller that sets it inside the block
-    (`pruned`) and leaves the block without an exception keeps its own. The tag `failure` is what failed,
-    in one line; a run that is opened again loses it.
+    The tag `state` is running, then finished, pruned, failed or killed; a caller that sets its own inside
+    the block and leaves the block without an exception keeps it. The tag `failure` is what failed, in one
+    line; a run that is opened again loses it.
 
     No method waits for the store, and none raises because the store is down or the disk is full: what
     couldn't be delivered is spooled, and what couldn't even be spooled is named by `unwritten`.
@@ -112,6 +113,10 @@ class RunStore(Protocol):
 
     def read(self, run_id: str) -> RunRecord:
         """The record of one run."""
+        ...
+
+    def find(self, tags: Mapping[str, str]) -> list[str]:
+        """The ids of the runs that carry all of these tags, the oldest first."""
         ...
 
     def text(self, run_id: str, name: str) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from brainseg.errors import Interrupted
+from brainseg.errors import Interrupted, Pruned
 
-STATE = "state"  # tag: running, finished, failed or killed; a caller may set its own, such as pruned
+STATE = "state"  # tag: running, finished, pruned, failed or killed; a caller may set its own
 FAILURE = "failure"  # tag: one line on what ended a failed run
 RUNNING = "RUNNING"
 
@@ -17,7 +17,7 @@ class Ending:
     """How a run ended."""
 
     status: str  # FINISHED, FAILED or KILLED
-    state: str  # the same for people: finished, failed or killed
+    state: str  # the same for people: finished, pruned, failed or killed
     failure: str | None  # one line, for FAILED alone
 
 
@@ -25,6 +25,8 @@ def ending_of(error: BaseException | None) -> Ending:
     """The ending of a run whose `with` block was left by `error`, or regularly (None)."""
     if error is None:
         return Ending(status="FINISHED", state="finished", failure=None)
+    if isinstance(error, Pruned):
+        return Ending(status="FINISHED", state="pruned", failure=None)
     if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
         return Ending(status="KILLED", state="killed", failure=None)
     text = " ".join(str(error).split())

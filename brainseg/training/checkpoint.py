@@ -81,6 +81,11 @@ class Checkpoints:
         with self._replacing("run.json") as file:
             file.write(json.dumps(dataclasses.asdict(start), indent=1).encode())
 
+    @property
+    def have_begun(self) -> bool:
+        """Whether there is something to go on from."""
+        return (self.folder / "run.json").exists()
+
     def start(self) -> Start:
         """How the run was started. Raises ResumeError where there is nothing to go on from."""
         try:

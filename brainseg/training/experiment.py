@@ -1,7 +1,7 @@
 """One training run, from a checked configuration to its record."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,16 +9,20 @@ from brainseg.analysis.scores import evaluate
 from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
-from brainseg.errors import Interrupted
+from brainseg.errors import Interrupted, Pruned
 from brainseg.model.stock import to_stock
 from brainseg.tracking.protocol import Tracker
 from brainseg.training import precision as hardware
 from brainseg.training.checkpoint import Checkpoints, Start
 from brainseg.training.loop import Trainer
 from brainseg.training.progress import Reporter, Silent
-from brainseg.training.record import as_recorded, record_result, record_start
+from brainseg.training.record import as_recorded, record_pruned, record_result, record_start
 from brainseg.training.run_data import load_run_data
 from brainseg.training.signals import StopRequest, stop_on_signals
+
+# Is told of each epoch (from 1) and its metrics, once they are recorded and the checkpoint is written; of those
+# before a resume as well. It ends the run by raising Pruned or Interrupted.
+EpochWatch = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class Result:
     best_val_dice_image: float  # of that epoch, at the model's size
     final_dice: float  # of the saved model, at the stored size: what ranks runs
     dice_by_type: Mapping[str, float]  # tumour type -> final Dice; empty where types are unknown
+    parameters: int  # weights of the saved model
+    seconds_per_image: float  # its prediction of one slice
     unwritten: tuple[str, ...]  # parts of the record that couldn't be written, a line each
     undelivered: int  # records that wait in the spool
 
@@ -66,12 +72,20 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
 
 
 def run(
-    config: RunConfig, tracker: Tracker, *, prepared: Prepared | None = None, reporter: Reporter | None = None
+    config: RunConfig,
+    tracker: Tracker,
+    *,
+    prepared: Prepared | None = None,
+    reporter: Reporter | None = None,
+    on_epoch: EpochWatch | None = None,
+    keep_checkpoint: bool = False,
 ) -> Result:
     """Trains, evaluates and records one run; with `config.resume`, goes on with that one.
 
-    `config` is complete: on a resume it is the stored one (`Checkpoints.stored_config`). Raises what
-    `prepare` raises, NonFiniteError, or Interrupted once a checkpoint is written.
+    `config` is complete: on a resume it is the stored one (`Checkpoints.stored_config`).
+    keep_checkpoint: leave the finished run's checkpoint to the caller, from which it ends in the same way again.
+    Raises what `prepare` raises, NonFiniteError, Interrupted once a checkpoint is written, or what
+    `on_epoch` raises.
     """
     prepared = prepared or prepare(config)
     reporter = reporter or Silent()
@@ -85,7 +99,12 @@ def run(
         record_start(tracker, config, data, precision=start.precision, threads=start.threads)
         _announce(reporter, config, data, start, tracker.run_id)
         trainer = Trainer(config, data.slices, data.split)
-        unsaved = _fit(trainer, checkpoints, tracker, reporter, stop)
+        try:
+            unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch)
+        except Pruned as pruned:
+            position = trainer.position
+            record_pruned(tracker, history=position.history, best_epoch=position.best_epoch, pruned=pruned)
+            raise
         position = trainer.position
         with stop.deferred():  # a signal in the middle of TensorFlow's tracing comes out as another exception
             model = to_stock(trainer.best_model())
@@ -100,7 +119,7 @@ def run(
                 model=model,
             )
     unwritten = (*unsaved, *tracker.unwritten)
-    if not unwritten:
+    if not unwritten and not keep_checkpoint:
         checkpoints.remove()  # the record has the model
     return Result(
         run_id=tracker.run_id,
@@ -109,6 +128,8 @@ def run(
         best_val_dice_image=position.best_score,
         final_dice=evaluation.dice,
         dice_by_type=evaluation.dice_by_type(),
+        parameters=model.count_params(),
+        seconds_per_image=evaluation.seconds_per_image,
         unwritten=unwritten,
         undelivered=tracker.undelivered,
     )
@@ -130,7 +151,12 @@ def _announce(reporter: Reporter, config: RunConfig, data: RunData, start: Start
 
 
 def _fit(
-    trainer: Trainer, checkpoints: Checkpoints, tracker: Tracker, reporter: Reporter, stop: StopRequest
+    trainer: Trainer,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
+    reporter: Reporter,
+    stop: StopRequest,
+    watch: EpochWatch | None,
 ) -> tuple[str, ...]:
     """Trains to the end, a checkpoint an epoch. Says which epochs' checkpoints couldn't be written."""
     stored = checkpoints.load()
@@ -139,6 +165,8 @@ def _fit(
         reporter.say(f"goes on in epoch {trainer.position.epoch}, after {trainer.position.step} of its steps")
         for epoch, metrics in enumerate(trainer.position.history, start=1):
             tracker.log_metrics(metrics, epoch=epoch)  # what a kill may have kept from the store
+            if watch is not None:
+                watch(epoch, metrics)
     failure: str | None = None
 
     def save() -> None:
@@ -155,6 +183,8 @@ def _fit(
         save()
         history = trainer.position.history
         tracker.log_metrics(history[-1], epoch=len(history))
+        if watch is not None:
+            watch(len(history), history[-1])
 
     try:
         trainer.fit(stop=stop, reporter=reporter, on_epoch=on_epoch)

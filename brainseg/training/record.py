@@ -14,6 +14,7 @@ from brainseg.config import RunConfig, flatten
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
 from brainseg.data.split import count_people
+from brainseg.errors import Pruned
 from brainseg.tracking.home import mask
 from brainseg.tracking.protocol import DatasetInfo, Tracker
 from brainseg.training.environment import code_state, machine_json, packages
@@ -78,7 +79,13 @@ def record_result(
 ) -> None:
     """Final scores, figures, predictions and the best model, which is in stock Keras layers."""
     best_score = history[best_epoch - 1]["val_dice_image"]
-    metrics = {"best_val_dice_image": best_score, "best_epoch": float(best_epoch), "final_dice": evaluation.dice}
+    metrics = {
+        "best_val_dice_image": best_score,
+        "best_epoch": float(best_epoch),
+        "final_dice": evaluation.dice,
+        "parameters": float(model.count_params()),
+        "seconds_per_image": evaluation.seconds_per_image,
+    }
     tracker.log_metrics(metrics, epoch=len(history))
     tracker.set_tags(
         {"mlflow.note.content": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))}
@@ -93,6 +100,17 @@ def record_result(
         path = Path(folder) / "model.keras"
         model.save(path)
         tracker.log_model(path)
+
+
+def record_pruned(tracker: Tracker, *, history: Sequence[Mapping[str, float]], best_epoch: int, pruned: Pruned) -> None:
+    """What a run has reached that a sweep ended early: scores and curves, but no model."""
+    best_score = history[best_epoch - 1]["val_dice_image"]
+    tracker.log_metrics(
+        {"best_val_dice_image": best_score, "best_epoch": float(best_epoch)},
+        epoch=len(history),
+    )
+    tracker.set_tags({"pruned_epoch": str(pruned.epoch), "pruned_reason": str(pruned)})
+    _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
 
 
 def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None:

@@ -1,0 +1,164 @@
+"""`python -m brainseg.sweep`: `run` searches hyperparameters, `status` tells how far it is, `plan` tries it out."""
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from brainseg.command_line import OneLineParser
+from brainseg.errors import BrainsegError, ConfigError, Interrupted
+from brainseg.tracking.home import mask
+
+if TYPE_CHECKING:
+    from brainseg.sweep.study_file import StudyConfig
+
+PROGRAM = "python -m brainseg.sweep"
+EXAMPLES = f"""examples:
+  {PROGRAM} plan quick                          check the study and show its first trials
+  {PROGRAM} run quick                           the built-in phantom, a few minutes
+  {PROGRAM} run reference data.root=DIR         dropout, learning rate and depth around the reference
+  {PROGRAM} run quick --trials 40               go on with a finished study
+  {PROGRAM} status quick                        best trials, importance of each parameter, plots
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 and 143 after a signal."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv is None:
+            _hide_secrets(arguments)
+        parsed = _parsed(arguments)
+        return int(parsed.does(parsed))
+    except Interrupted as stopped:
+        return stopped.exit_code
+    except BrainsegError as error:
+        print(mask(f"error: {error}"), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _hide_secrets(arguments: Sequence[str]) -> None:
+    from brainseg.sweep.secrets import hide_secrets
+
+    hide_secrets(arguments)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    unknown = next((item for item in rest if item.startswith("-")), None)
+    if unknown is not None:
+        parser.error(f"{unknown} is no option of {parsed.command}")
+    parsed.overrides += rest  # overrides and options in any order
+    return parsed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description="Searches hyperparameters with Optuna; every trial is a tracked run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = _command(commands, "run", _run, "start a study, or go on with it")
+    plan = _command(commands, "plan", _plan, "check a study file and show the first trials; starts nothing")
+    status = _command(commands, "status", _status, "best trials, importance, plots")
+    worker = _command(commands, "worker", _worker, "one more worker for a study that has been started")
+    for command in (run, plan):
+        command.add_argument("--trials", type=int, help="total of finished trials, instead of the file's")
+        command.add_argument("--workers", type=int, help="processes that train, instead of the file's")
+        command.add_argument("--new", metavar="NAME", help="start another study of the same file under this name")
+    for command in (run, status, worker):
+        command.add_argument("--storage", help="a journal file, or postgresql://USER@HOST/DATABASE")
+    worker.add_argument("--threads", type=int, help="CPU threads; default: every core")
+    worker.add_argument("--supervisor", help=argparse.SUPPRESS)
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[OneLineParser]",
+    name: str,
+    does: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.add_argument(
+        "study", help="a file of sweeps/ by its name, or its path" if name in ("run", "plan") else "name"
+    )
+    command.add_argument("overrides", nargs="*", default=[], help="keys for every trial: data.root=DIR")
+    command.set_defaults(does=does)
+    return command
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.run import run_study
+    from brainseg.sweep.study_file import study_path
+
+    return run_study(
+        _study(parsed), file=study_path(parsed.study), where=_storage(parsed), command=_command_line(parsed)
+    )
+
+
+def _plan(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.plan import show_plan
+
+    show_plan(_study(parsed))
+    return 0
+
+
+def _status(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.run import show_status
+
+    return show_status(parsed.study, tracking=_tracking_overrides(parsed), where=_storage(parsed))
+
+
+def _worker(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.worker import run_worker
+
+    return run_worker(
+        parsed.study,
+        tracking=_tracking_overrides(parsed),
+        where=_storage(parsed),
+        threads=parsed.threads,
+        supervisor=parsed.supervisor,
+    )
+
+
+def _study(parsed: argparse.Namespace) -> "StudyConfig":
+    from brainseg.sweep.study_file import read_study
+
+    config = read_study(parsed.study, overrides=parsed.overrides, trials=parsed.trials, workers=parsed.workers)
+    return config if parsed.new is None else dataclasses.replace(config, name=parsed.new)
+
+
+def _storage(parsed: argparse.Namespace) -> str | None:
+    from brainseg.sweep.secrets import revealed
+    from brainseg.sweep.storage import ENVIRONMENT_KEY
+
+    return revealed(parsed.storage, ENVIRONMENT_KEY)
+
+
+def _tracking_overrides(parsed: argparse.Namespace) -> tuple[str, ...]:
+    """What `status` and `worker` take: where the records are; all else is the study's."""
+    for item in parsed.overrides:
+        if not item.startswith("tracking."):
+            raise ConfigError(f"{parsed.command} takes tracking.* alone, got {item}; the study has its keys already")
+    return tuple(parsed.overrides)
+
+
+def _command_line(parsed: argparse.Namespace) -> str:
+    """The command that starts this study, or goes on with it; passwords are masked."""
+    options = {"--trials": parsed.trials, "--workers": parsed.workers, "--new": parsed.new, "--storage": parsed.storage}
+    words = [parsed.study, *parsed.overrides]
+    for option, value in options.items():
+        words += [] if value is None else [option, str(value)]
+    return mask(f"{PROGRAM} run {shlex.join(words)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

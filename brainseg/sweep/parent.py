@@ -1,0 +1,86 @@
+"""The parent run of a study in MLflow: what was asked, what came of it; its trials are its child runs."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import ResumeError
+from brainseg.sweep import trial_queue as keys
+from brainseg.sweep.plots import write_plots
+from brainseg.sweep.storage import StudyStorage
+from brainseg.sweep.study_file import StudyConfig
+from brainseg.sweep.summary import summarize, summary_markdown, trials_csv
+from brainseg.tracking import open_store, open_tracker
+from brainseg.tracking.home import mask
+from brainseg.tracking.mlflow_tracker import MlflowTracker
+from brainseg.training.environment import code_state, machine_json, packages
+
+PLOTS_FOLDER = "plots"
+
+
+def open_parent(
+    storage: StudyStorage, study: optuna.Study, tracking: TrackingConfig, *, command: str | None
+) -> MlflowTracker | None:
+    """The tracker of the study's parent run, made where there is none; None while another process writes it."""
+    identity = {"sweep": study.study_name, "sweep_id": study.user_attrs[keys.STUDY_ID]}
+    with storage.lock():
+        run_id = study.user_attrs.get(keys.PARENT_RUN)
+        if run_id is None:  # it may exist all the same, of one that was killed before the next line but one
+            parents = open_store(tracking).find(identity | {"sweep_role": "parent"})
+            run_id = parents[0] if parents else None
+        tags = identity | {"sweep_role": "parent"} | ({"mlflow.source.name": command} if command else {})
+        try:
+            tracker = open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id)
+        except ResumeError:
+            return None
+        study.set_user_attr(keys.PARENT_RUN, tracker.run_id)
+    return tracker
+
+
+def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path, command: str) -> None:
+    """What is known before the first trial."""
+    tracker.log_params(
+        {
+            "metrics": ", ".join(f"{metric} ({direction})" for metric, direction in config.metrics.items()),
+            "trials": config.trials,
+            "sampler": config.sampler.name,
+            "sampler_seed": config.sampler.seed,
+            "pruner": config.pruner.name,
+            "space": ", ".join(parameter.key for parameter in config.space),
+            "overrides": mask(" ".join(config.overrides)),
+        }
+    )
+    tracker.log_text(file.read_text(encoding="utf-8"), "study.yaml")
+    tracker.log_text(f"{command}\n", "command.txt")
+    tracker.log_text(packages(), "environment/packages.txt")
+    tracker.log_text(machine_json(), "environment/machine.json")
+    code = code_state()
+    if code is not None:
+        tracker.set_tags({"mlflow.source.git.commit": code.commit, "code_changed": "yes" if code.diff else "no"})
+        if code.diff:
+            tracker.log_text(code.diff, "environment/code.diff")
+
+
+def record_progress(tracker: MlflowTracker, config: StudyConfig, trials: Sequence[FrozenTrial]) -> None:
+    """The best value so far, over the number of finished trials."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if len(config.metrics) > 1 or not complete:
+        return
+    finished = len(complete) + sum(trial.state == TrialState.PRUNED for trial in trials)
+    ((metric, direction),) = config.metrics.items()
+    best = (max if direction == "maximize" else min)(trial.values[0] for trial in complete)
+    tracker.log_metrics({f"best_{metric}": best}, epoch=finished)
+
+
+def record_outcome(tracker: MlflowTracker, study: optuna.Study, config: StudyConfig) -> None:
+    """Best trials, importance, tables and plots."""
+    summary = summarize(study, config)
+    tracker.log_text(trials_csv(study.get_trials(deepcopy=False), config), "trials.csv")
+    tracker.set_tags({"mlflow.note.content": summary_markdown(summary, config)})
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        for path in write_plots(study, config, Path(folder)):
+            tracker.log_file(path, folder=PLOTS_FOLDER)
