@@ -78,7 +78,7 @@ class LiveTable:
         self._seen = {row.number: row for row in rows}
 
     def _headline(self, rows: Sequence[TrialRow], now: float) -> str:
-        """`quick: 7 of 12 trials finished, about 12:30 left, 1 failed, best val_dice_image 0.7123 (trial 5), 2 running`."""
+        """`quick: 7 of 12 trials finished, about 12:30 left, best val_dice_image 0.7123 (trial 5), 2 running`."""
         left = sweep_seconds_left(rows, self._config, now)
         counts = {state: sum(row.state == state for row in rows) for state in ("failed", *UNFINISHED)}
         parts = [f"{self._config.name}: {self._finished(rows)} trials finished"]
