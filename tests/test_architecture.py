@@ -12,7 +12,7 @@ MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path i
 # Library -> the parts (folders or modules of brainseg) that may import it.
 DOORS = {
     "hydra": {"compose", "train"},
-    "omegaconf": {"compose", "train"},
+    "omegaconf": {"compose", "sweep", "train"},
     "optuna": {"sweep"},
     "mlflow": {"tracking"},
     "sqlalchemy": {"tracking"},
@@ -31,14 +31,35 @@ DIRECTIONS = {
     "model": {"config", "errors"},
     "analysis": {"config", "config_file", "data", "errors", "model", "tracking"},
     "training": {"analysis", "config", "config_file", "data", "errors", "model", "tracking"},
-    "sweep": {"analysis", "compose", "config", "config_file", "data", "errors", "model", "tracking", "training"},
+    "sweep": {
+        "analysis",
+        "command_line",
+        "compose",
+        "config",
+        "config_file",
+        "data",
+        "errors",
+        "model",
+        "tracking",
+        "training",
+    },
 }
 COMMANDS = {"__init__", "__main__", "train", "evaluate", "predict", "compare", "report"}
 # Reading with these runs code that a file carries.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec"}
 # Modules whose import must not start TensorFlow or MLflow: a command answers `--help` at once.
-LIGHT = ("train", "compose", "config", "errors", "__main__", "data/__main__", "tracking/__main__")
+LIGHT = (
+    "train",
+    "compose",
+    "config",
+    "errors",
+    "__main__",
+    "data/__main__",
+    "tracking/__main__",
+    "sweep/study_file",
+    "sweep/plan",
+)
 
 
 def parsed(module: str) -> ast.Module:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from brainseg.compose import freeze
+from brainseg.compose import Composition, freeze
 from brainseg.config import RunConfig, flatten, from_flat
 from brainseg.config_file import from_yaml, to_yaml
 from brainseg.errors import ConfigError
@@ -92,6 +92,36 @@ def test_every_key_can_be_set_from_the_command_line(key: str) -> None:
     values = {key: OTHER_VALUES[key]} | NEEDS.get(key, {})
     config = freeze([f"{name}={value}" for name, value in values.items()])
     assert flatten(config) == KEYS | values
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_value_put_into_a_composition_is_what_hydra_makes_of_it(key: str) -> None:
+    values = {key: OTHER_VALUES[key]} | NEEDS.get(key, {})
+    composition = Composition(["optimizer=sgd", "model.dropout=0.4"])
+    expected = freeze(["optimizer=sgd", "model.dropout=0.4", *(f"{name}={value}" for name, value in values.items())])
+    assert composition.with_values(values) == expected
+    assert composition.with_values({}) == freeze(["optimizer=sgd", "model.dropout=0.4"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.dropot", 0.1),
+        ("model", "unet"),
+        ("model.depth", 2.5),
+        ("model.dropout", 0.95),
+        ("tracking.offline", 1),
+        ("optimizer.name", "sdg"),
+        ("train.epochs", "many"),
+    ],
+)
+def test_a_composition_refuses_what_freeze_refuses(key: str, value: float | str) -> None:
+    with pytest.raises(ConfigError) as by_composition:
+        Composition().with_values({key: value})
+    if key != "model":  # to Hydra a group, which can't be chosen afterwards
+        with pytest.raises(ConfigError) as by_hydra:
+            freeze([f"{key}={value}"])
+        assert str(by_composition.value) == str(by_hydra.value)
 
 
 def test_the_reference_pins_every_scientific_key() -> None:

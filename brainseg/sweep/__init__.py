@@ -1,7 +1,9 @@
 """Searching hyperparameters: the study file, the search space, the workers and their supervisor.
 
 study_file.py   sweeps/NAME.yaml, checked: what is searched, how, and how often
-space.py        the search space: what a trial draws, and as overrides
+study_rules.py  the known metrics, samplers and pruners, and what a study must be
+parameter.py    one searched key: a range or choices
+space.py        the search space: what a trial draws, its overrides, its corners
 samplers.py     Optuna's samplers and pruners, from their names
 definition.py   what makes a study this study, as JSON: stored with it, compared, read by workers
 plan.py         whether every trial can run, and what the first ones will be
