@@ -18,7 +18,9 @@ SHOWN = 8  # first trials, where they don't depend on the scores of others
 
 
 def check(config: StudyConfig) -> RunConfig:
-    """The configuration of the baseline (or of the space's first corner), once every corner of the space composes.
+    """The configuration of the baseline, else of the first trial in the file, else of the space's first corner.
+
+    Before, every corner of the space and every trial in the file is composed.
 
     Raises ConfigError for a key that doesn't exist, a bound that the configuration refuses, values that can't go
     together, and choices of a group that change nothing.

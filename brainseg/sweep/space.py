@@ -89,8 +89,8 @@ def _written(value: Value) -> str:
 def corners(space: Sequence[Parameter], *, limit: int = 256) -> list[dict[str, Value]]:
     """Combinations of the ends of ranges, every value of short grids, and choices; as `when` allows.
 
-    Of a longer grid, the values that a `when` names are there too. All of them where there are at most `limit`; otherwise each value at least once, and others drawn with a
-    fixed seed.
+    Of a longer grid, the values that a `when` names are there too. All of them where there are at most `limit`;
+    otherwise each value at least once, and others drawn with a fixed seed.
     """
     values = [_telling_values(parameter, space) for parameter in space]
     if math.prod(len(each) for each in values) <= limit:
