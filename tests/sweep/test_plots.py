@@ -126,12 +126,14 @@ def test_parameters_have_their_short_names(single):
 def test_drawing_changes_nothing_else(tmp_path):
     study, config = single_study()
     before = study.get_trials()
+    optuna.logging.set_verbosity(optuna.logging.INFO)  # Optuna's default
     settings = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}
-    backend, figures, verbosity = pyplot.get_backend(), pyplot.get_fignums(), optuna.logging.get_verbosity()
+    backend, figures = pyplot.get_backend(), pyplot.get_fignums()
     write_plots(study, config, tmp_path)
     assert study.get_trials() == before
     assert {key: matplotlib.rcParams[key] for key in settings} == settings
-    assert (pyplot.get_backend(), pyplot.get_fignums(), optuna.logging.get_verbosity()) == (backend, figures, verbosity)
+    assert (pyplot.get_backend(), pyplot.get_fignums()) == (backend, figures)
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO
 
 
 def test_with_several_metrics_each_has_its_plots_and_the_front_is_drawn(tmp_path):
