@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import brainseg.sweep.__main__ as sweep
 from brainseg import compose, config
 from brainseg.config import RunConfig, flatten
 
@@ -93,7 +94,23 @@ def test_a_training_command_composes(line: str, tmp_path: Path, monkeypatch: pyt
         compose.freeze(overrides)
 
 
-OTHERS = [each for each in commands("python -m brainseg") if "brainseg.train" not in each.values[0]]
+@pytest.mark.parametrize("line", commands("python -m brainseg.sweep"))
+def test_a_sweep_command_is_understood_and_its_study_can_be_trained(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, *rest = arguments_of(line)
+    if name == "run":  # a dry run of the same
+        storage = rest.index("--storage") if "--storage" in rest else len(rest)
+        assert sweep.main(["plan", *rest[:storage], *rest[storage + 2 :]]) == 0
+    elif name == "plan":
+        assert sweep.main([name, *rest]) == 0
+    else:  # where no study is, and no database
+        assert sweep.main([name, *[word for word in rest if "://" not in word and word != "--storage"]]) == 2
+
+
+COVERED = ("brainseg.train", "brainseg.sweep")
+OTHERS = [each for each in commands("python -m brainseg") if not any(name in each.values[0] for name in COVERED)]
 
 
 @pytest.mark.parametrize("line", OTHERS)
