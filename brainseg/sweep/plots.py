@@ -188,6 +188,8 @@ def _by_parameter(study: optuna.Study, metric: MetricSummary, suffix: str) -> tu
             lines.set_cmap("viridis" if metric.direction == "maximize" else "viridis_r")
         for each in axes.figure.get_axes():
             each.grid(visible=False)
+            for label in each.get_yticklabels(which="both"):  # lines pass below them
+                label.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1})
         return axes
 
     def slice_axes() -> "Axes":
@@ -239,7 +241,7 @@ def _intermediate(study: optuna.Study, rows: Sequence[TrialRow], summary: Summar
             label = f"best: trial {number}" if number == best else states[number]
             line.set(color=colour, linestyle=style, linewidth=1.2, markersize=4)
             if states[number] == "pruned":
-                line.set(marker="x", markevery=[-1], markersize=7)
+                line.set(marker="x", markevery=[-1], markersize=7, zorder=2.5)
             if number == best:
                 line.set(color=BEST_COLOUR, linewidth=2.2, alpha=1.0, zorder=3)
             line.set_label(f"_{label}" if label in labelled else label)  # the legend leaves out what starts with _
