@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from brainseg.command_line import OneLineParser
 from brainseg.errors import BrainsegError, ConfigError, Interrupted
+from brainseg.sweep.secrets import hide_secrets
 from brainseg.tracking.home import mask
 
 if TYPE_CHECKING:
@@ -26,11 +27,8 @@ EXAMPLES = f"""examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 and 143 after a signal."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if argv is None:
-            _hide_secrets(arguments)
-        parsed = _parsed(arguments)
+        parsed = _parsed(hide_secrets(sys.argv[1:] if argv is None else argv))
         return int(parsed.does(parsed))
     except Interrupted as stopped:
         return stopped.exit_code
@@ -41,18 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _hide_secrets(arguments: Sequence[str]) -> None:
-    from brainseg.sweep.secrets import hide_secrets
-
-    hide_secrets(arguments)
-
-
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     parsed, rest = parser.parse_known_args(arguments)
     unknown = next((item for item in rest if item.startswith("-")), None)
     if unknown is not None:
-        parser.error(f"{unknown} is no option of {parsed.command}")
+        parser.error(mask(f"{unknown} is no option of {parsed.command}"))
     parsed.overrides += rest  # overrides and options in any order
     return parsed
 
@@ -99,9 +91,7 @@ def _run(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.run import run_study
     from brainseg.sweep.study_file import study_path
 
-    return run_study(
-        _study(parsed), file=study_path(parsed.study), where=_storage(parsed), command=_command_line(parsed)
-    )
+    return run_study(_study(parsed), file=study_path(parsed.study), where=parsed.storage, command=_command_line(parsed))
 
 
 def _plan(parsed: argparse.Namespace) -> int:
@@ -114,7 +104,7 @@ def _plan(parsed: argparse.Namespace) -> int:
 def _status(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.run import show_status
 
-    return show_status(parsed.study, tracking=_tracking_overrides(parsed), where=_storage(parsed))
+    return show_status(parsed.study, tracking=_tracking_overrides(parsed), where=parsed.storage)
 
 
 def _worker(parsed: argparse.Namespace) -> int:
@@ -123,7 +113,7 @@ def _worker(parsed: argparse.Namespace) -> int:
     return run_worker(
         parsed.study,
         tracking=_tracking_overrides(parsed),
-        where=_storage(parsed),
+        where=parsed.storage,
         threads=parsed.threads,
         supervisor=parsed.supervisor,
     )
@@ -134,13 +124,6 @@ def _study(parsed: argparse.Namespace) -> "StudyConfig":
 
     config = read_study(parsed.study, overrides=parsed.overrides, trials=parsed.trials, workers=parsed.workers)
     return config if parsed.new is None else dataclasses.replace(config, name=parsed.new)
-
-
-def _storage(parsed: argparse.Namespace) -> str | None:
-    from brainseg.sweep.secrets import revealed
-    from brainseg.sweep.storage import ENVIRONMENT_KEY
-
-    return revealed(parsed.storage, ENVIRONMENT_KEY)
 
 
 def _tracking_overrides(parsed: argparse.Namespace) -> tuple[str, ...]:

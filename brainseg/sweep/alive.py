@@ -20,11 +20,12 @@ class SignOfLife:
 
     def __init__(self, folder: Path) -> None:
         self.id = uuid.uuid4().hex
-        self.path = folder / f"{self.id}.alive"
+        self.path = _path(folder, self.id)
         self._lock = FileLock(self.path)
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_up(self.path.parent)
         self._lock.acquire()
         return self
 
@@ -52,7 +53,7 @@ class Lease:
             worker=sign.id,
             supervisor=supervisor,
             folder=str(sign.path.parent),
-            host=socket.gethostname(),
+            host=this_host(),
             pid=os.getpid(),
             claimed_at=time.time(),
             epochs_at_claim=epochs_at_claim,
@@ -66,16 +67,16 @@ class Coroner:
     STALE_S of this process's own clock: no two clocks are compared.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """folder: of the signs of life, as this process sees it; a lease may name it by another path."""
+        self._folder = folder
         self._seen: dict[str, tuple[Any, float]] = {}  # worker -> its last new beat, and when it was seen
 
     def is_dead(self, lease: Lease, *, beat: Any) -> bool:
         """Whether the worker has died; `beat` is what it last said, or None."""
-        state = _locked(Path(lease.folder) / f"{lease.worker}.alive")
-        if state is not None:
-            return not state
-        if lease.host == socket.gethostname() and Path(lease.folder).is_dir():
-            return True  # its folder is here and its file is not: it has ended
+        is_held = self._is_held(lease.worker, lease)
+        if is_held is not None:
+            return not is_held
         now = time.monotonic()
         known, since = self._seen.get(lease.worker, (None, now))
         if lease.worker not in self._seen or known != beat:
@@ -85,27 +86,42 @@ class Coroner:
 
     def is_supervisor_dead(self, lease: Lease) -> bool:
         """Whether the process that kept the worker alive has died as well; False where it can't be known."""
-        if lease.supervisor is None:
-            return False
-        path = Path(lease.folder) / f"{lease.supervisor}.alive"
-        return path.parent.is_dir() and _locked(path) is not True
+        return lease.supervisor is not None and self._is_held(lease.supervisor, lease) is False
+
+    def _is_held(self, sign_id: str, lease: Lease) -> bool | None:
+        """Whether a process shows this sign of life; None where it can't be known from here."""
+        folders = {self._folder, Path(lease.folder)}
+        paths = [_path(folder, sign_id) for folder in folders]
+        seen = [_is_locked(path) for path in paths if path.exists()]
+        if not seen and lease.host == this_host() and Path(lease.folder).is_dir():
+            return False  # its folder is here and its file is not: it has ended
+        return seen[0] if seen else None
 
 
-def sweep_up(folder: Path) -> None:
+def this_host() -> str:
+    """The host's name, and its boot where the kernel tells: hosts may share a name such as localhost."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{socket.gethostname()}/{boot.read_text().strip()}" if boot.exists() else socket.gethostname()
+
+
+def _path(folder: Path, sign_id: str) -> Path:
+    return folder / f"{sign_id}.alive"
+
+
+def _sweep_up(folder: Path) -> None:
     """Deletes the files of those who have died."""
-    for path in folder.glob("*.alive") if folder.is_dir() else ():
-        if _locked(path) is False:
+    for path in folder.glob("*.alive"):
+        # Held meanwhile, or another process could just have taken it.
+        with contextlib.suppress(OSError), FileLock(path, timeout=0):
             path.unlink(missing_ok=True)
 
 
-def _locked(path: Path) -> bool | None:
-    """Whether a process holds the file; None where there is no such file."""
-    if not path.exists():
+def _is_locked(path: Path) -> bool | None:
+    """Whether a process holds the file; None where this user may not try."""
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
         return None
-    with contextlib.suppress(OSError):
-        try:
-            with FileLock(path, timeout=0):
-                return False
-        except Timeout:
-            return True
-    return None

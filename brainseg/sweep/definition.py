@@ -55,7 +55,7 @@ def from_definition(
     overrides: come after those of the definition, such as where the data lies on this host.
     Raises ConfigError for what another version of brainseg stored.
     """
-    _check_version(definition)
+    check_version(definition)
     return StudyConfig(
         name=name,
         metrics=dict(definition["metrics"]),
@@ -80,7 +80,7 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Where the data lies isn't compared, only whether it is the same. Raises ConfigError for a stored definition
     of another version of brainseg.
     """
-    _check_version(stored)
+    check_version(stored)
     common = {parameter["key"] for parameter in stored["space"]} & {parameter["key"] for parameter in now["space"]}
     before, after = dict(_leaves(stored, common)), dict(_leaves(now, common))
     keys = [*before, *(key for key in after if key not in before)]
@@ -145,7 +145,8 @@ def _written(leaves: Mapping[str, Any], key: str) -> str:
     return str(leaves[key]) if key in leaves else NOT_THERE
 
 
-def _check_version(definition: Mapping[str, Any]) -> None:
+def check_version(definition: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a definition that another version of brainseg stored."""
     version = definition.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ConfigError(

@@ -1,40 +1,33 @@
 """Keeps passwords out of command lines, which every user of a machine can read."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
 
-from brainseg.sweep.storage import ENVIRONMENT_KEY as STORAGE_KEY
-from brainseg.tracking.home import ENVIRONMENT_KEY as TRACKING_KEY
+from brainseg.errors import ConfigError
 from brainseg.tracking.home import mask
 
-TRACKING_URI = "tracking.uri="
+TRACKING_URI = "tracking.uri="  # the override that may hold a password
+HIDDEN = ":***@"  # what `mask` leaves of a password
+ENVIRONMENT_KEY = "BRAINSEG_ARGUMENTS"  # the arguments as they were given, as JSON
 
 
-def hide_secrets(arguments: Sequence[str]) -> None:
-    """Starts this process again where a URL in its arguments holds a password.
+def hide_secrets(arguments: Sequence[str]) -> list[str]:
+    """The arguments as they were given, in a process whose command line shows *** for every password.
 
-    The URL is then in the environment, which only its owner can read, and in the arguments with *** for the password.
-    The process keeps its id.
+    Where the command line still shows one, this process starts again, under the same id, and the arguments are handed
+    on in the environment, which only its owner can read. Raises ConfigError for a URL that has *** for its password.
     """
-    environment = dict(os.environ)
-    shown: list[str] = []
-    before = ""
-    for item in arguments:
-        masked = mask(item)
-        if masked != item and item.startswith(TRACKING_URI):
-            environment[TRACKING_KEY] = item.removeprefix(TRACKING_URI)
-        elif masked != item:
-            environment[STORAGE_KEY] = item.removeprefix("--storage=")
-            masked = masked if before == "--storage" or item.startswith("--storage=") else item
-        shown.append(masked)
-        before = item
-    if shown != list(arguments):
+    given: list[str] = json.loads(os.environ.get(ENVIRONMENT_KEY, "[]"))
+    if [mask(item) for item in given] == list(arguments):
+        return given
+    shown = [mask(item) for item in arguments]
+    if shown != list(arguments) and set(arguments) <= set(sys.orig_argv):
         sys.stdout.flush()
+        environment = os.environ | {ENVIRONMENT_KEY: json.dumps(list(arguments))}
         os.execve(sys.executable, [sys.executable, "-m", "brainseg.sweep", *shown], environment)  # noqa: S606  # no shell
-
-
-def revealed(argument: str | None, environment_key: str) -> str | None:
-    """The URL that the user gave: of the environment where the argument shows it with its password masked."""
-    given = os.environ.get(environment_key)
-    return given if argument is not None and given is not None and mask(given) == argument else argument
+    for item in arguments:
+        if HIDDEN in item:
+            raise ConfigError(f"{item} must hold a password in place of ***; write it there")
+    return list(arguments)

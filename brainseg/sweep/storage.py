@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from filelock import FileLock, Timeout
+from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -17,13 +18,17 @@ from brainseg.tracking.connection import reason
 from brainseg.tracking.home import mask
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import URL
 
 ENVIRONMENT_KEY = "BRAINSEG_STORAGE"
 POSTGRESQL = "postgresql"
 JOURNAL_SUFFIX = ".journal"
+OPTUNAS_TABLE = "version_info"
+OTHERS_TABLE = "alembic_version"  # Optuna and MLflow each make one; in one database they would break each other
+JOURNAL_START = b'{"op_code":'  # of every line that Optuna writes
 LOCK_WAIT_S = 120.0  # who counts and asks holds it for a fraction of a second
-_URL = re.compile(r"[a-z0-9+]+://")
+CONNECT_WAIT_S = 10  # for a server's first answer
+_URL = re.compile(r"[a-z0-9+]+://", re.IGNORECASE)
 
 
 class StudyStorage:
@@ -51,6 +56,7 @@ class JournalStudyStorage(StudyStorage):
     def __init__(self, path: Path) -> None:
         """Makes the file and its folder where there are none. Raises TrackingError where that isn't possible."""
         try:
+            _check_start(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             append_lock = _AppendLock(path)
             append_lock.acquire()  # mends what a killed writer left, before it is read
@@ -60,7 +66,7 @@ class JournalStudyStorage(StudyStorage):
             raise TrackingError(
                 f"the study can't be kept in {path} ({reason(error)}); choose another --storage"
             ) from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise TrackingError(
                 f"{path} is not a journal of Optuna's ({reason(error)}); restore it or choose another --storage"
             ) from error
@@ -88,21 +94,31 @@ class PostgresStudyStorage(StudyStorage):
     """A PostgreSQL database, which workers on any number of hosts share."""
 
     def __init__(self, url: str, *, folder: Path) -> None:
-        """Makes Optuna's tables where there are none. Raises TrackingError where the server can't be used."""
-        from sqlalchemy import create_engine
+        """Makes Optuna's tables where there are none.
+
+        Raises ConfigError for what is no URL, and TrackingError where the server can't be used.
+        """
+        from sqlalchemy import create_engine, inspect
         from sqlalchemy.exc import SQLAlchemyError
         from sqlalchemy.pool import NullPool
 
         self._key = crc32(b"brainseg.sweep")
+        self._shown = mask(url)
+        parsed = _parsed(url)
         try:
-            # A connection of its own for the lock, which the server releases when the connection ends.
-            self._engine: Engine = create_engine(url, poolclass=NullPool)
-            with self._locked():  # or eight processes would make the tables at once
-                storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        except (SQLAlchemyError, ImportError) as error:
+            # A connection for each turn, so that the server ends the turn of a process that dies.
+            self._engine = create_engine(parsed, poolclass=NullPool)
+            with self.lock():  # or eight processes would make the tables at once
+                tables = inspect(self._engine).get_table_names()
+                if OTHERS_TABLE in tables and OPTUNAS_TABLE not in tables:
+                    raise RuntimeError("it belongs to another program, such as MLflow: make a database for studies")
+                storage = RDBStorage(
+                    parsed.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True}
+                )
+        except (SQLAlchemyError, OptunaError, RuntimeError, ImportError) as error:
             remedy = "pip install 'brainseg[postgresql]'" if isinstance(error, ImportError) else "check --storage"
-            raise TrackingError(f"the storage {mask(url)} can't be used ({reason(error)}); {remedy}") from None
-        super().__init__(storage, shown=mask(url), folder=folder)
+            raise TrackingError(f"the storage {self._shown} can't be used ({reason(error)}); {remedy}") from None
+        super().__init__(storage, shown=self._shown, folder=folder)
 
     @property
     def is_shared_between_hosts(self) -> bool:
@@ -111,20 +127,39 @@ class PostgresStudyStorage(StudyStorage):
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """An advisory lock of the server's."""
-        with self._locked():
+        """An advisory lock of the server's, until the transaction ends."""
+        from sqlalchemy import text
+        from sqlalchemy.exc import OperationalError
+
+        with contextlib.ExitStack() as transaction:
+            try:
+                connection = transaction.enter_context(self._engine.begin())
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S:.0f}s'"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key})
+            except OperationalError as error:
+                raise TrackingError(
+                    f"the storage {self._shown} can't be used ({reason(error)}); check --storage"
+                ) from None
             yield
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator["Connection"]:
-        from sqlalchemy import text
 
-        with self._engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": self._key})
-            try:
-                yield connection
-            finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": self._key})
+def _parsed(url: str) -> "URL":
+    """The URL with all that SQLAlchemy has to be told. Raises ConfigError for what is none."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # whose text may hold a part of the password
+        raise ConfigError(
+            f"--storage must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, got {mask(url)!r}; "
+            "in a password, write / as %2F, : as %3A and @ as %40"
+        ) from None
+    if parsed.drivername == POSTGRESQL:  # for which SQLAlchemy 2.1 takes another driver than 2.0
+        parsed = parsed.set(drivername=f"{POSTGRESQL}+psycopg2")
+    if parsed.drivername.startswith(f"{POSTGRESQL}+psycopg") and "connect_timeout" not in parsed.query:
+        parsed = parsed.update_query_dict({"connect_timeout": str(CONNECT_WAIT_S)})
+    return parsed
 
 
 class _AppendLock(JournalFileOpenLock):
@@ -149,6 +184,16 @@ class _AppendLock(JournalFileOpenLock):
     def release(self) -> None:
         """Lets the next one in."""
         self._lock.release()
+
+
+def _check_start(path: Path) -> None:
+    """Raises ValueError for a file that holds something else, before anything is written to it."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        start = file.read(len(JOURNAL_START))
+    if not JOURNAL_START.startswith(start):
+        raise ValueError("it holds something else")
 
 
 def _cut_half_a_line(path: Path) -> None:
@@ -185,6 +230,8 @@ def open_storage(where: str | None, *, root: Path, name: str, create: bool = Tru
     path = Path(where).expanduser().absolute()
     if path.is_dir():
         raise ConfigError(f"--storage must name a file, got the folder {path}; try {path / f'{name}{JOURNAL_SUFFIX}'}")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"--storage must name a regular file, got {path}; choose another")
     if not create and not path.exists():
         raise TrackingError(f"no study {name!r} in {path}; start it with: python -m brainseg.sweep run {name}")
     return JournalStudyStorage(path)

@@ -1,8 +1,10 @@
 """A study in its storage: made once, opened again as long as its file still says the same."""
 
+import dataclasses
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -10,7 +12,7 @@ from optuna.study import StudyDirection
 
 from brainseg.errors import ConfigError, TrackingError
 from brainseg.sweep import trial_queue as keys
-from brainseg.sweep.definition import definition_of, differences, from_definition
+from brainseg.sweep.definition import check_version, definition_of, differences, from_definition
 from brainseg.sweep.storage import StudyStorage
 from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.trial_queue import Settings
@@ -25,33 +27,58 @@ def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: 
     """
     definition = definition_of(config, data_fingerprint=data_fingerprint)
     with storage.lock():
-        if config.name not in optuna.get_all_study_names(storage.optuna):
-            optuna.create_study(
-                study_name=config.name,
-                storage=storage.optuna,
-                directions=[StudyDirection[direction.upper()] for direction in config.metrics.values()],
-            )
-        study = optuna.load_study(study_name=config.name, storage=storage.optuna)
-        stored = study.user_attrs.get(keys.DEFINITION)
-        if stored is not None:
-            _refuse_changes(config.name, differences(stored, definition))
-        study.set_user_attr(
-            keys.SETTINGS, {"trials": config.trials, "failures": config.failures, "retries": config.retries}
-        )
-        if stored is None:
-            study.set_user_attr(keys.STUDY_ID, uuid.uuid4().hex)
-            for params in first_params(config):
-                study.enqueue_trial(dict(params), skip_if_exists=True)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                study.set_metric_names(list(config.metrics))  # for Optuna's own tools
-            study.set_user_attr(keys.TRACKING, [item for item in config.tracking if mask(item) == item])
-            study.set_user_attr(keys.DEFINITION, definition)  # last: the study is whole
+        names = optuna.get_all_study_names(storage.optuna)
+        study = optuna.load_study(study_name=config.name, storage=storage.optuna) if config.name in names else None
+        if study is not None and keys.DEFINITION not in study.user_attrs:
+            _discard(study, storage)
+            study = None
+        if study is None:
+            return _create(storage, config, definition)
+        _refuse_changes(config.name, differences(study.user_attrs[keys.DEFINITION], definition))
+        study.set_user_attr(keys.SETTINGS, _settings(config))
     return study
 
 
+def _create(storage: StudyStorage, config: StudyConfig, definition: Mapping[str, Any]) -> optuna.Study:
+    study = optuna.create_study(
+        study_name=config.name,
+        storage=storage.optuna,
+        directions=[StudyDirection[direction.upper()] for direction in config.metrics.values()],
+    )
+    study.set_user_attr(keys.STUDY_ID, uuid.uuid4().hex)  # first: the study is ours
+    for params in first_params(config):
+        study.enqueue_trial(dict(params), skip_if_exists=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(config.metrics))  # for Optuna's own tools
+    study.set_user_attr(keys.TRACKING, [item for item in config.tracking if mask(item) == item])
+    study.set_user_attr(keys.SETTINGS, _settings(config))
+    study.set_user_attr(keys.DEFINITION, definition)  # last: the study is whole
+    return study
+
+
+def _discard(study: optuna.Study, storage: StudyStorage) -> None:
+    """Deletes what was left of a study whose maker was killed; nobody trains it before it is whole.
+
+    Raises ConfigError for a study that another program has made.
+    """
+    if keys.STUDY_ID not in study.user_attrs and (study.user_attrs or study.get_trials(deepcopy=False)):
+        raise ConfigError(
+            f"the study {study.study_name!r} in {storage.shown} was made by another program; "
+            "start another study with --new NAME"
+        )
+    optuna.delete_study(study_name=study.study_name, storage=storage.optuna)
+
+
+def _settings(config: StudyConfig) -> dict[str, int]:
+    return dataclasses.asdict(Settings(trials=config.trials, failures=config.failures, retries=config.retries))
+
+
 def load_config(storage: StudyStorage, name: str) -> StudyConfig:
-    """The study as it was started, for those who have its storage alone. Raises TrackingError where there is none."""
+    """The study as it was started, for those who have its storage alone.
+
+    Raises TrackingError where there is none, and ConfigError for one of another version of brainseg.
+    """
     names = optuna.get_all_study_names(storage.optuna)
     attributes = optuna.load_study(study_name=name, storage=storage.optuna).user_attrs if name in names else {}
     if keys.DEFINITION not in attributes:
@@ -59,6 +86,7 @@ def load_config(storage: StudyStorage, name: str) -> StudyConfig:
         raise TrackingError(
             f"no study {name!r} in {storage.shown}{known}; start it with: python -m brainseg.sweep run {name}"
         )
+    check_version(attributes[keys.DEFINITION])
     settings = Settings(**attributes[keys.SETTINGS])
     return from_definition(
         attributes[keys.DEFINITION],

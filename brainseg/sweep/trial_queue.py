@@ -32,6 +32,7 @@ ATTEMPTS = "attempts"  # how often it has failed
 FAILURE = "failure"  # why, the last time
 PRUNED = "pruned"  # {"epoch": ..., "reason": ...}: decided, and to be repeated after a kill
 SECONDS = "seconds"  # of training, in the end
+UNWRITTEN = "unwritten"  # parts of its record that could be written nowhere: its checkpoint is kept
 
 # User attributes of a study.
 STUDY_ID = "id"  # by which its runs are found in MLflow
@@ -83,7 +84,7 @@ class TrialQueue:
         self._config = config
         self._sign = sign
         self._supervisor = supervisor
-        self._coroner = Coroner()
+        self._coroner = Coroner(storage.folder)
         self._beat = 0
         self.study = optuna.load_study(
             study_name=config.name,
@@ -126,6 +127,16 @@ class TrialQueue:
             self._beat += 1
             self._storage.optuna.set_trial_user_attr(claim.trial._trial_id, BEAT, self._beat)
 
+    @property
+    def data_fingerprint(self) -> str:
+        """Of the data that every trial is trained on."""
+        return str(self.study.user_attrs[DEFINITION]["data_fingerprint"])
+
+    def report(self, claim: Claim, epoch: int, value: float) -> None:
+        """Keeps the val_dice_image of an epoch, which pruners and the table see."""
+        # Not by the trial's own method, which refuses studies of several metrics.
+        self._storage.optuna.set_trial_intermediate_value(claim.trial._trial_id, epoch, value)
+
     def reported(self, claim: Claim) -> Mapping[int, float]:
         """Epoch -> value, of every epoch that the storage has."""
         return self._frozen(claim).intermediate_values
@@ -141,19 +152,29 @@ class TrialQueue:
         with self._storage.lock():
             if not self._mine(self._frozen(claim)):
                 return False
-            self.study.sampler = sampler_to_tell()
-            self.study.tell(claim.trial, values, state, skip_if_finished=True)
+            self._end(claim, state, values)
             return True
 
     def fail(self, claim: Claim, reason: str, *, may_retry: bool) -> bool:
-        """The trial failed: it is tried again as often as the study allows, then FAILED. Whether that is final."""
-        attempts = self._frozen(claim).user_attrs.get(ATTEMPTS, 0) + 1
-        self.remember(claim, {FAILURE: reason, ATTEMPTS: attempts})
-        if may_retry and attempts <= settings_of(self.study).retries:
-            self.give_back(claim)
-            return False
-        self.tell(claim, TrialState.FAIL)
-        return True
+        """The trial failed: it is tried again as often as the study allows, then FAILED. Whether that is final.
+
+        Nothing happens where it has ended already, or another process has taken it.
+        """
+        with self._storage.lock():
+            trial = self._frozen(claim)
+            if trial.state.is_finished() or not self._mine(trial):
+                return trial.state.is_finished()
+            attempts = trial.user_attrs.get(ATTEMPTS, 0) + 1
+            self.remember(claim, {FAILURE: reason, ATTEMPTS: attempts})
+            if may_retry and attempts <= settings_of(self.study).retries:
+                claim.trial.set_user_attr(LEASE, None)
+                return False
+            self._end(claim, TrialState.FAIL)
+            return True
+
+    def _end(self, claim: Claim, state: TrialState, values: Sequence[float] | None = None) -> None:
+        self.study.sampler = sampler_to_tell()
+        self.study.tell(claim.trial, values, state, skip_if_finished=True)
 
     def _take_back(self, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The running trials that nobody trains, the longest waiting first."""
