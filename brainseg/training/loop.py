@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from brainseg.config import IMAGE_CHANNELS, RunConfig
+from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS, RunConfig
 from brainseg.data.batches import TrainingBatches, evaluation_batches, steps_per_epoch
 from brainseg.data.cache import SliceSet
 from brainseg.data.split import Split
@@ -46,9 +46,11 @@ class Trainer:
         self._optimizer.build(self.model.trainable_variables)
         self._best: Sequence[NDArray[Any]] = []  # the model's variables after its best epoch
         self._loss = loss_of(config.train.loss)
-        batch = tf.TensorSpec((None, size, size, None), tf.float32)
-        self._train_step = tf.function(self._step, input_signature=(batch, batch))
-        self._evaluate_step = tf.function(self._evaluate, input_signature=(batch, batch))
+        # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
+        # and keeps the whole graph in memory for ever.
+        batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (IMAGE_CHANNELS, MASK_CHANNELS))
+        self._train_step = tf.function(self._step, input_signature=batch)
+        self._evaluate_step = tf.function(self._evaluate, input_signature=batch)
 
     def state(self) -> TrainingState:
         """All that decides how the training goes on, copied."""

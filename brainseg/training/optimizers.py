@@ -25,6 +25,9 @@ def build_optimizer(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
     one_of("optimizer.name", config.name, tuple(OPTIMIZERS))
     optimizer = OPTIMIZERS[config.name](config)
     optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    # Keras sums gradients over devices, of which there is one, by a custom gradient: TensorFlow registers that for
+    # ever, and with it the graph of every model that this process trains.
+    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
     return optimizer
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import gc
 import io
 import itertools
 import json
@@ -44,7 +45,7 @@ EPOCH_METRICS = {
     *("train_loss", "train_dice", "val_loss", "val_dice", "val_dice_image"),
     *("learning_rate", "seconds", "images_per_second"),
 }
-FINAL_METRICS = {"best_val_dice_image", "best_epoch", "final_dice"}
+FINAL_METRICS = {"best_val_dice_image", "best_epoch", "final_dice", "parameters", "seconds_per_image"}
 
 
 @pytest.fixture(autouse=True)
@@ -246,6 +247,21 @@ def test_the_same_configuration_gives_the_same_run(finished, tiny, tmp_path):
     assert without_timings(result.history) == without_timings(finished.result.history)
     assert_same_weights(tracker, finished.tracker, tmp_path)
     assert tracker.texts["val_scores.csv"] == finished.tracker.texts["val_scores.csv"]
+
+
+def test_a_finished_run_leaves_nothing_of_its_graph_in_memory(tiny, tmp_path):
+    # A sweep's worker trains many models in one process.
+    config = tiny(**{"tracking.root": str(tmp_path)})
+    before = _train_steps()
+    run(config, MemoryTracker())
+    keras.backend.clear_session()
+    gc.collect()
+    assert _train_steps() <= before
+
+
+def _train_steps():
+    """How many graphs of a training step are in memory."""
+    return sum(type(each).__name__ == "FuncGraph" and each.name == "_step" for each in gc.get_objects())
 
 
 def test_another_seed_gives_another_run_on_the_same_split(finished, tiny):
