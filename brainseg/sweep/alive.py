@@ -5,6 +5,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -67,9 +68,10 @@ class Coroner:
     STALE_S of this process's own clock: no two clocks are compared.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         """folder: of the signs of life, as this process sees it; a lease may name it by another path."""
         self._folder = folder
+        self._clock = clock
         self._seen: dict[str, tuple[Any, float]] = {}  # worker -> its last new beat, and when it was seen
 
     def is_dead(self, lease: Lease, *, beat: Any) -> bool:
@@ -77,7 +79,7 @@ class Coroner:
         is_held = self._is_held(lease.worker, lease)
         if is_held is not None:
             return not is_held
-        now = time.monotonic()
+        now = self._clock()
         known, since = self._seen.get(lease.worker, (None, now))
         if lease.worker not in self._seen or known != beat:
             self._seen[lease.worker] = (beat, now)

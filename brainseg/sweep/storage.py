@@ -58,6 +58,7 @@ class JournalStudyStorage(StudyStorage):
         try:
             _check_start(path)
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("ab").close()  # fails at once, where a lock file would be tried for LOCK_WAIT_S
             append_lock = _AppendLock(path)
             append_lock.acquire()  # mends what a killed writer left, before it is read
             append_lock.release()
@@ -152,7 +153,7 @@ def _parsed(url: str) -> "URL":
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # whose text may hold a part of the password
         raise ConfigError(
-            f"--storage must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, got {mask(url)!r}; "
+            f"--storage must be a URL of PostgreSQL, got {mask(url)!r}; "
             "in a password, write / as %2F, : as %3A and @ as %40"
         ) from None
     if parsed.drivername == POSTGRESQL:  # for which SQLAlchemy 2.1 takes another driver than 2.0
@@ -197,7 +198,7 @@ def _check_start(path: Path) -> None:
 
 
 def _cut_half_a_line(path: Path) -> None:
-    if not path.exists() or path.stat().st_size == 0:
+    if path.stat().st_size == 0:
         return
     with path.open("rb+") as file:
         file.seek(-1, os.SEEK_END)

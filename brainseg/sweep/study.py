@@ -46,7 +46,7 @@ def _create(storage: StudyStorage, config: StudyConfig, definition: Mapping[str,
         directions=[StudyDirection[direction.upper()] for direction in config.metrics.values()],
     )
     study.set_user_attr(keys.STUDY_ID, uuid.uuid4().hex)  # first: the study is ours
-    for params in first_params(config):
+    for _, params in config.first_points():
         study.enqueue_trial(dict(params), skip_if_exists=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -96,11 +96,6 @@ def load_config(storage: StudyStorage, name: str) -> StudyConfig:
         retries=settings.retries,
         tracking=tuple(attributes[keys.TRACKING]),
     )
-
-
-def first_params(config: StudyConfig) -> list[dict[str, object]]:
-    """What is tried before the sampler is asked: the baseline, then the others of the file."""
-    return [dict(params) for params in (config.baseline, *config.enqueue) if params]
 
 
 def _refuse_changes(name: str, changes: Sequence[str]) -> None:
