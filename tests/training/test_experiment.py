@@ -141,7 +141,10 @@ def test_every_epoch_has_its_metrics_and_the_last_one_the_final_scores(finished)
         "best_val_dice_image": result.best_val_dice_image,
         "best_epoch": result.best_epoch,
         "final_dice": result.final_dice,
+        "parameters": result.parameters,
+        "seconds_per_image": result.seconds_per_image,
     }
+    assert 0 < result.seconds_per_image < 60
     assert (result.unwritten, result.undelivered, result.run_id) == ((), 0, "memory")
 
 
