@@ -30,22 +30,13 @@ def dice_coefficient(mask: tf.Tensor, probability: tf.Tensor, *, smooth: float =
     (2 * sum(m * p) + smooth) / (sum(m) + sum(p) + smooth), the sum (not squared) form of Milletari
     et al. 2016, arXiv:1606.04797. It moves with the batch size: one slice without a tumour weighs nothing.
     """
-    return _soft_dice(mask, probability, axes=None, smooth=smooth)
-
-
-def soft_dice(mask: tf.Tensor, probability: tf.Tensor, *, smooth: float = SMOOTH) -> tf.Tensor:
-    """Soft Dice of each slice, float32 of shape (batch,), in [0, 1]; arguments as for `dice_coefficient`."""
-    return _soft_dice(mask, probability, axes=(1, 2, 3), smooth=smooth)
-
-
-def _soft_dice(mask: tf.Tensor, probability: tf.Tensor, *, axes: tuple[int, ...] | None, smooth: float) -> tf.Tensor:
     import tensorflow as tf
 
     # float32: a sum over a batch in bfloat16 stops growing at 256 pixels.
     mask = tf.cast(mask, tf.float32)
     probability = tf.cast(probability, tf.float32)
-    shared = tf.reduce_sum(mask * probability, axis=axes)
-    total = tf.reduce_sum(mask, axis=axes) + tf.reduce_sum(probability, axis=axes)
+    shared = tf.reduce_sum(mask * probability)
+    total = tf.reduce_sum(mask) + tf.reduce_sum(probability)
     return (2.0 * shared + smooth) / (total + smooth)
 
 

@@ -1,7 +1,6 @@
 """The same model in stock Keras layers, so that a saved model loads wherever Keras is."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -28,16 +27,6 @@ def to_stock(model: keras.Model) -> keras.Model:
     stock.set_weights(model.get_weights())
     _check_same_outputs(model, stock)
     return stock
-
-
-def save_stock(model: keras.Model, path: Path) -> None:
-    """Writes the model as a `.keras` file that loads in a process without brainseg.
-
-    It is read by `keras.saving.load_model(path, compile=False, safe_mode=True)`.
-    model: not compiled, or its optimizer's state is written as well.
-    path: ends in `.keras`; an existing file is replaced. Raises BrainsegError like `to_stock`.
-    """
-    to_stock(model).save(path)
 
 
 def _stock_layer(layer: keras.layers.Layer) -> keras.layers.Layer:

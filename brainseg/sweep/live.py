@@ -25,6 +25,7 @@ from brainseg.sweep.trial_row import (
     shown_params,
     trial_row,
 )
+from brainseg.training.progress import duration
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -168,10 +169,3 @@ def sweep_seconds_left(rows: Sequence[TrialRow], config: StudyConfig, now: float
     done = sum(row.epoch / row.epochs for row in rows if row.state in UNFINISHED and row.epochs)
     running = max((trial_seconds_left(row, now) or 0.0 for row in rows), default=0.0)
     return max(running, mean(took) * max(to_come - done, 0.0) / min(config.workers, to_come))
-
-
-def duration(seconds: float) -> str:
-    """`0:42`, `12:30` or `1:15:00`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

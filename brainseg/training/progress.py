@@ -107,7 +107,7 @@ class Terminal:
             f"  loss {metrics['train_loss']:.4f}  Dice {metrics['train_dice']:.4f}"
             f"  val loss {metrics['val_loss']:.4f}  val Dice {metrics['val_dice']:.4f}"
             f"  per image {metrics['val_dice_image']:.4f}"
-            f"  {metrics['images_per_second']:.0f} images/s  {_duration(left)} left"
+            f"  {metrics['images_per_second']:.0f} images/s  {duration(left)} left"
         )
 
     def end(self) -> None:
@@ -117,7 +117,8 @@ class Terminal:
             self._bar = None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`0:42`, `12:30` or `1:15:00`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

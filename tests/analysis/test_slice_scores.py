@@ -72,7 +72,9 @@ def made_evaluation(*, dices=(0.5, 1.0, 0.25), kinds=("glioma", "", "glioma"), s
         SliceScore(id=f"s{n}", patient_id="P, 1", tumor_type=kind, area_px=n, dice=dice, iou=dice / (2 - dice))
         for n, (dice, kind) in enumerate(zip(dices, kinds, strict=True))
     )
-    return Evaluation(scores=scores, predictions=tuple(rng.random(shape) < 0.5 for shape in shapes), seconds_per_image=0.01)
+    return Evaluation(
+        scores=scores, predictions=tuple(rng.random(shape) < 0.5 for shape in shapes), seconds_per_image=0.01
+    )
 
 
 def test_the_mean_is_over_slices_and_by_type_where_it_is_known():

@@ -21,7 +21,6 @@ from brainseg.model.scores import (
     iou,
     loss_of,
     resize_probability,
-    soft_dice,
 )
 
 
@@ -75,16 +74,15 @@ def test_probabilities_in_place_of_masks_are_refused():
         hard_dice(FIRST, SECOND.astype(np.float32))
 
 
-def test_soft_dice_without_smoothing_is_hard_dice_on_masks():
-    masks = np.stack([FIRST, FIRST, FIRST])
-    predictions = np.stack([SECOND, FIRST, APART])
-    soft = soft_dice(batch(*masks), batch(*predictions), smooth=0.0)
-    np.testing.assert_allclose(soft, dice_per_image(masks, predictions))
+@pytest.mark.parametrize("predicted", [SECOND, FIRST, APART])
+def test_the_dice_coefficient_without_smoothing_is_hard_dice_on_one_mask(predicted):
+    soft = dice_coefficient(batch(FIRST), batch(predicted), smooth=0.0)
+    assert float(soft) == pytest.approx(hard_dice(FIRST, predicted))
 
 
-def test_soft_dice_smooths_both_sides_of_the_fraction():
+def test_the_dice_coefficient_smooths_both_sides_of_the_fraction():
     # FIRST and SECOND: (2 * 2 + 1) / (4 + 4 + 1).
-    np.testing.assert_allclose(soft_dice(batch(FIRST, EMPTY), batch(SECOND, EMPTY)), [5 / 9, 1.0])
+    assert float(dice_coefficient(batch(FIRST), batch(SECOND))) == pytest.approx(5 / 9)
 
 
 def test_dice_coefficient_counts_the_pixels_of_the_whole_batch():

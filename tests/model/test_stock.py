@@ -11,7 +11,7 @@ from brainseg.config import ModelConfig
 from brainseg.errors import BrainsegError
 from brainseg.model import stock as stock_module
 from brainseg.model.models import build_model
-from brainseg.model.stock import save_stock, to_stock
+from brainseg.model.stock import to_stock
 
 # Keras 3.15 copies its variables for a file in a way that NumPy 2 warns of; the values are right.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -70,7 +70,7 @@ def test_a_model_in_stock_layers_is_its_own_stock_model():
 def test_a_saved_model_loads_in_a_process_without_brainseg(tmp_path):
     model = trained_model("batch")
     path, inputs, outputs = tmp_path / "model.keras", tmp_path / "images.npy", tmp_path / "probabilities.npy"
-    save_stock(model, path)
+    to_stock(model).save(path)
     np.save(inputs, images())
     subprocess.run([sys.executable, "-c", LOAD_AND_PREDICT, path, outputs, inputs], check=True, cwd=tmp_path)
     np.testing.assert_allclose(np.load(outputs), model(images(), training=False), atol=1e-4)

@@ -6,7 +6,7 @@ import pytest
 from made_studies import BASELINE, held, made_trial, params, study_config
 from rich.console import Console
 
-from brainseg.sweep.live import LiveTable, duration, sweep_seconds_left, trial_seconds_left
+from brainseg.sweep.live import LiveTable, sweep_seconds_left, trial_seconds_left
 from brainseg.sweep.trial_row import trial_row
 
 
@@ -216,10 +216,3 @@ def test_a_trials_time_left_is_unknown_before_an_epoch_of_its_present_worker(tri
 def test_the_sweeps_time_left_is_that_of_the_trials_to_come(trials, workers, left):
     config = study_config(trials=4, workers=workers)
     assert sweep_seconds_left([trial_row(trial) for trial in trials], config, 100.0) == left
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0.4, "0:00"), (42.0, "0:42"), (59.6, "1:00"), (750.0, "12:30"), (4500.0, "1:15:00")]
-)
-def test_a_duration_has_hours_only_if_it_lasts_any(seconds, shown):
-    assert duration(seconds) == shown

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from brainseg.training.progress import Silent, Terminal
+from brainseg.training.progress import Silent, Terminal, duration
 
 METRICS = {
     "train_loss": 1.23456,
@@ -80,3 +80,10 @@ def test_a_silent_reporter_shows_nothing(capsys):
     reporter.epoch(1, METRICS)
     reporter.end()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.4, "0:00"), (42.0, "0:42"), (59.6, "1:00"), (750.0, "12:30"), (4500.0, "1:15:00")]
+)
+def test_a_duration_has_hours_only_if_it_lasts_any(seconds, shown):
+    assert duration(seconds) == shown
