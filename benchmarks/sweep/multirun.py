@@ -1,0 +1,98 @@
+"""The same trials by the sweep and by Hydra's own multirun: undisturbed, and killed half-way and started again."""
+
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from figures import print_table, spread
+from sweep_process import SMALL, Command, sweep_command, unequal_trials, write_list
+
+from brainseg.config import TrackingConfig
+from brainseg.tracking import open_store
+
+TRIALS = 6
+EPOCHS = (4, 16)
+WORKERS = 2
+EPOCH_LINE = re.compile(r"^epoch +\d+/\d+ ", re.MULTILINE)
+WAYS = ("brainseg.sweep, 2 workers", "brainseg.train -m, basic launcher", "brainseg.train -m, joblib, 2 jobs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one way of running the trials has come to."""
+
+    undisturbed_s: float
+    killed_s: float  # until it was killed, and from its second start to the end
+    twice: int  # epochs that were trained twice, whole ones
+    running: int  # runs that MLflow still shows as RUNNING
+    double: int  # runs beyond one a trial
+
+
+def measure_multirun(*, repeats: int) -> None:
+    """Prints time and losses of each way. In turn, so that a machine whose speed drifts doesn't decide."""
+    trials = unequal_trials(TRIALS, epochs=EPOCHS)
+    print(f"{TRIALS} trials of {' and '.join(map(str, EPOCHS))} epochs in turn on the phantom; killed with SIGKILL at")
+    print("half of the time that it takes undisturbed, with all its processes, and started again by the same command\n")
+    outcomes: dict[str, list[Outcome]] = {way: [] for way in WAYS}
+    for _ in range(repeats):
+        for way in WAYS:
+            outcomes[way].append(_outcome(way, trials))
+    rows = [[way, *_cells(found)] for way, found in outcomes.items()]
+    print_table(
+        ["", "undisturbed", "killed: in all", "more", "epochs trained twice", "runs left RUNNING", "runs double"], rows
+    )
+
+
+def _cells(outcomes: Sequence[Outcome]) -> list[str]:
+    return [
+        spread([each.undisturbed_s for each in outcomes], unit="s"),
+        spread([each.killed_s for each in outcomes], unit="s"),
+        spread([100 * (each.killed_s / each.undisturbed_s - 1) for each in outcomes], unit="%", digits=0),
+        spread([each.twice for each in outcomes], unit="", digits=0),
+        spread([each.running for each in outcomes], unit="", digits=0),
+        spread([each.double for each in outcomes], unit="", digits=0),
+    ]
+
+
+def _outcome(way: str, trials: Sequence[dict[str, float]]) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        undisturbed_s = _command(way, Path(folder), trials).finish()
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        command = _command(way, Path(folder), trials)
+        command.kill_after(undisturbed_s / 2)
+        killed_s = undisturbed_s / 2 + command.finish()
+        records = _records(Path(folder) / "mlruns")
+        return Outcome(
+            undisturbed_s=undisturbed_s,
+            killed_s=killed_s,
+            twice=_epochs_printed(Path(folder)) - sum(int(trial["train.epochs"]) for trial in trials),
+            running=sum(status == "RUNNING" for status in records),
+            double=len(records) - len(trials),
+        )
+
+
+def _command(way: str, folder: Path, trials: Sequence[dict[str, float]]) -> Command:
+    root = folder / "mlruns"
+    if way == WAYS[0]:
+        words = sweep_command(write_list(folder, "six", trials, workers=WORKERS), root)
+    else:
+        grid = [f"{key}={','.join(dict.fromkeys(str(trial[key]) for trial in trials))}" for key in trials[0]]
+        words = [sys.executable, "-m", "brainseg.train", "-m", *SMALL, *grid, f"tracking.root={root}"]
+        if way == WAYS[2]:  # each job with its share of the cores, as the sweep's workers have
+            words += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={WORKERS}", "train.threads=1"]
+    return Command(words=words, folder=folder, log=folder / "output.log")
+
+
+def _records(root: Path) -> list[str]:
+    """The status of each run but the sweep's parent."""
+    store = open_store(TrackingConfig(root=str(root)))
+    records = [store.read(run_id) for run_id in store.find({})]
+    return [record.status for record in records if record.tags.get("sweep_role") != "parent"]
+
+
+def _epochs_printed(folder: Path) -> int:
+    """How many epochs were trained, by all starts together."""
+    return sum(len(EPOCH_LINE.findall(path.read_text(encoding="utf-8"))) for path in folder.rglob("*.log"))

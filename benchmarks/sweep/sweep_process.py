@@ -1,0 +1,139 @@
+"""The small training that sweeps are measured with, and the processes that run it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial
+
+from brainseg.errors import TrackingError
+from brainseg.sweep.storage import open_storage
+
+# A phantom on which an epoch takes about half a second and one core.
+SMALL = (
+    "data.phantom_patients=24",
+    "data.image_size=48",
+    "data.augment=none",
+    "model.depth=3",
+    "model.base_filters=8",
+    "train.precision=float32",
+    "tracking.predictions=0",
+)
+TIMEOUT_S = 3600.0
+POLL_S = 0.05
+# A line for each epoch at once, also of a process that is killed.
+ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+
+
+def unequal_trials(count: int, *, epochs: Sequence[int]) -> list[dict[str, Any]]:
+    """Trials that differ in dropout, short and long ones in turn, in the order of Hydra's grid."""
+    return [
+        {"model.dropout": number // len(epochs) / 20, "train.epochs": epochs[number % len(epochs)]}
+        for number in range(count)
+    ]
+
+
+def write_study(folder: Path, name: str, *, workers: int, space: Mapping[str, Any], **content: Any) -> Path:
+    """The file of a study whose trials are drawn at random where they aren't given, and never pruned."""
+    path = folder / f"{name}.yaml"
+    study = {
+        "metric": "val_dice_image",
+        "direction": "maximize",
+        "workers": workers,
+        "overrides": list(SMALL),
+        "space": space,
+        "sampler": {"name": "random", "seed": 0},
+        "pruner": {"name": "none"},
+    }
+    path.write_text(yaml.safe_dump(study | content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def write_list(folder: Path, name: str, trials: Sequence[Mapping[str, Any]], *, workers: int) -> Path:
+    """The file of a study of exactly these trials."""
+    space = {key: {"type": "categorical", "choices": sorted({trial[key] for trial in trials})} for key in trials[0]}
+    return write_study(
+        folder, name, workers=workers, space=space, trials=len(trials), enqueue=[dict(trial) for trial in trials]
+    )
+
+
+def sweep_command(study: Path, root: Path) -> list[str]:
+    """What starts the study, or goes on with it."""
+    return [sys.executable, "-m", "brainseg.sweep", "run", str(study), f"tracking.root={root}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command line with a folder to run in and a log, to which every start of it appends."""
+
+    words: Sequence[str]
+    folder: Path
+    log: Path
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """The process; what is left of it when the block is left is killed."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                self.words, cwd=self.folder, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                kill_all_of(process)
+
+    def finish(self) -> float:
+        """Runs it to its end. Seconds. Raises RuntimeError where it fails."""
+        begun = time.monotonic()
+        with self.started() as process:
+            code = process.wait(TIMEOUT_S)
+        if code:
+            raise RuntimeError(f"{' '.join(self.words)} ended with {code}:\n{self.log.read_text()[-2000:]}")
+        return time.monotonic() - begun
+
+    def kill_after(self, seconds: float) -> None:
+        """Runs it for so long, then kills it with everything that it has started."""
+        with self.started() as process, contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+
+
+def kill_all_of(process: "subprocess.Popen[bytes]") -> None:
+    """The process and everything below it, by SIGKILL, as when a machine stops.
+
+    Not by its process group: the workers of a sweep have their own.
+    """
+    for pid in [process.pid, *_descendants(process.pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            # "pid (name) state parent ...", and a name may hold anything
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for parent in found:
+        found += [child for child, its_parent in parents.items() if its_parent == parent]
+    return found[1:]
+
+
+def trials_of(root: Path, name: str) -> list[FrozenTrial]:
+    """What the study's storage has; nothing as long as there is no study."""
+    try:
+        storage = open_storage(None, root=root, name=name, create=False)
+        return optuna.load_study(study_name=name, storage=storage.optuna).get_trials()
+    except (TrackingError, KeyError):
+        return []
