@@ -26,19 +26,21 @@ def open_parent(
     storage: StudyStorage, study: optuna.Study, tracking: TrackingConfig, *, command: str | None
 ) -> MlflowTracker | None:
     """The tracker of the study's parent run, made where there is none; None while another process writes it."""
-    identity = {"sweep": study.study_name, "sweep_id": study.user_attrs[keys.STUDY_ID]}
+    identity = {"sweep": study.study_name, "sweep_id": study.user_attrs[keys.STUDY_ID], "sweep_role": "parent"}
+    tags = identity | ({"mlflow.source.name": command} if command else {})
     with storage.lock():
         run_id = study.user_attrs.get(keys.PARENT_RUN)
-        if run_id is None:  # it may exist all the same, of one that was killed before the next line but one
-            parents = open_store(tracking).find(identity | {"sweep_role": "parent"})
-            run_id = parents[0] if parents else None
-        tags = identity | {"sweep_role": "parent"} | ({"mlflow.source.name": command} if command else {})
-        try:
+        if run_id is None:
+            # It may exist all the same, of a process that was killed before the next line but two.
+            found = open_store(tracking).find(identity)
+            run_id = found[0] if found else None
             tracker = open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id)
-        except ResumeError:
-            return None
-        study.set_user_attr(keys.PARENT_RUN, tracker.run_id)
-    return tracker
+            study.set_user_attr(keys.PARENT_RUN, tracker.run_id)
+            return tracker
+    try:
+        return open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id)
+    except ResumeError:
+        return None
 
 
 def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path, command: str) -> None:

@@ -1,16 +1,16 @@
 """The story of a sweep: check, open the study, keep workers alive, record what came of it."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from brainseg import compose
-from brainseg.config import RunConfig, TrackingConfig
+from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted, SweepError
 from brainseg.sweep import trial_queue as keys
 from brainseg.sweep.alive import SignOfLife
@@ -27,11 +27,25 @@ from brainseg.tracking.home import ENVIRONMENT_KEY as TRACKING_KEY
 from brainseg.tracking.home import home_of, resolve_uri
 from brainseg.tracking.mlflow_tracker import MlflowTracker
 from brainseg.tracking.start import check_store, where_to_look
+from brainseg.tracking.sync import deliver_leftovers
 from brainseg.training.checkpoint import Checkpoints
 from brainseg.training.precision import resolve_threads
 from brainseg.training.run_data import load_run_data
+from brainseg.training.signals import StopRequest, stop_on_signals
 
 UNFINISHED = "unfinished"  # the tag `state` of the parent of a study that can go on
+LEFTOVERS_S = 30.0  # what the end of a sweep spends on records that others have left in the spool, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A study that is open, and what belongs to it."""
+
+    config: StudyConfig
+    storage: StudyStorage
+    study: optuna.Study
+    tracking: TrackingConfig
+    console: Console
 
 
 def run_study(config: StudyConfig, *, file: Path, where: str | None, command: str) -> int:
@@ -40,88 +54,90 @@ def run_study(config: StudyConfig, *, file: Path, where: str | None, command: st
     where: its storage. command: what the user typed, without passwords. Raises InputError, with nothing
     written, where it can't start; SweepError where it can't be finished; Interrupted where it is stopped.
     """
-    baseline = check(config)
-    check_store(baseline.tracking)
-    data = load_run_data(baseline)  # decoded once, for all workers
-    home = home_of(baseline.tracking)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = open_storage(where, root=home.root, name=config.name)
-    study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    if is_finished(study) and study.user_attrs.get(keys.OUTCOME) == len(_ended(study)):
-        _tell_outcome(study, config, baseline.tracking, console)
-        console.print(f"{config.name} is finished; --trials N goes on with it")
-        return 0
-    with _parent(storage, study, baseline.tracking, command) as parent:
-        if parent is not None:
-            record_study(parent, config, file=file, command=command)
-        try:
-            _supervise(storage, study, config, baseline, parent, console, where=where)
-        except Interrupted as stopped:
-            console.print(f"{stopped}; go on with: {command}")
-            raise
-        finally:
-            _end(parent, study, config)
-    _remove_checkpoints(study, home.root)
-    _tell_outcome(study, config, baseline.tracking, console)
-    if not is_finished(study):
-        console.print(f"not finished yet; go on with: {command}")
+    console = _console()
+    with stop_on_signals() as stop:
+        baseline = check(config)
+        check_store(baseline.tracking)
+        data = load_run_data(baseline)  # decoded once, for all workers
+        storage = open_storage(where, root=home_of(baseline.tracking).root, name=config.name)
+        study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
+        sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
+        was_over = _is_over(study) and _is_recorded(study)
+        with stop.deferred():  # what has begun is brought to an end; the workers are stopped by `supervise`
+            try:
+                if not was_over:
+                    _run_recorded(sweep, stop, file=file, where=where, command=command)
+            except Interrupted as stopped:
+                sweep.console.print(f"{stopped}; go on with: {command}")
+                raise
+            finally:
+                _clear_up(sweep)
+    _tell_outcome(sweep)
+    if was_over:
+        sweep.console.print(f"{config.name} is finished; --trials N goes on with it")
+    elif not is_finished(study):
+        sweep.console.print(f"not finished yet; go on with: {command}")
     return 0
 
 
 def is_finished(study: optuna.Study) -> bool:
     """Whether as many trials have ended well as were asked for."""
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
-    good = states.count(optuna.trial.TrialState.COMPLETE) + states.count(optuna.trial.TrialState.PRUNED)
-    return good >= keys.settings_of(study).trials
+    good = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+    return len(good) >= keys.settings_of(study).trials
 
 
 def show_status(name: str, *, tracking: Sequence[str], where: str | None) -> int:
     """Prints what the study has found so far, and renews the plots on its parent run."""
+    console = _console()
     store = compose.freeze(list(tracking)).tracking
     storage = open_storage(where, root=home_of(store).root, name=name, create=False)
     config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(study_name=name, storage=storage.optuna)
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    if keys.PARENT_RUN in study.user_attrs and study.user_attrs.get(keys.OUTCOME) != len(_ended(study)):
-        with _parent(storage, study, store, None) as parent:
-            _end(parent, study, config)
-    _tell_outcome(study, config, store, console)
+    sweep = Sweep(config=config, storage=storage, study=study, tracking=store, console=console)
+    if keys.PARENT_RUN in study.user_attrs:
+        _record(sweep)
+    _tell_outcome(sweep)
     return 0
 
 
-@contextlib.contextmanager
-def _parent(
-    storage: StudyStorage, study: optuna.Study, tracking: TrackingConfig, command: str | None
-) -> Iterator[MlflowTracker | None]:
-    """The parent run's tracker, open inside the block; None where another process has it."""
-    tracker = open_parent(storage, study, tracking, command=command)
-    if tracker is None:
-        yield None
+def _console() -> Console:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path, where: str | None, command: str) -> None:
+    """Runs the sweep inside its parent run, which knows afterwards what came of it, however it ended."""
+    parent = open_parent(sweep.storage, sweep.study, sweep.tracking, command=command)
+    if parent is None:  # another supervisor of this study has it
+        try:
+            _supervise(sweep, None, where=where)
+        finally:
+            _record(sweep)  # that one may have ended before the study
         return
-    with tracker:
-        yield tracker
+    recorded = 0
+    try:
+        with parent:
+            record_study(parent, sweep.config, file=file, command=command)
+            stop.check()
+            try:
+                if not _is_over(sweep.study):
+                    _supervise(sweep, parent, where=where)
+            finally:
+                recorded = _record_end(parent, sweep)
+    finally:
+        sweep.study.set_user_attr(keys.OUTCOME, recorded)  # not before the parent run has ended
 
 
-def _supervise(
-    storage: StudyStorage,
-    study: optuna.Study,
-    config: StudyConfig,
-    baseline: RunConfig,
-    parent: MlflowTracker | None,
-    console: Console,
-    *,
-    where: str | None,
-) -> None:
-    home = home_of(baseline.tracking)
+def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, where: str | None) -> None:
+    """Keeps workers alive until the study is done. Raises SweepError where too many trials have failed."""
+    config, study = sweep.config, sweep.study
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
     if any(item.startswith(TRACKING_URI) for item in config.tracking):
-        environment[TRACKING_KEY] = resolve_uri(baseline.tracking)
+        environment[TRACKING_KEY] = resolve_uri(sweep.tracking)
     if where is not None:
         environment[ENVIRONMENT_KEY] = where
     threads = max(1, resolve_threads(None) // config.workers)
-    logs = home.root / "studies" / f"{config.name}.logs"
+    logs = home_of(sweep.tracking).root / "studies" / f"{config.name}.logs"
 
     def on_finished(trials: Sequence[FrozenTrial]) -> None:
         if parent is not None:
@@ -130,13 +146,13 @@ def _supervise(
     def pool(sign: SignOfLife) -> Pool:
         return worker_pool(config, sign, threads=threads, logs=logs, environment=environment)
 
-    console.print(
+    sweep.console.print(
         f"{config.name}: {config.trials} trials, {config.workers} workers with {threads} threads each; "
-        f"storage {storage.shown}; logs in {logs}"
+        f"storage {sweep.storage.shown}; logs in {logs}"
     )
-    supervise(storage, study, config, pool, LiveTable(config, console), on_finished=on_finished)
+    supervise(sweep.storage, study, config, pool, LiveTable(config, sweep.console), on_finished=on_finished)
     settings = keys.settings_of(study)
-    failed = [trial for trial in study.get_trials(deepcopy=False) if trial.state == optuna.trial.TrialState.FAIL]
+    failed = study.get_trials(deepcopy=False, states=[TrialState.FAIL])
     if len(failed) > settings.failures and not is_finished(study):
         reasons = {trial.user_attrs.get(keys.FAILURE, "unknown") for trial in failed}
         raise SweepError(
@@ -145,29 +161,54 @@ def _supervise(
         )
 
 
-def _end(parent: MlflowTracker | None, study: optuna.Study, config: StudyConfig) -> None:
-    """Tables and plots on the parent run."""
-    if parent is None:
-        return
-    ended = len(_ended(study))
-    record_outcome(parent, study, config)
-    if not is_finished(study):
+def _record(sweep: Sweep) -> None:
+    """Brings the parent run up to date, unless it is so already or another process writes it."""
+    parent = (
+        None if _is_recorded(sweep.study) else open_parent(sweep.storage, sweep.study, sweep.tracking, command=None)
+    )
+    if parent is not None:
+        with parent:
+            recorded = _record_end(parent, sweep)
+        sweep.study.set_user_attr(keys.OUTCOME, recorded)
+
+
+def _record_end(parent: MlflowTracker, sweep: Sweep) -> int:
+    """Tables and plots on the parent run; of how many ended trials."""
+    ended = len(_ended(sweep.study))
+    record_outcome(parent, sweep.study, sweep.config)
+    if not is_finished(sweep.study):
         parent.set_tags({"state": UNFINISHED})
-    study.set_user_attr(keys.OUTCOME, ended)
+    return ended
+
+
+def _is_recorded(study: optuna.Study) -> bool:
+    return study.user_attrs.get(keys.OUTCOME) == len(_ended(study))
+
+
+def _is_over(study: optuna.Study) -> bool:
+    """Whether no worker would find anything to do."""
+    return is_finished(study) and not study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def _remove_checkpoints(study: optuna.Study, root: Path) -> None:
-    """Of trials whose worker was killed after their end was told."""
-    for trial in _ended(study):
-        if keys.RUN_ID in trial.user_attrs:
-            Checkpoints(root, trial.user_attrs[keys.RUN_ID]).remove()
+def _clear_up(sweep: Sweep) -> None:
+    """Delivers what killed workers left of their records, and deletes checkpoints that nothing needs."""
+    waiting = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S)
+    if waiting:
+        sweep.console.print(
+            f"note: {waiting} records wait for the store; deliver them with: "
+            f"python -m brainseg.tracking sync --root {sweep.tracking.root}"
+        )
+    for trial in _ended(sweep.study):
+        # Of trials whose worker was killed just after it had told their end.
+        if keys.RUN_ID in trial.user_attrs and keys.UNWRITTEN not in trial.user_attrs:
+            Checkpoints(home_of(sweep.tracking).root, trial.user_attrs[keys.RUN_ID]).remove()
 
 
-def _tell_outcome(study: optuna.Study, config: StudyConfig, tracking: TrackingConfig, console: Console) -> None:
-    print_status(summarize(study, config), config, console)
-    console.print(f"parent run  {study.user_attrs.get(keys.PARENT_RUN, 'none yet')}")
-    console.print(f"look at it  {where_to_look(tracking)}")
+def _tell_outcome(sweep: Sweep) -> None:
+    print_status(summarize(sweep.study, sweep.config), sweep.config, sweep.console)
+    sweep.console.print(f"parent run  {sweep.study.user_attrs.get(keys.PARENT_RUN, 'none yet')}")
+    sweep.console.print(f"look at it  {where_to_look(sweep.tracking)}")

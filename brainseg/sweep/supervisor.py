@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -18,14 +18,22 @@ from brainseg.sweep.alive import SignOfLife
 from brainseg.sweep.live import LiveTable
 from brainseg.sweep.storage import StudyStorage
 from brainseg.sweep.study_file import StudyConfig
+from brainseg.sweep.trial_queue import lease_of
 from brainseg.sweep.worker import STOP
 
 POLL_S = 0.5  # between two looks at the workers and the study
 PATIENCE_S = 20.0  # for a worker that was told to stop at once; it writes a checkpoint
-CRASHES_ALLOWED = 3  # of workers, one after the other, with no trial getting further in between
+# Before a worker that ended with an error starts again: a store, or the data, may be away for a moment.
+PAUSES_S = (0.0, 10.0, 30.0)
+CRASHES_ALLOWED = len(PAUSES_S)  # one after the other, of one worker, with no trial getting further in between
+# The same, where it was killed from outside. Of trials there is another account: this is about workers that
+# die before they have one.
+KILLS_ALLOWED = 10
+KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Is told of the trials whenever one more of them is finished.
 OnFinished = Callable[[Sequence[FrozenTrial]], None]
+Progress = Mapping[int, tuple[bool, int]]  # trial -> whether it is finished, and how many epochs were reported
 
 
 @dataclass
@@ -48,6 +56,9 @@ class Slot:
     log: Path
     process: "subprocess.Popen[str] | None" = None
     is_done: bool = False  # its worker found nothing left to do
+    crashes: int = 0  # in a row
+    kills: int = 0  # in a row
+    not_before: float = 0.0  # of `time.monotonic`: when the next process may start
 
 
 @dataclass(kw_only=True)
@@ -57,15 +68,13 @@ class Pool:
     command: Sequence[str]
     environment: Mapping[str, str]
     slots: list[Slot]
-    crashes: int = field(default=0, init=False)  # in a row
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a worker still runs."""
-        return any(slot.process is not None for slot in self.slots)
+    def keep_alive(self, now: float, *, restart: bool) -> list[str]:
+        """Starts the workers that are missing; what is to be said of those that have ended, a line each.
 
-    def keep_alive(self, *, restart: bool) -> None:
-        """Starts the workers that are missing. Raises SweepError where they can't live."""
+        now: of `time.monotonic`. Raises SweepError where a worker can't live.
+        """
+        news = []
         for slot in self.slots:
             if slot.process is not None:
                 code = slot.process.poll()
@@ -73,14 +82,21 @@ class Pool:
                     continue
                 slot.process = None
                 slot.is_done = code == 0
-                # Killed from outside (a negative code) is no crash: its trial goes on.
-                self.crashes = self.crashes + 1 if code > 0 and restart else self.crashes
-            if self.crashes >= CRASHES_ALLOWED:
-                raise SweepError(
-                    f"{self.crashes} workers in a row ended with an error: {last_line(slot.log)}; see {slot.log}"
-                )
-            if restart and not slot.is_done:
+                if restart and not slot.is_done:
+                    news.append(_take_note(slot, code, now))
+            if restart and not slot.is_done and now >= slot.not_before:
                 slot.process = self._start(slot)
+        return news
+
+    def is_busy(self, *, restart: bool) -> bool:
+        """Whether a worker runs, or is to start again."""
+        return any(slot.process is not None or (restart and not slot.is_done) for slot in self.slots)
+
+    def forgive(self, pids: Collection[int]) -> None:
+        """The trials of these processes have got further: what happened before counts no more."""
+        for slot in self.slots:
+            if slot.process is not None and slot.process.pid in pids:
+                slot.crashes = slot.kills = 0
 
     def finish_epochs(self) -> None:
         """Asks the workers to end after their epoch."""
@@ -94,6 +110,17 @@ class Pool:
         """Sends a signal to every worker."""
         for process in self._processes():
             process.send_signal(number)
+
+    def end(self) -> None:
+        """Ends the workers that still run, with a checkpoint where they are quick enough, and waits for them."""
+        self.finish_epochs()  # else one that is just recording a trial would take the next one
+        self.send(signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_S
+        for process in self._processes():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            process.kill()
+            process.wait()
 
     def _processes(self) -> "list[subprocess.Popen[str]]":
         return [slot.process for slot in self.slots if slot.process is not None]
@@ -112,6 +139,24 @@ class Pool:
             )
 
 
+def _take_note(slot: Slot, code: int, now: float) -> str:
+    """What to say of a worker that has ended with this code. Raises SweepError where it happens again and again."""
+    name = slot.log.stem.replace("-", " ")
+    number = -code if code < 0 else code - 128  # a worker that was told to stop ends with 128 + the signal's number
+    if number in KILLED_FROM_OUTSIDE:
+        slot.kills += 1
+        if slot.kills >= KILLS_ALLOWED:
+            raise SweepError(f"{name} was killed {slot.kills} times before an epoch was over; out of memory?")
+        return f"{name} was killed; it starts again"
+    slot.crashes += 1
+    ended = f"signal {signal.Signals(number).name}" if code < 0 else last_line(slot.log)
+    if slot.crashes > CRASHES_ALLOWED:
+        raise SweepError(f"{name} ended with an error {slot.crashes} times in a row: {ended}; see {slot.log}")
+    pause_s = PAUSES_S[slot.crashes - 1]
+    slot.not_before = now + pause_s
+    return f"{name} ended with an error: {ended}; it starts again" + (f" in {pause_s:.0f} s" if pause_s else "")
+
+
 def supervise(
     storage: StudyStorage,
     study: optuna.Study,
@@ -120,36 +165,49 @@ def supervise(
     table: LiveTable,
     *,
     on_finished: OnFinished,
-) -> bool:
-    """Runs the workers until the study is done, its time is over or the user stops it. Whether time was left.
+) -> None:
+    """Runs the workers until the study is done, its time is over or the user stops it.
 
-    pool: makes the workers of the supervisor with this sign of life. Raises Interrupted where the user has
-    stopped it, and SweepError where workers can't live.
+    pool: makes the workers of the supervisor with this sign of life. No worker lives afterwards. Raises
+    Interrupted where the user has stopped it, and SweepError where workers can't live.
     """
-    begun, finished = time.monotonic(), -1
+    begun = time.monotonic()
+    before: Progress | None = None
     limit_s = float("inf") if config.time_limit_min is None else 60 * config.time_limit_min
     with SignOfLife(storage.folder) as sign, stop_requests() as stop, table:
         workers = pool(sign)
         stopping = Stopping(workers, table)
         try:
             while True:
-                is_late = time.monotonic() - begun > limit_s
-                workers.keep_alive(restart=not stop.times and not is_late)
+                now = time.monotonic()
+                is_late = now - begun > limit_s
+                restart = not stop.times and not is_late
+                for line in workers.keep_alive(now, restart=restart):
+                    table.say(line)
                 trials = study.get_trials(deepcopy=False)
                 table.update(trials, time.time())
-                ended = sum(trial.state.is_finished() for trial in trials)
-                if ended > finished:
-                    workers.crashes, finished = 0, ended
+                progress = _progress(trials)
+                if before is None or _ended(progress) > _ended(before):
                     on_finished(trials)
-                if not workers.is_busy:
+                advanced = [trial for trial in trials if (before or {}).get(trial.number) != progress[trial.number]]
+                workers.forgive([lease.pid for lease in map(lease_of, advanced) if lease is not None])
+                before = progress
+                if not workers.is_busy(restart=restart):
                     break
                 stopping.go_on(stop.times, is_late=is_late)
                 time.sleep(POLL_S)
         finally:
-            workers.send(signal.SIGTERM)  # where an error ends the supervisor
+            workers.end()
         if stop.signal is not None:
             raise Interrupted(stop.signal)
-        return not is_late
+
+
+def _progress(trials: Sequence[FrozenTrial]) -> Progress:
+    return {trial.number: (trial.state.is_finished(), len(trial.intermediate_values)) for trial in trials}
+
+
+def _ended(progress: Progress) -> int:
+    return sum(is_finished for is_finished, _ in progress.values())
 
 
 class Stopping:
@@ -164,8 +222,9 @@ class Stopping:
     def go_on(self, times: int, *, is_late: bool) -> None:
         """times: how often the user has asked. Called again and again."""
         wanted = max(times, 1 if is_late else 0)
-        if wanted == 1:
-            self._workers.finish_epochs()  # each time: a worker may have started afresh
+        if wanted:
+            # Each time, since a worker may have started afresh; before a signal, which ends one trial alone.
+            self._workers.finish_epochs()
         if wanted > self._told:
             self._say(wanted, is_late=is_late)
             self._told, self._since = wanted, time.monotonic()

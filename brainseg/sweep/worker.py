@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import optuna
 from optuna.trial import TrialState
@@ -25,15 +25,16 @@ from optuna.trial import TrialState
 from brainseg import compose
 from brainseg.config import RunConfig
 from brainseg.data.load import RunData
-from brainseg.errors import BrainsegError, Interrupted, Pruned
+from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.sweep import trial_queue as keys
 from brainseg.sweep.alive import BEAT_S, SignOfLife
-from brainseg.sweep.plan import compose_trial
+from brainseg.sweep.plan import check, compose_trial
 from brainseg.sweep.storage import open_storage
 from brainseg.sweep.study import load_config
 from brainseg.sweep.study_file import StudyConfig, Value
 from brainseg.sweep.trial_queue import Claim, Nothing, TrialQueue
 from brainseg.tracking import Tracker, open_store, open_tracker
+from brainseg.tracking.connection import UnreachableError
 from brainseg.tracking.home import home_of, mask
 from brainseg.tracking.rules import ending_of
 from brainseg.training.checkpoint import Checkpoints
@@ -41,6 +42,9 @@ from brainseg.training.precision import resolve_threads
 from brainseg.training.run_data import load_run_data
 from brainseg.training.signals import stop_on_signals
 from brainseg.training.start_up import import_tensorflow
+
+if TYPE_CHECKING:
+    from brainseg.training.experiment import Result
 
 RECYCLE_AFTER = 25  # trials: TensorFlow keeps a little of each
 IDLE_S = 0.5  # between two looks for a trial, while others run and may come back
@@ -86,7 +90,7 @@ class Worker:
         self._stop = stop
         self._threads_in_use: int | None = None  # once TensorFlow computes: it can't change them
         self._trained = 0
-        self._is_run_closed = True  # whether MLflow knows how the trial in hand ended
+        self._open_run: str | None = None  # of the trial in hand, as long as MLflow doesn't know how it ended
 
     def work(self) -> Recycle | str:
         """Trains until nothing is left, or until a fresh process has to go on. Why it ended.
@@ -116,11 +120,11 @@ class Worker:
         with self._beating(claim):
             try:
                 self._run(claim, threads)
-            except Interrupted:
-                self._queue.give_back(claim)
-                raise
             except LeaseLost:
                 say("another worker has taken this trial; this one leaves it")
+            except (Interrupted, *NOT_OF_THE_TRIAL):
+                self._queue.give_back(claim)
+                raise
             except Exception as error:
                 self._failed(claim, error)
         _forget_models()
@@ -130,22 +134,20 @@ class Worker:
         if keys.LINE not in claim.attributes:
             line = mask(compose.as_line(overrides))
             self._queue.remember(claim, {keys.THREADS: threads, keys.EPOCHS: config.train.epochs, keys.LINE: line})
-        run_id = self._run_of(claim, config)
-        self._is_run_closed = run_id is None
+        run_id = self._open_run = self._run_of(claim, config)
         if claim.is_condemned:
             raise KilledTooOftenError(
                 f"killed {keys.DEATHS_ALLOWED} times at epoch {len(self._queue.reported(claim)) + 1}; out of memory?"
             )
         self._threads_in_use = threads
-        config, data = _going_on(config, overrides, run_id)
+        config, data = self._going_on(config, overrides, run_id)
         from brainseg.training.experiment import prepare, run
         from brainseg.training.progress import Terminal
 
         prepared = prepare(config, data)
         tracker = self._open_tracker(claim, config, overrides, run_id)
-        self._is_run_closed = True  # by the tracker's own end
-        checkpoints = Checkpoints(Path(config.tracking.root), tracker.run_id)
-        unwritten: tuple[str, ...] = ()
+        self._open_run = None  # closed by the tracker's own end
+        result: Result | None = None
         try:
             result = run(
                 config,
@@ -157,22 +159,46 @@ class Worker:
             )
         except Pruned as pruned:
             say(str(pruned))
-            self._queue.tell(claim, TrialState.PRUNED)
+            is_told = self._queue.tell(claim, TrialState.PRUNED)
         else:
-            unwritten = result.unwritten
-            seconds = sum(metrics["seconds"] for metrics in result.history)
-            self._queue.remember(claim, {keys.SECONDS: round(seconds, 3)})
-            values = {
-                "val_dice_image": result.best_val_dice_image,
-                "final_dice": result.final_dice,
-                "parameters": float(result.parameters),
-                "seconds_per_image": result.seconds_per_image,
-            }
-            self._queue.tell(claim, TrialState.COMPLETE, [values[metric] for metric in self._config.metrics])
-        if unwritten:
-            say(f"not everything could be written: {'; '.join(unwritten)}; the checkpoint stays")
-        else:  # not before the study knows: killed in between, the trial ends again in the same way
-            checkpoints.remove()
+            is_told = self._complete(claim, result)
+        if result is not None and result.unwritten:
+            say(f"not everything could be written: {'; '.join(result.unwritten)}; the checkpoint stays")
+        elif is_told:  # not before the study knows: killed in between, the trial ends again in the same way
+            Checkpoints(Path(config.tracking.root), tracker.run_id).remove()
+
+    def _complete(self, claim: Claim, result: "Result") -> bool:
+        """Tells the study what the trial has reached; False where another worker has taken it."""
+        told: dict[str, object] = {keys.SECONDS: round(sum(metrics["seconds"] for metrics in result.history), 3)}
+        if result.unwritten:
+            told[keys.UNWRITTEN] = list(result.unwritten)
+        self._queue.remember(claim, told)
+        values = {
+            "val_dice_image": result.best_val_dice_image,
+            "final_dice": result.final_dice,
+            "parameters": float(result.parameters),
+            "seconds_per_image": result.seconds_per_image,
+        }
+        return self._queue.tell(claim, TrialState.COMPLETE, [values[metric] for metric in self._config.metrics])
+
+    def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
+        """The configuration and data of a trial: of its run's checkpoint where there is one."""
+        data = load_run_data(config)
+        if data.slices.fingerprint != self._queue.data_fingerprint:
+            raise DataError(
+                f"the data in {data.slices.source.location} has changed since the study started; "
+                "restore it, or start another study with --new NAME"
+            )
+        if run_id is None:
+            return config, data
+        checkpoints = Checkpoints(Path(config.tracking.root), run_id)
+        if not checkpoints.have_begun:
+            where = checkpoints.folder.parent
+            say(f"no checkpoint of run {run_id} in {where}: the trial starts again from its first epoch")
+            return config, data
+        asked = dataclasses.replace(config, resume=run_id)
+        resumed = compose.resumed(checkpoints.stored_config(), asked, overrides)
+        return resumed, load_run_data(resumed)
 
     def _run_of(self, claim: Claim, config: RunConfig) -> str | None:
         """The MLflow run that an earlier worker opened for this trial, if any."""
@@ -208,13 +234,11 @@ class Worker:
         """Tells the study and, where the run was never opened again, MLflow."""
         reason = mask(ending_of(error).failure or type(error).__name__)
         say(f"failed: {reason}")
-        if not self._is_run_closed:
-            run_id = claim.trial.user_attrs[keys.RUN_ID]
+        if self._open_run is not None:
             tracking = compose.freeze(self._config.tracking).tracking
-            with contextlib.suppress(Exception), open_tracker(tracking, run_name="", tags={}, run_id=run_id):
+            with contextlib.suppress(Exception), open_tracker(tracking, run_name="", tags={}, run_id=self._open_run):
                 raise error
-        # Training is deterministic: what a BrainsegError says of an input or a NaN would come again.
-        self._queue.fail(claim, reason, may_retry=not isinstance(error, BrainsegError))
+        self._queue.fail(claim, reason, may_retry=not isinstance(error, NOT_RETRIED))
 
     @contextlib.contextmanager
     def _beating(self, claim: Claim) -> Iterator[None]:
@@ -238,8 +262,17 @@ class KilledTooOftenError(BrainsegError):
     """The trial's workers were killed again and again in one epoch."""
 
 
-class LeaseLost(Exception):  # noqa: N818  # what happened, not what went wrong
-    """Another worker has taken the trial: this one was taken for dead."""
+class LeaseLost(Interrupted):
+    """Another worker has taken the trial: this one was taken for dead. For the tracker, stopped from outside."""
+
+    def __init__(self) -> None:
+        super().__init__(SIGTERM)
+
+
+# Training is deterministic: these would come again.
+NOT_RETRIED = (NonFiniteError, ConfigError, KilledTooOftenError)
+# What all trials share is away, perhaps for a moment: the trial goes back as it is, and the worker ends.
+NOT_OF_THE_TRIAL = (UnreachableError, DataError)
 
 
 class _Watch:
@@ -256,18 +289,18 @@ class _Watch:
     def __call__(self, epoch: int, metrics: Metrics) -> None:
         if not self._queue.is_mine(self._claim):
             raise LeaseLost
-        if self._prunes:
-            self._report(epoch, metrics)
+        if epoch not in self._reported:
+            self._queue.report(self._claim, epoch, metrics["val_dice_image"])
+            self._reported.add(epoch)
+        # Not for an epoch from before a resume; nor after the last one, when there is nothing to save.
+        if self._prunes and max(self._reported) <= epoch < self._epochs:
+            self._prune(epoch, metrics)
         if self._stop.is_requested:
             raise Interrupted(SIGTERM)
 
-    def _report(self, epoch: int, metrics: Metrics) -> None:
+    def _prune(self, epoch: int, metrics: Metrics) -> None:
+        """Raises Pruned where the pruner gives the trial up, now or before it was killed."""
         trial = self._claim.trial
-        if epoch not in self._reported:
-            trial.report(metrics["val_dice_image"], epoch)
-            self._reported.add(epoch)
-        if epoch < max(self._reported) or epoch >= self._epochs:
-            return  # an epoch from before a resume; or the last one, which there is nothing to save after
         decided = trial.user_attrs.get(keys.PRUNED)
         if decided is None and trial.should_prune():
             pruner = type(self._queue.study.pruner).__name__
@@ -300,7 +333,7 @@ def run_worker(
     # It takes the graph of a new trial for a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with stop_on_signals(), SignOfLife(storage.folder) as sign:
-        epochs = compose.freeze(config.overrides).train.epochs
+        epochs = check(config).train.epochs  # the overrides alone need not be a configuration that can run
         queue = TrialQueue(storage, config, epochs=epochs, sign=sign, supervisor=supervisor)
         ending = Worker(queue, config, threads=resolve_threads(threads), stop=stop).work()
     if isinstance(ending, Recycle):
@@ -319,21 +352,6 @@ def _start_afresh() -> NoReturn:
     """The same command in the same process, whose memory is then its own again."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "brainseg.sweep", *sys.argv[1:]])  # noqa: S606  # no shell
-
-
-def _going_on(config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
-    """The configuration and data of a trial: of its run's checkpoint where there is one."""
-    if run_id is None:
-        return config, load_run_data(config)
-    checkpoints = Checkpoints(Path(config.tracking.root), run_id)
-    if not checkpoints.have_begun:
-        say(
-            f"no checkpoint of run {run_id} in {checkpoints.folder.parent}: the trial starts again from its first epoch"
-        )
-        return config, load_run_data(config)
-    asked = dataclasses.replace(config, resume=run_id)
-    resumed = compose.resumed(checkpoints.stored_config(), asked, overrides)
-    return resumed, load_run_data(resumed)
 
 
 def _forget_models() -> None:

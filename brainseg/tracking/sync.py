@@ -1,21 +1,25 @@
 """Replays what runs left in the spool because the store was down or the process was killed."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.connection import reason
+from brainseg.tracking.connection import connect, reason
 from brainseg.tracking.delivery import deliver_until
-from brainseg.tracking.home import Home, mask
+from brainseg.tracking.home import Home, home_of, mask, resolve_uri
 from brainseg.tracking.spool import Spool, SpoolBusyError, open_spool, spooled_runs
 from brainseg.tracking.writer import RunWriter, opening
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+logger = logging.getLogger("brainseg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,20 @@ def sync_spools(
             if spool is not None:
                 results.append(_sync(client, spool, home, uri=uri, deadline=deadline, models=models))
     return results
+
+
+def deliver_leftovers(config: TrackingConfig, *, patience_s: float) -> int:
+    """`sync_spools` for whoever has ended what left them; how many records still wait. Never raises."""
+    home, uri = home_of(config), resolve_uri(config)
+    if not spooled_runs(home.spool):
+        return 0
+    try:
+        client = connect(uri)
+    except TrackingError:
+        logger.warning("the tracking store %s can't be reached; what waits for it is in %s", mask(uri), home.spool)
+        return 0
+    synced = sync_spools(client, home, uri=uri, deadline=time.monotonic() + patience_s)
+    return sum(each.pending for each in synced)
 
 
 @contextlib.contextmanager

@@ -98,7 +98,9 @@ def run(
         checkpoints.begin(start)
         record_start(tracker, config, data, precision=start.precision, threads=start.threads)
         _announce(reporter, config, data, start, tracker.run_id)
-        trainer = Trainer(config, data.slices, data.split)
+        with stop.deferred():  # an exception in the middle of Keras comes out as another one
+            trainer = Trainer(config, data.slices, data.split)
+        stop.check()
         try:
             unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch)
         except Pruned as pruned:
@@ -106,7 +108,7 @@ def run(
             record_pruned(tracker, history=position.history, best_epoch=position.best_epoch, pruned=pruned)
             raise
         position = trainer.position
-        with stop.deferred():  # a signal in the middle of TensorFlow's tracing comes out as another exception
+        with stop.deferred():  # for the same reason
             model = to_stock(trainer.best_model())
             evaluation = evaluate(model, data.slices, data.split.val, on_batch=stop.check)
             record_result(
