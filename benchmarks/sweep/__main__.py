@@ -3,12 +3,14 @@
     python benchmarks/sweep                                     every part, about 20 minutes on 2 cores
     python benchmarks/sweep --part between --storage postgresql
     python benchmarks/sweep --part multirun --repeats 3
+    python benchmarks/sweep --part pruning data.root=DIR data.limit=400 train.epochs=10
 
 between   what a worker spends between two trials, with 0, 100 and 500 finished ones in the study
 epoch     what recording, reporting and the pruner add to an epoch, with four workers at once
 multirun  the same trials by the sweep and by Hydra's multirun, undisturbed and killed half-way
 idle      how long workers wait while trials remain, with trials of very unequal length
 memory    the memory of one worker after each of 20 trials
+pruning   one list of trials with and without the pruner; what stands behind the options goes to every trial
 
 Figures are medians, with the smallest and the largest behind. Everything lies in a temporary folder.
 `multirun` needs hydra-joblib-launcher and `--storage postgresql` a server: pip install 'brainseg[benchmark]'.
@@ -22,7 +24,10 @@ from figures import load
 from made_study import STORAGES
 from multirun import measure_multirun
 from overhead import measure_between, measure_epoch
+from pruning import measure_pruning
 from workers import measure_idle, measure_memory
+
+PARTS = ("between", "epoch", "multirun", "idle", "memory", "pruning")
 
 
 def main() -> None:
@@ -34,6 +39,7 @@ def main() -> None:
         "multirun": lambda: measure_multirun(repeats=options.repeats),
         "idle": lambda: measure_idle(trials=options.idle_trials),
         "memory": lambda: measure_memory(trials=options.memory_trials),
+        "pruning": lambda: measure_pruning(trials=options.pruning_trials, overrides=options.overrides),
     }
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for part in [options.part] if options.part else parts:
@@ -46,13 +52,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python benchmarks/sweep", description="What the sweep engine costs, and what it saves."
     )
-    parser.add_argument("--part", choices=("between", "epoch", "multirun", "idle", "memory"), help="default: all")
+    parser.add_argument("--part", choices=PARTS, help="default: all")
     parser.add_argument("--storage", choices=STORAGES, default="journal", help="of `between` and `epoch`")
     parser.add_argument("--rounds", type=int, default=15, help="of `between` (default 15)")
     parser.add_argument("--epochs", type=int, default=200, help="of each worker of `epoch` (default 200)")
     parser.add_argument("--repeats", type=int, default=1, help="of `multirun` (default 1)")
     parser.add_argument("--idle-trials", type=int, default=12, help="of `idle` (default 12)")
     parser.add_argument("--memory-trials", type=int, default=20, help="of `memory` (default 20)")
+    parser.add_argument("--pruning-trials", type=int, default=12, help="of `pruning` (default 12)")
+    parser.add_argument("overrides", nargs="*", help="of `pruning`: keys for every trial")
     return parser.parse_args()
 
 
