@@ -217,7 +217,8 @@ def test_a_trial_that_was_asked_for_and_never_taken_is_taken_next(where: str, tm
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes", "qmc"])
-def test_a_trial_whose_values_were_half_drawn_is_completed(where: str, tmp_path: Path, sampler: str) -> None:
+def test_a_trial_whose_values_were_half_drawn_is_completed(tmp_path: Path, sampler: str) -> None:
+    where = str(tmp_path / "study.journal")
     config = made_study(tmp_path, sampler={"name": sampler}, baseline={})
     study = started(where, config)
     study.sampler = build_sampler(config, number=0)
@@ -255,17 +256,23 @@ def drawn_by(where: str, config: StudyConfig, *, restart_after: int) -> list[tup
     ],
     ids=lambda sampler: sampler["name"],
 )
-def test_a_restart_changes_no_draw_and_repeats_none(where: str, tmp_path: Path, sampler: dict[str, Any]) -> None:
+def test_a_restart_changes_no_draw_and_repeats_none(tmp_path: Path, sampler: dict[str, Any]) -> None:
     config = made_study(tmp_path, sampler=sampler, space=CONTINUOUS, baseline={}, trials=8)
-    drawn = drawn_by(where, config, restart_after=3)
+    drawn = drawn_by(str(tmp_path / "study.journal"), config, restart_after=3)
     assert len(set(drawn)) == 8
     assert drawn == drawn_by(str(tmp_path / "without.journal"), config, restart_after=8)
 
 
-def test_a_grid_is_visited_once_in_whatever_processes(where: str, tmp_path: Path) -> None:
+def test_a_sampler_keeps_its_state_in_either_storage(where: str, tmp_path: Path) -> None:
+    config = made_study(tmp_path, sampler={"name": "cmaes", "popsize": 4}, space=CONTINUOUS, baseline={}, trials=8)
+    drawn = drawn_by(where, config, restart_after=3)
+    assert drawn == drawn_by(str(tmp_path / "without.journal"), config, restart_after=8)
+
+
+def test_a_grid_is_visited_once_by_whatever_workers(tmp_path: Path) -> None:
     baseline = {"model.dropout": 0.2, "model.norm": "batch"}
     config = made_study(tmp_path, sampler={"name": "grid"}, space=GRID, baseline=baseline)
-    drawn = drawn_by(where, config, restart_after=2)
+    drawn = drawn_by(str(tmp_path / "study.journal"), config, restart_after=2)
     assert drawn[0] == (0.2, "batch")
     assert sorted(drawn) == sorted(itertools.product((0.0, 0.2, 0.4), ("none", "batch")))
     assert drawn == drawn_by(str(tmp_path / "without.journal"), config, restart_after=6)
