@@ -21,6 +21,7 @@ from brainseg.sweep.secrets import TRACKING_URI
 from brainseg.sweep.storage import ENVIRONMENT_KEY, StudyStorage, open_storage
 from brainseg.sweep.study import load_config, open_study
 from brainseg.sweep.study_file import StudyConfig
+from brainseg.sweep.study_rules import key_of
 from brainseg.sweep.summary import print_status, summarize
 from brainseg.sweep.supervisor import Pool, supervise, worker_pool
 from brainseg.tracking.home import ENVIRONMENT_KEY as TRACKING_KEY
@@ -132,7 +133,7 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, where: str | None)
     """Keeps workers alive until the study is done. Raises SweepError where too many trials have failed."""
     config, study = sweep.config, sweep.study
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
-    if any(item.startswith(TRACKING_URI) for item in config.tracking):
+    if any(key_of(item) == TRACKING_URI for item in config.tracking):
         environment[TRACKING_KEY] = resolve_uri(sweep.tracking)
     if where is not None:
         environment[ENVIRONMENT_KEY] = where

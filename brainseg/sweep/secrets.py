@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from brainseg.errors import ConfigError
 from brainseg.tracking.home import mask
 
-TRACKING_URI = "tracking.uri="  # the override that may hold a password
+TRACKING_URI = "tracking.uri"  # the key that may hold a password
 HIDDEN = ":***@"  # what `mask` leaves of a password
 ENVIRONMENT_KEY = "BRAINSEG_ARGUMENTS"  # the arguments as they were given, as JSON
 

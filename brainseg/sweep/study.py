@@ -22,8 +22,8 @@ from brainseg.tracking.home import mask
 def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str) -> optuna.Study:
     """The study that `config` describes: a new one, with its first trials waiting, or the one that is there.
 
-    What may change (totals, failures, retries) is taken from `config`. Raises ConfigError, naming the
-    differences, where the study was started as another one.
+    What may change (totals, failures, retries, where the record goes) is taken from `config`. Raises ConfigError,
+    naming the differences, where the study was started as another one.
     """
     definition = definition_of(config, data_fingerprint=data_fingerprint)
     with storage.lock():
@@ -35,7 +35,7 @@ def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: 
         if study is None:
             return _create(storage, config, definition)
         _refuse_changes(config.name, differences(study.user_attrs[keys.DEFINITION], definition))
-        study.set_user_attr(keys.SETTINGS, _settings(config))
+        _keep_settings(study, config)
     return study
 
 
@@ -51,8 +51,7 @@ def _create(storage: StudyStorage, config: StudyConfig, definition: Mapping[str,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(config.metrics))  # for Optuna's own tools
-    study.set_user_attr(keys.TRACKING, [item for item in config.tracking if mask(item) == item])
-    study.set_user_attr(keys.SETTINGS, _settings(config))
+    _keep_settings(study, config)
     study.set_user_attr(keys.DEFINITION, definition)  # last: the study is whole
     return study
 
@@ -70,8 +69,10 @@ def _discard(study: optuna.Study, storage: StudyStorage) -> None:
     optuna.delete_study(study_name=study.study_name, storage=storage.optuna)
 
 
-def _settings(config: StudyConfig) -> dict[str, int]:
-    return dataclasses.asdict(Settings(trials=config.trials, failures=config.failures, retries=config.retries))
+def _keep_settings(study: optuna.Study, config: StudyConfig) -> None:
+    settings = Settings(trials=config.trials, failures=config.failures, retries=config.retries)
+    study.set_user_attr(keys.SETTINGS, dataclasses.asdict(settings))
+    study.set_user_attr(keys.TRACKING, [item for item in config.tracking if mask(item) == item])
 
 
 def load_config(storage: StudyStorage, name: str) -> StudyConfig:

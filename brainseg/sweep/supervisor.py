@@ -16,8 +16,10 @@ from optuna.trial import FrozenTrial
 from brainseg.errors import Interrupted, SweepError
 from brainseg.sweep.alive import SignOfLife
 from brainseg.sweep.live import LiveTable
+from brainseg.sweep.secrets import TRACKING_URI
 from brainseg.sweep.storage import StudyStorage
 from brainseg.sweep.study_file import StudyConfig
+from brainseg.sweep.study_rules import key_of
 from brainseg.sweep.trial_queue import lease_of
 from brainseg.sweep.worker import STOP
 
@@ -263,7 +265,7 @@ def worker_pool(
     """
     command = [sys.executable, "-m", "brainseg.sweep", "worker", config.name]
     command += ["--supervisor", sign.id, "--threads", str(threads)]
-    command += [item for item in config.tracking if not item.startswith("tracking.uri")]
+    command += [item for item in config.tracking if key_of(item) != TRACKING_URI]
     return Pool(
         command=command,
         environment={**os.environ, **environment},

@@ -134,8 +134,10 @@ class TrialQueue:
 
     def report(self, claim: Claim, epoch: int, value: float) -> None:
         """Keeps the val_dice_image of an epoch, which pruners and the table see."""
-        # Not by the trial's own method, which refuses studies of several metrics.
-        self._storage.optuna.set_trial_intermediate_value(claim.trial._trial_id, epoch, value)
+        if len(self.study.directions) == 1:
+            claim.trial.report(value, epoch)  # which its `should_prune` goes by
+        else:  # refused by the trial's own method
+            self._storage.optuna.set_trial_intermediate_value(claim.trial._trial_id, epoch, value)
 
     def reported(self, claim: Claim) -> Mapping[int, float]:
         """Epoch -> value, of every epoch that the storage has."""

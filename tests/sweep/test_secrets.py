@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from queue_processes import PATIENCE_S
-from study_files import write_study
+from study_files import made_study, write_study
 
 from brainseg.errors import ConfigError
+from brainseg.sweep.alive import SignOfLife
 from brainseg.sweep.secrets import ENVIRONMENT_KEY, hide_secrets
+from brainseg.sweep.supervisor import worker_pool
 
 SECRET = "rosebud"  # noqa: S105  # of nothing
 WITHOUT_SETTINGS = {
@@ -133,6 +135,15 @@ def test_a_process_that_shows_a_password_starts_again_without_it(monkeypatch: py
         hide_secrets(given)
     shown = ["-m", "brainseg.sweep", "worker", "quick", "--storage=postgresql://user:***@host/db"]
     assert started == [[sys.executable, sys.executable, *shown, json.dumps(given)]]
+
+
+@pytest.mark.parametrize("key", ["tracking.uri", "++tracking.uri"])
+def test_workers_are_started_without_a_password_in_their_command_line(tmp_path: Path, key: str) -> None:
+    overrides = ["tracking.experiment=mine", f"{key}=http://user:{SECRET}@host"]
+    sign = SignOfLife(tmp_path)
+    pool = worker_pool(made_study(tmp_path, overrides=overrides), sign, threads=1, logs=tmp_path, environment={})
+    assert "tracking.experiment=mine" in pool.command
+    assert SECRET not in " ".join(pool.command)
 
 
 def test_a_masked_command_that_is_pasted_again_asks_for_the_password() -> None:

@@ -90,13 +90,15 @@ def test_other_data_is_another_study(journal: str, tmp_path: Path) -> None:
 
 
 def test_what_may_change_is_taken_over(where: str, tmp_path: Path) -> None:
-    first = started(where, made_study(tmp_path))
+    first = started(where, made_study(tmp_path, overrides=["tracking.uri=http://host:5000"]))
     changes = {"trials": 20, "workers": 4, "retries": 3, "failures": 9, "time_limit_min": 5}
-    again = started(where, made_study(tmp_path, overrides=["tracking.experiment=other"], **changes))
+    tracking = "tracking.uri=http://moved:5000"
+    again = started(where, made_study(tmp_path, overrides=[tracking], **changes))
     assert settings_of(again) == Settings(trials=20, failures=9, retries=3)
     assert again.user_attrs[STUDY_ID] == first.user_attrs[STUDY_ID]
     assert len(again.get_trials()) == 1
-    assert load_config(opened(where), "study").trials == 20
+    as_workers_see_it = load_config(opened(where), "study")
+    assert (as_workers_see_it.trials, as_workers_see_it.tracking) == (20, (tracking,))
 
 
 class Killed(BaseException):

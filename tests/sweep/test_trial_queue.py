@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from queue_processes import EPOCHS, claimed, finish, opened, queue_on, score, started, trials_of
-from study_files import SMALL, made_study
+from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg.sweep import alive
 from brainseg.sweep.alive import SignOfLife
@@ -131,7 +131,7 @@ def test_more_failures_than_allowed_end_the_queue(where: str, tmp_path: Path) ->
 def test_a_trial_that_is_given_back_goes_on_with_anyone(queues: tuple[TrialQueue, TrialQueue]) -> None:
     first, second = queues
     claim = claimed(first)
-    claim.trial.report(0.5, 1)
+    first.report(claim, 1, 0.5)
     first.remember(claim, {LINE: "model.dropout=0.1"})
     first.give_back(claim)
     assert not first.is_mine(claim)
@@ -190,6 +190,20 @@ def test_beats_are_written_where_other_hosts_may_look(queues: tuple[TrialQueue, 
     queues[0].beat(claim)
     queues[0].beat(claim)
     assert trials_of(where)[0].user_attrs.get(BEAT) == (2 if where.startswith("postgresql") else None)
+
+
+def test_epochs_count_in_a_study_of_several_metrics_too(where: str, tmp_path: Path) -> None:
+    metrics = {"final_dice": "maximize", "parameters": "minimize"}
+    started(where, made_study(tmp_path, metric=LEFT_OUT, direction=LEFT_OUT, metrics=metrics))
+    for epoch in (1, 2, 3):  # three deaths, each in another epoch
+        with queue_on(where) as queue:
+            claim = claimed(queue)
+            queue.report(claim, epoch, 0.5)
+    with queue_on(where) as queue:
+        claim = claimed(queue)
+        assert (claim.attributes[DEATHS], claim.is_condemned) == ([1, 2, 3], False)
+        assert queue.tell(claim, TrialState.COMPLETE, [0.5, 1000.0])
+    assert trials_of(where)[0].values == [0.5, 1000.0]
 
 
 def test_a_death_with_its_supervisor_does_not_count(where: str, tmp_path: Path) -> None:
@@ -284,12 +298,12 @@ def test_a_trial_is_pruned_by_what_another_process_reported(where: str, tmp_path
     with queue_on(where) as first, queue_on(where) as second:
         good, bad = claimed(first), claimed(second)
         for epoch in range(1, EPOCHS + 1):
-            good.trial.report(0.8, epoch)
-        bad.trial.report(0.1, 1)
+            first.report(good, epoch, 0.8)
+        second.report(bad, 1, 0.1)
         assert not bad.trial.should_prune()  # no trial has finished yet
         assert first.tell(good, TrialState.COMPLETE, [0.8])
         assert bad.trial.should_prune()
-        bad.trial.report(0.9, 2)
+        second.report(bad, 2, 0.9)
         assert not bad.trial.should_prune()
         assert second.tell(bad, TrialState.PRUNED)
     assert states(where) == ["COMPLETE", "PRUNED"]
