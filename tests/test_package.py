@@ -46,10 +46,14 @@ def run(arguments: list[str], *, cwd: Path, path: Path | None = None) -> subproc
     )
 
 
-def test_the_wheel_carries_every_file_of_conf(wheel: zipfile.ZipFile) -> None:
-    files = {f"brainseg/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
-    assert "brainseg/conf/config.yaml" in files
-    assert "brainseg/conf/experiment/reference.yaml" in files
+def test_the_wheel_carries_every_configuration_and_study(wheel: zipfile.ZipFile) -> None:
+    paths = [path for folder in ("conf", "sweeps") for path in (ROOT / folder).rglob("*.yaml")]
+    files = {f"brainseg/{path.relative_to(ROOT).as_posix()}" for path in paths}
+    assert {
+        "brainseg/conf/config.yaml",
+        "brainseg/conf/experiment/reference.yaml",
+        "brainseg/sweeps/quick.yaml",
+    } <= files
     assert files <= set(wheel.namelist())
 
 
@@ -67,7 +71,7 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert metadata["License-Expression"] == "MIT"
     needed = metadata.get_all("Requires-Dist") or []
     names = {re.split(r"[^\w-]", requirement)[0] for requirement in needed if "extra ==" not in requirement}
-    assert {"tensorflow", "hydra-core", "mlflow", "pillow", "h5py"} <= names
+    assert {"tensorflow", "hydra-core", "mlflow", "optuna", "pillow", "h5py"} <= names
     assert "pytest" not in names
     assert wheel.read(f"{info}/entry_points.txt").decode().split("\n")[1] == "brainseg = brainseg.__main__:main"
 
@@ -94,11 +98,21 @@ def test_the_installed_package_composes_what_the_checkout_does(wheel: zipfile.Zi
     assert installed.stdout == checkout.stdout
 
 
+def test_the_installed_package_has_its_studies(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    wheel.extractall(site)  # noqa: S202  # our own archive, made above
+    elsewhere.mkdir()
+    done = run(["-m", "brainseg.sweep", "plan", "quick"], cwd=elsewhere, path=site)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("quick: 12 trials of 6 epochs")
+
+
 def test_the_command_lists_its_commands(tmp_path: Path) -> None:
     shown = run(["-m", "brainseg", "--help"], cwd=tmp_path)
     assert shown.returncode == 0
-    assert [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")][:3] == [
+    assert [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")][:4] == [
         "train",
+        "sweep",
         "data",
         "tracking",
     ]
