@@ -18,7 +18,7 @@ from brainseg.sweep.live import LiveTable
 from brainseg.sweep.parent import open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.plan import check
 from brainseg.sweep.secrets import TRACKING_URI
-from brainseg.sweep.storage import ENVIRONMENT_KEY, StudyStorage, open_storage
+from brainseg.sweep.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
 from brainseg.sweep.study import load_config, open_study
 from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.study_rules import key_of
@@ -59,8 +59,10 @@ def run_study(config: StudyConfig, *, file: Path, where: str | None, command: st
     with stop_on_signals() as stop:
         baseline = check(config)
         check_store(baseline.tracking)
+        root = home_of(baseline.tracking).root
+        place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
         data = load_run_data(baseline)  # decoded once, for all workers
-        storage = open_storage(where, root=home_of(baseline.tracking).root, name=config.name)
+        storage = open_storage(where, root=root, name=config.name)
         study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
         sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
         was_over = _is_over(study) and _is_recorded(study)

@@ -214,12 +214,11 @@ def journal_path(root: Path, name: str) -> Path:
     return root / "studies" / f"{name}{JOURNAL_SUFFIX}"
 
 
-def open_storage(where: str | None, *, root: Path, name: str, create: bool = True) -> StudyStorage:
-    """The storage of the study `name`.
+def place_of(where: str | None, *, root: Path, name: str) -> str | Path:
+    """Where the study `name` is kept: a postgresql:// URL, or the path of a journal. Opens nothing.
 
-    where: a journal's path, or a postgresql:// URL; by default BRAINSEG_STORAGE, else a journal in `root`/studies.
-    create: make a journal where there is none. Raises ConfigError for anything else, and TrackingError where
-    it can't be used, or has nothing yet and isn't to be made.
+    where: either of them; by default BRAINSEG_STORAGE, else a journal in `root`/studies. Raises ConfigError for
+    anything else.
     """
     where = where or os.environ.get(ENVIRONMENT_KEY) or str(journal_path(root, name))
     if _URL.match(where):
@@ -227,12 +226,24 @@ def open_storage(where: str | None, *, root: Path, name: str, create: bool = Tru
             raise ConfigError(
                 f"--storage must be a path or a postgresql:// URL, got {mask(where)!r}; leave it out for a journal file"
             )
-        return PostgresStudyStorage(where, folder=root / "studies" / "alive")
+        return where
     path = Path(where).expanduser().absolute()
     if path.is_dir():
         raise ConfigError(f"--storage must name a file, got the folder {path}; try {path / f'{name}{JOURNAL_SUFFIX}'}")
     if path.exists() and not path.is_file():
         raise ConfigError(f"--storage must name a regular file, got {path}; choose another")
-    if not create and not path.exists():
-        raise TrackingError(f"no study {name!r} in {path}; start it with: python -m brainseg.sweep run {name}")
-    return JournalStudyStorage(path)
+    return path
+
+
+def open_storage(where: str | None, *, root: Path, name: str, create: bool = True) -> StudyStorage:
+    """The storage of the study `name`, at its `place_of`.
+
+    create: make a journal where there is none. Raises ConfigError like `place_of`, and TrackingError where it can't
+    be used, or has nothing yet and isn't to be made.
+    """
+    place = place_of(where, root=root, name=name)
+    if isinstance(place, str):
+        return PostgresStudyStorage(place, folder=root / "studies" / "alive")
+    if not create and not place.exists():
+        raise TrackingError(f"no study {name!r} in {place}; start it with: python -m brainseg.sweep run {name}")
+    return JournalStudyStorage(place)

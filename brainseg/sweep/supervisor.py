@@ -82,6 +82,7 @@ class Pool:
                 code = slot.process.poll()
                 if code is None:
                     continue
+                _close(slot.process)
                 slot.process = None
                 slot.is_done = code == 0
                 if restart and not slot.is_done:
@@ -123,6 +124,7 @@ class Pool:
                 process.wait(timeout=max(0.0, deadline - time.monotonic()))
             process.kill()
             process.wait()
+            _close(process)
 
     def _processes(self) -> "list[subprocess.Popen[str]]":
         return [slot.process for slot in self.slots if slot.process is not None]
@@ -139,6 +141,12 @@ class Pool:
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the supervisor, which passes it on
             )
+
+
+def _close(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # what was written to it last was never read
+        process.stdin.close()
 
 
 def _take_note(slot: Slot, code: int, now: float) -> str:
