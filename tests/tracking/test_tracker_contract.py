@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from backends import Backend
 
-from brainseg.errors import Interrupted, TrackingError
+from brainseg.errors import Interrupted, Pruned, TrackingError
 from brainseg.tracking import MODEL_FILE, DatasetInfo, RunRecord
 
 
@@ -91,6 +91,14 @@ def test_a_run_that_is_stopped_from_outside_ends_killed(backend: Backend, error:
     assert (record.status, own_tags(record)) == ("KILLED", {"state": "killed"})
 
 
+def test_a_pruned_run_ends_regularly(backend: Backend) -> None:
+    tracker = backend.open()
+    with pytest.raises(Pruned), tracker:
+        raise Pruned("pruned after epoch 3", epoch=3)
+    record = backend.store.read(tracker.run_id)
+    assert (record.status, own_tags(record)) == ("FINISHED", {"state": "pruned"})
+
+
 def test_a_run_that_fails_says_why_in_one_line(backend: Backend) -> None:
     tracker = backend.open()
     with pytest.raises(ValueError, match="no such"), tracker:
@@ -130,6 +138,22 @@ def test_a_resumed_run_goes_on_in_the_same_record(backend: Backend) -> None:
     assert (after.status, own_tags(after)) == ("FINISHED", {"state": "finished", "resumed": "yes"})
     assert after.params == {"seed": "1", "epochs": "2"}
     assert after.metrics == {"val_dice": {1: 0.25, 2: 0.5}}
+
+
+def test_runs_are_found_by_all_of_the_tags_the_oldest_first(backend: Backend) -> None:
+    opened = []
+    for tags in ({"sweep": "it's one", "trial": "0"}, {"sweep": "other", "trial": "0"}, {"sweep": "it's one"}):
+        with backend.open(**tags) as tracker:
+            opened.append(tracker.run_id)
+    assert backend.store.find({"sweep": "it's one"}) == [opened[0], opened[2]]
+    assert backend.store.find({"sweep": "it's one", "trial": "0"}) == [opened[0]]
+    assert backend.store.find({"sweep": "it's one", "trial": "1"}) == []
+    assert set(opened) <= set(backend.store.find({}))
+
+
+def test_a_run_is_found_while_it_is_running(backend: Backend) -> None:
+    with backend.open(sweep="still running") as tracker:
+        assert backend.store.find({"sweep": "still running"}) == [tracker.run_id]
 
 
 def test_an_unknown_run_is_an_error_that_names_it(backend: Backend) -> None:
