@@ -1,6 +1,6 @@
 """What the sweep engine costs, and what it saves beside Hydra's own multirun.
 
-    python benchmarks/sweep                                     every part, about 20 minutes on 2 cores
+    python benchmarks/sweep                                     every part, half an hour on 2 idle cores
     python benchmarks/sweep --part between --storage postgresql
     python benchmarks/sweep --part multirun --repeats 3
     python benchmarks/sweep --part pruning data.root=DIR data.limit=400 train.epochs=10

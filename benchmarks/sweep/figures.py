@@ -5,9 +5,10 @@ import statistics
 from collections.abc import Sequence
 
 
-def spread(values: Sequence[float], *, unit: str, digits: int = 1) -> str:
-    """`12.3 ms (10.1-15.0)`: the median, the smallest and the largest."""
-    return f"{statistics.median(values):.{digits}f} {unit} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+def spread(values: Sequence[float], *, unit: str = "", digits: int = 1) -> str:
+    """`12.3 ms (10.1-15.0)`: the median, the smallest and the largest; `12.3 ms` of a single value."""
+    median = f"{statistics.median(values):.{digits}f} {unit}".rstrip()
+    return f"{median} ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else median
 
 
 def milliseconds(seconds: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ SMALL = (
     "tracking.predictions=0",
 )
 TIMEOUT_S = 3600.0
-POLL_S = 0.05
+POLL_S = 0.1
 # A line for each epoch at once, also of a process that is killed.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
 
@@ -77,15 +77,15 @@ class Command:
 
     words: Sequence[str]
     folder: Path
-    log: Path
+    log: Path  # in a folder that is deleted afterwards
 
     @contextlib.contextmanager
     def started(self) -> Iterator["subprocess.Popen[bytes]"]:
         """The process; what is left of it when the block is left is killed."""
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                self.words, cwd=self.folder, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log
-            )
+            # What a killed process leaves in its temporary folder goes with the log's folder.
+            environment = {**os.environ, **ENVIRONMENT, "TMPDIR": str(self.log.parent)}
+            process = subprocess.Popen(self.words, cwd=self.folder, env=environment, stdout=log, stderr=log)
         try:
             yield process
         finally:
@@ -101,10 +101,16 @@ class Command:
             raise RuntimeError(f"{' '.join(self.words)} ended with {code}:\n{self.log.read_text()[-2000:]}")
         return time.monotonic() - begun
 
-    def kill_after(self, seconds: float) -> None:
-        """Runs it for so long, then kills it with everything that it has started."""
-        with self.started() as process, contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+    def kill_when(self, is_due: Callable[[], bool]) -> float:
+        """Runs it until then, and kills it with everything that it has started. Seconds."""
+        begun = time.monotonic()
+        with self.started() as process:
+            while not is_due():
+                if process.poll() is not None:
+                    raise RuntimeError(f"{' '.join(self.words)} has ended before it could be killed; see {self.log}")
+                time.sleep(POLL_S)
+            kill_all_of(process)
+        return time.monotonic() - begun
 
 
 def kill_all_of(process: "subprocess.Popen[bytes]") -> None:

@@ -41,9 +41,11 @@ def measure_idle(*, trials: int) -> None:
         study = write_list(Path(folder), name, unequal_trials(trials, epochs=EPOCHS), workers=WORKERS)
         begun = time.time()
         Command(words=sweep_command(study, root), folder=Path(folder), log=Path(folder) / "output.log").finish()
+        ended = time.time()
         done = trials_of(root, name)
     shifts = _shifts(done)
     first_claim = min(_claimed_at(trial) for trial in done) - begun
+    closing = ended - max(_ended_at(trial) for trial in done)
     rows = [
         [
             f"worker {number}",
@@ -57,7 +59,7 @@ def measure_idle(*, trials: int) -> None:
         for number, shift in enumerate(shifts, start=1)
     ]
     print_table(["", "trials", "time", "from a trial's end to the next claim", "idle", "in epochs", "tail"], rows)
-    print(f"from the command to the first claim: {first_claim:.1f} s")
+    print(f"from the command to the first claim {first_claim:.1f} s, from the last trial to its end {closing:.1f} s")
     idle = 100 * sum(sum(shift.gaps_s) for shift in shifts) / sum(shift.seconds for shift in shifts)
     print(f"idle while trials remain: {verdict(idle, bar=IDLE_BAR, unit='%', digits=2)}\n")
 
