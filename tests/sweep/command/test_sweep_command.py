@@ -1,0 +1,115 @@
+"""What the commands of a study do: go on, refuse, tell, join."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeps import DROPOUT, RATE, Sweep
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_a_finished_study_does_nothing_until_more_is_asked_for(sweep: Sweep) -> None:
+    sweep.write(workers=1, trials=1)
+    sweep.run("run", "tiny")
+    runs = {run.run_id: run for run in sweep.runs()}
+
+    text = sweep.run("run", "tiny")
+    assert text.splitlines()[-1] == "tiny is finished; --trials N goes on with it"
+    assert {run.run_id: run for run in sweep.runs()} == runs
+    assert len(sweep.logs()[0].read_text().split("trial ")) == 2  # no other worker has come
+
+    sweep.write(workers=1, trials=1, space={**sweep.space, DROPOUT: {"type": "float", "low": 0.0, "high": 0.5}})
+    text = sweep.run("run", "tiny", "--trials", "2", expected=2)
+    assert text == (
+        "error: the study 'tiny' was started differently: space.model.dropout.high: 0.4 -> 0.5; "
+        "undo that, or start another study with --new NAME\n"
+    )
+    assert sweep.states() == {"COMPLETE": 1}
+
+    sweep.run("run", "tiny", "--new", "other")
+    assert sweep.states("other") == {"COMPLETE": 1}
+    assert sorted(run.tags["sweep"] for run in sweep.parents()) == ["other", "tiny"]
+
+    sweep.write(workers=1, trials=1)
+    text = sweep.run("run", "tiny", "--trials", "2")
+    assert "tiny: 2 of 2 trials finished" in text
+    assert sweep.states() == {"COMPLETE": 2}
+    assert sorted(run.tags["sweep"] for run in sweep.parents()) == ["other", "tiny"]
+    sweep.assert_nothing_is_open()
+
+
+def test_status_and_a_worker_too_many_change_nothing(undisturbed: Sweep) -> None:
+    before = {run.run_id: run for run in undisturbed.runs()}
+    text = undisturbed.run("status", "tiny")
+    assert "tiny: 4 of 4 trials finished: 4 complete" in text
+    best = max(undisturbed.trials(), key=lambda trial: trial.value or 0.0)
+    assert f"Best val_dice_image: {best.value:.4f}" in text
+    assert f"python -m brainseg.train {best.user_attrs['line']}" in text
+    assert undisturbed.run("worker", "tiny") == "4 of 4 trials are finished\n"
+    assert {run.run_id: run for run in undisturbed.runs()} == before
+
+
+def test_two_supervisors_and_a_worker_by_hand_share_one_total_and_one_parent(sweep: Sweep) -> None:
+    sweep.write(workers=1)
+    commands = [sweep.start("run", "tiny"), sweep.start("run", "tiny")]
+    commands[0].wait_until(lambda: sweep.states().total() > 0)
+    commands.append(sweep.start("worker", "tiny", "--threads", "1"))
+    assert [command.exit_code() for command in commands] == [0, 0, 0], "\n".join(map(sweep.told, commands))
+
+    assert sweep.states() == {"COMPLETE": 4}
+    assert sorted(sweep.children()) == [0, 1, 2, 3]
+    (parent,) = sweep.parents()
+    assert (parent.status, parent.tags["state"]) == ("FINISHED", "finished")
+    assert sweep.store.text(parent.run_id, "trials.csv").count("complete") == 4
+    sweep.assert_nothing_is_open()
+
+
+def test_the_time_limit_ends_a_start_of_the_sweep_and_not_the_study(sweep: Sweep) -> None:
+    sweep.write(trials=8, time_limit_min=0.03)
+    text = sweep.run("run", "tiny")
+    assert "the time limit is reached: the current epochs are finished first" in text
+    assert text.splitlines()[-1] == "not finished yet; go on with: python -m brainseg.sweep run tiny"
+    assert sweep.states()["COMPLETE"] < 8
+    (parent,) = sweep.parents()
+    assert (parent.status, parent.tags["state"]) == ("FINISHED", "unfinished")
+    assert {run.status for run in sweep.children().values()} <= {"FINISHED", "KILLED"}
+
+
+def test_several_objectives_give_a_pareto_front(sweep: Sweep, tmp_path: Path) -> None:
+    smallest, largest = {"model.base_filters": 2}, {"model.base_filters": 8}
+    sweep.write(
+        metric=None,
+        direction=None,
+        metrics={"val_dice_image": "maximize", "parameters": "minimize"},
+        trials=3,
+        overrides=[item for item in sweep.overrides if "base_filters" not in item],
+        baseline={RATE: 1e-2, DROPOUT: 0.1, **largest},
+        enqueue=[{RATE: 1e-2, DROPOUT: 0.1, **smallest}],
+        space={**sweep.space, "model.base_filters": {"type": "int", "low": 2, "high": 8}},
+    )
+    text = sweep.run("run", "tiny")
+    assert sweep.states() == {"COMPLETE": 3}
+    assert "\nPareto front\n" in text
+    runs = sweep.children()
+    for trial in sweep.trials():
+        run = runs[trial.number]
+        assert trial.values == [run.metrics["best_val_dice_image"][6], run.metrics["parameters"][6]]
+        assert trial.intermediate_values == run.metrics["val_dice_image"]
+    assert sweep.trials()[1].values[1] < sweep.trials()[0].values[1]
+    listed = text.partition("Pareto front\n")[2].partition("\n\n")[0]
+    shown = {int(number) for number in re.findall(r"^(?:trial |baseline )?(\d+)", listed, re.MULTILINE)}
+    values = {trial.number: trial.values for trial in sweep.trials()}
+    front = {
+        number
+        for number, (dice, size) in values.items()
+        if not any(
+            other_dice >= dice and other_size <= size and (other_dice, other_size) != (dice, size)
+            for other_dice, other_size in values.values()
+        )
+    }
+    assert shown == front
+    (parent,) = sweep.parents()
+    assert (sweep.store.file(parent.run_id, "plots", tmp_path) / "pareto.png").exists()
+    sweep.assert_nothing_is_open()

@@ -1,0 +1,124 @@
+"""Trials that fail: which are tried again, what is said of them, and when a sweep gives up."""
+
+import pytest
+
+from brainseg.data.phantom import PhantomSource, write_phantom
+from sweeps import BAD_RATE, DECAY, DROPOUT, RATE, Sweep, kill
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_a_trial_whose_loss_is_nan_fails_and_the_sweep_goes_on_until_too_many_have(sweep: Sweep) -> None:
+    good, bad = {RATE: 1e-2, DROPOUT: 0.1}, {RATE: BAD_RATE, DROPOUT: 0.1}
+    study = {
+        "workers": 1,
+        "trials": 3,
+        "overrides": [*sweep.overrides, DECAY],
+        "space": {**sweep.space, RATE: {"type": "float", "low": 1e-3, "high": BAD_RATE, "log": True}},
+        "enqueue": [bad, good | {DROPOUT: 0.2}, bad | {DROPOUT: 0.2}, good | {DROPOUT: 0.3}],
+    }
+    sweep.write(**study, failures=1)
+    text = sweep.run("run", "tiny", expected=1)
+    assert [trial.state.name for trial in sweep.trials()][:4] == ["COMPLETE", "FAIL", "COMPLETE", "FAIL"]
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: 2 trials failed, and 1 are allowed: NonFiniteError: train_loss is nan in epoch ")
+    assert line.endswith("raise `failures` in the study file, and run the same command again")
+    runs = sweep.children()
+    for number in (1, 3):
+        trial, run = sweep.trials()[number], runs[number]
+        assert (run.status, run.tags["state"]) == ("FAILED", "failed")
+        assert run.tags["failure"] == trial.user_attrs["failure"]
+        assert run.tags["failure"].startswith("NonFiniteError: train_loss is nan in epoch ")
+        assert trial.user_attrs["attempts"] == 1
+    assert [runs[number].status for number in (0, 2)] == ["FINISHED", "FINISHED"]
+    (parent,) = sweep.parents()
+    assert (parent.status, parent.tags["failure"]) == ("FAILED", "SweepError: " + line.removeprefix("error: "))
+    sweep.assert_nothing_is_open()
+
+    sweep.write(**study, failures=2)
+    sweep.run("run", "tiny")
+    assert sweep.states() == {"COMPLETE": 3, "FAIL": 2}
+    (parent,) = sweep.parents()
+    assert (parent.status, parent.tags["state"]) == ("FINISHED", "finished")
+    assert "failure" not in parent.tags
+
+
+def test_a_trial_that_raises_is_tried_again_in_the_same_run(sweep: Sweep) -> None:
+    sweep.write(workers=1, trials=1, retries=100_000)
+    checkpoints = sweep.mlruns / "checkpoints"
+    checkpoints.write_text("")  # no folder can be made there
+    command = sweep.start("run", "tiny")
+    command.wait_until(lambda: sweep.states().total() > 0 and sweep.trials()[0].user_attrs.get("attempts", 0) > 0)
+    checkpoints.unlink()
+    assert command.exit_code() == 0, sweep.told(command)
+    (trial,) = sweep.trials()
+    assert trial.state.name == "COMPLETE"
+    assert trial.user_attrs["failure"].startswith("NotADirectoryError: ")
+    (run,) = sweep.children().values()
+    assert (run.status, run.tags["state"]) == ("FINISHED", "finished")
+    assert "failure" not in run.tags
+    sweep.assert_nothing_is_open()
+
+
+def test_a_trial_that_raises_again_and_again_has_failed(sweep: Sweep) -> None:
+    sweep.write(workers=1, trials=1, retries=1, failures=0)
+    (sweep.mlruns / "checkpoints").write_text("")
+    text = sweep.run("run", "tiny", expected=1)
+    assert "error: 1 trials failed, and 0 are allowed: NotADirectoryError: " in text
+    (trial,) = sweep.trials()
+    assert (trial.state.name, trial.user_attrs["attempts"]) == ("FAIL", 2)
+    (run,) = sweep.children().values()
+    assert (run.status, run.tags["failure"]) == ("FAILED", trial.user_attrs["failure"])
+
+
+def test_data_that_is_away_or_changed_for_a_moment_costs_no_trial(sweep: Sweep) -> None:
+    slices, elsewhere = sweep.folder / "slices", sweep.folder / "elsewhere"
+    write_phantom(PhantomSource(patients=6, seed=0), slices)
+    overrides = [item for item in sweep.overrides if "phantom" not in item]
+    sweep.write(workers=1, trials=3, failures=0, overrides=[*overrides, "data=folder", "data.root=slices"])
+    command = sweep.start("run", "tiny")
+    command.wait_until(lambda: len(sweep.trials()) == 1 and sweep.epochs() > 0)
+    slices.rename(elsewhere)
+    command.wait_for("worker 1 ended with an error: error: slices")  # a file, or the whole folder
+    elsewhere.rename(slices)
+
+    command.wait_until(lambda: len(sweep.trials()) == 2 and bool(sweep.trials()[1].intermediate_values))
+    first, second, *_ = sorted((slices / "images").iterdir())
+    before = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    command.wait_for(
+        "has changed since the study started; restore it, or start another study with --new NAME; it starts"
+    )
+    first.write_bytes(before)
+
+    assert command.exit_code() == 0, sweep.told(command)
+    assert sweep.states() == {"COMPLETE": 3}
+    assert not [trial for trial in sweep.trials() if "attempts" in trial.user_attrs]
+    assert {run.status for run in sweep.runs()} == {"FINISHED"}
+    sweep.assert_nothing_is_open()
+
+
+def test_a_trial_whose_worker_is_killed_again_and_again_in_one_epoch_has_failed(sweep: Sweep) -> None:
+    sweep.write(workers=1, trials=1, failures=1)
+    command = sweep.start("run", "tiny")
+    killed: set[int] = set()
+
+    def pids() -> set[int]:
+        return {worker.pid for worker in sweep.workers()}
+
+    for _ in range(3):
+        command.wait_until(lambda: bool(pids() - killed) and "run_id" in sweep.trials()[0].user_attrs)
+        (pid,) = pids() - killed
+        kill(pid)
+        killed.add(pid)
+    assert command.exit_code() == 0, sweep.told(command)
+    first, second = sweep.trials()
+    reason = "KilledTooOftenError: killed 3 times at epoch 1; out of memory?"
+    assert (first.state.name, first.user_attrs["failure"]) == ("FAIL", reason)
+    assert first.user_attrs["deaths"] == [0, 0, 0]
+    assert second.state.name == "COMPLETE"
+    runs = sweep.children()
+    assert (runs[0].status, runs[0].tags["failure"]) == ("FAILED", reason)
+    assert runs[1].status == "FINISHED"
+    assert command.text.count("worker 1 was killed; it starts again") == 3
+    sweep.assert_nothing_is_open()

@@ -1,0 +1,88 @@
+"""Ctrl-C, SIGTERM, and a supervisor that is killed: checkpoints, no process left, and the same command goes on."""
+
+import signal
+
+import pytest
+
+from brainseg.training.checkpoint import Checkpoints
+from sweeps import Command, Sweep, is_alive, wait_until
+
+pytestmark = pytest.mark.timeout(900)
+EPOCHS = 40
+
+
+def positions(sweep: Sweep) -> dict[int, tuple[int, int]]:
+    """Unfinished trial -> the epoch in progress and its steps, of its checkpoint."""
+    found = {}
+    for trial in sweep.trials():
+        if not trial.state.is_finished() and "run_id" in trial.user_attrs:
+            state = Checkpoints(sweep.mlruns, trial.user_attrs["run_id"]).load()
+            if state is not None:
+                found[trial.number] = (state.position.epoch, state.position.step)
+    return found
+
+
+def test_a_sweep_that_is_stopped_leaves_checkpoints_and_nothing_running_and_goes_on(sweep: Sweep) -> None:
+    sweep.write(trials=2, overrides=[*sweep.overrides, f"train.epochs={EPOCHS}"])
+    again = "go on with: python -m brainseg.sweep run tiny"
+
+    def begin() -> tuple[Command, list[int]]:
+        """The command and its two workers, once each has finished an epoch of this start."""
+        before = {trial.number: len(trial.intermediate_values) for trial in sweep.trials()}
+        command = sweep.start("run", "tiny")
+        command.wait_until(
+            lambda: len([t for t in sweep.trials() if len(t.intermediate_values) > before.get(t.number, 0)]) == 2
+        )
+        return command, [worker.pid for worker in sweep.workers()]
+
+    def assert_stopped(workers: list[int]) -> None:
+        assert len(workers) == 2
+        assert not [pid for pid in workers if is_alive(pid)]
+        assert sweep.states() == {"RUNNING": 2}
+        assert {run.status for run in sweep.runs()} == {"KILLED"}
+        for trial in sweep.trials():
+            assert trial.user_attrs["lease"] is None
+            epoch, _ = positions(sweep)[trial.number]
+            assert epoch == len(trial.intermediate_values) + 1
+
+    command, workers = begin()
+    command.send(signal.SIGINT)
+    assert command.exit_code() == 130, sweep.told(command)
+    assert "stopping: the current epochs are finished first; Ctrl-C again stops at once" in command.text
+    assert command.text.splitlines()[-1] == f"stopped by SIGINT; {again}"
+    assert_stopped(workers)
+    assert {step for _, step in positions(sweep).values()} == {0}
+
+    command, workers = begin()
+    command.send(signal.SIGINT)
+    command.wait_for("stopping: ")
+    command.send(signal.SIGINT)
+    assert command.exit_code() == 130, sweep.told(command)
+    assert_stopped(workers)
+
+    command, workers = begin()
+    command.send(signal.SIGTERM)
+    assert command.exit_code() == 143, sweep.told(command)
+    assert "stopping at once, with a checkpoint after the current step" in command.text
+    assert command.text.splitlines()[-1] == f"stopped by SIGTERM; {again}"
+    assert_stopped(workers)
+
+    command, workers = begin()
+    command.send(signal.SIGKILL)
+    wait_until(lambda: not [pid for pid in workers if is_alive(pid)], lambda: sweep.told(command))
+    stopped_at = positions(sweep)
+    assert all(epoch > 1 for epoch, _ in stopped_at.values())
+
+    text = sweep.run("run", "tiny")
+    assert "0 of 2 trials finished, 2 interrupted" in text
+    assert sweep.states() == {"COMPLETE": 2}
+    for trial in sweep.trials():
+        assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
+        assert not trial.user_attrs.get("deaths")
+    for epochs in sweep.trained().values():
+        assert len(epochs) == len(set(epochs))  # none was trained again
+    for run in sweep.children().values():
+        assert (run.status, run.tags["state"]) == ("FINISHED", "finished")
+        points = sweep.points(run.run_id)
+        assert len(points) == len(set(points))
+    sweep.assert_nothing_is_open()
