@@ -65,7 +65,7 @@ def _between(queue: TrialQueue, config: StudyConfig, *, rounds: int) -> Duration
     for _ in range(rounds + 1):
         curve = made_curve(EPOCHS, random)
         for epoch, value in enumerate(curve, start=1):
-            claim.trial.report(value, epoch)
+            queue.report(claim, epoch, value)
         with _timed(durations["tell"]):
             finish(queue, claim, max(curve))
         with _timed(durations["claim"]):
@@ -142,7 +142,7 @@ def _report_epochs(where: str, root: Path, epochs: int, number: int, start: Any,
                 with _timed(durations["is it mine"]):
                     queue.is_mine(claim)
                 with _timed(durations["report"]):
-                    claim.trial.report(value, epoch)
+                    queue.report(claim, epoch, value)
                 with _timed(durations["prune?"]):
                     claim.trial.user_attrs.get(keys.PRUNED)
                     claim.trial.should_prune()
