@@ -128,6 +128,8 @@ class Worker:
             except Exception as error:
                 self._failed(claim, error)
         _forget_models()
+        if self._trained == 0:
+            gc.freeze()  # what is imported by now stays: the garbage collector need not go through it after each trial
 
     def _run(self, claim: Claim, threads: int) -> None:
         config, overrides = compose_trial(self._config, claim.params, threads=threads)
@@ -285,6 +287,7 @@ class _Watch:
         self._epochs = epochs
         self._reported = set(queue.reported(claim))
         self._prunes = len(queue.study.directions) == 1
+        self._decided = claim.attributes.get(keys.PRUNED)  # before a kill
 
     def __call__(self, epoch: int, metrics: Metrics) -> None:
         if not self._queue.is_mine(self._claim):
@@ -300,16 +303,14 @@ class _Watch:
 
     def _prune(self, epoch: int, metrics: Metrics) -> None:
         """Raises Pruned where the pruner gives the trial up, now or before it was killed."""
-        trial = self._claim.trial
-        decided = trial.user_attrs.get(keys.PRUNED)
-        if decided is None and trial.should_prune():
+        if self._decided is None and self._claim.trial.should_prune():
             pruner = type(self._queue.study.pruner).__name__
             value = metrics["val_dice_image"]
             reason = f"pruned after epoch {epoch} of {self._epochs} by {pruner}, at val_dice_image {value:.4f}"
-            decided = {"epoch": epoch, "reason": reason}
-            self._queue.remember(self._claim, {keys.PRUNED: decided})
-        if decided is not None:
-            raise Pruned(decided["reason"], epoch=decided["epoch"])
+            self._decided = {"epoch": epoch, "reason": reason}
+            self._queue.remember(self._claim, {keys.PRUNED: self._decided})
+        if self._decided is not None:
+            raise Pruned(self._decided["reason"], epoch=self._decided["epoch"])
 
 
 def run_worker(
@@ -358,8 +359,7 @@ def _forget_models() -> None:
     """Frees what Keras and TensorFlow keep of a trained model."""
     import keras
 
-    keras.backend.clear_session()
-    gc.collect()
+    keras.backend.clear_session()  # it collects the garbage as well
 
 
 def _shown(claim: Claim) -> str:
