@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import sql
 
 from brainseg.sweep.storage import open_storage
 
@@ -32,21 +33,6 @@ def postgres_server() -> Iterator[Any]:
             yield server
         finally:
             server.cleanup()
-
-
-def sql(url: str, *statements: str) -> list[Any]:
-    """Runs the statements; the rows that the last one gives."""
-    import psycopg2
-
-    connection = psycopg2.connect(url)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-    finally:
-        connection.close()
 
 
 @pytest.fixture

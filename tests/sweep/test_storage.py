@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import sql
+from postgres import sql
 from queue_processes import opened, started, trials_of
 from study_files import made_study
 
