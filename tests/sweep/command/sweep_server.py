@@ -14,6 +14,7 @@ with its process id, {"poll": pid} with the exit code, or null while it runs (mi
 signal ended it).
 """
 
+import gc
 import json
 import os
 import signal
@@ -25,7 +26,9 @@ import traceback
 from types import SimpleNamespace
 
 import matplotlib.figure  # noqa: F401
-import mlflow  # noqa: F401
+import mlflow.pyfunc
+import mlflow.store.model_registry.sqlalchemy_store
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import optuna.importance  # noqa: F401
 import plotly.graph_objects  # noqa: F401
 import sklearn.ensemble  # noqa: F401
@@ -38,11 +41,14 @@ import brainseg.sweep.worker
 import brainseg.train
 import brainseg.training.experiment
 from brainseg.sweep import supervisor
+from brainseg.training.environment import packages
 
 PROGRAMS = {"brainseg.sweep": brainseg.sweep.__main__.main, "brainseg.train": brainseg.train.main}
 
 
 def main():
+    packages()  # kept by the process: which are installed takes half a second to find out
+    gc.freeze()  # nor do the forks go through what is imported when they collect garbage
     codes = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -33,7 +33,7 @@ RATE, DROPOUT = "optimizer.learning_rate", "model.dropout"
 TINY: dict[str, Any] = {
     "metric": "val_dice_image",
     "direction": "maximize",
-    "trials": 4,
+    "trials": 3,
     "workers": 2,
     "overrides": [
         "data.phantom_patients=6",
@@ -174,9 +174,9 @@ class Sweep:
         """The runs that are kept in a folder beside the study file."""
         return open_store(TrackingConfig(root=str(self.folder / root)))
 
-    def write(self, **changes: Any) -> None:
-        """Writes the study file: the tiny one with these keys changed; those of None are left out."""
-        path = self.folder / "sweeps" / "tiny.yaml"
+    def write(self, file: str = "tiny", **changes: Any) -> None:
+        """Writes a study file: the tiny one with these keys changed; those of None are left out."""
+        path = self.folder / "sweeps" / f"{file}.yaml"
         path.parent.mkdir(exist_ok=True)
         content = {key: value for key, value in (TINY | changes).items() if value is not None}
         path.write_text(yaml.safe_dump(content, sort_keys=False))

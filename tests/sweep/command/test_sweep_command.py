@@ -10,45 +10,44 @@ from sweeps import DROPOUT, RATE, Sweep
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_a_finished_study_does_nothing_until_more_is_asked_for(sweep: Sweep) -> None:
-    sweep.write(workers=1, trials=1)
-    sweep.run("run", "tiny")
-    runs = {run.run_id: run for run in sweep.runs()}
+def test_what_is_finished_or_refused_changes_nothing(undisturbed: Sweep) -> None:
+    before = {run.run_id: run for run in undisturbed.runs()}
 
-    text = sweep.run("run", "tiny")
+    text = undisturbed.run("run", "tiny")
     assert text.splitlines()[-1] == "tiny is finished; --trials N goes on with it"
-    assert {run.run_id: run for run in sweep.runs()} == runs
-    assert len(sweep.logs()[0].read_text().split("trial ")) == 2  # no other worker has come
 
-    sweep.write(workers=1, trials=1, space={**sweep.space, DROPOUT: {"type": "float", "low": 0.0, "high": 0.5}})
-    text = sweep.run("run", "tiny", "--trials", "2", expected=2)
+    text = undisturbed.run("status", "tiny")
+    assert "tiny: 3 of 3 trials finished: 3 complete" in text
+    best = max(undisturbed.trials(), key=lambda trial: trial.value or 0.0)
+    assert f"Best val_dice_image: {best.value:.4f}" in text
+    assert f"python -m brainseg.train {best.user_attrs['line']}" in text
+
+    assert undisturbed.run("worker", "tiny") == "3 of 3 trials are finished\n"
+
+    wider = {**undisturbed.space, DROPOUT: {"type": "float", "low": 0.0, "high": 0.5}}
+    undisturbed.write("wider", name="tiny", space=wider)
+    text = undisturbed.run("run", "wider", "--trials", "4", expected=2)
     assert text == (
         "error: the study 'tiny' was started differently: space.model.dropout.high: 0.4 -> 0.5; "
         "undo that, or start another study with --new NAME\n"
     )
-    assert sweep.states() == {"COMPLETE": 1}
 
+    assert {run.run_id: run for run in undisturbed.runs()} == before
+    assert undisturbed.states() == {"COMPLETE": 3}
+
+
+def test_another_study_of_the_same_file_starts_and_goes_on_with_more_trials(sweep: Sweep) -> None:
+    sweep.write(workers=1, trials=1)
     sweep.run("run", "tiny", "--new", "other")
     assert sweep.states("other") == {"COMPLETE": 1}
-    assert sorted(run.tags["sweep"] for run in sweep.parents()) == ["other", "tiny"]
-
-    sweep.write(workers=1, trials=1)
-    text = sweep.run("run", "tiny", "--trials", "2")
-    assert "tiny: 2 of 2 trials finished" in text
-    assert sweep.states() == {"COMPLETE": 2}
-    assert sorted(run.tags["sweep"] for run in sweep.parents()) == ["other", "tiny"]
+    assert sweep.trials() == []
+    text = sweep.run("run", "tiny", "--new", "other", "--trials", "2")
+    assert "other: 2 of 2 trials finished" in text
+    assert sweep.states("other") == {"COMPLETE": 2}
+    (parent,) = sweep.parents()
+    assert (parent.status, parent.tags["state"], parent.tags["sweep"]) == ("FINISHED", "finished", "other")
+    assert {run.tags["sweep"] for run in sweep.children().values()} == {"other"}
     sweep.assert_nothing_is_open()
-
-
-def test_status_and_a_worker_too_many_change_nothing(undisturbed: Sweep) -> None:
-    before = {run.run_id: run for run in undisturbed.runs()}
-    text = undisturbed.run("status", "tiny")
-    assert "tiny: 4 of 4 trials finished: 4 complete" in text
-    best = max(undisturbed.trials(), key=lambda trial: trial.value or 0.0)
-    assert f"Best val_dice_image: {best.value:.4f}" in text
-    assert f"python -m brainseg.train {best.user_attrs['line']}" in text
-    assert undisturbed.run("worker", "tiny") == "4 of 4 trials are finished\n"
-    assert {run.run_id: run for run in undisturbed.runs()} == before
 
 
 def test_two_supervisors_and_a_worker_by_hand_share_one_total_and_one_parent(sweep: Sweep) -> None:
@@ -58,11 +57,11 @@ def test_two_supervisors_and_a_worker_by_hand_share_one_total_and_one_parent(swe
     commands.append(sweep.start("worker", "tiny", "--threads", "1"))
     assert [command.exit_code() for command in commands] == [0, 0, 0], "\n".join(map(sweep.told, commands))
 
-    assert sweep.states() == {"COMPLETE": 4}
-    assert sorted(sweep.children()) == [0, 1, 2, 3]
+    assert sweep.states() == {"COMPLETE": 3}
+    assert sorted(sweep.children()) == [0, 1, 2]
     (parent,) = sweep.parents()
     assert (parent.status, parent.tags["state"]) == ("FINISHED", "finished")
-    assert sweep.store.text(parent.run_id, "trials.csv").count("complete") == 4
+    assert sweep.store.text(parent.run_id, "trials.csv").count("complete") == 3
     sweep.assert_nothing_is_open()
 
 
@@ -83,14 +82,14 @@ def test_several_objectives_give_a_pareto_front(sweep: Sweep, tmp_path: Path) ->
         metric=None,
         direction=None,
         metrics={"val_dice_image": "maximize", "parameters": "minimize"},
-        trials=3,
+        trials=2,
         overrides=[item for item in sweep.overrides if "base_filters" not in item],
         baseline={RATE: 1e-2, DROPOUT: 0.1, **largest},
         enqueue=[{RATE: 1e-2, DROPOUT: 0.1, **smallest}],
         space={**sweep.space, "model.base_filters": {"type": "int", "low": 2, "high": 8}},
     )
     text = sweep.run("run", "tiny")
-    assert sweep.states() == {"COMPLETE": 3}
+    assert sweep.states() == {"COMPLETE": 2}
     assert "\nPareto front\n" in text
     runs = sweep.children()
     for trial in sweep.trials():

@@ -11,7 +11,6 @@ pytestmark = pytest.mark.timeout(900)
 def test_a_trial_whose_loss_is_nan_fails_and_the_sweep_goes_on_until_too_many_have(sweep: Sweep) -> None:
     good, bad = {RATE: 1e-2, DROPOUT: 0.1}, {RATE: BAD_RATE, DROPOUT: 0.1}
     study = {
-        "workers": 1,
         "trials": 3,
         "overrides": [*sweep.overrides, DECAY],
         "space": {**sweep.space, RATE: {"type": "float", "low": 1e-3, "high": BAD_RATE, "log": True}},

@@ -8,7 +8,7 @@ from brainseg.training.checkpoint import Checkpoints
 from sweeps import Command, Sweep, is_alive, wait_until
 
 pytestmark = pytest.mark.timeout(900)
-EPOCHS = 40
+EPOCHS = 30
 
 
 def positions(sweep: Sweep) -> dict[int, tuple[int, int]]:
