@@ -194,7 +194,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(sys, "argv", ["brainseg"])  # which the command changes
-    monkeypatch.setattr(train, "_import_tensorflow", refuse)
+    monkeypatch.setattr("brainseg.training.start_up.import_tensorflow", refuse)
     return tmp_path
 
 

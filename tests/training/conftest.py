@@ -35,7 +35,7 @@ SMALL = (
 )
 # Longer than anything takes: only a hang reaches it.
 PATIENCE_S = 200.0
-TIMINGS = ("seconds", "images_per_second")
+TIMINGS = ("seconds", "images_per_second", "seconds_per_image")
 
 
 class Training:
