@@ -33,6 +33,7 @@ from brainseg.training.checkpoint import Checkpoints
 from brainseg.training.precision import resolve_threads
 from brainseg.training.run_data import load_run_data
 from brainseg.training.signals import StopRequest, stop_on_signals
+from brainseg.training.start_up import import_tensorflow
 
 UNFINISHED = "unfinished"  # the tag `state` of the parent of a study that can go on
 LEFTOVERS_S = 30.0  # what the end of a sweep spends on records that others have left in the spool, at most
@@ -66,7 +67,8 @@ def run_study(config: StudyConfig, *, file: Path, where: str | None, command: st
         study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
         sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
         was_over = _is_over(study) and _is_recorded(study)
-        with stop.deferred():  # what has begun is brought to an end; the workers are stopped by `supervise`
+        # What has begun is brought to an end; the workers are stopped by `supervise`.
+        with stop.deferred(), storage.reached():
             try:
                 if not was_over:
                     _run_recorded(sweep, stop, file=file, where=where, command=command)
@@ -199,7 +201,10 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
 
 def _clear_up(sweep: Sweep) -> None:
     """Delivers what killed workers left of their records, and deletes checkpoints that nothing needs."""
-    waiting = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S)
+    waiting = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=False)
+    if waiting:
+        import_tensorflow()  # which the delivery of a model needs
+        waiting = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=True)
     if waiting:
         sweep.console.print(
             f"note: {waiting} records wait for the store; deliver them with: "

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from filelock import FileLock, Timeout
-from optuna.exceptions import OptunaError
+from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from brainseg.errors import ConfigError, TrackingError
-from brainseg.tracking.connection import reason
+from brainseg.tracking.connection import UnreachableError, reason
 from brainseg.tracking.home import mask
 
 if TYPE_CHECKING:
@@ -48,6 +48,19 @@ class StudyStorage:
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while a process counts trials and takes one. Released by the kernel, or the server, if it dies."""
         raise NotImplementedError
+
+    @contextlib.contextmanager
+    def reached(self) -> Iterator[None]:
+        """What a server that doesn't answer makes Optuna raise inside comes out as UnreachableError."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (StorageInternalError, SQLAlchemyError) as error:
+            raise UnreachableError(
+                f"the storage {self.shown} can't be reached ({reason(error.__cause__ or error)}); "
+                "start it, and run the same command again"
+            ) from error
 
 
 class JournalStudyStorage(StudyStorage):

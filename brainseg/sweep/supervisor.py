@@ -22,6 +22,7 @@ from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.study_rules import key_of
 from brainseg.sweep.trial_queue import lease_of
 from brainseg.sweep.worker import STOP
+from brainseg.tracking.connection import UnreachableError
 
 POLL_S = 0.5  # between two looks at the workers and the study
 PATIENCE_S = 20.0  # for a worker that was told to stop at once; it writes a checkpoint
@@ -182,10 +183,10 @@ def supervise(
     Interrupted where the user has stopped it, and SweepError where workers can't live.
     """
     begun = time.monotonic()
-    before: Progress | None = None
     limit_s = float("inf") if config.time_limit_min is None else 60 * config.time_limit_min
     with SignOfLife(storage.folder) as sign, stop_requests() as stop, table:
         workers = pool(sign)
+        view = View(storage, study, table, on_finished)
         stopping = Stopping(workers, table)
         try:
             while True:
@@ -194,14 +195,7 @@ def supervise(
                 restart = not stop.times and not is_late
                 for line in workers.keep_alive(now, restart=restart):
                     table.say(line)
-                trials = study.get_trials(deepcopy=False)
-                table.update(trials, time.time())
-                progress = _progress(trials)
-                if before is None or _ended(progress) > _ended(before):
-                    on_finished(trials)
-                advanced = [trial for trial in trials if (before or {}).get(trial.number) != progress[trial.number]]
-                workers.forgive([lease.pid for lease in map(lease_of, advanced) if lease is not None])
-                before = progress
+                workers.forgive(view.look())
                 if not workers.is_busy(restart=restart):
                     break
                 stopping.go_on(stop.times, is_late=is_late)
@@ -210,6 +204,37 @@ def supervise(
             workers.end()
         if stop.signal is not None:
             raise Interrupted(stop.signal)
+
+
+class View:
+    """Looks at the study again and again, and shows what it sees."""
+
+    def __init__(self, storage: StudyStorage, study: optuna.Study, table: LiveTable, on_finished: OnFinished) -> None:
+        self._storage = storage
+        self._study = study
+        self._table = table
+        self._on_finished = on_finished
+        self._before: Progress | None = None
+        self._is_away = False  # whether the storage didn't answer the last time
+
+    def look(self) -> list[int]:
+        """The processes whose trials have got further since the last look."""
+        try:
+            with self._storage.reached():
+                trials = self._study.get_trials(deepcopy=False)
+        except UnreachableError as error:  # where it stays away, the workers can't live
+            if not self._is_away:
+                self._table.say(f"{str(error).partition(';')[0]}; the sweep waits for it")
+            self._is_away = True
+            return []
+        self._is_away = False
+        self._table.update(trials, time.time())
+        before, progress = self._before, _progress(trials)
+        self._before = progress
+        if before is None or _ended(progress) > _ended(before):
+            self._on_finished(trials)
+        advanced = [trial for trial in trials if (before or {}).get(trial.number) != progress[trial.number]]
+        return [lease.pid for lease in map(lease_of, advanced) if lease is not None]
 
 
 def _progress(trials: Sequence[FrozenTrial]) -> Progress:

@@ -80,7 +80,7 @@ class TrialQueue:
         self, storage: StudyStorage, config: StudyConfig, *, epochs: int, sign: SignOfLife, supervisor: str | None
     ) -> None:
         """epochs: of a trial. sign: this process's. supervisor: id of the sign of who keeps it alive, if anyone."""
-        self._storage = storage
+        self.storage = storage
         self._config = config
         self._sign = sign
         self._supervisor = supervisor
@@ -95,7 +95,7 @@ class TrialQueue:
 
     def claim(self) -> Claim | Nothing:
         """The next trial: one that lost its worker, else a new one as long as the total isn't reached."""
-        with self._storage.lock():
+        with self.storage.lock():
             trials = self.study.get_trials(deepcopy=False)
             settings = settings_of(self.study)
             free = self._take_back([trial for trial in trials if trial.state == TrialState.RUNNING])
@@ -123,9 +123,9 @@ class TrialQueue:
 
     def beat(self, claim: Claim) -> None:
         """Says that this worker lives, to those who can't see its process."""
-        if self._storage.is_shared_between_hosts:
+        if self.storage.is_shared_between_hosts:
             self._beat += 1
-            self._storage.optuna.set_trial_user_attr(claim.trial._trial_id, BEAT, self._beat)
+            self.storage.optuna.set_trial_user_attr(claim.trial._trial_id, BEAT, self._beat)
 
     @property
     def data_fingerprint(self) -> str:
@@ -137,7 +137,7 @@ class TrialQueue:
         if len(self.study.directions) == 1:
             claim.trial.report(value, epoch)  # which its `should_prune` goes by
         else:  # refused by the trial's own method
-            self._storage.optuna.set_trial_intermediate_value(claim.trial._trial_id, epoch, value)
+            self.storage.optuna.set_trial_intermediate_value(claim.trial._trial_id, epoch, value)
 
     def reported(self, claim: Claim) -> Mapping[int, float]:
         """Epoch -> value, of every epoch that the storage has."""
@@ -145,13 +145,13 @@ class TrialQueue:
 
     def give_back(self, claim: Claim) -> None:
         """The trial goes on later, with whoever claims it next."""
-        with self._storage.lock():
+        with self.storage.lock():
             if self._mine(self._frozen(claim)):
                 claim.trial.set_user_attr(LEASE, None)
 
     def tell(self, claim: Claim, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """The trial's final state; False where another process has taken it meanwhile."""
-        with self._storage.lock():
+        with self.storage.lock():
             if not self._mine(self._frozen(claim)):
                 return False
             self._end(claim, state, values)
@@ -162,7 +162,7 @@ class TrialQueue:
 
         Nothing happens where it has ended already, or another process has taken it.
         """
-        with self._storage.lock():
+        with self.storage.lock():
             trial = self._frozen(claim)
             if trial.state.is_finished() or not self._mine(trial):
                 return trial.state.is_finished()
@@ -194,8 +194,8 @@ class TrialQueue:
         # Where the supervisor is gone too, the machine was stopped: that says nothing about this trial.
         if not self._coroner.is_supervisor_dead(lease):
             deaths = [*trial.user_attrs.get(DEATHS, ()), len(trial.intermediate_values)]
-            self._storage.optuna.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
-        self._storage.optuna.set_trial_user_attr(trial._trial_id, LEASE, None)
+            self.storage.optuna.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
+        self.storage.optuna.set_trial_user_attr(trial._trial_id, LEASE, None)
 
     def _ask(self, trials: Sequence[FrozenTrial]) -> Trial:
         waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
@@ -226,7 +226,7 @@ class TrialQueue:
         )
 
     def _frozen(self, claim: Claim) -> FrozenTrial:
-        return self._storage.optuna.get_trial(claim.trial._trial_id)
+        return self.storage.optuna.get_trial(claim.trial._trial_id)
 
     def _mine(self, trial: FrozenTrial) -> bool:
         lease = lease_of(trial)

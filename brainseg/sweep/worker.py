@@ -119,7 +119,8 @@ class Worker:
         say(f"trial {claim.trial.number}: {_shown(claim)}")
         with self._beating(claim):
             try:
-                self._run(claim, threads)
+                with self._queue.storage.reached():
+                    self._run(claim, threads)
             except LeaseLost:
                 say("another worker has taken this trial; this one leaves it")
             except (Interrupted, *NOT_OF_THE_TRIAL):
@@ -333,7 +334,7 @@ def run_worker(
     import_tensorflow()  # before a trial is claimed: it takes seconds
     # It takes the graph of a new trial for a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with stop_on_signals(), SignOfLife(storage.folder) as sign:
+    with stop_on_signals(), storage.reached(), SignOfLife(storage.folder) as sign:
         epochs = check(config).train.epochs  # the overrides alone need not be a configuration that can run
         queue = TrialQueue(storage, config, epochs=epochs, sign=sign, supervisor=supervisor)
         ending = Worker(queue, config, threads=resolve_threads(threads), stop=stop).work()

@@ -50,7 +50,7 @@ def sync_spools(
     return results
 
 
-def deliver_leftovers(config: TrackingConfig, *, patience_s: float) -> int:
+def deliver_leftovers(config: TrackingConfig, *, patience_s: float, models: bool) -> int:
     """`sync_spools` for whoever has ended what left them; how many records still wait. Never raises."""
     home, uri = home_of(config), resolve_uri(config)
     if not spooled_runs(home.spool):
@@ -60,7 +60,7 @@ def deliver_leftovers(config: TrackingConfig, *, patience_s: float) -> int:
     except TrackingError:
         logger.warning("the tracking store %s can't be reached; what waits for it is in %s", mask(uri), home.spool)
         return 0
-    synced = sync_spools(client, home, uri=uri, deadline=time.monotonic() + patience_s)
+    synced = sync_spools(client, home, uri=uri, deadline=time.monotonic() + patience_s, models=models)
     return sum(each.pending for each in synced)
 
 
