@@ -1,16 +1,24 @@
 """How a supervisor deals with workers that die: when they start again, and when it gives up."""
 
+import io
 import os
 import re
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from made_studies import made_trial, study_config
+from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial
+from rich.console import Console
 
 from brainseg.errors import SweepError
-from brainseg.sweep.supervisor import KILLS_ALLOWED, Pool, Slot
+from brainseg.sweep.live import LiveTable
+from brainseg.sweep.storage import open_storage
+from brainseg.sweep.supervisor import KILLS_ALLOWED, Pool, Slot, View
 
 CRASHES = "echo some line; echo 'error: no disk'; exit 3"
 SLEEPS = "exec sleep 100"
@@ -128,3 +136,51 @@ def test_workers_are_asked_to_finish_their_epoch_by_their_standard_input(tmp_pat
     assert ended(pool).returncode == 0
     assert pool.slots[0].log.read_text() == "got stop\n"
     pool.end()
+
+
+class Away:
+    """A study whose storage doesn't answer at first."""
+
+    def __init__(self, times: int, trials: list[FrozenTrial]) -> None:
+        self._left = times
+        self._trials = trials
+
+    def get_trials(self, deepcopy: bool) -> list[FrozenTrial]:
+        self._left -= 1
+        if self._left >= 0:
+            raise StorageInternalError("the server is shutting down")
+        return self._trials
+
+
+def test_a_storage_that_is_away_is_waited_for_and_said_once(tmp_path: Path) -> None:
+    out = io.StringIO()
+    storage = open_storage(None, root=tmp_path, name="quick")
+    trials = [made_trial(0, "COMPLETE", values=[0.5])]
+    told: list[int] = []
+    table = LiveTable(study_config(), Console(file=out, width=500))
+    study: Any = Away(2, trials)
+    view = View(storage, study, table, lambda trials: told.append(len(trials)))
+    assert view.look() == []
+    assert view.look() == []
+    assert told == []
+    view.look()
+    assert told == [1]
+    first, second = out.getvalue().splitlines()
+    assert first.endswith("can't be reached (the server is shutting down); the sweep waits for it")
+    assert second.startswith("quick: 1 of 12 trials finished")
+
+
+def test_the_processes_are_told_whose_trials_got_further(tmp_path: Path) -> None:
+    def lease(pid: int) -> dict[str, Any]:
+        keys = {"worker": "w", "supervisor": None, "folder": "f", "host": "h", "claimed_at": 0.0, "epochs_at_claim": 0}
+        return {**keys, "pid": pid}
+
+    trials = [made_trial(number, "RUNNING", curve=[0.5], lease=lease(100 + number)) for number in range(3)]
+    study: Any = Away(0, trials)
+    storage = open_storage(None, root=tmp_path, name="quick")
+    view = View(storage, study, LiveTable(study_config(), Console(file=io.StringIO())), lambda trials: None)
+    assert sorted(view.look()) == [100, 101, 102]
+    assert view.look() == []
+    trials[1] = made_trial(1, "RUNNING", curve=[0.5, 0.6], lease=lease(101))
+    trials[2] = made_trial(2, "FAIL", curve=[0.5], lease=lease(102))
+    assert sorted(view.look()) == [101, 102]

@@ -269,7 +269,11 @@ class Sweep:
         assert self.states()["RUNNING"] == 0
         checkpoints = self.mlruns / "checkpoints"
         assert not checkpoints.exists() or not list(checkpoints.iterdir())
-        assert not [path for path in (self.mlruns / "spool").iterdir() if path.is_dir()]
+        assert self.spooled() == []
+
+    def spooled(self) -> list[Path]:
+        """Runs of which records wait for the store."""
+        return [path for path in (self.mlruns / "spool").iterdir() if path.is_dir()]
 
     def assert_same_as(self, undisturbed: "Sweep") -> None:
         """Every trial as in the undisturbed sweep of the same study, to the last bit: values, epochs, run."""

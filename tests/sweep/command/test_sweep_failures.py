@@ -1,11 +1,32 @@
 """Trials that fail: which are tried again, what is said of them, and when a sweep gives up."""
 
-import pytest
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+from tracking.backends import Server
+
+from brainseg.config import TrackingConfig
 from brainseg.data.phantom import PhantomSource, write_phantom
-from sweeps import BAD_RATE, DECAY, DROPOUT, RATE, Sweep, kill
+from brainseg.sweep.storage import open_storage
+from brainseg.tracking import open_store
+from brainseg.tracking.database import prepare_database
+from sweeps import BAD_RATE, DECAY, DROPOUT, RATE, Sweep, kill, wait_until
 
 pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A real MLflow server that can be killed."""
+    database = tmp_path / "empty.db"
+    prepare_database(database)
+    running = Server(tmp_path, database)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.kill()
 
 
 def test_a_trial_whose_loss_is_nan_fails_and_the_sweep_goes_on_until_too_many_have(sweep: Sweep) -> None:
@@ -94,6 +115,49 @@ def test_data_that_is_away_or_changed_for_a_moment_costs_no_trial(sweep: Sweep) 
     assert sweep.states() == {"COMPLETE": 3}
     assert not [trial for trial in sweep.trials() if "attempts" in trial.user_attrs]
     assert {run.status for run in sweep.runs()} == {"FINISHED"}
+    sweep.assert_nothing_is_open()
+
+
+@pytest.mark.slow
+def test_an_mlflow_server_that_is_away_for_a_moment_costs_no_trial(sweep: Sweep, server: Server) -> None:
+    sweep.write(overrides=[*sweep.overrides, "train.epochs=40"])
+    command = sweep.start("run", "tiny", f"tracking.uri={server.uri}")
+    command.wait_until(lambda: len(sweep.trials()) == 2 and sweep.epochs() > 0)
+    with server.killed():
+        command.wait_for(f"ended with an error: error: the tracking store {server.uri} can't be reached")
+    assert command.exit_code() == 0, sweep.told(command)
+    assert sweep.states() == {"COMPLETE": 3}
+    assert not [trial for trial in sweep.trials() if "attempts" in trial.user_attrs]
+    store = open_store(TrackingConfig(root=str(sweep.mlruns), uri=server.uri))
+    runs = [store.read(run_id) for run_id in store.find({"sweep": "tiny"})]
+    assert [run.status for run in runs] == ["FINISHED"] * 4
+    for trial in sweep.trials():
+        (run,) = [run for run in runs if run.run_id == trial.user_attrs["run_id"]]
+        assert run.metrics["val_dice_image"] == trial.intermediate_values
+        assert "failure" not in run.tags
+    assert sweep.spooled() == []
+
+
+def test_a_worker_that_was_taken_for_dead_leaves_its_trial_alone(sweep: Sweep) -> None:
+    sweep.write(workers=1, trials=1, overrides=[*sweep.overrides, "train.epochs=40"])
+    command = sweep.start("run", "tiny")
+    command.wait_until(lambda: sweep.epochs() > 0)
+    (trial,) = sweep.trials()
+    storage = open_storage(None, root=sweep.mlruns, name="tiny").optuna
+    elsewhere = {"worker": "another", "host": "another", "folder": "/nowhere"}
+    storage.set_trial_user_attr(trial._trial_id, "lease", trial.user_attrs["lease"] | elsewhere)
+    wait_until(lambda: "another worker has taken this trial; this one leaves it" in sweep.told(command), str)
+    wait_until(lambda: [run.status for run in sweep.children().values()] == ["KILLED"], lambda: sweep.told(command))
+
+    storage.set_trial_user_attr(trial._trial_id, "lease", None)
+    assert command.exit_code() == 0, sweep.told(command)
+    (trial,) = sweep.trials()
+    assert list(trial.intermediate_values) == list(range(1, 41))
+    (run,) = sweep.children().values()
+    assert (run.status, run.tags["state"]) == ("FINISHED", "finished")
+    assert "failure" not in run.tags
+    for epochs in sweep.trained().values():
+        assert len(epochs) == len(set(epochs))
     sweep.assert_nothing_is_open()
 
 
