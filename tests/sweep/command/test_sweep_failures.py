@@ -138,8 +138,9 @@ def test_an_mlflow_server_that_is_away_for_a_moment_costs_no_trial(sweep: Sweep,
     assert sweep.spooled() == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_taken_for_dead_leaves_its_trial_alone(sweep: Sweep) -> None:
-    sweep.write(workers=1, trials=1, overrides=[*sweep.overrides, "train.epochs=40"])
+    sweep.write(workers=1, trials=1, overrides=[*sweep.overrides, "train.epochs=20"])
     command = sweep.start("run", "tiny")
     command.wait_until(lambda: sweep.epochs() > 0)
     (trial,) = sweep.trials()
@@ -152,7 +153,7 @@ def test_a_worker_that_was_taken_for_dead_leaves_its_trial_alone(sweep: Sweep) -
     storage.set_trial_user_attr(trial._trial_id, "lease", None)
     assert command.exit_code() == 0, sweep.told(command)
     (trial,) = sweep.trials()
-    assert list(trial.intermediate_values) == list(range(1, 41))
+    assert list(trial.intermediate_values) == list(range(1, 21))
     (run,) = sweep.children().values()
     assert (run.status, run.tags["state"]) == ("FINISHED", "finished")
     assert "failure" not in run.tags
