@@ -87,7 +87,7 @@ def run_study(config: StudyConfig, *, file: Path, where: str | None, command: st
 
 def is_finished(study: optuna.Study) -> bool:
     """Whether as many trials have ended well as were asked for."""
-    good = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+    good = study.get_trials(deepcopy=False, states=keys.COUNTED)
     return len(good) >= keys.settings_of(study).trials
 
 

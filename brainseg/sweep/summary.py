@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from brainseg.sweep.study_file import StudyConfig
+from brainseg.sweep.trial_queue import settings_of
 from brainseg.sweep.trial_row import (
     FINISHED,
     INTERRUPTED,
@@ -92,7 +93,7 @@ def summarize(study: "optuna.Study", config: StudyConfig) -> Summary:
         best = [row for row in best if row.number in front]
     return Summary(
         name=config.name,
-        asked=study.user_attrs["settings"]["trials"],
+        asked=settings_of(study).trials,
         counts=dict(Counter(row.state for row in rows)),
         metrics=tuple(_metric(study, rows, config, metric, baseline) for metric in config.metrics),
         best=tuple(best),

@@ -42,6 +42,7 @@ PARENT_RUN = "parent_run_id"
 OUTCOME = "outcome_recorded"  # how many finished trials the parent run's tables and plots know of
 TRACKING = "tracking"  # overrides of tracking.*, without passwords
 
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # towards the total
 DEATHS_ALLOWED = 3  # without a new epoch between them
 
 
@@ -49,7 +50,7 @@ DEATHS_ALLOWED = 3  # without a new epoch between them
 class Settings:
     """What may change from one start of a sweep to the next; every worker reads it before each trial."""
 
-    trials: int  # total of COMPLETE and PRUNED
+    trials: int  # total of those that are `COUNTED`
     failures: int  # failed trials allowed
     retries: int  # further attempts of a trial that raised
 
@@ -100,7 +101,7 @@ class TrialQueue:
             settings = settings_of(self.study)
             free = self._take_back([trial for trial in trials if trial.state == TrialState.RUNNING])
             states = [trial.state for trial in trials]
-            finished = states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED)
+            finished = sum(state in COUNTED for state in states)
             running, failed = states.count(TrialState.RUNNING), states.count(TrialState.FAIL)
             if failed > settings.failures:
                 return Nothing(is_over=True, reason=f"{failed} trials failed, and {settings.failures} are allowed")

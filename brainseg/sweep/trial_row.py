@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from brainseg.sweep import trial_queue as keys
 from brainseg.sweep.study_file import StudyConfig
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
     """The row of a trial in any state; an attribute that isn't set yet is None, empty or 0."""
     attrs = trial.user_attrs
     state = STATES[trial.state.name]
-    lease = attrs.get("lease")
-    if state == "running" and "lease" not in attrs:
+    lease = attrs.get(keys.LEASE)
+    if state == "running" and keys.LEASE not in attrs:
         state = "waiting"  # a worker is just asking for it
     elif state == "running" and lease is None:
         state = INTERRUPTED
-    pruned = attrs.get("pruned") if state == "pruned" else None
+    pruned = attrs.get(keys.PRUNED) if state == "pruned" else None
     finished_epochs = max(trial.intermediate_values, default=0)
     return TrialRow(
         number=trial.number,
@@ -65,12 +66,12 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
         best_dice=max(trial.intermediate_values.values(), default=None),
         params=trial.params,
         epoch=finished_epochs if pruned is None else pruned["epoch"],
-        epochs=attrs.get("epochs"),
-        reason=attrs.get("failure") or "" if pruned is None else pruned["reason"],
-        run_id=attrs.get("run_id", ""),
-        line=attrs.get("line", ""),
-        deaths=len(attrs.get("deaths", ())),
-        seconds=attrs.get("seconds"),
+        epochs=attrs.get(keys.EPOCHS),
+        reason=attrs.get(keys.FAILURE) or "" if pruned is None else pruned["reason"],
+        run_id=attrs.get(keys.RUN_ID, ""),
+        line=attrs.get(keys.LINE, ""),
+        deaths=len(attrs.get(keys.DEATHS, ())),
+        seconds=attrs.get(keys.SECONDS),
         claimed_at=None if lease is None else lease["claimed_at"],
         epochs_at_claim=0 if lease is None else lease["epochs_at_claim"],
         ended=trial.datetime_complete,

@@ -31,8 +31,9 @@ from brainseg.sweep.alive import BEAT_S, SignOfLife
 from brainseg.sweep.plan import check, compose_trial
 from brainseg.sweep.storage import open_storage
 from brainseg.sweep.study import load_config
-from brainseg.sweep.study_file import StudyConfig, Value
+from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.trial_queue import Claim, Nothing, TrialQueue
+from brainseg.sweep.trial_row import short_names, shown_params
 from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.connection import UnreachableError
 from brainseg.tracking.home import home_of, mask
@@ -90,6 +91,7 @@ class Worker:
         self._stop = stop
         self._threads_in_use: int | None = None  # once TensorFlow computes: it can't change them
         self._trained = 0
+        self._names = short_names(parameter.key for parameter in config.space)
         self._open_run: str | None = None  # of the trial in hand, as long as MLflow doesn't know how it ended
 
     def work(self) -> Recycle | str:
@@ -116,7 +118,7 @@ class Worker:
 
     def _train(self, claim: Claim, threads: int) -> None:
         """One trial, from the claim to its end, whatever that is."""
-        say(f"trial {claim.trial.number}: {_shown(claim)}")
+        say(f"trial {claim.trial.number}: {shown_params(claim.params, self._names)}")
         with self._beating(claim):
             try:
                 with self._queue.storage.reached():
@@ -134,8 +136,8 @@ class Worker:
 
     def _run(self, claim: Claim, threads: int) -> None:
         config, overrides = compose_trial(self._config, claim.params, threads=threads)
+        line = mask(compose.as_line(overrides))
         if keys.LINE not in claim.attributes:
-            line = mask(compose.as_line(overrides))
             self._queue.remember(claim, {keys.THREADS: threads, keys.EPOCHS: config.train.epochs, keys.LINE: line})
         run_id = self._open_run = self._run_of(claim, config)
         if claim.is_condemned:
@@ -148,7 +150,7 @@ class Worker:
         from brainseg.training.progress import Terminal
 
         prepared = prepare(config, data)
-        tracker = self._open_tracker(claim, config, overrides, run_id)
+        tracker = self._open_tracker(claim, config, line, run_id)
         self._open_run = None  # closed by the tracker's own end
         result: Result | None = None
         try:
@@ -222,11 +224,10 @@ class Worker:
             "mlflow.parentRunId": attributes[keys.PARENT_RUN],
         }
 
-    def _open_tracker(self, claim: Claim, config: RunConfig, overrides: list[str], run_id: str | None) -> Tracker:
-        line = mask(compose.as_line(overrides))
+    def _open_tracker(self, claim: Claim, config: RunConfig, line: str, run_id: str | None) -> Tracker:
         tracker = open_tracker(
             config.tracking,
-            run_name=f"{self._config.name} {claim.trial.number:03d} {_shown(claim)}"[:100],
+            run_name=f"{self._config.name} {claim.trial.number:03d} {shown_params(claim.params, self._names)}"[:100],
             tags=self._identity(claim) | {"overrides": line, "mlflow.source.name": f"python -m brainseg.train {line}"},
             run_id=run_id,
         )
@@ -361,14 +362,6 @@ def _forget_models() -> None:
     import keras
 
     keras.backend.clear_session()  # it collects the garbage as well
-
-
-def _shown(claim: Claim) -> str:
-    return " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in claim.params.items())
-
-
-def _short(value: Value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def say(text: str) -> None:
