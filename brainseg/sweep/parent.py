@@ -17,7 +17,7 @@ from brainseg.sweep.summary import summarize, summary_markdown, trials_csv
 from brainseg.tracking import open_store, open_tracker
 from brainseg.tracking.home import mask
 from brainseg.tracking.mlflow_tracker import MlflowTracker
-from brainseg.training.environment import code_state, machine_json, packages
+from brainseg.training.environment import record_environment
 
 PLOTS_FOLDER = "plots"
 
@@ -58,13 +58,7 @@ def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path, com
     )
     tracker.log_text(file.read_text(encoding="utf-8"), "study.yaml")
     tracker.log_text(f"{command}\n", "command.txt")
-    tracker.log_text(packages(), "environment/packages.txt")
-    tracker.log_text(machine_json(), "environment/machine.json")
-    code = code_state()
-    if code is not None:
-        tracker.set_tags({"mlflow.source.git.commit": code.commit, "code_changed": "yes" if code.diff else "no"})
-        if code.diff:
-            tracker.log_text(code.diff, "environment/code.diff")
+    record_environment(tracker)
 
 
 def record_progress(tracker: MlflowTracker, config: StudyConfig, trials: Sequence[FrozenTrial]) -> None:
@@ -72,7 +66,7 @@ def record_progress(tracker: MlflowTracker, config: StudyConfig, trials: Sequenc
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if len(config.metrics) > 1 or not complete:
         return
-    finished = len(complete) + sum(trial.state == TrialState.PRUNED for trial in trials)
+    finished = sum(trial.state in keys.COUNTED for trial in trials)
     ((metric, direction),) = config.metrics.items()
     best = (max if direction == "maximize" else min)(trial.values[0] for trial in complete)
     tracker.log_metrics({f"best_{metric}": best}, epoch=finished)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import brainseg
+from brainseg.tracking.protocol import Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,17 @@ def packages() -> str:
         if item.metadata["Name"]
     }
     return "".join(f"{name}=={found[name]}\n" for name in sorted(found))
+
+
+def record_environment(tracker: Tracker) -> None:
+    """Packages, machine, and the state of the code where git knows it."""
+    tracker.log_text(packages(), "environment/packages.txt")
+    tracker.log_text(machine_json(), "environment/machine.json")
+    code = code_state()
+    if code is not None:
+        tracker.set_tags({"mlflow.source.git.commit": code.commit, "code_changed": "yes" if code.diff else "no"})
+        if code.diff:
+            tracker.log_text(code.diff, "environment/code.diff")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -17,7 +17,7 @@ from brainseg.data.split import count_people
 from brainseg.errors import Pruned
 from brainseg.tracking.home import mask
 from brainseg.tracking.protocol import DatasetInfo, Tracker
-from brainseg.training.environment import code_state, machine_json, packages
+from brainseg.training.environment import record_environment
 
 RUN_SCHEMA = 1
 
@@ -27,7 +27,6 @@ def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precisio
     slices = data.slices
     told = as_recorded(config)
     tracker.log_params({key: value for key, value in flatten(told).items() if key != "resume"})
-    code = code_state()
     tags = {
         "schema_version": str(RUN_SCHEMA),
         "data": slices.source.name,
@@ -40,9 +39,6 @@ def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precisio
         "precision": precision,
         "threads": str(threads),
     }
-    if code is not None:
-        tags["mlflow.source.git.commit"] = code.commit
-        tags["code_changed"] = "yes" if code.diff else "no"
     tracker.set_tags(tags)
     tracker.log_dataset(
         DatasetInfo(
@@ -55,10 +51,7 @@ def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precisio
     )
     tracker.log_text(to_yaml(told), "config.yaml")
     tracker.log_text(data.split.to_json(), "split.json")
-    tracker.log_text(packages(), "environment/packages.txt")
-    tracker.log_text(machine_json(), "environment/machine.json")
-    if code is not None and code.diff:
-        tracker.log_text(code.diff, "environment/code.diff")
+    record_environment(tracker)
 
 
 def as_recorded(config: RunConfig) -> RunConfig:
