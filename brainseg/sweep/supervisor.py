@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from brainseg.sweep.study_rules import key_of
 from brainseg.sweep.trial_queue import lease_of
 from brainseg.sweep.worker import STOP
 from brainseg.tracking.connection import UnreachableError
+from brainseg.training.signals import handled_by
 
 POLL_S = 0.5  # between two looks at the workers and the study
 PATIENCE_S = 20.0  # for a worker that was told to stop at once; it writes a checkpoint
@@ -40,8 +41,8 @@ Progress = Mapping[int, tuple[bool, int]]  # trial -> whether it is finished, an
 
 
 @dataclass
-class StopRequest:
-    """How often, and by which signal, the user has asked to stop."""
+class StopRequests:
+    """How often, and by which signal, the user has asked to stop; the signals end nothing themselves."""
 
     signal: int | None = None
     times: int = 0
@@ -184,7 +185,8 @@ def supervise(
     """
     begun = time.monotonic()
     limit_s = float("inf") if config.time_limit_min is None else 60 * config.time_limit_min
-    with SignOfLife(storage.folder) as sign, stop_requests() as stop, table:
+    stop = StopRequests()
+    with SignOfLife(storage.folder) as sign, handled_by(stop.handle), table:
         workers = pool(sign)
         view = View(storage, study, table, on_finished)
         stopping = Stopping(workers, table)
@@ -274,18 +276,6 @@ class Stopping:
             self._table.say(f"{why}: the current epochs are finished first; Ctrl-C again stops at once")
         elif wanted == 2:
             self._table.say("stopping at once, with a checkpoint after the current step")
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """SIGINT and SIGTERM are counted inside, and end nothing."""
-    stop = StopRequest()
-    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def worker_pool(

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from brainseg.errors import Interrupted
@@ -54,9 +54,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.handle) for number in HANDLED}
-    try:
+    with handled_by(stop.handle):
         yield stop
+
+
+@contextlib.contextmanager
+def handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `handle` inside the block, and what they called before afterwards."""
+    before = {number: signal.signal(number, handle) for number in HANDLED}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
