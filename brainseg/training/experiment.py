@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainseg.analysis.scores import evaluate
+import keras
+
+from brainseg.analysis.scores import Evaluation, evaluate
 from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
@@ -108,18 +110,7 @@ def run(
             record_pruned(tracker, history=position.history, best_epoch=position.best_epoch, pruned=pruned)
             raise
         position = trainer.position
-        with stop.deferred():  # for the same reason
-            model = to_stock(trainer.best_model())
-            evaluation = evaluate(model, data.slices, data.split.val, on_batch=stop.check)
-            record_result(
-                tracker,
-                config,
-                data,
-                history=position.history,
-                best_epoch=position.best_epoch,
-                evaluation=evaluation,
-                model=model,
-            )
+        model, evaluation = _finish(trainer, tracker, config, data, stop)
     unwritten = (*unsaved, *tracker.unwritten)
     if not unwritten and not keep_checkpoint:
         checkpoints.remove()  # the record has the model
@@ -135,6 +126,26 @@ def run(
         unwritten=unwritten,
         undelivered=tracker.undelivered,
     )
+
+
+def _finish(
+    trainer: Trainer, tracker: Tracker, config: RunConfig, data: RunData, stop: StopRequest
+) -> tuple[keras.Model, Evaluation]:
+    """The best model in stock layers, and its scores; both recorded."""
+    position = trainer.position
+    with stop.deferred():  # as for the trainer
+        model = to_stock(trainer.best_model())
+        evaluation = evaluate(model, data.slices, data.split.val, on_batch=stop.check)
+        record_result(
+            tracker,
+            config,
+            data,
+            history=position.history,
+            best_epoch=position.best_epoch,
+            evaluation=evaluation,
+            model=model,
+        )
+    return model, evaluation
 
 
 def _announce(reporter: Reporter, config: RunConfig, data: RunData, start: Start, run_id: str) -> None:
