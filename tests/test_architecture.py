@@ -57,6 +57,7 @@ LIGHT = (
     "__main__",
     "data/__main__",
     "tracking/__main__",
+    "sweep/__main__",
     "sweep/study_file",
     "sweep/plan",
 )

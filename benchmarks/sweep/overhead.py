@@ -144,7 +144,6 @@ def _report_epochs(where: str, root: Path, epochs: int, number: int, start: Any,
                 with _timed(durations["report"]):
                     queue.report(claim, epoch, value)
                 with _timed(durations["prune?"]):
-                    claim.trial.user_attrs.get(keys.PRUNED)
                     claim.trial.should_prune()
     results.put(durations)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from tiny_run import TIMINGS
 
 from brainseg.config import TrackingConfig
 from brainseg.tracking import MODEL_FILE, open_store
@@ -35,7 +36,6 @@ SMALL = (
 )
 # Longer than anything takes: only a hang reaches it.
 PATIENCE_S = 200.0
-TIMINGS = ("seconds", "images_per_second", "seconds_per_image")
 
 
 class Training:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.metrics import f1_score, jaccard_score
+from tiny_run import TIMINGS
 
 from brainseg.analysis.scores import CSV_COLUMNS, load_predictions
 from brainseg.config import flatten
@@ -93,7 +94,7 @@ def assert_same_weights(tracker, other, folder):
 
 
 def without_timings(history):
-    return [{k: v for k, v in epoch.items() if k not in ("seconds", "images_per_second")} for epoch in history]
+    return [{k: v for k, v in epoch.items() if k not in TIMINGS} for epoch in history]
 
 
 def test_the_record_is_complete(finished):

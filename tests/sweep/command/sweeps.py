@@ -20,6 +20,7 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from tiny_run import TIMINGS
 
 from brainseg.config import TrackingConfig
 from brainseg.sweep.trial_queue import lease_of
@@ -58,7 +59,6 @@ TINY: dict[str, Any] = {
 # A rate of 9 with this decay multiplies the weights by -8 a step: NaN within three epochs.
 BAD_RATE = 9.0
 DECAY = "optimizer.weight_decay=1"
-TIMINGS = ("seconds", "images_per_second", "seconds_per_image")
 
 
 class Server:
