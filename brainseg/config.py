@@ -21,16 +21,23 @@ MASK_CHANNELS = 1
 # Raised when the meaning of a stored configuration changes; `ADDED_KEYS` says how older ones are read.
 SCHEMA_VERSION = 1
 # Key -> the value that means what runs did before the key existed.
-ADDED_KEYS: Mapping[str, object] = {}
+ADDED_KEYS: Mapping[str, object] = {
+    "model.stem": 1,
+    "model.block": "plain",
+    "model.standardize": False,
+    "train.ema_decay": 0.0,
+}
 
 DATA_NAMES = ("phantom", "folder")
 SPLITS_BY = ("image", "patient")
-AUGMENTATIONS = ("none", "standard")
+AUGMENTATIONS = ("none", "standard", "strong")
 MODEL_NAMES = ("unet",)
+STEMS = (1, 2, 4)
+BLOCKS = ("plain", "residual")
 NORMS = ("none", "batch")
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
-LOSSES = ("dice", "bce_dice")
+LOSSES = ("dice", "bce_dice", "bce_dice_image")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -54,7 +61,7 @@ class DataConfig:
     folds: int | None = None  # number of cross-validation folds; fold k is then the test part
     fold: int | None = None  # which fold is the test part, from 0
     batch_size: int = 16  # slices a training step
-    augment: str = "standard"  # none or standard (flips, rotation, scale, shift, intensity)
+    augment: str = "standard"  # none, standard (flips, rotation, scale, shift, intensity) or strong (more of it)
     limit: int | None = None  # use at most this many slices, drawn by split_seed
     cache_dir: str | None = None  # where decoded slices are kept; default: cache/ under tracking.root
 
@@ -111,6 +118,9 @@ class ModelConfig:
     name: str = "unet"
     depth: int = 5  # encoder levels before the bottleneck
     base_filters: int = 16  # filters of the first level; each level doubles them
+    stem: int = 1  # pixels a side that the first convolution joins into one; the last one parts them again
+    block: str = "plain"  # plain, or residual (what a block adds to its input)
+    standardize: bool = False  # each slice to mean 0 and variance 1, inside the network
     dropout: float = 0.1  # fraction of activations set to zero inside each block
     norm: str = "batch"  # none or batch (normalisation after each 3x3 convolution)
 
@@ -118,6 +128,8 @@ class ModelConfig:
         one_of("model.name", self.name, MODEL_NAMES)
         in_range("model.depth", self.depth, low=1, high=8)
         in_range("model.base_filters", self.base_filters, low=1, high=256)
+        one_of("model.stem", self.stem, STEMS)
+        one_of("model.block", self.block, BLOCKS)
         in_range("model.dropout", self.dropout, low=0.0, high=0.9)
         one_of("model.norm", self.norm, NORMS)
 
@@ -150,7 +162,8 @@ class TrainConfig:
     """How long, with which loss, on how much of the machine."""
 
     epochs: int = 24
-    loss: str = "bce_dice"  # dice, or bce_dice (mean binary cross-entropy + Dice loss)
+    loss: str = "bce_dice"  # dice, bce_dice (mean binary cross-entropy + Dice loss) or bce_dice_image (of each slice)
+    ema_decay: float = 0.0  # of the running mean of the weights that is validated and saved; 0: the weights themselves
     precision: str = "auto"  # auto, float32 or mixed_bfloat16; auto: bfloat16 where the hardware has it
     patience: int | None = None  # epochs without a better val_dice_image before stopping; null: never
     threads: int | None = None  # CPU threads of TensorFlow; null: every core
@@ -158,6 +171,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         in_range("train.epochs", self.epochs, low=1, high=100_000)
         one_of("train.loss", self.loss, LOSSES)
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ConfigError(f"train.ema_decay must be at least 0 and below 1, got {self.ema_decay}; try 0.99")
         one_of("train.precision", self.precision, PRECISIONS)
         in_range("train.patience", self.patience, low=1)
         in_range("train.threads", self.threads, low=1, high=1024)
@@ -200,11 +215,12 @@ class RunConfig:
                 f"resume must be the id of a run (letters, digits, - and _), got {self.resume!r}; "
                 "copy the id that the run printed at its start"
             )
-        factor = 2**self.model.depth
+        factor = self.model.stem * 2**self.model.depth
         if self.data.image_size % factor:
             nearest = max(factor, round(self.data.image_size / factor) * factor)
+            stem = "" if self.model.stem == 1 else "model.stem * "
             raise ConfigError(
-                f"data.image_size must be divisible by 2**model.depth = {factor}, "
+                f"data.image_size must be divisible by {stem}2**model.depth = {factor}, "
                 f"got {self.data.image_size}; try {nearest}"
             )
         if self.optimizer.warmup_epochs > self.train.epochs:
@@ -214,12 +230,11 @@ class RunConfig:
             )
 
 
-def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+def one_of(key: str, value: str | int, allowed: Sequence[str] | Sequence[int]) -> None:
     """Raises ConfigError, with the nearest allowed value, unless `value` is allowed."""
     if value not in allowed:
-        raise ConfigError(
-            f"{key} must be one of {', '.join(allowed)}, got {value!r}{did_you_mean(str(value), allowed)}"
-        )
+        names = [str(each) for each in allowed]
+        raise ConfigError(f"{key} must be one of {', '.join(names)}, got {value!r}{did_you_mean(str(value), names)}")
 
 
 def in_range(key: str, value: float | None, *, low: float, high: float | None = None, exclusive: bool = False) -> None:

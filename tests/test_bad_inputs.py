@@ -29,7 +29,8 @@ UNKNOWN = [
     ("dropout=0.2", "dropout is not a configuration key; did you mean 'model.dropout'?"),
     (
         "model.zzz=1",
-        "model.zzz is not a configuration key; model has name, depth, base_filters, dropout, norm",
+        "model.zzz is not a configuration key; model has name, depth, base_filters, stem, block, standardize, "
+        "dropout, norm",
     ),
     ("zzz=1", "zzz is not a configuration key; --help lists them"),
     ("+zzz=1", "zzz is not a configuration key; --help lists them"),
@@ -43,7 +44,9 @@ UNKNOWN = [
     ("data=", "data must be one of folder, phantom, got ''"),
     ("experiment=refrence", "experiment must be one of reference, got 'refrence'; did you mean 'reference'?"),
     ("model.name=resnet", "model.name must be one of unet, got 'resnet'; did you mean 'unet'?"),
-    ("train.loss=dise", "train.loss must be one of dice, bce_dice, got 'dise'; did you mean 'dice'?"),
+    ("model.stem=3", "model.stem must be one of 1, 2, 4, got 3"),
+    ("model.block=rezidual", "model.block must be one of plain, residual, got 'rezidual'; did you mean 'residual'?"),
+    ("train.loss=dise", "train.loss must be one of dice, bce_dice, bce_dice_image, got 'dise'; did you mean 'dice'?"),
     ("data.split_by=person", "data.split_by must be one of image, patient, got 'person'"),
 ]
 FORM = [
@@ -90,6 +93,11 @@ RANGES = [
     ("data.val_fraction=1.0", "data.val_fraction must be between 0.0 and 1.0, both excluded, got 1.0"),
     ("data.batch_size=0", "data.batch_size must be between 1 and 4096, got 0"),
     ("data.limit=1", "data.limit must be at least 2, got 1"),
+    (
+        "model.stem=2",
+        "data.image_size must be divisible by model.stem * 2**model.depth = 64, got 96; try 128",
+    ),
+    ("train.ema_decay=1", "train.ema_decay must be at least 0 and below 1, got 1.0; try 0.99"),
     ("model.depth=9", "model.depth must be between 1 and 8, got 9"),
     ("model.dropout=-0.1", "model.dropout must be between 0.0 and 0.9, got -0.1"),
     ("optimizer.learning_rate=0", "optimizer.learning_rate must be between 0.0 and 10.0, both excluded, got 0.0"),

@@ -36,6 +36,9 @@ OTHER_VALUES: dict[str, Any] = {
     "model.name": "unet",
     "model.depth": 3,
     "model.base_filters": 8,
+    "model.stem": 2,
+    "model.block": "residual",
+    "model.standardize": True,
     "model.dropout": 0.3,
     "model.norm": "none",
     "optimizer.name": "sgd",
@@ -45,6 +48,7 @@ OTHER_VALUES: dict[str, Any] = {
     "optimizer.warmup_epochs": 0.5,
     "train.epochs": 7,
     "train.loss": "dice",
+    "train.ema_decay": 0.99,
     "train.precision": "float32",
     "train.patience": 3,
     "train.threads": 1,
@@ -62,6 +66,7 @@ NEEDS = {
     "data.name": {"data.root": "somewhere"},
     "data.root": {"data.name": "folder"},
     "data.folds": {"data.fold": 2},
+    "model.stem": {"data.image_size": 128},
     "data.fold": {"data.folds": 5},
 }
 
@@ -139,6 +144,9 @@ def test_the_reference_is_the_notebook() -> None:
         "model.name": "unet",
         "model.depth": 5,
         "model.base_filters": 16,
+        "model.stem": 1,
+        "model.block": "plain",
+        "model.standardize": False,
         "model.dropout": 0.1,
         "model.norm": "none",
         "optimizer.name": "adam",
@@ -148,6 +156,7 @@ def test_the_reference_is_the_notebook() -> None:
         "optimizer.warmup_epochs": 0.0,
         "train.epochs": 100,
         "train.loss": "dice",
+        "train.ema_decay": 0.0,
         "train.precision": "float32",
         "train.patience": None,
         "train.threads": None,
@@ -159,6 +168,15 @@ def test_the_reference_is_the_notebook() -> None:
 def test_a_stored_configuration_reads_back_as_it_was() -> None:
     config = from_flat(KEYS | {"optimizer.learning_rate": 1e-5, "run_name": "ä: b", "data.limit": 7})
     assert from_yaml(to_yaml(config), where="a file") == config
+
+
+def test_a_configuration_stored_before_a_key_existed_takes_the_old_behaviour() -> None:
+    text = to_yaml(
+        from_flat({"data.image_size": 128, "model.stem": 2, "model.standardize": True, "train.ema_decay": 0.5})
+    )
+    lines = [line for line in text.splitlines() if line.strip().partition(":")[0] not in ("stem", "block", "ema_decay")]
+    old = from_yaml("\n".join(lines), where="a file")
+    assert (old.model.stem, old.model.block, old.model.standardize, old.train.ema_decay) == (1, "plain", True, 0.0)
 
 
 def test_a_stored_configuration_of_a_newer_brainseg_is_refused() -> None:

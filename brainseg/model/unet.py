@@ -1,5 +1,6 @@
 """The U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), with padded convolutions and one sigmoid channel out."""
 
+import functools
 import hashlib
 
 import keras
@@ -13,14 +14,24 @@ from brainseg.model.fused_norm import FusedBatchNormalization
 def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> keras.Model:
     """A U-Net with `config.depth` levels on each side of the bottleneck.
 
-    input_shape: (height, width, channels), both sides divisible by 2**depth.
+    input_shape: (height, width, channels), both sides divisible by stem * 2**depth.
     Level k (from 1) has base_filters * 2**(k-1) filters, the bottleneck base_filters * 2**depth.
+    With a stem above 1 a first convolution joins stem x stem pixels into one of base_filters channels, and the
+    head parts each again: the levels work at a fraction of the size, in about 1/stem**2 of the time.
     The output is float32 in [0, 1] of shape (batch, height, width, MASK_CHANNELS).
     """
     widths = [config.base_filters * 2**level for level in range(config.depth)]
     inputs = keras.Input(input_shape, name="image")
 
     x = inputs
+    if config.standardize:
+        # Over all pixels of a slice: scanners differ in brightness and contrast.
+        x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False, name="standardize")(x)
+    if config.stem > 1:
+        initializer = keras.initializers.HeNormal(seed=layer_seed(seed, "stem"))
+        x = layers.Conv2D(
+            config.base_filters, config.stem, strides=config.stem, kernel_initializer=initializer, name="stem"
+        )(x)
     skips = []
     for level, filters in enumerate(widths, start=1):
         x = _block(x, f"encoder{level}", filters, config, seed)
@@ -42,9 +53,11 @@ def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: 
         x = _block(x, name, filters, config, seed)
 
     # float32 under mixed precision: bfloat16 holds 8 bits, too few for probabilities near 0 and 1.
-    head = layers.Conv2D(
+    kind = layers.Conv2D if config.stem == 1 else layers.Conv2DTranspose
+    head = kind(
         MASK_CHANNELS,
-        1,
+        config.stem,
+        strides=config.stem,
         activation="sigmoid",
         dtype="float32",
         kernel_initializer=keras.initializers.GlorotUniform(seed=layer_seed(seed, "head")),
@@ -63,21 +76,33 @@ def layer_seed(seed: int, name: str) -> int:
 
 
 def _block(x: keras.KerasTensor, name: str, filters: int, config: ModelConfig, seed: int) -> keras.KerasTensor:
-    """Two 3x3 convolutions with dropout between them."""
+    """Two 3x3 convolutions with dropout between them; residual: what they add to the block's input.
+
+    The residual block is that of He et al. 2016 (arXiv:1512.03385), its input brought to the block's
+    filters by a 1x1 convolution.
+    """
+    inputs = x
     x = _convolution(x, f"{name}_conv1", filters, config.norm, seed)
     x = FastDropout(config.dropout, seed=layer_seed(seed, f"{name}_dropout"), name=f"{name}_dropout")(x)
-    return _convolution(x, f"{name}_conv2", filters, config.norm, seed)
+    if config.block == "plain":
+        return _convolution(x, f"{name}_conv2", filters, config.norm, seed)
+    x = _convolution(x, f"{name}_conv2", filters, config.norm, seed, activation=None)
+    if inputs.shape[-1] != filters:
+        initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, f"{name}_shortcut"))
+        inputs = layers.Conv2D(filters, 1, kernel_initializer=initializer, name=f"{name}_shortcut")(inputs)
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, inputs]))
 
 
-def _convolution(x: keras.KerasTensor, name: str, filters: int, norm: str, seed: int) -> keras.KerasTensor:
-    """A 3x3 convolution and ReLU, with the normalisation between them that `norm` names."""
+def _convolution(
+    x: keras.KerasTensor, name: str, filters: int, norm: str, seed: int, *, activation: str | None = "relu"
+) -> keras.KerasTensor:
+    """A 3x3 convolution and its activation, with the normalisation between them that `norm` names."""
     initializer = keras.initializers.HeNormal(seed=layer_seed(seed, name))
+    convolution = functools.partial(layers.Conv2D, filters, 3, padding="same", kernel_initializer=initializer)
     if norm == "none":
         # One layer, as convolution, bias and ReLU then run as one kernel.
-        return layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer=initializer, name=name)(
-            x
-        )
+        return convolution(activation=activation, name=name)(x)
     # No bias: the normalisation would subtract it again.
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=initializer, name=name)(x)
+    x = convolution(use_bias=False, name=name)(x)
     x = FusedBatchNormalization(name=f"{name}_norm")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+    return x if activation is None else layers.Activation(activation, name=f"{name}_{activation}")(x)

@@ -18,6 +18,7 @@ from brainseg.data.split import Split
 from brainseg.errors import NonFiniteError
 from brainseg.model.models import build_model
 from brainseg.model.scores import THRESHOLD, dice_coefficient, dice_per_image, loss_of
+from brainseg.training.average import WeightAverage
 from brainseg.training.checkpoint import Position, TrainingState
 from brainseg.training.optimizers import build_optimizer, learning_rate_at
 from brainseg.training.progress import Reporter
@@ -44,7 +45,8 @@ class Trainer:
         self.model = build_model(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed)
         self._optimizer = build_optimizer(config.optimizer)
         self._optimizer.build(self.model.trainable_variables)
-        self._best: Sequence[NDArray[Any]] = []  # the model's variables after its best epoch
+        self._average = WeightAverage(self.model, decay=config.train.ema_decay)
+        self._best: Sequence[NDArray[Any]] = []  # the model's variables, averaged, after its best epoch
         self._loss = loss_of(config.train.loss)
         # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
         # and keeps the whole graph in memory for ever.
@@ -54,15 +56,17 @@ class Trainer:
 
     def state(self) -> TrainingState:
         """All that decides how the training goes on, copied."""
-        variables = _copied((*self.model.variables, *self._optimizer.variables))
-        return TrainingState(position=self.position, variables=variables, best=self._best)
+        return TrainingState(position=self.position, variables=_copied(self._variables()), best=self._best)
 
     def restore(self, state: TrainingState) -> None:
         """Goes back to where `state` was taken."""
-        for variable, value in zip((*self.model.variables, *self._optimizer.variables), state.variables, strict=True):
+        for variable, value in zip(self._variables(), state.variables, strict=True):
             variable.assign(value)
         self.position = state.position
         self._best = state.best
+
+    def _variables(self) -> tuple[keras.Variable, ...]:
+        return (*self.model.variables, *self._optimizer.variables, *self._average.variables)
 
     def best_model(self) -> keras.Model:
         """The model as it was after its best epoch; training can't go on afterwards."""
@@ -132,19 +136,20 @@ class Trainer:
     def _end_epoch(self, stop: StopRequest, reporter: Reporter, on_epoch: EpochEnd) -> None:
         """Validates, moves the position to the next epoch and hands it on."""
         epoch = self.position.epoch
-        metrics = {
-            "train_loss": self.position.loss_sum / self._steps,
-            "train_dice": self.position.dice_sum / self._steps,
-            **self._validate(stop),
-            "learning_rate": self._learning_rate(step=self._steps - 1),
-            "seconds": self.position.seconds,
-            "images_per_second": self._images(self._steps) / self.position.seconds,
-        }
-        check_finite(metrics, epoch=epoch)
-        score = metrics["val_dice_image"]
-        is_best = score > self.position.best_score
-        if is_best:
-            self._best = _copied(self.model.variables)
+        with self._average.applied():
+            metrics = {
+                "train_loss": self.position.loss_sum / self._steps,
+                "train_dice": self.position.dice_sum / self._steps,
+                **self._validate(stop),
+                "learning_rate": self._learning_rate(step=self._steps - 1),
+                "seconds": self.position.seconds,
+                "images_per_second": self._images(self._steps) / self.position.seconds,
+            }
+            check_finite(metrics, epoch=epoch)
+            score = metrics["val_dice_image"]
+            is_best = score > self.position.best_score
+            if is_best:
+                self._best = _copied(self.model.variables)
         self.position = Position(
             epoch=epoch + 1,
             history=(*self.position.history, metrics),
@@ -189,7 +194,9 @@ class Trainer:
             probability = self.model(images, training=True)
             loss = self._loss(masks, probability)
         weights = self.model.trainable_variables
+        step = tf.identity(self._optimizer.iterations.value)
         self._optimizer.apply(tape.gradient(loss, [weight.value for weight in weights]), weights)
+        self._average.update(step)
         return loss, dice_coefficient(masks, probability)
 
     def _evaluate(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

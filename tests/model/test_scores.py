@@ -13,6 +13,7 @@ from brainseg.config import LOSSES as LOSS_NAMES
 from brainseg.errors import ConfigError
 from brainseg.model import scores
 from brainseg.model.scores import (
+    bce_dice_image_loss,
     bce_dice_loss,
     dice_coefficient,
     dice_loss,
@@ -149,7 +150,9 @@ def test_every_configurable_loss_is_in_the_table():
 
 
 def test_an_unknown_loss_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"train.loss must be one of dice, bce_dice, got 'dise'; did you mean 'dice'"):
+    with pytest.raises(
+        ConfigError, match=r"train.loss must be one of dice, bce_dice, bce_dice_image, got 'dise'; did you mean 'dice'"
+    ):
         loss_of("dise")
 
 
@@ -185,3 +188,19 @@ def test_the_scores_of_evaluation_need_no_tensorflow():
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_dice_of_each_image_by_hand():
+    masks, predictions = batch(FIRST, FIRST, EMPTY), batch(SECOND, APART, EMPTY)
+    # (2 * shared + 1) / (sum of both + 1): 5/9, 1/7 and 1/1.
+    each = dice_coefficient(masks, predictions, each_image=True)
+    np.testing.assert_allclose(each, [5 / 9, 1 / 7, 1.0], rtol=1e-6)
+
+
+def test_the_loss_of_each_image_is_cross_entropy_and_the_mean_of_their_dice_losses():
+    masks = batch(FIRST, APART)
+    probabilities = np.full_like(masks, 0.25)
+    # Of 16 pixels, 4 and 2 are tumour. Dice: (2 * 1 + 1) / (4 + 4 + 1) and (2 * 0.5 + 1) / (2 + 4 + 1).
+    entropy = -(6 * np.log(0.25) + 26 * np.log(0.75)) / 32
+    expected = entropy + 1 - (3 / 9 + 2 / 7) / 2
+    assert float(bce_dice_image_loss(masks, probabilities)) == pytest.approx(expected, rel=1e-6)
