@@ -23,6 +23,8 @@ NOT_SEARCHED: Mapping[str, str] = {
     "train.threads": "the engine shares the threads among the workers",
 }
 SEARCHED_DATA = ("data.image_size", "data.batch_size", "data.augment")
+# Each trial has other slices to validate on: such trials are pooled, not ranked.
+SPLITS = ("data.fold", "data.split_seed", "data.split_file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,11 +180,11 @@ def check_whole(key: str, value: object) -> None:
 
 
 def _check_key(key: str) -> None:
-    if key in SEARCHED_DATA:
+    if key in SEARCHED_DATA + SPLITS:
         return
     for name, reason in NOT_SEARCHED.items():
         if key == name or key.startswith(f"{name}."):
-            told = f"; of data, only {', '.join(SEARCHED_DATA)} can be searched" if name == "data" else ""
+            told = f"; of data, only {', '.join(SEARCHED_DATA + SPLITS)} can be searched" if name == "data" else ""
             raise ConfigError(f"space.{key} can't be searched: {reason}{told}")
 
 

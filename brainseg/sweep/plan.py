@@ -83,7 +83,7 @@ def show_plan(config: StudyConfig) -> None:
     print(f"sampler {config.sampler.name}, pruner {config.pruner.name}, {config.workers} workers")
     print(f"every corner of the space can be trained ({len(corners(config.space))} tried)")
     print("first trials:")
-    for number, params in enumerate(first_trials(config, SHOWN)):
+    for number, params in enumerate(first_trials(config, min(SHOWN, config.trials))):
         print(f"  {number:>3}  {' '.join(as_overrides(params))}")
 
 

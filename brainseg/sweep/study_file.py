@@ -29,6 +29,7 @@ from brainseg.sweep.study_rules import (
     check_pruner,
     check_sampler,
     check_space,
+    check_splits,
 )
 
 __all__ = [
@@ -131,6 +132,7 @@ class StudyConfig:
         check_space(self.space)
         for where, params in self.first_points():
             check_params(where, params, self.space)
+        check_splits(self.space, sampler=self.sampler.name, pruner=self.pruner.name)
         check_sampler(self.sampler.name, self.space, metrics=len(self.metrics), trials=self.trials)
         check_pruner(self.pruner.name, tuple(self.metrics))
 

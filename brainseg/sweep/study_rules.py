@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
-from brainseg.sweep.parameter import Parameter, Value, check_whole
+from brainseg.sweep.parameter import SPLITS, Parameter, Value, check_whole
 
 # What can be searched for -> what it is.
 METRICS: Mapping[str, str] = {
@@ -154,6 +154,16 @@ def check_sampler(name: str, space: Sequence[Parameter], *, metrics: int, trials
         points = grid_points(space)
         if trials > points:
             raise ConfigError(f"trials must be at most the {points} points of the grid, got {trials}; try {points}")
+
+
+def check_splits(space: Sequence[Parameter], *, sampler: str, pruner: str) -> None:
+    """Trials on different slices are all trained to their end: their scores can't be ranked."""
+    split = next((parameter.key for parameter in space if parameter.key in SPLITS), None)
+    if split is not None and (sampler, pruner) != ("grid", "none"):
+        raise ConfigError(
+            f"space.{split} needs sampler.name grid and pruner.name none, as scores on different slices can't be "
+            f"ranked, got {sampler} and {pruner}"
+        )
 
 
 def grid_points(space: Sequence[Parameter]) -> int:

@@ -46,7 +46,7 @@ def test_without_a_baseline_the_plan_is_the_first_corner(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("path", sorted(sweeps_folder().glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_trial_of_a_carried_study_composes(path: Path) -> None:
-    overrides = ["data.root=somewhere"] if "experiment=reference" in path.read_text() else []
+    overrides = ["data.root=somewhere"] if "  - experiment=" in path.read_text() else []
     config = read_study(path.stem, overrides=overrides)
     assert flatten(check(config)).items() >= config.baseline.items()
 

@@ -141,7 +141,7 @@ def test_a_study_in_the_working_folder_comes_before_the_one_that_brainseg_carrie
 @pytest.mark.parametrize("path", sorted(sweeps_folder().glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_carried_study_can_be_read(path: Path) -> None:
     assert read_study(path.stem) == read_study(str(path))
-    assert read_study(path.stem).baseline
+    assert read_study(path.stem).first_points()
 
 
 def test_an_unknown_study_is_refused_with_the_known_ones() -> None:
@@ -150,7 +150,7 @@ def test_an_unknown_study_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError) as error:
         read_study("quik")
     assert str(error.value) == (
-        "there is no study 'quik' in sweeps/; known are mine, quick, reference; did you mean 'quick'?"
+        "there is no study 'quik' in sweeps/; known are ablation, folds, mine, quick, reference; did you mean 'quick'?"
     )
 
 
@@ -295,7 +295,8 @@ SPACES = [
     (
         {"data.val_fraction": DROPOUT},
         "space.data.val_fraction can't be searched: every trial of a study has the same data; "
-        "of data, only data.image_size, data.batch_size, data.augment can be searched",
+        "of data, only data.image_size, data.batch_size, data.augment, data.fold, data.split_seed, data.split_file "
+        "can be searched",
     ),
     (
         {"train.threads": DEPTH},
@@ -404,6 +405,14 @@ SAMPLERS_AND_PRUNERS = [
     (
         {"sampler": {"name": "grid"}, "space": {"a.rate": RATE}, "baseline": {}},
         "space.a.rate.step must be given for sampler.name: grid; add it",
+    ),
+    *(
+        (
+            {"baseline": {}, "space": {"data.fold": DEPTH}, "sampler": {"name": sampler}, "pruner": {"name": pruner}},
+            "space.data.fold needs sampler.name grid and pruner.name none, as scores on different slices can't be "
+            f"ranked, got {sampler} and {pruner}",
+        )
+        for sampler, pruner in (("grid", "median"), ("random", "none"))
     ),
     (
         {"sampler": {"name": "grid"}, "trials": 34},
