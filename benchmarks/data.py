@@ -1,6 +1,6 @@
 """How long a folder of images and masks takes to give its first batch, cold and from the cache, and in how much memory.
 
-    python benchmarks/data.py --root DIR
+    python -m benchmarks.data --root DIR
 
 Each figure is that of a fresh process, after its imports. Cold: the cache is empty and every file is
 decoded. Memory: the most that the process held beyond what it held after the imports; pages of the
@@ -28,7 +28,7 @@ def main() -> None:
         print(json.dumps(first_batch(options.root, options.size, options.cache)))
         return
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-        command = [sys.executable, __file__, "--root", str(options.root), "--size", str(options.size)]
+        command = [sys.executable, "-m", "benchmarks.data", "--root", str(options.root), "--size", str(options.size)]
         print("| | first batch | memory for the data, all slices read |")
         print("| --- | --- | --- |")
         for name in ("cold", "from the cache", "from the cache"):

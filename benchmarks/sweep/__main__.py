@@ -1,9 +1,9 @@
 """What the sweep engine costs, and what it saves beside Hydra's own multirun.
 
-    python benchmarks/sweep                                     every part, half an hour on 2 idle cores
-    python benchmarks/sweep --part between --storage postgresql
-    python benchmarks/sweep --part multirun --repeats 3
-    python benchmarks/sweep --part pruning data.root=DIR data.limit=400 train.epochs=10
+    python -m benchmarks.sweep                                     every part, half an hour on 2 idle cores
+    python -m benchmarks.sweep --part between --storage postgresql
+    python -m benchmarks.sweep --part multirun --repeats 3
+    python -m benchmarks.sweep --part pruning data.root=DIR data.limit=400 train.epochs=10
 
 between   what a worker spends between two trials, with 0, 100 and 500 finished ones in the study
 epoch     what recording, reporting and the pruner add to an epoch, with four workers at once
@@ -20,12 +20,13 @@ import argparse
 from collections.abc import Callable
 
 import optuna
-from figures import load
-from made_study import STORAGES
-from multirun import measure_multirun
-from overhead import measure_between, measure_epoch
-from pruning import measure_pruning
-from workers import measure_idle, measure_memory
+
+from benchmarks.figures import load
+from benchmarks.sweep.made_study import STORAGES
+from benchmarks.sweep.multirun import measure_multirun
+from benchmarks.sweep.overhead import measure_between, measure_epoch
+from benchmarks.sweep.pruning import measure_pruning
+from benchmarks.sweep.workers import measure_idle, measure_memory
 
 PARTS = ("between", "epoch", "multirun", "idle", "memory", "pruning")
 
@@ -50,7 +51,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/sweep", description="What the sweep engine costs, and what it saves."
+        prog="python -m benchmarks.sweep", description="What the sweep engine costs, and what it saves."
     )
     parser.add_argument("--part", choices=PARTS, help="default: all")
     parser.add_argument("--storage", choices=STORAGES, default="journal", help="of `between` and `epoch`")

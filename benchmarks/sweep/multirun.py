@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from figures import print_table, spread
-from sweep_process import SMALL, Command, sweep_command, unequal_trials, write_list
-
+from benchmarks.figures import print_table, spread
+from benchmarks.sweep.sweep_process import SMALL, Command, sweep_command, unequal_trials, write_list
 from brainseg.config import TrackingConfig
 from brainseg.tracking import open_store
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import optuna
-from figures import milliseconds, print_table, verdict
-from made_study import claimed, finish, made_curve, make_study, place, queue_on, study_config
 
+from benchmarks.figures import milliseconds, print_table, verdict
+from benchmarks.sweep.made_study import claimed, finish, made_curve, make_study, place, queue_on, study_config
 from brainseg import compose
 from brainseg.config import RunConfig, TrackingConfig, flatten
 from brainseg.sweep import trial_queue as keys

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from figures import print_table
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
-from sweep_process import Command, sweep_command, trials_of
 
+from benchmarks.figures import print_table
+from benchmarks.sweep.sweep_process import Command, sweep_command, trials_of
 from brainseg.sweep.plan import first_trials
 from brainseg.sweep.study_file import SamplerConfig, read_study, study_path
 

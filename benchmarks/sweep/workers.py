@@ -8,10 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from figures import print_table, spread, verdict
 from optuna.trial import FrozenTrial
-from sweep_process import POLL_S, Command, sweep_command, trials_of, unequal_trials, write_list, write_study
 
+from benchmarks.figures import print_table, spread, verdict
+from benchmarks.sweep.sweep_process import (
+    POLL_S,
+    Command,
+    sweep_command,
+    trials_of,
+    unequal_trials,
+    write_list,
+    write_study,
+)
 from brainseg.sweep import trial_queue as keys
 from brainseg.sweep.trial_queue import lease_of
 

@@ -1,0 +1,1 @@
+"""What the sweep engine costs, and what it saves; `python -m benchmarks.sweep` runs it."""
