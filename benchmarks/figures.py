@@ -28,6 +28,11 @@ def verdict(value: float, *, bar: float, unit: str, digits: int = 1) -> str:
     return f"{value:.{digits}f} {unit}, to be under {bar:g} {unit}: {'passed' if value < bar else 'MISSED'}"
 
 
+def verdict_at_least(value: float, *, bar: float, digits: int = 1) -> str:
+    """`0.91, to be at least 0.85: passed`."""
+    return f"{value:.{digits}f}, to be at least {bar:g}: {'passed' if value >= bar else 'MISSED'}"
+
+
 def load() -> str:
     """How busy the machine is: figures from a busy one are too high."""
     return f"{os.cpu_count()} cores, load average {', '.join(f'{value:.1f}' for value in os.getloadavg())}"
