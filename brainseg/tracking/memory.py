@@ -11,10 +11,12 @@ from brainseg.tracking.rules import (
     FAILURE,
     RUNNING,
     STATE,
+    checked_additions,
     checked_folder,
     checked_metrics,
     checked_name,
     ending_of,
+    files_below,
 )
 
 
@@ -187,6 +189,15 @@ class MemoryStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(tracker.content(path))
         return folder / name
+
+    def add(self, run_id: str, folder: Path, *, to: str, tags: Mapping[str, str]) -> None:
+        """Keeps the files' content in place of what was in the artifact folder, and the tags."""
+        tracker, to, added = self._tracker(run_id), checked_name(to), checked_additions(tags)
+        for artifacts in (tracker.texts, tracker.files):
+            for path in [path for path in artifacts if path.startswith(f"{to}/")]:
+                del artifacts[path]
+        tracker.files.update({f"{to}/{name}": path.read_bytes() for name, path in files_below(folder).items()})
+        tracker.tags.update(added)
 
     def _content(self, run_id: str, name: str) -> bytes:
         try:

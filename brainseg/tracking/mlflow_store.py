@@ -1,10 +1,10 @@
-"""Reads runs from MLflow; a run that is still offline is read from its spool."""
+"""Reads runs from MLflow, and adds to them; a run that is still offline is read from its spool."""
 
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
@@ -12,6 +12,7 @@ from brainseg.tracking.connection import reached, store_errors
 from brainseg.tracking.home import Home, home_of, mask, resolve_uri, sqlite_path
 from brainseg.tracking.memory import MemoryStore, no_artifact
 from brainseg.tracking.protocol import RunRecord
+from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool import spooled_runs
 from brainseg.tracking.spooled_run import memory_of_spool
 from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, find_model, find_run
@@ -99,6 +100,26 @@ class MlflowStore:
             raise no_artifact(run_id, name, mask(self._uri))
         return folder / name
 
+    def add(self, run_id: str, folder: Path, *, to: str, tags: Mapping[str, str]) -> None:
+        """Uploads the files, deletes what else the artifact folder had, and sets the tags."""
+        from mlflow.entities import RunTag
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        to, added = checked_name(to), checked_additions(tags)
+        if self._spooled(run_id) is not None:
+            raise TrackingError(
+                f"run {run_id} still waits in {self._home.spool}; "
+                "deliver it first, with python -m brainseg.tracking sync"
+            )
+        client, run = self._run(run_id)
+        with store_errors(self._uri):
+            repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=self._uri)
+            repository.log_artifacts(str(folder), to)
+            # The old ones last: nothing is lost where the upload fails.
+            for path in _files_in(repository, to) - {f"{to}/{name}" for name in files_below(folder)}:
+                repository.delete_artifacts(path)
+            client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in added.items()])
+
     def _download(self, location: str, name: str, folder: Path, *, of_run: str) -> None:
         from mlflow.exceptions import MlflowException
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -130,6 +151,14 @@ class MlflowStore:
         if not run_id.startswith(LOCAL_PREFIX):
             return None
         return memory_of_spool(self._home.spool, run_id)
+
+
+def _files_in(repository: Any, folder: str) -> set[str]:
+    """The artifact paths of all files in an artifact folder and below."""
+    found: set[str] = set()
+    for item in repository.list_artifacts(folder):
+        found |= _files_in(repository, item.path) if item.is_dir else {item.path}
+    return found
 
 
 def _quoted(value: str) -> str:

@@ -109,7 +109,10 @@ class RunRecord:
 
 
 class RunStore(Protocol):
-    """Reads runs. An unknown run or artifact raises `TrackingError`, naming it and the store (passwords masked)."""
+    """Reads runs, and adds to them what was found out later.
+
+    An unknown run or artifact raises `TrackingError`, naming it and the store (passwords masked).
+    """
 
     def read(self, run_id: str) -> RunRecord:
         """The record of one run."""
@@ -125,4 +128,14 @@ class RunStore(Protocol):
 
     def file(self, run_id: str, name: str, folder: Path) -> Path:
         """Fetches an artifact (a file or a folder) to `folder/name` and returns that path."""
+        ...
+
+    def add(self, run_id: str, folder: Path, *, to: str, tags: Mapping[str, str]) -> None:
+        """Adds the files of `folder` (its subfolders too) to a run, as the artifact folder `to`, and tags.
+
+        The artifact folder has just these files afterwards, whatever was there before; a later value of a tag
+        replaces an earlier one. Status, end time and metrics of the run stay as they are, and so does its
+        state: ValueError for the tags `state` and `failure`. Raises TrackingError for a run that still waits
+        in the spool.
+        """
         ...

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from brainseg.errors import Interrupted, Pruned
 
@@ -55,3 +55,16 @@ def checked_name(name: str) -> str:
 def checked_folder(folder: str) -> str:
     """An artifact folder, `` for the top one. Raises ValueError for a path that leaves the run."""
     return checked_name(folder) if folder else ""
+
+
+def checked_additions(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that may be added to a run that has ended. Raises ValueError for those that say how it ended."""
+    for tag in (STATE, FAILURE):
+        if tag in tags:
+            raise ValueError(f"the tag {tag!r} says how a run ended and is set by its tracker alone")
+    return dict(tags)
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Path below the folder (`figures/curves.png`) -> file, for all files in it, sorted."""
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}

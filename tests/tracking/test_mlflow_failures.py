@@ -286,6 +286,15 @@ def test_nothing_of_a_password_is_spooled_or_said(
     assert b"s3cret" not in written
 
 
+def test_nothing_is_added_to_a_run_that_waits_in_the_spool(tmp_path: Path) -> None:
+    config = TrackingConfig(root=str(tmp_path / "runs"), uri="http://127.0.0.1:9", offline=True)
+    with open_tracker(config, run_name="first", tags={}) as tracker:
+        pass
+    (tmp_path / "in").mkdir()
+    with pytest.raises(TrackingError, match=r"still waits in .*/spool; deliver it first, with python -m brainseg"):
+        open_store(config).add(tracker.run_id, tmp_path / "in", to="evaluation/val", tags={})
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [

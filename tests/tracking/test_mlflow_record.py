@@ -121,3 +121,16 @@ def test_the_logged_model_loads_where_brainseg_is_not_installed(
     subprocess.run([sys.executable, "-c", LOAD, *arguments], check=True, cwd=tmp_path, env=environment(), timeout=200)
     expected = np.asarray(keras.saving.load_model(keras_file, compile=False)(slices))
     np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), np.stack([expected] * 4))
+
+
+def test_adding_to_a_run_leaves_its_times_and_its_model(config: TrackingConfig, tmp_path: Path) -> None:
+    with MlflowBackend(config=config).open() as tracker:
+        tracker.log_metrics({"val_dice": 0.5}, epoch=1)
+    before = client_of(config).get_run(tracker.run_id)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "scores.csv").write_text("id\n")
+    MlflowBackend(config=config).store.add(tracker.run_id, tmp_path / "in", to="evaluation/val", tags={"note": "new"})
+    after = client_of(config).get_run(tracker.run_id)
+    assert before.info.end_time is not None
+    assert dict(after.info) == dict(before.info)
+    assert after.data.metrics == before.data.metrics

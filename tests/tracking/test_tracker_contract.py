@@ -1,6 +1,7 @@
 """One suite over every backend: what a tracker writes, its store reads back."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +197,72 @@ def test_a_metric_that_is_not_finite_is_refused(backend: Backend, value: float) 
 def test_an_artifact_can_not_leave_its_run(backend: Backend, name: str) -> None:
     with backend.open() as tracker, pytest.raises(ValueError, match="relative path inside the run"):
         tracker.log_text("text", name)
+
+
+def write_files(folder: Path, **texts: str) -> Path:
+    """Writes `a__b="text"` as folder/a/b."""
+    for name, text in texts.items():
+        path = folder.joinpath(*name.split("__"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def finished_run(backend: Backend) -> str:
+    with backend.open() as tracker:
+        tracker.log_metrics({"val_dice": 0.25}, epoch=1)
+        tracker.log_text("kept", "evaluation/other.txt")
+    return tracker.run_id
+
+
+def test_what_is_added_to_a_finished_run_is_read_back(backend: Backend, tmp_path: Path) -> None:
+    run_id = finished_run(backend)
+    folder = write_files(tmp_path / "in", scores="1", pictures__worst="2")
+    backend.store.add(run_id, folder, to="evaluation/test", tags={"evaluation_test": "0.5000"})
+    found = backend.store.file(run_id, "evaluation", tmp_path / "out")
+    assert contents(found) == {"other.txt": "kept", "test/scores": "1", "test/pictures/worst": "2"}
+    assert backend.store.find({"evaluation_test": "0.5000"}) == [run_id]
+
+
+def test_what_is_added_leaves_the_record_of_the_run_as_it_was(backend: Backend, tmp_path: Path) -> None:
+    run_id = finished_run(backend)
+    before = backend.store.read(run_id)
+    backend.store.add(run_id, write_files(tmp_path / "in", scores="1"), to="evaluation/val", tags={"note": "new"})
+    after = backend.store.read(run_id)
+    assert dataclasses.replace(after, tags=before.tags) == before
+    assert own_tags(after) == own_tags(before) | {"note": "new"}
+
+
+def test_what_is_added_again_takes_the_place_of_what_was_there(backend: Backend, tmp_path: Path) -> None:
+    run_id = finished_run(backend)
+    first = write_files(tmp_path / "first", scores="1", choice="tuned", pictures__worst="2")
+    backend.store.add(run_id, first, to="evaluation/val", tags={"note": "one"})
+    backend.store.add(run_id, first, to="evaluation/valid", tags={})
+    second = write_files(tmp_path / "second", scores="3")
+    backend.store.add(run_id, second, to="evaluation/val", tags={"note": "two"})
+    assert contents(backend.store.file(run_id, "evaluation/val", tmp_path / "out")) == {"scores": "3"}
+    assert contents(backend.store.file(run_id, "evaluation/valid", tmp_path / "out")) == contents(first)
+    assert own_tags(backend.store.read(run_id)) == {"state": "finished", "note": "two"}
+
+
+@pytest.mark.parametrize("tag", ["state", "failure"])
+def test_how_a_run_ended_can_not_be_changed_by_adding(backend: Backend, tmp_path: Path, tag: str) -> None:
+    run_id = finished_run(backend)
+    folder = write_files(tmp_path / "in", scores="1")
+    with pytest.raises(ValueError, match=f"the tag '{tag}' says how a run ended"):
+        backend.store.add(run_id, folder, to="evaluation/val", tags={tag: "failed"})
+    with pytest.raises(ValueError, match="relative path inside the run"):
+        backend.store.add(run_id, folder, to="../val", tags={})
+    with pytest.raises(TrackingError, match="has no artifact 'evaluation/val'"):
+        backend.store.file(run_id, "evaluation/val", tmp_path / "out")
+
+
+def test_nothing_is_added_to_an_unknown_run(backend: Backend, tmp_path: Path) -> None:
+    finished_run(backend)
+    unknown = "0" * 32
+    with pytest.raises(TrackingError, match=f"no run '{unknown}' in .*; "):
+        backend.store.add(unknown, write_files(tmp_path / "in", scores="1"), to="evaluation/val", tags={})
