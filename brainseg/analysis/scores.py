@@ -2,7 +2,6 @@
 
 import csv
 import io
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.data.batches import evaluation_batches
+from brainseg.analysis.prediction import Predictor
 from brainseg.data.cache import SliceSet
 from brainseg.data.source import PATIENT, TUMOR_TYPE
-from brainseg.model.scores import THRESHOLD, hard_dice, iou, resize_probability
+from brainseg.model.scores import THRESHOLD, hard_dice, iou
 
 PREDICTIONS_SCHEMA = 1
 CSV_COLUMNS = ("id", "patient_id", "tumor_type", "area_px", "dice", "iou")
@@ -72,36 +71,26 @@ def evaluate(
     Probabilities are resized to the stored mask's size, then cut at 0.5: the final score, which doesn't
     depend on the size that the model works at. `on_batch` is called between batches, and may raise to stop.
     """
-    import tensorflow as tf
-
-    predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    predictor = Predictor(model)
     columns = {item.id: item.columns for item in slices.slices}
-    ordered = sorted(ids)
     scores: list[SliceScore] = []
     predictions: list[NDArray[np.bool_]] = []
-    seconds: list[float] = []
-    for images, _ in evaluation_batches(slices, ordered):
-        on_batch()
-        begun = time.perf_counter()
-        probabilities = predict(images).numpy()[..., 0]
-        seconds.append((time.perf_counter() - begun) / len(probabilities))
-        for probability in probabilities:
-            slice_id = ordered[len(scores)]
-            mask = slices.source.read(slice_id)[1].astype(np.bool_)
-            predicted = resize_probability(probability, (mask.shape[0], mask.shape[1])) >= THRESHOLD
-            predictions.append(predicted)
-            scores.append(
-                SliceScore(
-                    id=slice_id,
-                    patient_id=columns[slice_id].get(PATIENT, ""),
-                    tumor_type=columns[slice_id].get(TUMOR_TYPE, ""),
-                    area_px=int(mask.sum()),
-                    dice=hard_dice(mask, predicted),
-                    iou=iou(mask, predicted),
-                )
+    for item in predictor.predict(slices, ids, on_batch=on_batch):
+        predicted = item.probability(flip=False) >= THRESHOLD
+        predictions.append(predicted)
+        scores.append(
+            SliceScore(
+                id=item.id,
+                patient_id=columns[item.id].get(PATIENT, ""),
+                tumor_type=columns[item.id].get(TUMOR_TYPE, ""),
+                area_px=int(item.mask.sum()),
+                dice=hard_dice(item.mask, predicted),
+                iou=iou(item.mask, predicted),
             )
-    typical = float(np.median(seconds[1:] or seconds))  # the first one builds the graph
-    return Evaluation(scores=tuple(scores), predictions=tuple(predictions), seconds_per_image=typical)
+        )
+    return Evaluation(
+        scores=tuple(scores), predictions=tuple(predictions), seconds_per_image=predictor.seconds_per_image
+    )
 
 
 def save_predictions(path: Path, evaluation: Evaluation) -> None:

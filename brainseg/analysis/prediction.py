@@ -1,0 +1,75 @@
+"""A model's probabilities of slices at their stored size, a batch at a time: nothing is kept of what was seen."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.data.batches import evaluation_batches
+from brainseg.data.cache import SliceSet
+from brainseg.model.scores import resize_probability
+
+# Axes of (batch, height, width, channels) that each forward pass flips; the first one is the plain prediction.
+FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """One slice as the model sees it, beside its stored mask."""
+
+    id: str
+    mask: NDArray[np.bool_]  # (height, width), as stored
+    views: NDArray[np.float32]  # (views, size, size), in [0, 1]: the first, or all, of FLIPS, flipped back
+
+    def probability(self, *, flip: bool) -> NDArray[np.float32]:
+        """(height, width), in [0, 1]: of the plain prediction, or the mean over all flips, then resized.
+
+        Raises ValueError for flips that were not predicted.
+        """
+        if flip and len(self.views) < len(FLIPS):
+            raise ValueError(f"slice {self.id} was predicted without flips; predict it with flips=True")
+        averaged = self.views.mean(axis=0) if flip else self.views[0]
+        return resize_probability(averaged, (self.mask.shape[0], self.mask.shape[1]))
+
+
+class Predictor:
+    """Predicts slices with a Keras model. Its graph is built with the first batch."""
+
+    def __init__(self, model: Any) -> None:
+        import tensorflow as tf
+
+        self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        self._seconds: list[float] = []
+
+    def predict(
+        self, slices: SliceSet, ids: Sequence[str], *, flips: bool = False, on_batch: Callable[[], None] = lambda: None
+    ) -> Iterator[Prediction]:
+        """The slices in the order of sorted ids. flips: four forward passes a slice instead of one.
+
+        `on_batch` is called before each batch, and may raise to stop.
+        """
+        ordered = iter(sorted(ids))
+        for images, _ in evaluation_batches(slices, ids):
+            on_batch()
+            begun = time.perf_counter()
+            views = np.stack([self._flipped(images, axes) for axes in (FLIPS if flips else FLIPS[:1])], axis=1)
+            self._seconds.append((time.perf_counter() - begun) / len(views))
+            # The ids last: zip takes from its first argument before it sees that the second has ended.
+            for of_slice, slice_id in zip(views, ordered, strict=False):
+                mask = slices.source.read(slice_id)[1].astype(np.bool_)
+                yield Prediction(id=slice_id, mask=mask, views=of_slice)
+
+    @property
+    def seconds_per_image(self) -> float:
+        """The model's forward passes alone: median over batches, the first one aside, which builds the graph."""
+        return float(np.median(self._seconds[1:] or self._seconds))
+
+    def _flipped(self, images: Any, axes: tuple[int, ...]) -> NDArray[np.float32]:
+        """Probabilities (batch, size, size) of the flipped images, flipped back."""
+        import tensorflow as tf
+
+        predicted = self._predict(tf.reverse(images, axes) if axes else images).numpy()
+        return np.asarray(np.flip(predicted, axes) if axes else predicted, dtype=np.float32)[..., 0]
