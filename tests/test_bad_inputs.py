@@ -186,6 +186,7 @@ STORES = [
 SPLITS = [
     ("data.split_file=none.json", "data.split_file none.json can't be read (No such file or directory)"),
     ("data.split_file=a-file", "data.split_file a-file is not JSON"),
+    ("data.split_file=a-picture", "data.split_file a-picture is not JSON"),
     ("data.split_file=newer.json", "data.split_file newer.json is no split of schema_version 1"),
 ]
 SPLIT_REMEDY = "; use the split.json of a run"
@@ -352,6 +353,7 @@ def test_a_split_file_that_is_none_is_refused(
     override: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "a-file").write_text("a text")
+    (here / "a-picture").write_bytes(b"\x89PNG\xff")
     (here / "newer.json").write_text('{"schema_version": 99, "train": [], "val": []}')
     assert_refused(train.main, [override], message + SPLIT_REMEDY, here, capsys)
 

@@ -80,31 +80,39 @@ def read_split(path: Path, slices: Sequence[SliceInfo]) -> Split:
     """A stored split. Raises DataError where it can't be read, overlaps, or names unknown slices."""
     remedy = "use the split.json of a run"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise DataError(f"data.split_file {path} can't be read ({error.strerror}); {remedy}") from error
-    except ValueError as error:
-        raise DataError(f"data.split_file {path} is not JSON; {remedy}") from error
-    if not isinstance(stored, dict) or stored.get("schema_version") != SPLIT_SCHEMA:
-        raise DataError(f"data.split_file {path} is no split of schema_version {SPLIT_SCHEMA}; {remedy}")
-    parts: dict[str, tuple[str, ...]] = {}
-    for part in ("train", "val", "test"):
-        ids = stored.get(part, [])
-        if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
-            raise DataError(f"data.split_file {path}: {part} must be a list of ids; {remedy}")
-        parts[part] = tuple(sorted(ids))
-    counts = Counter(item for ids in parts.values() for item in ids)
-    twice = sorted(item for item, count in counts.items() if count > 1)
-    if twice:
-        raise DataError(f"data.split_file {path} names slice {twice[0]} twice ({len(twice)} in all); remove one")
-    unknown = sorted(counts.keys() - {item.id for item in slices})
+    split = parse_split(text, where=f"data.split_file {path}", remedy=remedy)
+    unknown = sorted({*split.train, *split.val, *split.test} - {item.id for item in slices})
     if unknown:
         raise DataError(
             f"data.split_file {path} names slice {unknown[0]}, which the data doesn't have "
             f"({len(unknown)} in all); use a split of this data set"
         )
-    if not parts["train"] or not parts["val"]:
+    if not split.train or not split.val:
         raise DataError(f"data.split_file {path} must have slices in train and val; {remedy}")
+    return split
+
+
+def parse_split(text: str | bytes, *, where: str, remedy: str) -> Split:
+    """What `Split.to_json` wrote; `where` names it in errors. Raises DataError for anything else, and for overlaps."""
+    try:
+        stored = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON; {remedy}") from error
+    if not isinstance(stored, dict) or stored.get("schema_version") != SPLIT_SCHEMA:
+        raise DataError(f"{where} is no split of schema_version {SPLIT_SCHEMA}; {remedy}")
+    parts: dict[str, tuple[str, ...]] = {}
+    for part in ("train", "val", "test"):
+        ids = stored.get(part, [])
+        if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
+            raise DataError(f"{where}: {part} must be a list of ids; {remedy}")
+        parts[part] = tuple(sorted(ids))
+    counts = Counter(item for ids in parts.values() for item in ids)
+    twice = sorted(item for item, count in counts.items() if count > 1)
+    if twice:
+        raise DataError(f"{where} names slice {twice[0]} twice ({len(twice)} in all); remove one")
     return Split(**parts)
 
 
