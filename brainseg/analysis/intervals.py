@@ -1,0 +1,131 @@
+"""Confidence intervals by a bootstrap over people: neighbouring slices of one person are near copies.
+
+People are drawn with replacement, each with all of their slices; an interval is from the 2.5th to the
+97.5th percentile of the statistic (Efron and Tibshirani 1993, chapter 13). The seed is fixed: the same
+scores give the same interval.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+SEED = 0
+BATCH = 200  # resamples that are computed at once: 3,000 people are then 5 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A statistic with its 95 % interval, which is None where there is one person alone."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def text(self) -> str:
+        """`0.7512 (0.7210-0.7790)`; below zero, `-0.0100 (-0.0200 to 0.0300)`."""
+        if self.low is None or self.high is None:
+            return f"{self.value:.4f}"
+        between = " to " if self.low < 0 else "-"
+        return f"{self.value:.4f} ({self.low:.4f}{between}{self.high:.4f})"
+
+
+def mean_interval(values: Sequence[float] | NDArray[np.float64], people: Sequence[Hashable]) -> Estimate:
+    """The mean of a column over slices. values, people: of each slice. Raises ValueError for no slices."""
+    found = ratio_interval(values, np.ones(len(people)), people)
+    return replace(found, value=float(np.mean(values)))  # added up in this order, it is the score of the training
+
+
+def difference_interval(
+    first: Sequence[float] | NDArray[np.float64],
+    second: Sequence[float] | NDArray[np.float64],
+    people: Sequence[Hashable],
+) -> Estimate:
+    """The mean of second - first over the same slices: paired, so that what both have in common falls out.
+
+    first, second, people: of each slice, in one order. Raises ValueError for no slices or unequal lengths.
+    """
+    return mean_interval(_differences(first, second), people)
+
+
+def difference_by_group(
+    first: Sequence[float] | NDArray[np.float64],
+    second: Sequence[float] | NDArray[np.float64],
+    people: Sequence[Hashable],
+    groups: Sequence[str],
+) -> dict[str, Estimate]:
+    """`difference_interval` for the slices of each group (a tumour type, say); those of group `` belong to none."""
+    differences = _differences(first, second)
+    found = {}
+    for name in sorted(set(groups) - {""}):
+        inside = [position for position, group in enumerate(groups) if group == name]
+        found[name] = mean_interval(differences[inside], [people[position] for position in inside])
+    return found
+
+
+def ratio_interval(
+    numerators: Sequence[float] | NDArray[np.float64],
+    denominators: Sequence[float] | NDArray[np.float64],
+    people: Sequence[Hashable],
+) -> Estimate:
+    """sum(numerators) / sum(denominators), and 1 where both are 0, as for two empty masks.
+
+    All of one length, a slice (or a person) each. Raises ValueError for none or unequal lengths.
+    """
+    if not len(numerators) == len(denominators) == len(people) > 0:
+        raise ValueError(
+            f"one value a slice is needed, got {len(numerators)} and {len(denominators)} for {len(people)} slices"
+        )
+    upper, lower = _sums(numerators, people), _sums(denominators, people)
+
+    def statistic(chosen: Any, axis: int = -1) -> Any:
+        return _ratio(upper[chosen].sum(axis=axis), lower[chosen].sum(axis=axis))
+
+    everybody = np.arange(len(upper))
+    value = float(statistic(everybody))
+    if len(everybody) < 2:
+        return Estimate(value=value, low=None, high=None)
+    drawn = stats.bootstrap(
+        (everybody,),
+        statistic,
+        n_resamples=RESAMPLES,
+        batch=BATCH,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    )
+    return Estimate(value=value, low=float(drawn.confidence_interval.low), high=float(drawn.confidence_interval.high))
+
+
+def per_person(values: Sequence[float] | NDArray[np.float64], people: Sequence[Hashable]) -> NDArray[np.float64]:
+    """The mean of each person's values, shape (people,), in the order in which they come first."""
+    return _sums(values, people) / _sums(np.ones(len(people)), people)
+
+
+def _differences(
+    first: Sequence[float] | NDArray[np.float64], second: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    if len(first) != len(second):
+        raise ValueError(f"paired columns must have one length, got {len(first)} and {len(second)}")
+    differences: NDArray[np.float64] = np.subtract(second, first)
+    return differences
+
+
+def _sums(values: Sequence[float] | NDArray[np.float64], people: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Sum of each person's values, shape (people,)."""
+    places: Mapping[Hashable, int] = {person: place for place, person in enumerate(dict.fromkeys(people))}
+    weights = np.asarray(values, dtype=np.float64)
+    sums: NDArray[np.float64] = np.bincount([places[person] for person in people], weights=weights).astype(np.float64)
+    return sums
+
+
+def _ratio(upper: Any, lower: Any) -> Any:
+    # Both 0 for masks that are all empty.
+    return np.where(lower == 0, 1.0, upper / np.where(lower == 0, 1.0, lower))
