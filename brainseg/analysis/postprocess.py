@@ -1,0 +1,49 @@
+"""From probabilities to a mask: flips, threshold, and the smallest connected part that stays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brainseg.config import in_range
+from brainseg.model.scores import THRESHOLD
+
+# Pixels that touch at a corner belong to one part.
+NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a mask is made of probabilities; the defaults are those of the final score of a training."""
+
+    flip: bool = False  # mean of the probabilities over the slice and its flips along both axes
+    threshold: float = THRESHOLD  # a probability from here on is tumour
+    min_area_px: int = 0  # connected parts with fewer pixels of the stored slice are removed
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError, which names the options of the command, for values out of range."""
+        in_range("--threshold", self.threshold, low=0, high=1, exclusive=True)
+        in_range("--min-area", self.min_area_px, low=0)
+
+    def mask(self, probability: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The mask of the probabilities (height, width) of one slice, flips averaged already."""
+        return without_small_parts(probability >= self.threshold, (self.min_area_px,))[0]
+
+    @property
+    def text(self) -> str:
+        """`no flips, threshold 0.5, nothing removed`."""
+        flip = "mean over flips" if self.flip else "no flips"
+        removed = f"parts below {self.min_area_px} px removed" if self.min_area_px else "nothing removed"
+        return f"{flip}, threshold {self.threshold:g}, {removed}"
+
+
+def without_small_parts(mask: NDArray[np.bool_], min_areas_px: Sequence[int]) -> list[NDArray[np.bool_]]:
+    """The mask (height, width) once for each of the areas, without its connected parts that are smaller."""
+    if max(min_areas_px) <= 1 or not mask.any():  # a part has a pixel at least
+        return [mask for _ in min_areas_px]
+    labels, _ = ndimage.label(mask, structure=NEIGHBOURS)
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0  # the background
+    return [areas[labels] >= max(area, 1) for area in min_areas_px]
