@@ -1,4 +1,4 @@
-"""The figures of a run: Dice and loss curves, and panels of predictions beside the truth."""
+"""The figures of a run: curves, panels of predictions beside the truth, Dice against size, and calibration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from brainseg.analysis.calibration import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +19,7 @@ PREDICTION_COLOUR = "#ff5a36"
 TRAIN_COLOUR = "#7f7f7f"
 VAL_COLOUR = "#1f77b4"
 IMAGE_COLOUR = "#d62728"
+TYPE_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +83,64 @@ def save_panels(path: Path, panels: Sequence[Panel]) -> None:
         _outline(rows[1, column], panel.mask, TRUTH_COLOUR)
         _outline(rows[1, column], panel.predicted, PREDICTION_COLOUR)
     figure.text(0.5, 0.01, "true outline green, predicted outline orange", ha="center", fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def save_dice_by_size(path: Path, *, sizes: Sequence[float], dices: Sequence[float], types: Sequence[str]) -> None:
+    """A point a slice: its Dice over the tumour's share of the slice (logarithmic), a colour a tumour type.
+
+    sizes: in [0, 1]; slices without a tumour are left out. All of one length.
+    """
+    figure = _figure(7.0, 5.0)
+    axes = figure.subplots()
+    for position, name in enumerate(sorted(set(types))):
+        points = [
+            (100 * size, dice) for size, dice, kind in zip(sizes, dices, types, strict=True) if kind == name and size
+        ]
+        colour = TYPE_COLOURS[position % len(TYPE_COLOURS)]
+        axes.scatter(
+            [size for size, _ in points],
+            [dice for _, dice in points],
+            s=12,
+            alpha=0.6,
+            color=colour,
+            linewidths=0,
+            label=f"{name or 'unknown type'} ({len(points)})",
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("tumour's share of the slice (%)")
+    axes.set_ylabel("Dice")
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(alpha=0.3)
+    figure.legend(fontsize=8, loc="outside upper center", ncols=4)
+    figure.savefig(path, dpi=110)
+
+
+def save_reliability(path: Path, curves: Mapping[str, Reliability]) -> None:
+    """For each of the curves: share of tumour pixels over the mean probability of a bin, beside how many pixels."""
+    figure = _figure(10.0, 4.5)
+    lines, bars = figure.subplots(1, 2)
+    lines.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":", label="perfect")
+    for position, (name, curve) in enumerate(curves.items()):
+        points = [
+            (said, true)
+            for said, true in zip(curve.probability, curve.tumor_share, strict=True)
+            if said is not None and true is not None
+        ]
+        colour = TYPE_COLOURS[position % len(TYPE_COLOURS)]
+        label = f"{name}, expected calibration error {curve.error:.4f}"
+        lines.plot([said for said, _ in points], [true for _, true in points], color=colour, marker="o", label=label)
+        edges = np.linspace(0, 1, len(curve.pixels) + 1)
+        bars.stairs(curve.pixels, edges, color=colour, label=name)
+    lines.set_xlabel("predicted probability")
+    lines.set_ylabel("share of tumour pixels")
+    bars.set_xlabel("predicted probability")
+    bars.set_ylabel("pixels")
+    bars.set_yscale("symlog")
+    for axes in (lines, bars):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainseg.analysis.figures import Panel, choose_panels, save_curves, save_panels
+from brainseg.analysis.calibration import Calibration
+from brainseg.analysis.figures import (
+    TYPE_COLOURS,
+    Panel,
+    choose_panels,
+    save_curves,
+    save_dice_by_size,
+    save_panels,
+    save_reliability,
+)
 
 DPI = 110
 
@@ -62,9 +71,9 @@ def square(shape=(40, 30)):
     return mask
 
 
-def has_colour(picture, colour):
+def has_colour(picture, colour, *, within=40):
     pixels = np.asarray(picture.convert("RGB"), int)
-    return bool((np.abs(pixels - colour).max(axis=2) < 40).any())
+    return bool((np.abs(pixels - colour).max(axis=2) < within).any())
 
 
 GREEN, ORANGE = (0x2C, 0xA0, 0x2C), (0xFF, 0x5A, 0x36)
@@ -87,3 +96,30 @@ def test_a_mask_without_an_outline_is_shown_without_a_warning(tmp_path, predicte
     with Image.open(tmp_path / "panels.png") as picture:
         assert has_colour(picture, GREEN)
         assert not has_colour(picture, ORANGE)
+
+
+@pytest.mark.parametrize("types", [["glioma", "", "pituitary"], ["", "", ""]], ids=["known", "unknown"])
+def test_dice_by_size_is_a_picture_with_a_colour_for_each_type(tmp_path, types):
+    save_dice_by_size(tmp_path / "sizes.png", sizes=[0.004, 0.02, 0.05], dices=[0.1, 0.5, 0.9], types=types)
+    with Image.open(tmp_path / "sizes.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", (7 * DPI, 5 * DPI))
+        on_white = [0.6 * np.array(list(bytes.fromhex(colour[1:]))) + 0.4 * 255 for colour in TYPE_COLOURS[:3]]
+        shown = [has_colour(picture, colour, within=10) for colour in on_white]  # not the grey of letters
+    assert shown == [True, types[0] != "", types[0] != ""]
+
+
+def test_slices_without_a_tumour_have_no_place_among_the_sizes(tmp_path):
+    save_dice_by_size(tmp_path / "sizes.png", sizes=[0.0, 0.0], dices=[0.0, 1.0], types=["", ""])
+    assert (tmp_path / "sizes.png").stat().st_size > 0
+
+
+def test_reliability_is_a_picture_of_both_curves(tmp_path):
+    calibration = Calibration()
+    rng = np.random.default_rng(0)
+    probability = rng.random((50, 50)).astype(np.float32)
+    calibration.add(probability, rng.random((50, 50)) < probability)
+    calibration.add(np.zeros((50, 50), np.float32), np.zeros((50, 50), np.bool_))
+    save_reliability(tmp_path / "r.png", {"near": calibration.near_tumor, "all": calibration.all_pixels})
+    with Image.open(tmp_path / "r.png") as picture:
+        assert picture.size == (10 * DPI, round(4.5 * DPI))
+        assert all(has_colour(picture, tuple(bytes.fromhex(colour[1:]))) for colour in TYPE_COLOURS[:2])
