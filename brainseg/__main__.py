@@ -5,12 +5,14 @@ from importlib import import_module
 
 COMMANDS = {
     "train": "train a model; every run is tracked",
+    "evaluate": "score runs with confidence intervals, and show where they fail",
     "sweep": "search hyperparameters; every trial is a tracked run",
     "data": "check, import or preview a data set",
     "tracking": "deliver spooled records, delete old checkpoints",
 }
 MODULES = {
     "train": "brainseg.train",
+    "evaluate": "brainseg.evaluate",
     "sweep": "brainseg.sweep.__main__",
     "data": "brainseg.data.__main__",
     "tracking": "brainseg.tracking.__main__",

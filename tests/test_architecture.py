@@ -51,6 +51,7 @@ UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_al
 # Modules whose import must not start TensorFlow or MLflow: a command answers `--help` at once.
 LIGHT = (
     "train",
+    "evaluate",
     "compose",
     "config",
     "errors",

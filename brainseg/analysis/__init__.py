@@ -1,1 +1,14 @@
-"""What a run's predictions are worth: scores of each slice, and figures."""
+"""What a run's predictions are worth: scores of each slice, tables with intervals, and figures.
+
+scores.py            the final scores of a training
+prediction.py        a model's probabilities of slices at their stored size
+postprocess.py       from probabilities to a mask
+measures.py          all scores of one slice; with surfaces.py, the distances of outlines
+summary.py           the scores of many slices as tables; with intervals.py, a bootstrap over people
+calibration.py       whether probabilities mean what they say
+tuning.py            flips, threshold and smallest part, chosen on validation slices
+stored_run.py        a finished run, read from the store
+evaluation.py        the story of an evaluation
+evaluation_text.py   its tables for people; evaluation_files.py, all that it leaves
+figures.py           every picture
+"""

@@ -1,0 +1,210 @@
+"""The story of an evaluation: which slices, which settings, every slice scored, the tables.
+
+Everything that can be wrong is found before a slice is predicted; nothing is written here.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brainseg.analysis.calibration import Calibration
+from brainseg.analysis.measures import SliceMeasures, measure
+from brainseg.analysis.postprocess import Settings
+from brainseg.analysis.prediction import Predictor
+from brainseg.analysis.stored_run import StoredRun, model_of, slices_in, training_slices
+from brainseg.analysis.summary import GroupScores, Summary, group_scores, people_of, summarize
+from brainseg.analysis.tuning import Choice, choose, dice_table
+from brainseg.data.cache import SliceSet
+from brainseg.data.source import PATIENT, TUMOR_TYPE
+from brainseg.errors import InputError
+
+SPLITS = ("val", "test")
+# Is told what is being done, and of how many slices how many are done.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The slices on which a run is scored."""
+
+    name: str  # val, test, or data-NAME for another data set
+    slices: SliceSet
+    ids: tuple[str, ...]  # sorted, at least one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be done with one run."""
+
+    run: StoredRun
+    part: Part
+    settings: Settings | None  # None: to be chosen on the validation slices below
+    validation: Part | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """One run, scored on its part."""
+
+    run: StoredRun
+    part: Part
+    settings: Settings
+    choice: Choice | None  # how the settings were chosen, if they were
+    measures: tuple[SliceMeasures, ...]  # in the order of ids
+    packed: Mapping[str, bytes]  # id -> predicted mask, one bit a pixel
+    calibration: Calibration
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """One run, or several pooled over all of their slices."""
+
+    part: str
+    runs: tuple[Scored, ...]
+    summary: Summary
+    by_run: tuple[GroupScores, ...]  # a row for each of several runs, and one without fold 0; empty for one run
+    calibration: Calibration
+
+    @property
+    def measures(self) -> list[SliceMeasures]:
+        """Of all runs, one after the other."""
+        return [item for scored in self.runs for item in scored.measures]
+
+
+def part_of(run: StoredRun, *, split: str | None, data: Path | None, default: str = "val") -> Part:
+    """The slices to score. split: val or test. data: another folder, or the one to which the run's data has moved.
+
+    Raises InputError where the run has no such slices, or where the data isn't what the run was trained on.
+    """
+    if data is None:
+        _ids_of(run, split or default)  # an error comes before minutes of decoding
+        return _split_part(run, training_slices(run), split or default)
+    slices = slices_in(run, data)
+    if slices.fingerprint != run.fingerprint:
+        if split is not None:
+            raise InputError(
+                f"--split {split} has no meaning for {data}, which is not the data that run {run.id} was trained on; "
+                "leave --split out to score all of its slices"
+            )
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", slices.source.name)  # for a folder of artifacts and a tag
+        return Part(name=f"data-{name}", slices=slices, ids=tuple(item.id for item in slices.slices))
+    return _split_part(run, slices, split or default)
+
+
+def validation_part(run: StoredRun, part: Part) -> Part:
+    """The run's validation slices, from the data of its part where that is the run's own."""
+    slices = part.slices if part.slices.fingerprint == run.fingerprint else training_slices(run)
+    return _split_part(run, slices, "val")
+
+
+def check_together(tasks: Sequence[Task]) -> None:
+    """Raises InputError unless all runs were trained on the same data, and no slice is in the parts of two."""
+    first = tasks[0].run
+    owner: dict[str, str] = {}
+    for task in tasks:
+        if task.run.fingerprint != first.fingerprint:
+            raise InputError(
+                f"run {first.id} and run {task.run.id} were trained on different data; evaluate them one by one"
+            )
+        for slice_id in task.part.ids:
+            if slice_id in owner:
+                raise InputError(
+                    f"slice {slice_id} is in the {task.part.name} part of run {owner[slice_id]} and of run "
+                    f"{task.run.id}, and a pooled score counts each slice once; evaluate them one by one"
+                )
+            owner[slice_id] = task.run.id
+
+
+def score(task: Task, progress: Progress) -> Scored:
+    """Chooses the settings, if that is asked for, and scores every slice of the part."""
+    predictor = Predictor(model_of(task.run))
+    choice = None if task.validation is None else _tuned(predictor, task.validation, progress)
+    settings = choice.settings if choice is not None else task.settings or Settings()
+    infos = {item.id: item for item in task.part.slices.slices}
+    measures: list[SliceMeasures] = []
+    packed: dict[str, bytes] = {}
+    calibration = Calibration()
+    for item in predictor.predict(task.part.slices, task.part.ids, flips=settings.flip):
+        probability = item.probability(flip=settings.flip)
+        predicted = settings.mask(probability)
+        measures.append(measure(infos[item.id], item.mask, predicted))
+        packed[item.id] = np.packbits(predicted).tobytes()
+        calibration.add(probability, item.mask)
+        progress(f"run {task.run.id}, {task.part.name}", len(measures), len(task.part.ids))
+    return Scored(
+        run=task.run,
+        part=task.part,
+        settings=settings,
+        choice=choice,
+        measures=tuple(measures),
+        packed=packed,
+        calibration=calibration,
+    )
+
+
+def outcome_of(runs: Sequence[Scored]) -> Outcome:
+    """The tables of one run, or of several pooled: all slices count alike, whichever run they belong to."""
+    calibration = Calibration()
+    for scored in runs:
+        calibration.merge(scored.calibration)
+    return Outcome(
+        part=runs[0].part.name,
+        runs=tuple(runs),
+        summary=summarize([item for scored in runs for item in scored.measures]),
+        by_run=_by_run(runs) if len(runs) > 1 else (),
+        calibration=calibration,
+    )
+
+
+def run_title(run: StoredRun) -> str:
+    """`fold 0, run 1a2b...`, or the run alone where it has no fold."""
+    fold = run.config.data.fold
+    return f"run {run.id}" if fold is None else f"fold {fold}, run {run.id}"
+
+
+def _split_part(run: StoredRun, slices: SliceSet, split: str) -> Part:
+    ids = _ids_of(run, split)
+    unknown = sorted(set(ids) - {item.id for item in slices.slices})
+    if unknown:
+        raise InputError(
+            f"split.json of run {run.id} names slice {unknown[0]}, which its data doesn't have "
+            f"({len(unknown)} in all); restore the artifact that the run recorded"
+        )
+    return Part(name=split, slices=slices, ids=ids)
+
+
+def _ids_of(run: StoredRun, split: str) -> tuple[str, ...]:
+    ids = {"val": run.split.val, "test": run.split.test}[split]
+    if not ids:
+        raise InputError(
+            f"run {run.id} has no {split} slices in its split; score its validation slices with --split val, "
+            "or train with data.test_fraction or data.folds"
+        )
+    return ids
+
+
+def _tuned(predictor: Predictor, validation: Part, progress: Progress) -> Choice:
+    done = 0
+
+    def on_slice() -> None:
+        nonlocal done
+        done += 1
+        progress("choosing on validation slices", done, len(validation.ids))
+
+    dices = dice_table(predictor, validation.slices, validation.ids, on_slice=on_slice)
+    columns = {item.id: item.columns for item in validation.slices.slices}
+    ordered = sorted(validation.ids)
+    people = people_of([(slice_id, columns[slice_id].get(PATIENT, "")) for slice_id in ordered])
+    return choose(dices, people, [columns[slice_id].get(TUMOR_TYPE, "") for slice_id in ordered])
+
+
+def _by_run(runs: Sequence[Scored]) -> tuple[GroupScores, ...]:
+    rows = [group_scores(run_title(scored.run), scored.measures) for scored in runs]
+    # The recipe may have been searched on fold 0.
+    others = [item for scored in runs if scored.run.config.data.fold != 0 for item in scored.measures]
+    if any(scored.run.config.data.fold == 0 for scored in runs) and others:
+        rows.append(group_scores("without fold 0", others))
+    return tuple(rows)

@@ -1,0 +1,133 @@
+"""What an evaluation leaves: tables for people and programs, and pictures."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainseg.analysis import intervals
+from brainseg.analysis.calibration import BINS, NEAR_PROBABILITY, Reliability
+from brainseg.analysis.evaluation import Outcome, Scored
+from brainseg.analysis.evaluation_text import RULES, as_markdown
+from brainseg.analysis.figures import Panel, choose_panels, save_dice_by_size, save_panels, save_reliability
+from brainseg.analysis.measures import to_csv
+from brainseg.analysis.summary import SIZES
+from brainseg.analysis.surfaces import TOLERANCE_PX
+
+SUMMARY_SCHEMA = 1
+CHOICE_SCHEMA = 1
+GALLERY = 9  # slices: a third each of the worst, the median and the best
+
+
+def write_files(folder: Path, outcome: Outcome) -> None:
+    """Writes all files of an evaluation into an existing folder."""
+    further = {}
+    if len(outcome.runs) > 1:
+        further["run_id"] = [scored.run.id for scored in outcome.runs for _ in scored.measures]
+    (folder / "scores.csv").write_text(to_csv(outcome.measures, further=further), encoding="utf-8")
+    (folder / "summary.json").write_text(_json(summary_json(outcome)), encoding="utf-8")
+    (folder / "summary.md").write_text(as_markdown(outcome), encoding="utf-8")
+    choices = {scored.run.id: dataclasses.asdict(scored.choice) for scored in outcome.runs if scored.choice is not None}
+    if choices:
+        content = {"schema_version": CHOICE_SCHEMA, "runs": choices}
+        (folder / "choice.json").write_text(_json(content), encoding="utf-8")
+    save_panels(folder / "gallery.png", _panels(outcome))
+    save_dice_by_size(
+        folder / "dice_by_size.png",
+        sizes=[item.tumor_share for item in outcome.measures],
+        dices=[item.dice for item in outcome.measures],
+        types=[item.tumor_type for item in outcome.measures],
+    )
+    save_reliability(
+        folder / "reliability.png",
+        {"near a tumour": outcome.calibration.near_tumor, "all pixels": outcome.calibration.all_pixels},
+    )
+
+
+def tags_of(outcome: Outcome) -> dict[str, str]:
+    """What the table of runs in the MLflow UI shows."""
+    settings = dict.fromkeys(scored.settings.text for scored in outcome.runs)
+    return {
+        f"evaluation_{outcome.part}": outcome.summary.overall.measures["dice"].mean.text,
+        f"evaluation_{outcome.part}_masks": "; ".join(settings),
+    }
+
+
+def summary_json(outcome: Outcome) -> dict[str, Any]:
+    """`summary.json`: every number of the summary, and what it was made from."""
+    summary = outcome.summary
+    source = outcome.runs[0].part.slices
+    return {
+        "schema_version": SUMMARY_SCHEMA,
+        "part": outcome.part,
+        "data": {
+            "name": source.source.name,
+            "location": source.source.location,
+            "fingerprint": source.fingerprint,
+        },
+        "runs": [_run_json(scored) for scored in outcome.runs],
+        "rules": {
+            "text": list(RULES),
+            "surface_tolerance_px": TOLERANCE_PX,
+            "size_bounds": {name: bound for name, bound in SIZES.items() if np.isfinite(bound)},
+        },
+        "intervals": {
+            "confidence": intervals.CONFIDENCE,
+            "resamples": intervals.RESAMPLES,
+            "seed": intervals.SEED,
+            "drawn": summary.drawn,
+        },
+        "overall": dataclasses.asdict(summary.overall),
+        "by_type": [dataclasses.asdict(group) for group in summary.by_type],
+        "by_size": [dataclasses.asdict(group) for group in summary.by_size],
+        "by_run": [dataclasses.asdict(group) for group in outcome.by_run],
+        "false_alarms": None if summary.false_alarms is None else dataclasses.asdict(summary.false_alarms),
+        "calibration": {
+            "bins": BINS,
+            "near_probability": NEAR_PROBABILITY,
+            "near_tumor": _reliability_json(outcome.calibration.near_tumor),
+            "all_pixels": _reliability_json(outcome.calibration.all_pixels),
+        },
+    }
+
+
+def _run_json(scored: Scored) -> dict[str, Any]:
+    return {
+        "run_id": scored.run.id,
+        "name": scored.run.name,
+        "folds": scored.run.config.data.folds,
+        "fold": scored.run.config.data.fold,
+        "slices": len(scored.measures),
+        "settings": dataclasses.asdict(scored.settings),
+        "tuned": scored.choice is not None,
+    }
+
+
+def _reliability_json(reliability: Reliability) -> dict[str, Any]:
+    return {"error": reliability.error} | dataclasses.asdict(reliability)
+
+
+def _panels(outcome: Outcome) -> list[Panel]:
+    scored_of = [(scored, item) for scored in outcome.runs for item in scored.measures]
+    panels = []
+    for position in choose_panels([item.dice for _, item in scored_of], count=GALLERY):
+        scored, item = scored_of[position]
+        image, mask = scored.part.slices.source.read(item.id)
+        bits = np.unpackbits(np.frombuffer(scored.packed[item.id], dtype=np.uint8), count=mask.size)
+        panels.append(
+            Panel(
+                id=item.id,
+                tumor_type=item.tumor_type,
+                dice=item.dice,
+                image=image,
+                mask=mask.astype(np.bool_),
+                predicted=bits.reshape(mask.shape).astype(np.bool_),
+            )
+        )
+    return panels
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,258 @@
+"""`python -m brainseg.evaluate`: scores of runs with confidence intervals, by tumour type and size; and failures.
+
+What can be wrong is said before a slice is predicted. TensorFlow and MLflow are imported when a run is scored.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainseg.command_line import OneLineParser
+from brainseg.config import TrackingConfig
+from brainseg.errors import BrainsegError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from brainseg.analysis.evaluation import Outcome, Task
+    from brainseg.tracking import RunStore
+
+PROGRAM = "python -m brainseg.evaluate"
+EXAMPLES = f"""examples:
+  {PROGRAM} RUN_ID                     its validation slices
+  {PROGRAM} RUN_ID --split test --tune its test slices, with settings chosen on validation
+  {PROGRAM} RUN_ID --data DIR          another data set
+  {PROGRAM} --study NAME               the folds of a cross-validation, pooled
+"""
+PLAIN_WIDTH = 240  # characters of a table where there is no terminal
+PROGRESS_S = 30.0  # between two lines of progress where there is no terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The runs that are to be scored."""
+
+    run_ids: tuple[str, ...]
+    parent: str | None  # of the study, which gets the pooled files
+
+    @property
+    def are_pooled(self) -> bool:
+        return len(self.run_ids) > 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
+    parser = _parser()
+    parsed = parser.parse_args(argv)
+    if bool(parsed.runs) == (parsed.study is not None):
+        parser.error("name runs by their ids, or a study with --study NAME")
+    from brainseg.tracking.home import mask
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+            _evaluate(parsed, Path(folder))
+        sys.stdout.flush()
+        return 0
+    except BrainsegError as error:
+        print(mask(f"error: {error}"), file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader, `head` say, has seen enough; the files are kept by then
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("error: stopped by SIGINT", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description="Scores runs slice by slice: Dice, IoU, precision, recall and distances of outlines with "
+        "95 % intervals, by tumour type and size; the files are added to the runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN_ID", help="one run, or several that are pooled")
+    parser.add_argument("--study", metavar="NAME", help="every finished run of a study, pooled")
+    parser.add_argument("--split", choices=("val", "test"), help="default: val for one run, test for several")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="another data set, or where the run's has moved to")
+    parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour: 0.5")
+    parser.add_argument("--flip", action="store_true", help="mean of the probabilities over four flips")
+    parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
+    parser.add_argument("--tune", action="store_true", help="choose these three on each run's validation slices")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write the files here too; new or empty")
+    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
+    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    return parser
+
+
+def _evaluate(parsed: argparse.Namespace, folder: Path) -> None:
+    """Scores what was asked for, prints the tables, and adds the files to the runs. folder: for what is fetched."""
+    from brainseg.tracking import open_store
+    from brainseg.training.start_up import import_tensorflow
+
+    _check_output(parsed.output)
+    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    store = open_store(tracking)
+    asked = _asked(parsed, store)
+    tasks = _tasks(parsed, store, asked, folder / "runs")
+    import_tensorflow()
+    from brainseg.analysis.evaluation import outcome_of, score
+    from brainseg.analysis.evaluation_text import print_outcome
+
+    _use_threads(tasks[0])
+    progress = Progress()
+    try:
+        scored = [score(task, progress) for task in tasks]
+    finally:
+        progress.end()
+    outcome = outcome_of(scored)
+    try:
+        _keep(outcome, store, asked, output=parsed.output, folder=folder)
+    finally:  # the scores are told where the store has gone away, too
+        print_outcome(outcome, _console())
+    _tell_where(outcome, asked, tracking, output=parsed.output)
+
+
+def _asked(parsed: argparse.Namespace, store: "RunStore") -> Asked:
+    if parsed.study is None:
+        twice = next((run_id for run_id in parsed.runs if parsed.runs.count(run_id) > 1), None)
+        if twice is not None:
+            raise InputError(f"run {twice} is named twice; leave one out")
+        return Asked(run_ids=tuple(parsed.runs), parent=None)
+    parents = store.find({"sweep": parsed.study, "sweep_role": "parent"})
+    finished = store.find({"sweep": parsed.study, "state": "finished"})
+    run_ids = tuple(run_id for run_id in finished if run_id not in parents)
+    if not run_ids:
+        raise InputError(
+            f"study {parsed.study} has no finished runs here; check the name, --root and --uri, or train them first"
+        )
+    if len(parents) > 1:
+        raise InputError(
+            f"{len(parents)} studies are called {parsed.study}, with the parent runs {', '.join(parents)}; "
+            "name the runs by their ids instead"
+        )
+    return Asked(run_ids=run_ids, parent=parents[0] if parents else None)
+
+
+def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: Path) -> "list[Task]":
+    """What to do with each run. Raises InputError for everything that can be wrong with it."""
+    from brainseg.analysis.evaluation import Task, check_together, part_of, validation_part
+    from brainseg.analysis.postprocess import Settings
+    from brainseg.analysis.stored_run import read_run
+
+    given = {"flip": parsed.flip or None, "threshold": parsed.threshold, "min_area_px": parsed.min_area}
+    settings = Settings(**{key: value for key, value in given.items() if value is not None})
+    if parsed.tune and any(value is not None for value in given.values()):
+        raise InputError("--tune chooses --flip, --threshold and --min-area itself; leave them out")
+    default = "test" if asked.are_pooled or parsed.study is not None else "val"
+    tasks = []
+    for run_id in asked.run_ids:
+        run = read_run(store, run_id, root=parsed.root, folder=folder)
+        part = part_of(run, split=parsed.split, data=parsed.data, default=default)
+        validation = validation_part(run, part) if parsed.tune else None
+        tasks.append(Task(run=run, part=part, settings=None if parsed.tune else settings, validation=validation))
+    check_together(tasks)
+    return tasks
+
+
+def _use_threads(task: "Task") -> None:
+    """As many as the (first) run was trained on, if there are so many: others may give other last digits."""
+    from brainseg.training.precision import apply, resolve_threads
+
+    available = resolve_threads(None)
+    apply("float32", min(task.run.threads or available, available))  # a stored model has its own number format
+
+
+def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path | None, folder: Path) -> None:
+    """Writes the files: to the output folder first, since a server may be away."""
+    from brainseg.analysis.evaluation import outcome_of
+    from brainseg.analysis.evaluation_files import tags_of, write_files
+
+    def written(outcome: "Outcome", name: str) -> Path:
+        (folder / name).mkdir()
+        write_files(folder / name, outcome)
+        return folder / name
+
+    whole = written(outcome, "whole")
+    if output is not None:
+        try:
+            shutil.copytree(whole, output, dirs_exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"-o {output} can't be written ({error.strerror or error}); name another folder"
+            ) from error
+    to = f"evaluation/{outcome.part}"
+    for scored in outcome.runs:
+        own = outcome_of([scored]) if asked.are_pooled else outcome
+        files = written(own, f"of-{scored.run.id}") if asked.are_pooled else whole
+        store.add(scored.run.id, files, to=to, tags=tags_of(own))
+    if asked.parent is not None:
+        store.add(asked.parent, whole, to=to, tags=tags_of(outcome))
+
+
+def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, output: Path | None) -> None:
+    from brainseg.tracking.start import where_to_look
+
+    print()
+    if asked.parent is not None:
+        print(f"pooled      evaluation/{outcome.part} of the parent run {asked.parent}")
+    elif asked.are_pooled and output is None:
+        print("pooled      not kept; -o DIR writes it to a folder")
+    if output is not None:
+        print(f"files       {output}")
+    print(f"artifacts   evaluation/{outcome.part} of {'each run' if asked.are_pooled else 'the run'}")
+    print(f"look at it  {where_to_look(tracking)}")
+
+
+def _check_output(output: Path | None) -> None:
+    """Raises InputError unless the folder is empty, or can be made."""
+    if output is None:
+        return
+    existing = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"-o must name a folder, got the file {existing}; name another")
+    if existing == output and any(output.iterdir()):
+        raise InputError(f"-o {output} must be a new or an empty folder, but something is there; name another one")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"-o {output} can't be written (Permission denied); name another folder")
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    # Without a terminal nothing may be cut off: it is read by programs, or later.
+    return console if console.is_terminal else Console(markup=False, highlight=False, width=PLAIN_WIDTH)
+
+
+class Progress:
+    """How many slices are scored: one line that is rewritten on a terminal, now and then a line elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._said = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Says that `done` of `total` slices are done."""
+        if self._is_terminal:
+            print(f"\r\033[K{what}: {done} of {total} slices", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._said > PROGRESS_S:
+            self._said = time.monotonic()
+            print(f"{what}: {done} of {total} slices", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._is_terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
