@@ -91,6 +91,8 @@ def save_dice_by_size(path: Path, *, sizes: Sequence[float], dices: Sequence[flo
 
     sizes: in [0, 1]; slices without a tumour are left out. All of one length.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure = _figure(7.0, 5.0)
     axes = figure.subplots()
     for position, name in enumerate(sorted(set(types))):
@@ -108,7 +110,9 @@ def save_dice_by_size(path: Path, *, sizes: Sequence[float], dices: Sequence[flo
             label=f"{name or 'unknown type'} ({len(points)})",
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # else powers of ten stand over the other labels
     axes.set_xlabel("tumour's share of the slice (%)")
     axes.set_ylabel("Dice")
     axes.set_ylim(-0.02, 1.02)
