@@ -24,7 +24,7 @@ from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS
 from brainseg.data.source import SliceInfo, Source
 from brainseg.errors import DataError
 
-CACHE_SCHEMA = 1
+CACHE_SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +34,7 @@ class SliceSet:
     slices: tuple[SliceInfo, ...]  # sorted by id
     images: NDArray[np.uint8]  # (n, size, size, channels), memory-mapped, read-only
     masks: NDArray[np.uint8]  # (n, size, size, channels), {0, 1}, memory-mapped, read-only
+    sizes: NDArray[np.int32]  # (n, 2): height and width as stored
     fingerprint: str  # of ids and pixels at their stored size; 64 hexadecimal digits
     source: Source
 
@@ -65,6 +66,7 @@ def load_slices(source: Source, *, image_size: int, cache_dir: Path) -> SliceSet
         slices=slices,
         images=np.load(entry / "images.npy", mmap_mode="r"),
         masks=np.load(entry / "masks.npy", mmap_mode="r"),
+        sizes=np.load(entry / "sizes.npy"),
         fingerprint=json.loads((entry / "entry.json").read_text())["fingerprint"],
         source=source,
     )
@@ -105,11 +107,13 @@ def _build(source: Source, slices: tuple[SliceInfo, ...], size: int, cache_dir: 
         building.mkdir()
         images = _reserve(building / "images.npy", (len(slices), size, size, IMAGE_CHANNELS))
         masks = _reserve(building / "masks.npy", (len(slices), size, size, MASK_CHANNELS))
+        sizes = np.empty((len(slices), 2), dtype=np.int32)
 
         def decode(position: int) -> bytes:
             image, mask = source.read(slices[position].id)
             images[position, :, :, 0] = resize_image(image, size)
             masks[position, :, :, 0] = resize_mask(mask, size)
+            sizes[position] = image.shape
             return _digest(slices[position].id, image, mask)
 
         whole = hashlib.sha256()
@@ -122,6 +126,7 @@ def _build(source: Source, slices: tuple[SliceInfo, ...], size: int, cache_dir: 
                 raise
         images.flush()
         masks.flush()
+        np.save(building / "sizes.npy", sizes)
         fingerprint = whole.hexdigest()
         (building / "entry.json").write_text(json.dumps({"schema_version": CACHE_SCHEMA, "fingerprint": fingerprint}))
         entry = cache_dir / f"{fingerprint[:16]}-{size}"
@@ -130,6 +135,7 @@ def _build(source: Source, slices: tuple[SliceInfo, ...], size: int, cache_dir: 
         except OSError:  # not empty: the same pixels have been decoded from another place
             if not (entry / "entry.json").is_file():
                 raise
+            os.replace(building / "sizes.npy", entry / "sizes.npy")  # an entry of schema 1 has none
     finally:
         shutil.rmtree(building, ignore_errors=True)
     stamp = cache_dir / f"{key}.stamp"

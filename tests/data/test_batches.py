@@ -30,7 +30,8 @@ def slices():
     numbers = np.arange(COUNT, dtype=np.uint8)[:, None, None, None]
     images = np.broadcast_to(numbers, (COUNT, 8, 8, 1)).copy()
     infos = tuple(SliceInfo(id=slice_id) for slice_id in IDS)
-    return SliceSet(slices=infos, images=images, masks=images % 2, fingerprint="f", source=Nowhere())
+    sizes = np.full((COUNT, 2), 8, dtype=np.int32)
+    return SliceSet(slices=infos, images=images, masks=images % 2, sizes=sizes, fingerprint="f", source=Nowhere())
 
 
 def batches(slices, count, *, ids=IDS, batch_size=16, augment="none", seed=3, epoch=1, step=0):
@@ -105,13 +106,8 @@ def test_starting_in_mid_epoch_gives_the_batches_that_were_left(slices, augment)
 
 
 def test_augmentation_differs_between_epochs(slices):
-    one = SliceSet(
-        slices=slices.slices,
-        images=np.random.default_rng(0).integers(0, 256, slices.images.shape, dtype=np.uint8),
-        masks=slices.masks,
-        fingerprint="f",
-        source=slices.source,
-    )
+    noise = np.random.default_rng(0).integers(0, 256, slices.images.shape, dtype=np.uint8)
+    one = dataclasses.replace(slices, images=noise)
     first, second = (batches(one, 1, ids=["s05"], augment="standard", epoch=epoch)[0][0] for epoch in (1, 2))
     assert np.abs(first - second).max() > 0.1
 

@@ -69,6 +69,22 @@ def test_arrays_hold_every_slice_in_the_order_of_ids(pixels, tmp_path):
     np.testing.assert_array_equal(slices.positions(["c", "a"]), [2, 0])
 
 
+def test_the_stored_sizes_are_kept(pixels, tmp_path):
+    pixels.add("a", image=np.zeros((5, 9), np.uint8), mask=np.zeros((5, 9), np.uint8))
+    for _ in range(2):  # decoded, then from the cache
+        np.testing.assert_array_equal(load(pixels.root, tmp_path / "cache").sizes, [[5, 9], [24, 20], [24, 20]])
+
+
+def test_an_entry_of_an_older_brainseg_gets_the_sizes(pixels, tmp_path):
+    cache = tmp_path / "cache"
+    before = load(pixels.root, cache)
+    (entry,) = entries(cache)
+    (cache / entry / "sizes.npy").unlink()
+    next(cache.glob("*.stamp")).unlink()  # an older stamp has another name
+    np.testing.assert_array_equal(load(pixels.root, cache).sizes, before.sizes)
+    assert entries(cache) == [entry]
+
+
 def test_arrays_are_mapped_from_disk_and_read_only(pixels, tmp_path):
     slices = load(pixels.root, tmp_path / "cache")
     for array in (slices.images, slices.masks):
