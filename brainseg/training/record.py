@@ -12,6 +12,7 @@ from brainseg.analysis.figures import Panel, choose_panels, save_curves, save_pa
 from brainseg.analysis.scores import Evaluation, save_predictions
 from brainseg.config import RunConfig, flatten
 from brainseg.config_file import to_yaml
+from brainseg.data.likeness import STATISTICS_FILE, likeness_of
 from brainseg.data.load import RunData
 from brainseg.data.split import count_people
 from brainseg.errors import Pruned
@@ -51,6 +52,7 @@ def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precisio
     )
     tracker.log_text(to_yaml(told), "config.yaml")
     tracker.log_text(data.split.to_json(), "split.json")
+    tracker.log_text(likeness_of(slices, data.split.train).to_json(), STATISTICS_FILE)
     record_environment(tracker)
 
 

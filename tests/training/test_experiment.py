@@ -22,6 +22,7 @@ from brainseg.analysis.scores import CSV_COLUMNS, load_predictions
 from brainseg.config import flatten
 from brainseg.config_file import from_yaml
 from brainseg.data.cache import resize_image
+from brainseg.data.likeness import likeness_of
 from brainseg.data.load import load_data
 from brainseg.errors import Interrupted, NonFiniteError
 from brainseg.tracking import MODEL_FILE, MemoryTracker
@@ -124,11 +125,13 @@ def test_the_record_is_complete(finished):
     assert tracker.dataset.fingerprint == data.slices.fingerprint
     assert tracker.dataset.slices == len(data.slices.slices)
     assert set(tracker.texts) - {"environment/code.diff"} == {
-        "config.yaml", "split.json", "val_scores.csv", "environment/packages.txt", "environment/machine.json"
+        "config.yaml", "split.json", "data_statistics.json", "val_scores.csv", "environment/packages.txt",
+        "environment/machine.json",
     }  # fmt: skip
     assert set(tracker.files) == {MODEL_FILE, "val_predictions.npz", "figures/curves.png", "figures/predictions.png"}
     assert from_yaml(tracker.texts["config.yaml"], where="the record") == finished.config
     assert json.loads(tracker.texts["split.json"])["val"] == list(data.split.val)
+    assert tracker.texts["data_statistics.json"] == likeness_of(data.slices, data.split.train).to_json()
 
 
 def test_every_epoch_has_its_metrics_and_the_last_one_the_final_scores(finished):
