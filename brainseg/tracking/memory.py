@@ -11,6 +11,7 @@ from brainseg.tracking.rules import (
     FAILURE,
     RUNNING,
     STATE,
+    UnknownRunError,
     checked_additions,
     checked_folder,
     checked_metrics,
@@ -154,6 +155,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.trackers: dict[str, MemoryTracker] = {}
+        self.registered: dict[str, str] = {}  # alias -> run id
 
     def open_tracker(
         self, *, run_name: str, tags: Mapping[str, str] | None = None, run_id: str | None = None
@@ -173,6 +175,10 @@ class MemoryStore:
     def find(self, tags: Mapping[str, str]) -> list[str]:
         """The ids of the runs that carry all of these tags."""
         return [run_id for run_id, tracker in self.trackers.items() if tags.items() <= tracker.tags.items()]
+
+    def aliases(self) -> Mapping[str, str]:
+        """What `registered` holds."""
+        return dict(self.registered)
 
     def text(self, run_id: str, name: str) -> str:
         """A text artifact."""
@@ -207,7 +213,7 @@ class MemoryStore:
 
     def _tracker(self, run_id: str) -> MemoryTracker:
         if run_id not in self.trackers:
-            raise TrackingError(f"no run {run_id!r} in memory; it has {', '.join(self.trackers) or 'none'}")
+            raise UnknownRunError(f"no run {run_id!r} in memory; it has {', '.join(self.trackers) or 'none'}")
         return self.trackers[run_id]
 
 

@@ -11,7 +11,7 @@ from brainseg.errors import TrackingError
 from brainseg.tracking.connection import reached, store_errors
 from brainseg.tracking.home import Home, home_of, mask, resolve_uri, sqlite_path
 from brainseg.tracking.memory import MemoryStore, no_artifact
-from brainseg.tracking.protocol import RunRecord
+from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord
 from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool import spooled_runs
 from brainseg.tracking.spooled_run import memory_of_spool
@@ -20,6 +20,7 @@ from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, find_mo
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import RegisteredModel
 
 Result = TypeVar("Result")
 
@@ -73,6 +74,20 @@ class MlflowStore:
             for run_id in spooled_runs(self._home.spool)
             if (spooled := self._spooled(run_id)) is not None and spooled.find(tags)
         ]
+
+    def aliases(self) -> Mapping[str, str]:
+        """Alias of the registered model `brainseg` -> run id, from MLflow's model registry in the same store."""
+
+        def search(client: "MlflowClient") -> "list[RegisteredModel]":
+            return list(client.search_registered_models(f"name = '{REGISTERED_MODEL}'"))
+
+        client, found = self._asked(search)
+        with store_errors(self._uri):
+            return {
+                alias: client.get_model_version(REGISTERED_MODEL, version).run_id or ""
+                for model in found
+                for alias, version in sorted(model.aliases.items())
+            }
 
     def text(self, run_id: str, name: str) -> str:
         """A text artifact."""

@@ -8,6 +8,8 @@ from typing import Any, Protocol, Self
 
 # The artifact path of the `.keras` file inside a run's recorded model.
 MODEL_FILE = "model/data/model.keras"
+# The name in MLflow's model registry under which models of runs are versions; an alias (`champion`) names one of them.
+REGISTERED_MODEL = "brainseg"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,13 @@ class RunStore(Protocol):
 
     def find(self, tags: Mapping[str, str]) -> list[str]:
         """The ids of the runs that carry all of these tags, the oldest first."""
+        ...
+
+    def aliases(self) -> Mapping[str, str]:
+        """Alias of the registered model `REGISTERED_MODEL` -> id of the run whose model it names; empty without any.
+
+        The id is empty for a version that was registered without a run.
+        """
         ...
 
     def text(self, run_id: str, name: str) -> str:

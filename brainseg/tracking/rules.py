@@ -1,15 +1,19 @@
-"""What every tracker holds to, whatever it writes to: metrics, artifact names, tags, and how a run ends."""
+"""What every tracker and store holds to: metrics, artifact names, tags, how a run ends, and that it is unknown."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from brainseg.errors import Interrupted, Pruned
+from brainseg.errors import Interrupted, Pruned, TrackingError
 
 STATE = "state"  # tag: running, finished, pruned, failed or killed; a caller may set its own
 FAILURE = "failure"  # tag: one line on what ended a failed run
 RUNNING = "RUNNING"
+
+
+class UnknownRunError(TrackingError):
+    """The store has no run of this id."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from brainseg.errors import TrackingError
 from brainseg.tracking.database import artifacts_beside
 from brainseg.tracking.home import Home, mask, sqlite_path
 from brainseg.tracking.model_folder import write_model_folder
-from brainseg.tracking.rules import FAILURE, RUNNING, STATE
+from brainseg.tracking.rules import FAILURE, RUNNING, STATE, UnknownRunError
 from brainseg.tracking.spool import Record, Spool
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
 def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":
     """The MLflow run of this id, MLflow's own or a local one.
 
-    Raises TrackingError where the store doesn't have it, or has it deleted.
+    Raises UnknownRunError where the store doesn't have it, and TrackingError where it has it deleted.
     """
     from mlflow.exceptions import MlflowException
 
@@ -203,7 +203,7 @@ def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":
                 raise
             run = None
     if run is None:
-        raise TrackingError(f"no run {run_id!r} in {mask(uri)}; see the MLflow UI for the ids, or check tracking.uri")
+        raise UnknownRunError(f"no run {run_id!r} in {mask(uri)}; see the MLflow UI for the ids, or check tracking.uri")
     if run.info.lifecycle_stage != "active":
         raise TrackingError(
             f"run {run_id!r} is deleted in {mask(uri)}; "

@@ -16,6 +16,8 @@ from typing import Protocol
 
 from brainseg.config import TrackingConfig
 from brainseg.tracking import MemoryStore, RunStore, Tracker, open_store, open_tracker
+from brainseg.tracking.home import resolve_uri
+from brainseg.tracking.protocol import REGISTERED_MODEL
 
 SERVER_START_S = 200.0  # about 6 on a machine that does nothing else
 
@@ -28,6 +30,10 @@ class Backend(Protocol):
 
     def open(self, *, run_id: str | None = None, **tags: str) -> Tracker: ...
 
+    def register(self, alias: str, run_id: str) -> None:
+        """Makes the run's model a version of the registered one, under an alias."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryBackend:
@@ -35,6 +41,9 @@ class MemoryBackend:
 
     def open(self, *, run_id: str | None = None, **tags: str) -> Tracker:
         return self.store.open_tracker(run_name="first", tags=tags, run_id=run_id)
+
+    def register(self, alias: str, run_id: str) -> None:
+        self.store.registered[alias] = run_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +56,21 @@ class MlflowBackend:
 
     def open(self, *, run_id: str | None = None, **tags: str) -> Tracker:
         return open_tracker(self.config, run_name="first", tags=tags, run_id=run_id)
+
+    def register(self, alias: str, run_id: str) -> None:
+        register(resolve_uri(self.config), alias, run_id)
+
+
+def register(uri: str, alias: str, run_id: str) -> None:
+    """Registers a model by MLflow's own client, as a user may."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with contextlib.suppress(MlflowException):  # it is there already
+        client.create_registered_model(REGISTERED_MODEL)
+    version = client.create_model_version(REGISTERED_MODEL, f"runs:/{run_id}/model", run_id=run_id)
+    client.set_registered_model_alias(REGISTERED_MODEL, alias, version.version)
 
 
 class Server:

@@ -10,6 +10,7 @@ from backends import Backend
 
 from brainseg.errors import Interrupted, Pruned, TrackingError
 from brainseg.tracking import MODEL_FILE, DatasetInfo, RunRecord
+from brainseg.tracking.rules import UnknownRunError
 
 
 def own_tags(record: RunRecord) -> dict[str, str]:
@@ -157,11 +158,23 @@ def test_a_run_is_found_while_it_is_running(backend: Backend) -> None:
         assert backend.store.find({"sweep": "still running"}) == [tracker.run_id]
 
 
+def test_an_alias_of_the_registered_model_leads_to_a_run(backend: Backend) -> None:
+    with backend.open() as first, backend.open() as second:
+        pass
+    backend.register("champion", first.run_id)
+    backend.register("candidate", second.run_id)
+    aliases = backend.store.aliases()
+    assert (aliases["champion"], aliases["candidate"]) == (first.run_id, second.run_id)
+    backend.register("champion", second.run_id)
+    assert backend.store.aliases()["champion"] == second.run_id
+    assert "nobody" not in aliases
+
+
 def test_an_unknown_run_is_an_error_that_names_it(backend: Backend) -> None:
     with backend.open():
         pass
     unknown = "0" * 32
-    with pytest.raises(TrackingError, match=f"no run '{unknown}' in .*; "):
+    with pytest.raises(UnknownRunError, match=f"no run '{unknown}' in .*; "):
         backend.store.read(unknown)
     with pytest.raises(TrackingError, match=f"no run '{unknown}' in .*; "):
         backend.open(run_id=unknown)
