@@ -55,12 +55,19 @@ class Predictor:
         for images, _ in evaluation_batches(slices, ids):
             on_batch()
             begun = time.perf_counter()
-            views = np.stack([self._flipped(images, axes) for axes in (FLIPS if flips else FLIPS[:1])], axis=1)
+            views = self.views(images, flips=flips)
             self._seconds.append((time.perf_counter() - begun) / len(views))
             # The ids last: zip takes from its first argument before it sees that the second has ended.
             for of_slice, slice_id in zip(views, ordered, strict=False):
                 mask = slices.source.read(slice_id)[1].astype(np.bool_)
                 yield Prediction(id=slice_id, mask=mask, views=of_slice)
+
+    def views(self, images: Any, *, flips: bool) -> NDArray[np.float32]:
+        """(batch, views, size, size) in [0, 1]: the first, or all, of FLIPS, flipped back.
+
+        images: a float32 tensor in [0, 1], (batch, size, size, 1).
+        """
+        return np.stack([self._flipped(images, axes) for axes in (FLIPS if flips else FLIPS[:1])], axis=1)
 
     @property
     def seconds_per_image(self) -> float:

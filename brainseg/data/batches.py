@@ -132,7 +132,14 @@ def evaluation_batches(data: SliceSet, ids: Sequence[str]) -> Iterator[tuple[Any
         yield _scaled(data.images[chosen], data.masks[chosen])
 
 
+def scaled_images(images: Any) -> Any:
+    """uint8 images as a model takes them: a float32 tensor in [0, 1] of the same shape."""
+    import tensorflow as tf
+
+    return tf.cast(images, tf.float32) / 255.0
+
+
 def _scaled(images: Any, masks: Any) -> tuple[Any, Any]:
     import tensorflow as tf
 
-    return tf.cast(images, tf.float32) / 255.0, tf.cast(masks, tf.float32)
+    return scaled_images(images), tf.cast(masks, tf.float32)
