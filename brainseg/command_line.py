@@ -1,8 +1,12 @@
-"""What the commands without Hydra share: wrong usage is one line, like every other error."""
+"""What the commands without Hydra share: wrong usage is one line, and so is a folder that can't take output."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 from typing import NoReturn
+
+from brainseg.errors import InputError
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -12,3 +16,14 @@ class OneLineParser(argparse.ArgumentParser):
         """Leaves the process; called by argparse."""
         print(f"error: {message}; {self.prog} --help shows how it is used", file=sys.stderr)
         sys.exit(2)
+
+
+def check_output(folder: Path) -> None:
+    """Raises InputError, which names the option `-o`, unless the folder is empty or can be made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"-o must name a folder, got the file {existing}; name another")
+    if existing == folder and any(folder.iterdir()):
+        raise InputError(f"-o {folder} must be a new or an empty folder, but something is there; name another one")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"-o {folder} can't be written (Permission denied); name another folder")

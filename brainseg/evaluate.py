@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser
+from brainseg.command_line import OneLineParser, check_output
 from brainseg.config import TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 
@@ -98,7 +98,8 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> None:
     from brainseg.tracking import open_store
     from brainseg.training.start_up import import_tensorflow
 
-    _check_output(parsed.output)
+    if parsed.output is not None:
+        check_output(parsed.output)
     tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
     store = open_store(tracking)
     asked = _asked(parsed, store)
@@ -210,19 +211,6 @@ def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, o
         print(f"files       {output}")
     print(f"artifacts   evaluation/{outcome.part} of {'each run' if asked.are_pooled else 'the run'}")
     print(f"look at it  {where_to_look(tracking)}")
-
-
-def _check_output(output: Path | None) -> None:
-    """Raises InputError unless the folder is empty, or can be made."""
-    if output is None:
-        return
-    existing = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise InputError(f"-o must name a folder, got the file {existing}; name another")
-    if existing == output and any(output.iterdir()):
-        raise InputError(f"-o {output} must be a new or an empty folder, but something is there; name another one")
-    if not os.access(existing, os.W_OK):
-        raise InputError(f"-o {output} can't be written (Permission denied); name another folder")
 
 
 def _console() -> "Console":
