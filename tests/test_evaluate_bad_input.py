@@ -105,7 +105,11 @@ CASES = [
     ("memory-1 memory-2 memory-1", "run memory-1 is named twice; leave one out"),
     ("memory-3", "run memory-3 has no model (state: pruned); name a run that was trained to its end"),
     ("memory-4", "run memory-4 has no model (state: running); name a run that was trained to its end"),
-    ("memory-6", "run memory-6 is the parent run of study cv; evaluate its trials with --study cv"),
+    (
+        "memory-6",
+        "run memory-6 is the parent run of study cv and has no model; name one of the study's runs, "
+        "or evaluate them all with --study cv",
+    ),
     (
         "--study cv",
         "study cv has no finished runs here; check the name, --root and --uri, or train them first",

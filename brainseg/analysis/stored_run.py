@@ -31,6 +31,7 @@ class StoredRun:
     fingerprint: str  # of the data that it was trained on
     threads: int | None  # of TensorFlow in its training
     model_file: Path
+    evaluated: tuple[str, ...]  # its evaluated parts, as under evaluation/ in its artifacts
 
 
 def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> StoredRun:
@@ -41,7 +42,10 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
     record = store.read(run_id)
     if record.tags.get("sweep_role") == "parent":
         study = record.tags.get("sweep", "NAME")
-        raise InputError(f"run {run_id} is the parent run of study {study}; evaluate its trials with --study {study}")
+        raise InputError(
+            f"run {run_id} is the parent run of study {study} and has no model; name one of the study's runs, "
+            f"or evaluate them all with --study {study}"
+        )
     model_file = _fetch_model(store, record, folder / run_id)
     stored = from_yaml(store.text(run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run_id}")
     split = parse_split(
@@ -57,20 +61,29 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
         fingerprint=record.tags.get("data_fingerprint", ""),
         threads=int(record.tags["threads"]) if "threads" in record.tags else None,
         model_file=model_file,
+        evaluated=_evaluated_parts(record),
     )
 
 
 def model_of(run: StoredRun) -> Any:
     """The run's Keras model, in Keras's safe mode. Raises InputError for a file that Keras can't load so."""
+    return read_model(
+        run.model_file, called=f"run {run.id}: its model", remedy=f"restore the artifact {MODEL_FILE}, or train again"
+    )
+
+
+def read_model(path: Path, *, called: str, remedy: str) -> Any:
+    """The Keras model of a `.keras` file, in Keras's safe mode; `called` names it in the error.
+
+    Raises InputError for a file that Keras can't load so.
+    """
     import keras
 
     try:
-        return keras.saving.load_model(str(run.model_file), compile=False, safe_mode=True)
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
     except Exception as error:  # Keras raises what the damage leads to
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"run {run.id}: its model can't be loaded ({reason}); restore the artifact {MODEL_FILE}, or train again"
-        ) from error
+        raise InputError(f"{called} can't be loaded ({reason}); {remedy}") from error
 
 
 def training_slices(run: StoredRun) -> SliceSet:
@@ -97,6 +110,13 @@ def slices_of(run: StoredRun, source: Source) -> SliceSet:
     data = run.config.data
     cache_dir = Path(data.cache_dir or Path(run.config.tracking.root) / "cache")
     return load_slices(source, image_size=data.image_size, cache_dir=cache_dir)
+
+
+def _evaluated_parts(record: RunRecord) -> tuple[str, ...]:
+    """Those that `evaluation_files.tags_of` has tagged."""
+    prefix = "evaluation_"
+    tagged = (tag for tag in record.tags if tag.startswith(prefix) and f"{tag}_masks" in record.tags)
+    return tuple(sorted(tag.removeprefix(prefix) for tag in tagged))
 
 
 def _fetch_model(store: RunStore, record: RunRecord, folder: Path) -> Path:

@@ -33,6 +33,7 @@ def scored(run_id="abc", *, measures=SLICES, part="val", fold=None, location="no
         fingerprint="f",
         threads=2,
         model_file=Path("model.keras"),
+        evaluated=(),
     )
     calibration = Calibration()
     calibration.add(np.full((10, 10), 0.5, np.float32), np.ones((10, 10), np.bool_))
