@@ -17,8 +17,8 @@ from brainseg.errors import DataError
 
 METADATA = "metadata.csv"
 IMAGES, MASKS = "images", "masks"
-_MASK_ENDING = "_mask"
-_EXPECTED = f"{IMAGES}/7.png with {MASKS}/7.png, or PATIENT/7.tif with PATIENT/7{_MASK_ENDING}.tif"
+MASK_ENDING = "_mask"
+_EXPECTED = f"{IMAGES}/7.png with {MASKS}/7.png, or PATIENT/7.tif with PATIENT/7{MASK_ENDING}.tif"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +94,8 @@ def _list_patient_folders(root: Path) -> Listing | None:
             problems[check] += items
         for name in names:
             stem = _stem(name)
-            found = masks if stem.endswith(_MASK_ENDING) else images
-            found[patient, stem.removesuffix(_MASK_ENDING)].append(f"{patient}/{name}")
+            found = masks if stem.endswith(MASK_ENDING) else images
+            found[patient, stem.removesuffix(MASK_ENDING)].append(f"{patient}/{name}")
     if not masks:
         return None  # images alone are no sign of this layout
     return _pair(root, "a folder per patient", images, masks, problems)
@@ -129,7 +129,7 @@ def _image_names(root: Path, folder: str, problems: dict[str, list[str]]) -> lis
     names = []
     with os.scandir(root / folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if _passed_over(entry.name):
+            if passed_over(entry.name):
                 continue
             if entry.is_dir():
                 problems["nested_folder"].append(f"{folder}/{entry.name}/")
@@ -142,10 +142,11 @@ def _image_names(root: Path, folder: str, problems: dict[str, list[str]]) -> lis
 
 def _subfolders(root: Path) -> list[str]:
     with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not _passed_over(entry.name))
+        return sorted(entry.name for entry in entries if entry.is_dir() and not passed_over(entry.name))
 
 
-def _passed_over(name: str) -> bool:
+def passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is none of ours."""
     return name.startswith(".")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from brainseg.data.encode import OUTLINE, inner_border
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo, Source
 from brainseg.errors import DataError
@@ -19,7 +20,6 @@ _LABEL_PX = 18
 _GAP_PX = 4
 _BACKGROUND = (16, 16, 16)
 _TEXT = (224, 224, 224)
-_OUTLINE = (255, 160, 0)  # orange shows on grey and to colour-blind readers
 
 
 def choose_slices(slices: Sequence[SliceInfo], count: int) -> tuple[SliceInfo, ...]:
@@ -71,10 +71,8 @@ def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     inside = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
-    padded = np.pad(inside, 1)
-    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     pixels = np.array(picture)
-    pixels[inside & ~core] = _OUTLINE
+    pixels[inner_border(inside)] = OUTLINE
     return Image.fromarray(pixels)
 
 

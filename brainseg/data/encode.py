@@ -1,0 +1,50 @@
+"""Predictions out: masks, outlines and probabilities as PNG files."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+OUTLINE = (255, 160, 0)  # orange shows on grey and to colour-blind readers
+PROBABILITY_BITS = (8, 16)
+# zlib's fastest: a file is a little larger, and written several times as fast.
+_COMPRESS_LEVEL = 1
+
+
+def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
+    """The mask (height, width) as 0 and 255."""
+    _write(path, Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
+
+
+def write_outlined(path: Path, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """The image in grey with the mask's inner border in colour, RGB; both (height, width)."""
+    pixels = np.repeat(image[..., np.newaxis], 3, axis=-1)
+    pixels[inner_border(mask)] = OUTLINE
+    _write(path, Image.fromarray(pixels))
+
+
+def write_probability(path: Path, probability: NDArray[np.float32], *, bits: int) -> None:
+    """Probabilities (height, width) in [0, 1] as grey levels, rounded; 1 becomes 255 or 65535. bits: 8 or 16."""
+    levels = np.rint(probability * np.float32(2**bits - 1))
+    _write(path, Image.fromarray(levels.astype({8: np.uint8, 16: np.uint16}[bits])))
+
+
+def inner_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask's pixels that have a direct neighbour outside of it; outside is also what lies beyond the image."""
+    padded = np.pad(mask, 1)
+    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~core
+
+
+def _write(path: Path, picture: Image.Image) -> None:
+    """Raises OSError, and leaves no half of a file, where it can't be written."""
+    content = io.BytesIO()
+    picture.save(content, format="PNG", compress_level=_COMPRESS_LEVEL)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.write_bytes(content.getbuffer())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,96 @@
+"""Which images are meant by files and folders, and what each is called."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from brainseg.data.image_files import ImageFile, find_images
+from brainseg.errors import DataError
+
+ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def found(*named: str) -> list[tuple[str, str]]:
+    """(id, path) of each."""
+    return [(file.id, str(file.path)) for file in find_images([Path(name) for name in named])]
+
+
+def test_a_data_folder_gives_its_slices_without_masks_and_metadata() -> None:
+    touch("set/images/b.png", "set/images/a.JPG", "set/masks/a.png", "set/masks/b.png", "set/metadata.csv")
+    assert found("set") == [("a", "set/images/a.JPG"), ("b", "set/images/b.png")]
+
+
+def test_a_folder_per_patient_gives_its_slices_without_masks() -> None:
+    touch("set/P1/7.tif", "set/P1/7_mask.tif", "set/P2/7.tif", "set/P2/7_mask.tif", "set/notes.txt", "set/.hidden.png")
+    assert found("set") == [("P1/7", "set/P1/7.tif"), ("P2/7", "set/P2/7.tif")]
+
+
+def test_folders_are_searched_to_the_end_and_names_keep_the_way() -> None:
+    touch("in/x.png", "in/a/x.png", "in/a/b/x.tiff", "in/.cache/x.png", "in/site/images/1.png", "in/site/masks/1.png")
+    assert [name for name, _ in found("in")] == ["a/b/x", "a/x", "site/images/1", "x"]
+
+
+def test_several_folders_keep_the_names_that_tell_them_apart() -> None:
+    touch("a/t1/x.png", "b/t1/x.png", "b/t1/y.png")
+    assert found("a/t1", "b/t1/x.png") == [("a/t1/x", "a/t1/x.png"), ("b/t1/x", "b/t1/x.png")]
+    assert found("b/t1/x.png", "b/t1/y.png") == [("x", "b/t1/x.png"), ("y", "b/t1/y.png")]
+
+
+def test_an_image_that_is_named_twice_is_taken_once() -> None:
+    touch("in/x.png")
+    assert found("in", "in/x.png", str(Path("in").absolute())) == [("x", "in/x.png")]
+
+
+def test_files_that_differ_in_their_extension_alone_keep_it() -> None:
+    touch("in/x.png", "in/x.jpg", "in/y.png", "in/a/x.png")
+    assert [name for name, _ in found("in")] == ["a/x", "x.jpg", "x.png", "y.png"]
+
+
+def test_what_is_named_itself_is_taken_even_if_it_looks_like_a_mask() -> None:
+    touch("set/images/1.png", "set/masks/1.png", "x_mask.png")
+    assert found("x_mask.png") == [("x_mask", "x_mask.png")]
+    assert found("set/masks") == [("1", "set/masks/1.png")]
+
+
+def test_a_link_that_leads_back_is_followed_once() -> None:
+    touch("in/a/x.png")
+    os.symlink(Path("in").absolute(), "in/a/back")
+    touch("elsewhere/y.png")
+    os.symlink(Path("elsewhere").absolute(), "in/linked")
+    assert [name for name, _ in found("in")] == ["a/x", "linked/y"]
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("nowhere", "nowhere doesn't exist; name images, or folders that hold some"),
+        ("nowhere.png", "nowhere.png doesn't exist; name images, or folders that hold some"),
+        ("set/metadata.csv", f"set/metadata.csv doesn't end in {ENDINGS}; name images, or folders that hold some"),
+        ("empty", f"empty holds no image that ends in {ENDINGS} (masks aside); name another folder"),
+        ("masks-only", f"masks-only holds no image that ends in {ENDINGS} (masks aside); name another folder"),
+    ],
+)
+def test_what_gives_no_image_is_named(named: str, message: str) -> None:
+    touch("set/metadata.csv", "empty/notes.txt", "masks-only/1_mask.png", "good/1.png")
+    with pytest.raises(DataError) as caught:
+        find_images([Path("good"), Path(named)])
+    assert str(caught.value) == message
+
+
+def test_the_order_is_that_of_the_ids() -> None:
+    touch("in/10.png", "in/9.png", "in/B.png", "in/a.png")
+    assert find_images([Path("in")]) == tuple(
+        ImageFile(path=Path("in", f"{name}.png"), id=name) for name in ("10", "9", "B", "a")
+    )
