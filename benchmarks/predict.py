@@ -1,0 +1,139 @@
+"""Images a second from files to masks: a loop over `model.predict` beside `brainseg.predict`, in turn, in one process.
+
+    python benchmarks/predict.py                       the default model at 96x96 on the phantom
+    python benchmarks/predict.py --size 256            as large as the reference
+    python benchmarks/predict.py --root DIR            on the images of a folder
+
+The loop is what a script does: read a file, resize it, `model.predict` of one slice, resize the probabilities,
+write the mask. brainseg writes an overlay and a row of the table besides. Both use the same untrained model and the
+same functions for reading and resizing, and give the same masks. The first round warms up and isn't counted; ratios
+are taken round by round, so that a machine whose speed drifts doesn't decide them. Last, the load average.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainseg.analysis.new_images import Failed, Outcome, Pictures, predict_images
+from brainseg.analysis.postprocess import Settings
+from brainseg.analysis.prediction_table import PredictionTable
+from brainseg.config import ModelConfig
+from brainseg.data.cache import resize_image
+from brainseg.data.decode import read_image, read_mask
+from brainseg.data.encode import write_mask
+from brainseg.data.image_files import ImageFile, find_images
+from brainseg.data.phantom import PhantomSource, write_phantom
+from brainseg.model.models import build_model
+from brainseg.model.scores import resize_probability
+from brainseg.model.stock import to_stock
+from brainseg.training import precision
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    options = _options()
+    threads = precision.resolve_threads(None)
+    precision.apply(options.precision, threads)
+    model = to_stock(build_model(ModelConfig(), input_shape=(options.size, options.size, 1), seed=0))
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        root = options.root
+        if root is None:
+            root = Path(folder) / "phantom"
+            write_phantom(PhantomSource(patients=20, seed=0), root)
+        files = find_images([root])[: options.images]
+        contenders: dict[str, Callable[[Path], None]] = {
+            "a loop over model.predict": lambda out: _loop(files, model, options.size, out),
+            "brainseg.predict": lambda out: _brainseg(files, model, options.size, out),
+        }
+        speeds = _measure(contenders, len(files), rounds=options.rounds, folder=Path(folder))
+    print(f"{len(files)} images, {options.size}x{options.size}, {options.precision}, {threads} threads")
+    print(f"load average {', '.join(f'{load:.1f}' for load in os.getloadavg())}\n")
+    _print_speeds(speeds)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Images a second of brainseg.predict and of a loop.")
+    parser.add_argument("--root", type=Path, help="folder of images; default: the phantom")
+    parser.add_argument("--size", type=int, default=96, help="pixels a side of what the model sees (default 96)")
+    parser.add_argument("--images", type=int, default=128, help="at most so many (default 128)")
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds (default 5)")
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "mixed_bfloat16"), help="default: float32"
+    )
+    return parser.parse_args()
+
+
+def _loop(files: tuple[ImageFile, ...], model: Any, size: int, out: Path) -> None:
+    for file in files:
+        image = read_image(file.path)
+        batch = resize_image(image, size)[np.newaxis, ..., np.newaxis].astype(np.float32) / 255
+        probability = model.predict(batch, verbose=0)[0, ..., 0]
+        write_mask(out / "masks" / f"{file.id}.png", resize_probability(probability, image.shape) >= 0.5)
+
+
+def _brainseg(files: tuple[ImageFile, ...], model: Any, size: int, out: Path) -> None:
+    with PredictionTable(out) as table:
+
+        def on_outcome(outcome: Outcome) -> None:
+            if isinstance(outcome, Failed):
+                raise SystemExit(f"error: {outcome.error}")
+            table.add(outcome)
+
+        predict_images(
+            files,
+            model=model,
+            size=size,
+            settings=Settings(),
+            likeness=None,
+            pictures=Pictures(folder=out, probability_bits=None),
+            on_outcome=on_outcome,
+        )
+
+
+def _measure(
+    contenders: dict[str, Callable[[Path], None]], images: int, *, rounds: int, folder: Path
+) -> dict[str, list[float]]:
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        outs = []
+        for position, (name, contender) in enumerate(contenders.items()):
+            out = folder / f"{number}-{position}"
+            begun = time.perf_counter()
+            contender(out)
+            if number:
+                speeds[name].append(images / (time.perf_counter() - begun))
+            outs.append(out / "masks")
+        _check_same_masks(*outs)
+    return speeds
+
+
+def _check_same_masks(one: Path, other: Path) -> None:
+    """A pixel in 10,000 may differ: a single slice and a batch are computed by other kernels."""
+    for path in one.rglob("*.png"):
+        difference = read_mask(path) != read_mask(other / path.relative_to(one))
+        if difference.mean() > 1e-4:
+            raise SystemExit(f"error: the contenders differ in {difference.sum()} pixels of {path.name}")
+
+
+def _print_speeds(speeds: dict[str, list[float]]) -> None:
+    baseline = next(iter(speeds.values()))
+    print("| | images/s (median, min-max) | beside the loop, round by round (median, min-max) |")
+    print("| --- | --- | --- |")
+    for name, values in speeds.items():
+        ratios = [value / base for value, base in zip(values, baseline, strict=True)]
+        print(f"| {name} | {_spread(values, 1)} | {_spread(ratios, 2)} |")
+
+
+def _spread(values: list[float], digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+if __name__ == "__main__":
+    main()
