@@ -6,6 +6,7 @@ from importlib import import_module
 COMMANDS = {
     "train": "train a model; every run is tracked",
     "evaluate": "score runs with confidence intervals, and show where they fail",
+    "predict": "draw masks and outlines on new images",
     "sweep": "search hyperparameters; every trial is a tracked run",
     "data": "check, import or preview a data set",
     "tracking": "deliver spooled records, delete old checkpoints",
@@ -13,6 +14,7 @@ COMMANDS = {
 MODULES = {
     "train": "brainseg.train",
     "evaluate": "brainseg.evaluate",
+    "predict": "brainseg.predict",
     "sweep": "brainseg.sweep.__main__",
     "data": "brainseg.data.__main__",
     "tracking": "brainseg.tracking.__main__",

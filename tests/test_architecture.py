@@ -22,7 +22,7 @@ DOORS = {
 # Part -> the parts of brainseg that it may import, itself aside. The commands may import all.
 DIRECTIONS = {
     "errors": set[str](),
-    "command_line": set[str](),
+    "command_line": {"errors"},
     "config": {"errors"},
     "config_file": {"config", "errors"},
     "compose": {"config", "config_file", "errors"},
@@ -52,6 +52,7 @@ UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_al
 LIGHT = (
     "train",
     "evaluate",
+    "predict",
     "compose",
     "config",
     "errors",
