@@ -8,7 +8,7 @@ text names the dotted key, the rule, the value and a remedy.
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -262,6 +262,13 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`; did you mean 'x'?` for the known word nearest to `word`, or nothing."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Each key -> its last part, where no other key has the same: optimizer.learning_rate -> learning_rate."""
+    keys = list(keys)
+    lasts = [key.rpartition(".")[2] for key in keys]
+    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:

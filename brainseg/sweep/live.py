@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from brainseg.config import short_names
 from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.trial_row import (
     COLOURS,
@@ -19,7 +20,6 @@ from brainseg.sweep.trial_row import (
     INTERRUPTED,
     TrialRow,
     by_metric,
-    short_names,
     shown_epochs,
     shown_metric,
     shown_params,

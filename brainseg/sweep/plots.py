@@ -12,9 +12,10 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
+from brainseg.config import short_names
 from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.summary import MetricSummary, Summary, headline, summarize, verdict
-from brainseg.sweep.trial_row import INTERRUPTED, TrialRow, short_names, trial_row
+from brainseg.sweep.trial_row import INTERRUPTED, TrialRow, trial_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

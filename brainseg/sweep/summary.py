@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from brainseg.config import short_names
 from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.trial_queue import settings_of
 from brainseg.sweep.trial_row import (
@@ -19,7 +20,6 @@ from brainseg.sweep.trial_row import (
     INTERRUPTED,
     TrialRow,
     by_metric,
-    short_names,
     shown_epochs,
     shown_metric,
     shown_params,

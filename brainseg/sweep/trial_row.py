@@ -86,13 +86,6 @@ def by_metric(rows: Iterable[TrialRow], config: StudyConfig, metric: str) -> lis
     return sorted(complete, key=lambda row: (sign * row.values[position], row.number))
 
 
-def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Each key -> its last part, where no other key has the same: optimizer.learning_rate -> learning_rate."""
-    keys = list(keys)
-    lasts = [key.rpartition(".")[2] for key in keys]
-    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
-
-
 def shown_value(value: Any) -> str:
     """A parameter's value: numbers to four digits, the rest as on the command line."""
     if isinstance(value, bool):

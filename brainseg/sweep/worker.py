@@ -23,7 +23,7 @@ import optuna
 from optuna.trial import TrialState
 
 from brainseg import compose
-from brainseg.config import RunConfig
+from brainseg.config import RunConfig, short_names
 from brainseg.data.load import RunData
 from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.sweep import trial_queue as keys
@@ -33,7 +33,7 @@ from brainseg.sweep.storage import open_storage
 from brainseg.sweep.study import load_config
 from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.trial_queue import Claim, Nothing, TrialQueue
-from brainseg.sweep.trial_row import short_names, shown_params
+from brainseg.sweep.trial_row import shown_params
 from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.connection import UnreachableError
 from brainseg.tracking.home import home_of, mask

@@ -7,8 +7,9 @@ import pytest
 from made_studies import BASELINE, DROPOUT, FILTERS, NORM, RATE, held, made_study, made_trial, params, study_config
 from rich.console import Console
 
+from brainseg.config import short_names
 from brainseg.sweep.summary import print_status, summarize, summary_markdown, trials_csv, verdict
-from brainseg.sweep.trial_row import short_names, shown_metric, shown_value
+from brainseg.sweep.trial_row import shown_metric, shown_value
 
 TWO_METRICS = {"val_dice_image": "maximize", "parameters": "minimize"}
 
