@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from brainseg.errors import TrackingError
-from brainseg.tracking.protocol import MODEL_FILE, DatasetInfo, RunRecord
+from brainseg.tracking.listing import listed, summary_of
+from brainseg.tracking.protocol import MODEL_FILE, DatasetInfo, RunFilter, RunList, RunRecord
 from brainseg.tracking.rules import (
     FAILURE,
     RUNNING,
@@ -179,6 +180,11 @@ class MemoryStore:
     def aliases(self) -> Mapping[str, str]:
         """What `registered` holds."""
         return dict(self.registered)
+
+    def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
+        """The runs in the order in which they were opened, sorted; all are in one experiment."""
+        summaries = [summary_of(tracker.record(), total_of=total_of) for tracker in self.trackers.values()]
+        return listed(summaries, which, rank_by=rank_by, limit=limit)
 
     def text(self, run_id: str, name: str) -> str:
         """A text artifact."""

@@ -1,6 +1,7 @@
 """Reads runs from MLflow, and adds to them; a run that is still offline is read from its spool."""
 
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,13 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
+from brainseg.tracking import client_runs
+from brainseg.tracking.client_runs import quoted
 from brainseg.tracking.connection import reached, store_errors
 from brainseg.tracking.home import Home, home_of, mask, resolve_uri, sqlite_path
+from brainseg.tracking.listing import UnknownExperimentError, merged
 from brainseg.tracking.memory import MemoryStore, no_artifact
-from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord
+from brainseg.tracking.protocol import REGISTERED_MODEL, RunFilter, RunList, RunRecord
 from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool import spooled_runs
-from brainseg.tracking.spooled_run import memory_of_spool
+from brainseg.tracking.spooled_run import experiment_of_spool, memory_of_spool
+from brainseg.tracking.sqlite_runs import SqliteRuns, UnknownLayoutError
 from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, find_model, find_run
 
 if TYPE_CHECKING:
@@ -23,6 +28,10 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 Result = TypeVar("Result")
+
+
+class NoDatabaseError(TrackingError):
+    """No run has been recorded in this place yet."""
 
 
 class MlflowStore:
@@ -62,7 +71,7 @@ class MlflowStore:
         path = sqlite_path(self._uri)
         if path is not None and not path.exists():
             return []
-        wanted = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
+        wanted = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
 
         def search(client: "MlflowClient") -> "list[Run]":
             experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -89,11 +98,30 @@ class MlflowStore:
                 for alias, version in sorted(model.aliases.items())
             }
 
+    def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
+        """The runs of the store, and those that it doesn't have yet."""
+        waiting = [
+            spooled.overview(which, rank_by=rank_by, total_of=total_of, limit=limit)
+            for run_id in spooled_runs(self._home.spool)
+            if which.experiment in (None, experiment_of_spool(self._home.spool, run_id))
+            and (spooled := self._spooled(run_id)) is not None
+        ]
+        try:
+            stored = [self._stored(which, rank_by=rank_by, total_of=total_of, limit=limit)]
+        except (UnknownExperimentError, NoDatabaseError):
+            if not waiting:
+                raise
+            stored = []
+        return merged([*stored, *waiting], rank_by=rank_by, limit=limit)
+
     def text(self, run_id: str, name: str) -> str:
-        """A text artifact."""
+        """A text artifact; one that is a local file is read without MLflow."""
         spooled = self._spooled(run_id)
         if spooled is not None:
             return spooled.text(run_id, name)
+        artifacts = self._read(lambda runs: runs.artifacts(run_id))
+        if artifacts is not None and (artifacts / name).is_file():
+            return (artifacts / name).read_text()
         with tempfile.TemporaryDirectory() as folder:
             return self.file(run_id, name, Path(folder)).read_text()
 
@@ -147,13 +175,32 @@ class MlflowStore:
                 raise no_artifact(of_run, name, mask(self._uri)) from error
             shutil.copytree(temporary, folder, dirs_exist_ok=True)
 
+    def _stored(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
+        """By SQL where that is possible, else through the client."""
+
+        def ask(client: "MlflowClient") -> RunList:
+            return client_runs.overview(client, which, rank_by=rank_by, total_of=total_of, limit=limit, uri=self._uri)
+
+        read = self._read(lambda runs: runs.overview(which, rank_by=rank_by, total_of=total_of, limit=limit))
+        return self._asked(ask)[1] if read is None else read
+
+    def _read(self, ask: Callable[[SqliteRuns], Result]) -> Result | None:
+        """What SQL says; None where the store is no SQLite file, or is one that has to be left to MLflow."""
+        path = sqlite_path(self._uri)
+        if path is None or not path.exists():
+            return None
+        try:
+            return ask(SqliteRuns(path))
+        except (UnknownLayoutError, sqlite3.Error):
+            return None
+
     def _run(self, run_id: str) -> "tuple[MlflowClient, Run]":
         return self._asked(lambda client: find_run(client, run_id, uri=self._uri))
 
     def _asked(self, ask: "Callable[[MlflowClient], Result]") -> "tuple[MlflowClient, Result]":
         path = sqlite_path(self._uri)
         if path is not None and not path.exists():
-            raise TrackingError(
+            raise NoDatabaseError(
                 f"no runs are kept in {mask(self._uri)}; train one first, or check tracking.root and tracking.uri"
             )
         if self._client is None:
@@ -174,11 +221,6 @@ def _files_in(repository: Any, folder: str) -> set[str]:
     for item in repository.list_artifacts(folder):
         found |= _files_in(repository, item.path) if item.is_dir else {item.path}
     return found
-
-
-def _quoted(value: str) -> str:
-    """A text in a filter of MLflow's, which knows no escapes."""
-    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def open_store(config: TrackingConfig) -> MlflowStore:

@@ -1,7 +1,7 @@
 """What training may ask of a tracker, and what readers may ask of a store."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -110,6 +110,40 @@ class RunRecord:
     metrics: Mapping[str, Mapping[int, float]]  # key -> epoch -> value
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunFilter:
+    """Which runs are listed: those for which every condition holds."""
+
+    experiment: str | None = None  # its name; None: in any
+    id_start: str = ""  # of MLflow's id, or of the local one
+    params: Mapping[str, str] = field(default_factory=dict)  # as they were recorded
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parents: bool = False  # the parent runs of studies, and no others; else all others
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What a list shows of a run: of every metric the last value."""
+
+    run_id: str  # the local one where it started offline
+    name: str
+    status: str  # RUNNING, FINISHED, FAILED or KILLED
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    total: float | None  # over all epochs, of the metric that was asked for; None where the run hasn't it
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunList:
+    """Runs by the tag `state`: the finished ones, the best first, and all others, the newest first."""
+
+    finished: tuple[RunSummary, ...]  # those without the metric come last; of equal ones the older first
+    others: tuple[RunSummary, ...]
+    more_finished: bool  # there are more than the limit allows
+    more_others: bool
+
+
 class RunStore(Protocol):
     """Reads runs, and adds to them what was found out later.
 
@@ -128,6 +162,14 @@ class RunStore(Protocol):
         """Alias of the registered model `REGISTERED_MODEL` -> id of the run whose model it names; empty without any.
 
         The id is empty for a version that was registered without a run.
+        """
+        ...
+
+    def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
+        """The runs that a tracker has written, ranked by a metric of which more is better.
+
+        total_of: the metric that is added up over all epochs. limit: of either list; None for all runs.
+        An unknown experiment raises TrackingError; a store in memory has but one, whatever its name.
         """
         ...
 

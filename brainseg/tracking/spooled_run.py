@@ -27,6 +27,15 @@ def memory_of_spool(parent: Path, run_id: str) -> MemoryStore | None:
     return store
 
 
+def experiment_of_spool(parent: Path, run_id: str) -> str | None:
+    """The name of the experiment that the run will be in; None where the spool doesn't have its beginning."""
+    try:
+        records, _ = peek(parent, run_id)
+    except FileNotFoundError:
+        return None
+    return str(records[0].body["experiment"]) if records and records[0].kind == "open" else None
+
+
 def _file(tracker: MemoryTracker, record: Record, folder: Path) -> None:
     tracker.log_file(_existing(folder / record.body["file"]), record.body["folder"])
 
