@@ -53,6 +53,7 @@ LIGHT = (
     "train",
     "evaluate",
     "predict",
+    "compare",
     "compose",
     "config",
     "errors",
