@@ -1,0 +1,225 @@
+"""How long `python -m brainseg.compare` takes over many runs: from an SQLite file, and from an MLflow server.
+
+    python benchmarks/compare.py                 10,000 runs
+    python benchmarks/compare.py --runs 1000     fewer
+    python benchmarks/compare.py --only sqlite   without the server
+
+Wall time of the whole command, imports included, beside the load average of the machine. The runs are
+made up and written straight into MLflow's tables: 85 % finished, 12 % pruned, 3 % failed, each with
+every parameter, the usual tags and a history of its metrics. The scores of the slices, 600 of 200
+people, lie beside the 100 best runs alone; the command reads those of the 20 that it shows.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from brainseg.config import RunConfig, flatten
+from brainseg.tracking.database import artifacts_beside, prepare_database
+
+EXPERIMENT, EXPERIMENT_ID = "brainseg", 1
+EPOCH_METRICS = ("train_loss", "train_dice", "val_loss", "val_dice", "val_dice_image", "learning_rate", "seconds")
+FINAL_METRICS = ("best_val_dice_image", "best_epoch", "parameters", "seconds_per_image")
+SLICES, PEOPLE = 600, 200
+WITH_SCORES = 100  # runs
+SERVER_START_S = 300.0
+BARS_S = {"sqlite": 1.0, "http": 5.0}
+COMMANDS = {
+    "the 20 best": [],
+    "the 20 best with a depth of 3": ["model.depth=3"],
+    "--help": ["--help"],
+}
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description="Time of brainseg.compare over many runs.")
+    parser.add_argument("--runs", type=int, default=10_000, help="runs in the store (default 10,000)")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of each run (default 20)")
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds (default 5)")
+    parser.add_argument("--only", choices=BARS_S, help="one of the two stores")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        root = Path(folder)
+        begun = time.perf_counter()
+        fill(root / "mlflow.db", runs=options.runs, epochs=options.epochs)
+        size = (root / "mlflow.db").stat().st_size / 1e6
+        print(f"{options.runs} runs, {size:.0f} MB, made in {time.perf_counter() - begun:.0f} s\n")
+        print("| store | what is asked | wall time (median, min-max of rounds) | bar | load average |")
+        print("| --- | --- | --- | --- | --- |")
+        if options.only != "http":
+            measure("sqlite", ["--root", str(root)], rounds=options.rounds)
+        if options.only != "sqlite":
+            with served(root) as uri:
+                measure("http", ["--root", str(root), "--uri", uri], rounds=options.rounds)
+
+
+def measure(store: str, where: list[str], *, rounds: int) -> None:
+    """Prints a row for each command; the first round warms up and isn't counted."""
+    for what, arguments in COMMANDS.items():
+        seconds = []
+        for number in range(rounds + 1):
+            begun = time.perf_counter()
+            command = [sys.executable, "-m", "brainseg.compare", *arguments, *where]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            if number:
+                seconds.append(time.perf_counter() - begun)
+        spread = f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})"
+        bar = 1.0 if what == "--help" else BARS_S[store]
+        print(f"| {store} | {what} | {spread} | {bar:.0f} s | {os.getloadavg()[0]:.1f} |", flush=True)
+
+
+def fill(path: Path, *, runs: int, epochs: int) -> None:
+    """Makes MLflow's database with this many runs, and the scores of the best ones beside it."""
+    prepare_database(path)
+    chance = random.Random(0)  # noqa: S311  # made-up scores
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute(
+            "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) "
+            "VALUES (?, ?, ?, 'active')",
+            (EXPERIMENT_ID, EXPERIMENT, artifacts_beside(path).as_uri()),
+        )
+        scores = {}
+        for number in range(runs):
+            run_id = f"{chance.getrandbits(128):032x}"
+            state = chance.choices(("finished", "pruned", "failed"), (85, 12, 3))[0]
+            dice = round(chance.betavariate(30, 12), 6)
+            if state == "finished":
+                scores[run_id] = dice
+            insert(connection, run_id, number, state=state, dice=dice, epochs=epochs, chance=chance)
+    for run_id in sorted(scores, key=lambda each: -scores[each])[:WITH_SCORES]:
+        folder = artifact_folder(path, run_id)
+        folder.mkdir(parents=True)
+        (folder / "val_scores.csv").write_text(slice_scores(scores[run_id], chance))
+
+
+def artifact_folder(path: Path, run_id: str) -> Path:
+    """Where the files of a run in this database go."""
+    return artifacts_beside(path) / str(EXPERIMENT_ID) / run_id / "artifacts"
+
+
+def insert(
+    connection: sqlite3.Connection,
+    run_id: str,
+    number: int,
+    *,
+    state: str,
+    dice: float,
+    epochs: int,
+    chance: random.Random,
+) -> None:
+    """Writes one run into MLflow's tables."""
+    path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+    started = 1_700_000_000_000 + number * 60_000
+    connection.execute(
+        "INSERT INTO runs (run_uuid, name, source_type, user_id, status, start_time, end_time, lifecycle_stage, "
+        "artifact_uri, experiment_id) VALUES (?, ?, 'LOCAL', 'somebody', ?, ?, ?, 'active', ?, ?)",
+        (
+            run_id,
+            f"run-{number}",
+            "FAILED" if state == "failed" else "FINISHED",
+            started,
+            started + 50_000,
+            artifact_folder(path, run_id).as_uri(),
+            EXPERIMENT_ID,
+        ),
+    )
+    changed = {
+        "model.depth": chance.randint(2, 5),
+        "model.dropout": round(chance.random() / 2, 4),
+        "optimizer.learning_rate": round(10 ** chance.uniform(-5, -3), 6),
+    }
+    params = {key: str(value) for key, value in (flatten(RunConfig()) | changed).items()}
+    tags = {
+        "state": state,
+        "sweep": f"study-{number // 100}",
+        "trial": str(number % 100),
+        "data_fingerprint": "d" * 64,
+        "split_fingerprint": "e" * 64,
+        "git_commit": "f" * 40,
+        "precision": "float32",
+        "threads": "2",
+        "mlflow.runName": f"run-{number}",
+        "mlflow.source.name": "python -m brainseg.sweep",
+        "mlflow.user": "somebody",
+    }
+    for table, items in (("params", params), ("tags", tags)):
+        connection.executemany(
+            f"INSERT INTO {table} (key, value, run_uuid) VALUES (?, ?, ?)",  # noqa: S608  # one of two names
+            [(key, value, run_id) for key, value in items.items()],
+        )
+    points = [(key, chance.random(), step) for key in EPOCH_METRICS for step in range(1, epochs + 1)]
+    final = {key: chance.random() for key in FINAL_METRICS} | ({"final_dice": dice} if state == "finished" else {})
+    points += [(key, value, epochs) for key, value in final.items()]
+    rows = [(key, value, started + step, run_id, step) for key, value, step in points]
+    last = [row for row in rows if row[-1] == epochs]
+    for table, written in (("metrics", rows), ("latest_metrics", last)):
+        connection.executemany(
+            f"INSERT INTO {table} (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, 0)",  # noqa: S608
+            written,
+        )
+
+
+def slice_scores(dice: float, chance: random.Random) -> str:
+    """A `val_scores.csv` around this mean."""
+    lines = ["id,patient_id,tumor_type,area_px,dice,iou"]
+    for number in range(SLICES):
+        value = min(1.0, max(0.0, chance.gauss(dice, 0.1)))
+        lines.append(f"{number:04d},P{number % PEOPLE:03d},glioma,500,{value!r},{value / (2 - value)!r}")
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def served(root: Path) -> Iterator[str]:
+    """A server over a copy of the database; the files of the runs come through it as well."""
+    database = root / "served.db"
+    shutil.copy(root / "mlflow.db", database)
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "UPDATE runs SET artifact_uri = 'mlflow-artifacts:/' || experiment_id || '/' || run_uuid || '/artifacts'"
+        )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--artifacts-destination", str(artifacts_beside(root / "mlflow.db"))]
+    with (root / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=root)
+    try:
+        deadline = time.monotonic() + SERVER_START_S
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            if time.monotonic() > deadline or server.poll() is not None:
+                raise RuntimeError((root / "server.log").read_text()[-2000:])
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def answers(address: str) -> bool:
+    """Whether the server is up."""
+    try:
+        with urllib.request.urlopen(address, timeout=1) as response:  # noqa: S310  # our own, on loopback
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+if __name__ == "__main__":
+    main()
