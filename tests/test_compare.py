@@ -94,7 +94,7 @@ def test_the_table_ranks_what_can_be_ranked(store: MemoryStore, capsys: pytest.C
         ["4", "dddddddd", "ffffffff", "pruned", "memory-6"],
         ["running", "memory-7"],
     ]
-    assert "No interval for 1 runs: their val_scores.csv is missing, or is of one person alone." in lines
+    assert "No interval: the run's val_scores.csv is missing, or is of one person alone." in lines
 
 
 def test_a_score_on_another_split_or_other_data_is_marked(

@@ -59,7 +59,8 @@ def print_pair(pair: Pair, console: Console) -> None:
         if slices:
             say(f"\n{title}")
             console.print(_slices_table(slices))
-    say(f"\n({CONFIDENCE:.0%} intervals in brackets: bootstrap over people, {RESAMPLES} resamples)")
+    drawn = "slices, since no patient ids are known" if pair.people is None else "people"
+    say(f"\n({CONFIDENCE:.0%} intervals in brackets: bootstrap over {drawn}, {RESAMPLES} resamples)")
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -77,9 +78,8 @@ def notes(comparison: Comparison) -> list[str]:
             f"{CONFIDENCE:.0%} intervals in brackets: bootstrap over people, {RESAMPLES} resamples. Whether one run is "
             "better than another is told by --pair A B, not by intervals that overlap."
         )
-    without = sum(row.score is not None and row.score.low is None for row in comparison.rows)
-    if without:
-        found.append(f"No interval for {without} runs: their val_scores.csv is missing, or is of one person alone.")
+    if any(row.score is not None and row.score.low is None for row in comparison.rows):
+        found.append("No interval: the run's val_scores.csv is missing, or is of one person alone.")
     for kind, is_more in (("finished", comparison.more_finished), ("other", comparison.more_others)):
         if is_more:
             found.append(f"There are more {kind} runs; --top N shows N of them, --top all every one.")

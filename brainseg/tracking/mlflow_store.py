@@ -120,8 +120,11 @@ class MlflowStore:
         if spooled is not None:
             return spooled.text(run_id, name)
         artifacts = self._read(lambda runs: runs.artifacts(run_id))
-        if artifacts is not None and (artifacts / name).is_file():
-            return (artifacts / name).read_text()
+        if artifacts is not None and name.partition("/")[0] != MODEL_NAME:
+            try:
+                return (artifacts / checked_name(name)).read_text(encoding="utf-8")
+            except OSError as error:
+                raise no_artifact(run_id, name, mask(self._uri)) from error
         with tempfile.TemporaryDirectory() as folder:
             return self.file(run_id, name, Path(folder)).read_text()
 

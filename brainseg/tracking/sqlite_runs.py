@@ -67,15 +67,15 @@ class SqliteRuns:
             )
 
     def artifacts(self, run_id: str) -> Path | None:
-        """The folder of a run's artifacts; None for an unknown or deleted run, or where they are no local files."""
+        """The folder of a run's artifacts; None for an unknown or deleted run, or where MLflow keeps them elsewhere."""
         with self._connected() as connection:
             found = connection.execute(
                 "SELECT artifact_uri FROM runs WHERE lifecycle_stage = 'active' AND run_uuid IN "
                 f"(SELECT :id UNION SELECT run_uuid FROM tags WHERE key = '{LOCAL_ID}' AND value = :id)",
                 {"id": run_id},
             ).fetchone()
-        uri = urlsplit(found[0] if found else "none:")
-        return Path(unquote(uri.path)) if uri.scheme in ("", "file") and not uri.netloc else None
+        uri = urlsplit(found[0] if found else "")
+        return Path(unquote(uri.path)) if uri.scheme == "file" and not uri.netloc else None
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
