@@ -1,8 +1,8 @@
 """How long `python -m brainseg.compare` takes over many runs: from an SQLite file, and from an MLflow server.
 
-    python benchmarks/compare.py                 10,000 runs
-    python benchmarks/compare.py --runs 1000     fewer
-    python benchmarks/compare.py --only sqlite   without the server
+    python -m benchmarks.compare                 10,000 runs
+    python -m benchmarks.compare --runs 1000     fewer
+    python -m benchmarks.compare --only sqlite   without the server
 
 Wall time of the whole command, imports included, beside its CPU time and the load average of the
 machine: where others keep the cores busy, the CPU time tells what an idle one would take. The runs are

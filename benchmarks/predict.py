@@ -1,8 +1,8 @@
 """Images a second from files to masks: a loop over `model.predict` beside `brainseg.predict`, in turn, in one process.
 
-    python benchmarks/predict.py                       the default model at 96x96 on the phantom
-    python benchmarks/predict.py --size 256            as large as the reference
-    python benchmarks/predict.py --root DIR            on the images of a folder
+    python -m benchmarks.predict                       the default model at 96x96 on the phantom
+    python -m benchmarks.predict --size 256            as large as the reference
+    python -m benchmarks.predict --root DIR            on the images of a folder
 
 The loop is what a script does: read a file, resize it, `model.predict` of one slice, resize the probabilities,
 write the mask. brainseg writes an overlay and a row of the table besides. Both use the same untrained model and the
