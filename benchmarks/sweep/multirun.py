@@ -1,5 +1,6 @@
 """The same trials by the sweep and by Hydra's own multirun: undisturbed, and killed half-way and started again."""
 
+import os
 import re
 import sys
 import tempfile
@@ -108,4 +109,6 @@ def _states(root: Path) -> list[str]:
 
 def _epochs_printed(folder: Path) -> int:
     """How many epochs were trained, by all starts together."""
-    return sum(len(EPOCH_LINE.findall(path.read_text(encoding="utf-8"))) for path in folder.rglob("*.log"))
+    # os.walk passes over folders that vanish meanwhile; Path.rglob doesn't.
+    logs = [Path(where, name) for where, _, names in os.walk(folder) for name in names if name.endswith(".log")]
+    return sum(len(EPOCH_LINE.findall(path.read_text(encoding="utf-8"))) for path in logs)
