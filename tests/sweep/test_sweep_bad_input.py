@@ -28,7 +28,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             ["run", "smal"],
-            "there is no study 'smal' in sweeps/; known are quick, reference, small; did you mean",
+            "there is no study 'smal' in sweeps/; known are ablation, folds, quick, reference, small; did you mean",
         ),
         (["run", "none.yaml"], "none.yaml: there is no such file; give the path of a study file, or a study's name"),
         (
