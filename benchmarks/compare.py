@@ -17,6 +17,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import socket
 import sqlite3
 import statistics
@@ -209,7 +210,8 @@ def served(root: Path) -> Iterator[str]:
     command += ["--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(artifacts_beside(root / "mlflow.db"))]
     with (root / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=root)
+        # It leads a session of its own, so that its workers can be ended with it.
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=root, start_new_session=True)
     try:
         deadline = time.monotonic() + SERVER_START_S
         while not answers(f"http://127.0.0.1:{port}/health"):
@@ -218,7 +220,7 @@ def served(root: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 

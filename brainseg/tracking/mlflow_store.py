@@ -180,12 +180,15 @@ class MlflowStore:
 
     def _stored(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
         """By SQL where that is possible, else through the client."""
-
-        def ask(client: "MlflowClient") -> RunList:
-            return client_runs.overview(client, which, rank_by=rank_by, total_of=total_of, limit=limit, uri=self._uri)
-
         read = self._read(lambda runs: runs.overview(which, rank_by=rank_by, total_of=total_of, limit=limit))
-        return self._asked(ask)[1] if read is None else read
+        if read is not None:
+            return read
+        # The first question to a server has a time limit; this one is answered at once.
+        client, experiments = self._asked(
+            lambda client: client_runs.experiment_ids(client, which.experiment, uri=self._uri)
+        )
+        with store_errors(self._uri):
+            return client_runs.overview(client, which, experiments, rank_by=rank_by, total_of=total_of, limit=limit)
 
     def _read(self, ask: Callable[[SqliteRuns], Result]) -> Result | None:
         """What SQL says; None where the store is no SQLite file, or is one that has to be left to MLflow."""
