@@ -38,12 +38,12 @@ def runs(backend: Backend) -> dict[str, str]:
     """Name in the tests -> id: three finished runs, of which one has no score; a parent; two that didn't finish."""
     ids = {}
     for name, score, depth in (("good", 0.5, 4), ("best", 0.75, 5), ("unscored", None, 5)):
-        with backend.open(sweep="it's one") as tracker:
+        with backend.open(sweep="it's listed") as tracker:
             tracker.log_params({"model.depth": depth, "data.limit": None})
             tracker.log_metrics({"seconds": 2.0} | ({} if score is None else {"final_dice": 0.875}), epoch=1)
             tracker.log_metrics({"seconds": 0.5} | ({} if score is None else {"final_dice": score}), epoch=2)
         ids[name] = tracker.run_id
-    with backend.open(sweep="it's one", sweep_role="parent") as tracker:
+    with backend.open(sweep="it's listed", sweep_role="parent") as tracker:
         ids["parent"] = tracker.run_id
     pruned = backend.open()
     with contextlib.suppress(Pruned), pruned:
@@ -86,15 +86,15 @@ def test_finished_runs_come_best_first_and_the_others_apart(backend: Backend, ru
         metrics={"seconds": 0.5, "final_dice": 0.5},
         total=2.5,
     )
-    assert own == {"sweep": "it's one", "state": "finished"}
+    assert own == {"sweep": "it's listed", "state": "finished"}
     assert (found.finished[2].metrics, found.others[0].total) == ({"seconds": 0.5}, None)
 
 
 def test_a_list_holds_the_runs_for_which_every_condition_holds(backend: Backend, runs: dict[str, str]) -> None:
     assert names(listed(backend, params={"model.depth": "5"}), runs) == ("best unscored", "pruned")
-    assert names(listed(backend, tags={"sweep": "it's one"}, params={"model.depth": "4"}), runs) == ("good", "")
+    assert names(listed(backend, tags={"sweep": "it's listed"}, params={"model.depth": "4"}), runs) == ("good", "")
     assert names(listed(backend, tags={"state": "pruned"}), runs) == ("", "pruned")
-    assert names(listed(backend, tags={"state": "pruned", "sweep": "it's one"}), runs) == ("", "")
+    assert names(listed(backend, tags={"state": "pruned", "sweep": "it's listed"}), runs) == ("", "")
     assert names(listed(backend, parents=True), runs) == ("parent", "")
     start = runs["best"] if isinstance(backend, MemoryBackend) else runs["best"][:10]
     assert names(listed(backend, id_start=start, experiment=None), runs) == ("best", "")
