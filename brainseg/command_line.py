@@ -1,12 +1,13 @@
-"""What the commands without Hydra share: wrong usage is one line, and so is a folder that can't take output."""
+"""What the commands without Hydra share: wrong usage is one line, and so is whatever stops a command."""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from brainseg.errors import InputError
+from brainseg.errors import BrainsegError, InputError
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -16,6 +17,26 @@ class OneLineParser(argparse.ArgumentParser):
         """Leaves the process; called by argparse."""
         print(f"error: {message}; {self.prog} --help shows how it is used", file=sys.stderr)
         sys.exit(2)
+
+
+def exit_code_of(command: Callable[[], int], *, masked: Callable[[str], str]) -> int:
+    """Runs the command: the exit code that it gives, or that of what stops it, which is one line on stderr.
+
+    masked: hides the passwords in a text. Ctrl-C gives 130, and a reader of stdout that has seen enough (`head`) 1.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrainsegError as error:
+        print(masked(f"error: {error}"), file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+        return 1
+    except KeyboardInterrupt:
+        print("error: stopped by SIGINT", file=sys.stderr)
+        return 130
 
 
 def check_output(folder: Path) -> None:

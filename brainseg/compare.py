@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser
+from brainseg.command_line import OneLineParser, exit_code_of
 from brainseg.config import TrackingConfig
-from brainseg.errors import BrainsegError, InputError
+from brainseg.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,15 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--part belongs to --pair A B; a table shows the validation scores")
     from brainseg.tracking.home import mask
 
-    try:
-        _compare(parsed)
-        return 0
-    except BrainsegError as error:
-        print(mask(f"error: {error}"), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("error: stopped by SIGINT", file=sys.stderr)
-        return 130
+    return exit_code_of(lambda: _compare(parsed), masked=mask)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,8 +77,8 @@ def _rows(text: str) -> int | None:
     return int(text)
 
 
-def _compare(parsed: argparse.Namespace) -> None:
-    """Reads, prints, and writes the files."""
+def _compare(parsed: argparse.Namespace) -> int:
+    """Reads, prints, and writes the files; the exit code."""
     _check_files(parsed)
     from brainseg.tracking import open_store
 
@@ -98,6 +90,7 @@ def _compare(parsed: argparse.Namespace) -> None:
             sys.stdout.write(text)
         elif name is not None:
             _write(Path(name), text)
+    return 0
 
 
 def _table(parsed: argparse.Namespace, store: "RunStore", console: "Console | None") -> tuple[str, str]:

@@ -4,7 +4,6 @@ What can be wrong is said before a slice is predicted. TensorFlow and MLflow are
 """
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -14,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser, check_output
+from brainseg.command_line import OneLineParser, check_output, exit_code_of
 from brainseg.config import TrackingConfig
-from brainseg.errors import BrainsegError, InputError
+from brainseg.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,20 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("name runs by their ids, or a study with --study NAME")
     from brainseg.tracking.home import mask
 
-    try:
+    def command() -> int:
         with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
             _evaluate(parsed, Path(folder))
-        sys.stdout.flush()
         return 0
-    except BrainsegError as error:
-        print(mask(f"error: {error}"), file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader, `head` say, has seen enough; the files are kept by then
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("error: stopped by SIGINT", file=sys.stderr)
-        return 130
+
+    return exit_code_of(command, masked=mask)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,6 @@ are needed.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from brainseg.command_line import OneLineParser, check_output
+from brainseg.command_line import OneLineParser, check_output, exit_code_of
 from brainseg.config import TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 
@@ -40,20 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
-    try:
+    def command() -> int:
         with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            code = _predict(parsed, Path(folder))
-        sys.stdout.flush()
-        return code
-    except BrainsegError as error:
-        print(mask(f"error: {error}"), file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader, `head` say, has seen enough; the files are written by then
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("error: stopped by SIGINT", file=sys.stderr)
-        return 130
+            return _predict(parsed, Path(folder))
+
+    return exit_code_of(command, masked=mask)
 
 
 def _parser() -> argparse.ArgumentParser:
