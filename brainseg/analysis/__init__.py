@@ -10,5 +10,9 @@ tuning.py            flips, threshold and smallest part, chosen on validation sl
 stored_run.py        a finished run, read from the store
 evaluation.py        the story of an evaluation
 evaluation_text.py   its tables for people; evaluation_files.py, all that it leaves
+comparison.py        runs by score, and the paired difference of two
+comparison_text.py   the same for people; comparison_files.py, as CSV and JSON
+segmenter.py         a model for new images: of a run, an alias or a file
+new_images.py        new images, from file to masks; prediction_table.py, a row for each
 figures.py           every picture
 """
