@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from brainseg.analysis.intervals import (
     Estimate,
@@ -38,6 +39,15 @@ def test_the_interval_is_that_of_a_bootstrap_written_out():
     found = mean_interval(values, list(people))
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=0.015)
+
+
+def test_the_interval_is_that_of_scipy():
+    values = np.random.default_rng(1).random(40)
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=2000, batch=200, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    found = mean_interval(values, range(40))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_the_same_scores_give_the_same_interval():

@@ -134,7 +134,7 @@ def test_a_database_is_read_while_it_is_written_and_without_mlflow(
             )
             assert done.stderr == ""
             *lines, modules = done.stdout.splitlines()
-            assert not {"tensorflow", "keras", "mlflow", "sqlalchemy", "matplotlib"} & set(modules.split())
+            assert not {"tensorflow", "keras", "mlflow", "sqlalchemy", "matplotlib", "scipy"} & set(modules.split())
             if arguments == ["--help"]:
                 assert not {"numpy", "rich"} & set(modules.split())
             else:
