@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from brainseg.analysis.comparison import compare
+from brainseg.analysis.comparison_text import print_comparison
 from brainseg.compare import main
 from brainseg.errors import Pruned
 from brainseg.tracking import MemoryStore, MemoryTracker, Tracker
@@ -95,6 +98,18 @@ def test_the_table_ranks_what_can_be_ranked(store: MemoryStore, capsys: pytest.C
         ["running", "memory-7"],
     ]
     assert "No interval: the run's val_scores.csv is missing, or is of one person alone." in lines
+
+
+def test_each_run_is_a_line_on_a_terminal_that_is_too_narrow(store: MemoryStore) -> None:
+    console = Console(width=70, force_terminal=True, color_system=None, file=io.StringIO())
+    print_comparison(compare(store, ["quick", "memory-3", "memory-7"], experiment="brainseg", top=20), console)
+    lines = console.file.getvalue().splitlines()
+    assert lines[:3] == [
+        "1 final_dice 0.8750 (0.7500-0.7500), depth=4, 1.5 minutes, data ",
+        "dddddddd, split ssssssss, finished, run memory-3",
+        "* final_dice 0.7500 (0.7500-0.7500), depth=5, 1.5 minutes, data ",
+    ]
+    assert lines[6] == "running, run memory-7"
 
 
 def test_a_score_on_another_split_or_other_data_is_marked(
