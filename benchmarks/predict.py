@@ -24,7 +24,7 @@ import numpy as np
 from brainseg.analysis.new_images import Failed, Outcome, Pictures, predict_images
 from brainseg.analysis.postprocess import Settings
 from brainseg.analysis.prediction_table import PredictionTable
-from brainseg.config import ModelConfig
+from brainseg.config import PRECISIONS, ModelConfig
 from brainseg.data.cache import resize_image
 from brainseg.data.decode import read_image, read_mask
 from brainseg.data.encode import write_mask
@@ -40,7 +40,8 @@ def main() -> None:
     """Measures and prints a table."""
     options = _options()
     threads = precision.resolve_threads(None)
-    precision.apply(options.precision, threads)
+    number_format = precision.resolve_precision(options.precision)
+    precision.apply(number_format, threads)
     model = to_stock(build_model(ModelConfig(), input_shape=(options.size, options.size, 1), seed=0))
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         root = options.root
@@ -53,7 +54,7 @@ def main() -> None:
             "brainseg.predict": lambda out: _brainseg(files, model, options.size, out),
         }
         speeds = _measure(contenders, len(files), rounds=options.rounds, folder=Path(folder))
-    print(f"{len(files)} images, {options.size}x{options.size}, {options.precision}, {threads} threads")
+    print(f"{len(files)} images, {options.size}x{options.size}, {number_format}, {threads} threads")
     print(f"load average {', '.join(f'{load:.1f}' for load in os.getloadavg())}\n")
     _print_speeds(speeds)
 
@@ -64,9 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=96, help="pixels a side of what the model sees (default 96)")
     parser.add_argument("--images", type=int, default=128, help="at most so many (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds (default 5)")
-    parser.add_argument(
-        "--precision", default="float32", choices=("float32", "mixed_bfloat16"), help="default: float32"
-    )
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the model (default auto)")
     return parser.parse_args()
 
 
