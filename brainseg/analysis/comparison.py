@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from brainseg.analysis.intervals import Estimate, difference_by_group, difference_interval, mean_interval
 from brainseg.config import RunConfig, did_you_mean, flatten
-from brainseg.data.people import person_of
+from brainseg.data.people import whose
 from brainseg.errors import InputError, TrackingError
 from brainseg.tracking.connection import UnreachableError
 from brainseg.tracking.listing import merged
@@ -72,7 +72,7 @@ class SliceDice:
     @property
     def person(self) -> tuple[str, str]:
         """Whose slice it is; one without a patient id stands for itself."""
-        return ("person", person_of(self.patient_id)) if self.patient_id else ("slice", self.id)
+        return whose(self.id, self.patient_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from brainseg.analysis.intervals import Estimate, mean_interval, per_person, ratio_interval
 from brainseg.analysis.measures import SliceMeasures
-from brainseg.data.people import person_of
+from brainseg.data.people import person_of, whose
 
 # Upper bounds of the classes of size: the tumour's share of the slice, the bound itself excluded.
 SIZES: Mapping[str, float] = {"<0.5 %": 0.005, "0.5-1.5 %": 0.015, "1.5-3 %": 0.03, ">=3 %": float("inf")}
@@ -95,7 +95,7 @@ def group_scores(name: str, measures: Sequence[SliceMeasures]) -> GroupScores:
 
 def people_of(slices: Sequence[tuple[str, str]]) -> list[Hashable]:
     """Whose slice each one is, from its id and patient id; one without a patient id stands for itself."""
-    return [("person", person_of(patient)) if patient else ("slice", slice_id) for slice_id, patient in slices]
+    return [whose(slice_id, patient) for slice_id, patient in slices]
 
 
 def column(measures: Sequence[SliceMeasures], key: str) -> NDArray[np.float64]:

@@ -19,6 +19,11 @@ def person_of(patient_id: str) -> str:
     return rescan[1] if rescan else patient_id
 
 
+def whose(slice_id: str, patient_id: str) -> tuple[str, str]:
+    """Whose slice it is, as a key that groups slices; one without a patient id stands for itself."""
+    return ("person", person_of(patient_id)) if patient_id else ("slice", slice_id)
+
+
 def people_with_several_ids(patient_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Person -> their patient ids, sorted, for every person who has more than one."""
     ids_of = defaultdict(set)
