@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from brainseg.analysis import intervals
 from brainseg.analysis.calibration import BINS, NEAR_PROBABILITY, Reliability
 from brainseg.analysis.evaluation import Outcome, Scored
 from brainseg.analysis.evaluation_text import RULES, as_markdown
-from brainseg.analysis.figures import Panel, choose_panels, save_dice_by_size, save_panels, save_reliability
+from brainseg.analysis.figures import Panel, choose_panels, panel_of, save_dice_by_size, save_panels, save_reliability
 from brainseg.analysis.measures import to_csv
 from brainseg.analysis.summary import SIZES
 from brainseg.analysis.surfaces import TOLERANCE_PX
@@ -114,18 +115,11 @@ def _panels(outcome: Outcome) -> list[Panel]:
     panels = []
     for position in choose_panels([item.dice for _, item in scored_of], count=GALLERY):
         scored, item = scored_of[position]
-        image, mask = scored.part.slices.source.read(item.id)
-        bits = np.unpackbits(np.frombuffer(scored.packed[item.id], dtype=np.uint8), count=mask.size)
-        panels.append(
-            Panel(
-                id=item.id,
-                tumor_type=item.tumor_type,
-                dice=item.dice,
-                image=image,
-                mask=mask.astype(np.bool_),
-                predicted=bits.reshape(mask.shape).astype(np.bool_),
-            )
-        )
+        shape = item.height_px, item.width_px
+        bits = np.unpackbits(np.frombuffer(scored.packed[item.id], dtype=np.uint8), count=math.prod(shape))
+        predicted = bits.reshape(shape).astype(np.bool_)
+        source = scored.part.slices.source
+        panels.append(panel_of(source, item.id, tumor_type=item.tumor_type, dice=item.dice, predicted=predicted))
     return panels
 
 

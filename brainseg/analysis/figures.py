@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.analysis.calibration import Reliability
+from brainseg.data.source import Source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,14 @@ class Panel:
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
     predicted: NDArray[np.bool_]
+
+
+def panel_of(source: Source, slice_id: str, *, tumor_type: str, dice: float, predicted: NDArray[np.bool_]) -> Panel:
+    """The panel of a slice, whose image and true mask are read here. predicted: (height, width), as stored."""
+    image, mask = source.read(slice_id)
+    return Panel(
+        id=slice_id, tumor_type=tumor_type, dice=dice, image=image, mask=mask.astype(np.bool_), predicted=predicted
+    )
 
 
 def save_curves(path: Path, history: Sequence[Mapping[str, float]], *, best_epoch: int) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from brainseg.analysis.figures import Panel, choose_panels, save_curves, save_panels
+from brainseg.analysis.figures import Panel, choose_panels, panel_of, save_curves, save_panels
 from brainseg.analysis.scores import Evaluation, save_predictions
 from brainseg.config import RunConfig, flatten
 from brainseg.config_file import to_yaml
@@ -120,18 +119,9 @@ def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None
 def _panels(data: RunData, evaluation: Evaluation, *, count: int) -> list[Panel]:
     panels = []
     for position in choose_panels([score.dice for score in evaluation.scores], count=count):
-        score = evaluation.scores[position]
-        image, mask = data.slices.source.read(score.id)
-        panels.append(
-            Panel(
-                id=score.id,
-                tumor_type=score.tumor_type,
-                dice=score.dice,
-                image=image,
-                mask=mask.astype(np.bool_),
-                predicted=evaluation.predictions[position],
-            )
-        )
+        score, predicted = evaluation.scores[position], evaluation.predictions[position]
+        source = data.slices.source
+        panels.append(panel_of(source, score.id, tumor_type=score.tumor_type, dice=score.dice, predicted=predicted))
     return panels
 
 
