@@ -30,6 +30,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.figures import spread
 from brainseg.config import RunConfig, flatten
 from brainseg.tracking.database import artifacts_beside, prepare_database
 
@@ -81,10 +82,10 @@ def measure(store: str, where: list[str], *, rounds: int) -> None:
             if number:
                 seconds.append(time.perf_counter() - begun)
                 cpu_seconds.append(children_cpu_s() - cpu_begun)
-        spread = f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})"
+        wall = spread(seconds, unit="s", digits=2)
         bar = 1.0 if what == "--help" else BARS_S[store]
         cpu = f"{statistics.median(cpu_seconds):.2f} s"
-        print(f"| {store} | {what} | {spread} | {bar:.0f} s | {cpu} | {os.getloadavg()[0]:.1f} |", flush=True)
+        print(f"| {store} | {what} | {wall} | {bar:.0f} s | {cpu} | {os.getloadavg()[0]:.1f} |", flush=True)
 
 
 def children_cpu_s() -> float:

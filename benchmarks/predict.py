@@ -11,8 +11,6 @@ are taken round by round, so that a machine whose speed drifts doesn't decide th
 """
 
 import argparse
-import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.figures import load, print_table, spread
 from brainseg.analysis.new_images import Failed, Outcome, Pictures, predict_images
 from brainseg.analysis.postprocess import Settings
 from brainseg.analysis.prediction_table import PredictionTable
@@ -55,7 +54,7 @@ def main() -> None:
         }
         speeds = _measure(contenders, len(files), rounds=options.rounds, folder=Path(folder))
     print(f"{len(files)} images, {options.size}x{options.size}, {number_format}, {threads} threads")
-    print(f"load average {', '.join(f'{load:.1f}' for load in os.getloadavg())}\n")
+    print(f"{load()}\n")
     _print_speeds(speeds)
 
 
@@ -123,15 +122,11 @@ def _check_same_masks(one: Path, other: Path) -> None:
 
 def _print_speeds(speeds: dict[str, list[float]]) -> None:
     baseline = next(iter(speeds.values()))
-    print("| | images/s (median, min-max) | beside the loop, round by round (median, min-max) |")
-    print("| --- | --- | --- |")
+    rows = []
     for name, values in speeds.items():
         ratios = [value / base for value, base in zip(values, baseline, strict=True)]
-        print(f"| {name} | {_spread(values, 1)} | {_spread(ratios, 2)} |")
-
-
-def _spread(values: list[float], digits: int) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+        rows.append([name, spread(values), spread(ratios, digits=2)])
+    print_table(["", "images/s (median, min-max)", "beside the loop, round by round (median, min-max)"], rows)
 
 
 if __name__ == "__main__":
