@@ -1,12 +1,15 @@
 """The benchmark of the leak: splits that differ in who was seen, and the comparison of what comes of it."""
 
+import dataclasses
 from collections import Counter
 
 import pytest
 
-from benchmarks.leak.comparison import ScoredRun, paired, read_scores, rows_of
+from benchmarks.leak.comparison import ScoredRun, paired, rows_of
 from benchmarks.leak.splits import crossover
+from brainseg.analysis.comparison import find_run, read_scores
 from brainseg.data.source import SliceInfo
+from brainseg.tracking import MemoryStore
 
 PATIENTS = 60
 
@@ -74,23 +77,33 @@ SCORES = """id,patient_id,tumor_type,area_px,dice
 """
 
 
-def scored(run_id, trained_on, dices):
-    return ScoredRun(run_id=run_id, trained_on=frozenset(trained_on), dice=dict(zip("1234", dices, strict=True)))
+@pytest.fixture
+def slices():
+    """Those of `SCORES`, as the benchmark reads them from a run."""
+    store = MemoryStore()
+    with store.open_tracker(run_name="made") as tracker:
+        tracker.log_text(SCORES, "evaluation/test/scores.csv")
+    return read_scores(store, find_run(store, tracker.run_id), part="test")
 
 
-def test_each_slice_is_compared_between_the_model_that_saw_its_person_and_the_one_that_did_not():
-    dice, who = read_scores(SCORES)
+def scored(run_id, trained_on, slices, dices):
+    own = {item.id: dataclasses.replace(item, dice=dice) for item, dice in zip(slices, dices, strict=True)}
+    return ScoredRun(run_id=run_id, trained_on=frozenset(trained_on), slices=own)
+
+
+def test_each_slice_is_compared_between_the_model_that_saw_its_person_and_the_one_that_did_not(slices):
+    dice = {item.id: item.dice for item in slices}
     assert dice == {"1": 0.5, "2": 0.7, "3": 0.9, "4": 0.1}
-    first = scored("x", {"MR1"}, dice.values())
-    second = scored("y", {"MR2", "MR9"}, (0.4, 0.4, 1.0, 0.2))
-    slices = paired("0", first, second, who)
+    first = scored("x", {"MR1"}, slices, dice.values())
+    second = scored("y", {"MR2", "MR9"}, slices, (0.4, 0.4, 1.0, 0.2))
+    compared = paired("0", first, second)
     # Nobody has seen MR3, whose slice says nothing.
-    assert [(item.person, item.seen, item.unseen) for item in slices] == [
+    assert [(item.person, item.seen, item.unseen) for item in compared] == [
         ("MR1", 0.5, 0.4),
         ("MR1", 0.7, 0.4),
         ("MR2", 1.0, 0.9),
     ]
-    rows = {row.name: row for row in rows_of(slices)}
+    rows = {row.name: row for row in rows_of(compared)}
     assert list(rows) == ["all", "glioma", "pituitary", "pair 0"]
     assert (rows["all"].slices, rows["all"].people) == (3, 2)
     assert rows["all"].difference.value == pytest.approx(0.5 / 3)
@@ -99,6 +112,6 @@ def test_each_slice_is_compared_between_the_model_that_saw_its_person_and_the_on
     assert (rows["all"].difference.low, rows["all"].difference.high) == pytest.approx((0.1, 0.2))
 
 
-def test_runs_that_were_tested_on_other_slices_are_refused():
+def test_runs_that_were_tested_on_other_slices_are_refused(slices):
     with pytest.raises(ValueError, match="runs x and y weren't tested on the same slices"):
-        paired("0", scored("x", (), [0.1] * 4), ScoredRun(run_id="y", trained_on=frozenset(), dice={"1": 0.5}), {})
+        paired("0", scored("x", (), slices, [0.1] * 4), scored("y", (), slices[:1], [0.5]))

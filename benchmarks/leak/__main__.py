@@ -8,25 +8,25 @@
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from benchmarks.figures import print_table
-from benchmarks.leak.comparison import PairedSlice, Row, ScoredRun, paired, read_scores, rows_of
+from benchmarks.leak.comparison import PairedSlice, Row, ScoredRun, paired, rows_of
 from benchmarks.leak.splits import crossover
 from brainseg import evaluate
+from brainseg.analysis.comparison import SCORE, SECONDS, read_scores
 from brainseg.config import TrackingConfig
 from brainseg.config_file import from_yaml
 from brainseg.data.folder import FolderSource
 from brainseg.data.load import source_of
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT
-from brainseg.errors import TrackingError
-from brainseg.tracking import RunStore, open_store
+from brainseg.data.split import parse_split
+from brainseg.errors import InputError
+from brainseg.tracking import RunFilter, RunStore, RunSummary, open_store
 
 STUDY = "leak"
 SEEDS = 3
-SCORES = "evaluation/test/scores.csv"
 
 
 def main() -> None:
@@ -56,40 +56,35 @@ def write_splits(data: Path, folder: Path) -> None:
 
 def compare(root: str) -> None:
     """Prints the mean Dice of the test slices under both models, and their paired difference."""
-    config = TrackingConfig(root=root)
-    store = open_store(config)
+    store = open_store(TrackingConfig(root=root))
     pairs: dict[str, list[ScoredRun]] = {}
-    people: dict[str, tuple[str, str]] = {}
-    for run_id in store.find({"sweep": STUDY, "state": "finished"}):
-        record = store.read(run_id)
-        if "trial" not in record.tags:
-            continue  # the study's own run
-        tested, known = _tested(store, run_id, root)
-        pairs.setdefault(record.params["seed"], []).append(tested)
-        people |= known
+    trained = store.overview(RunFilter(tags={"sweep": STUDY}), rank_by=SCORE, total_of=SECONDS, limit=None)
+    for run in trained.finished:
+        pairs.setdefault(run.params["seed"], []).append(_scored(store, run, root))
     slices: list[PairedSlice] = []
     for seed, runs in sorted(pairs.items()):
         if len(runs) != 2:
             raise SystemExit(f"pair {seed} has {len(runs)} finished runs; let the sweep {STUDY} come to its end")
         first, second = runs
-        slices += paired(seed, first, second, people)
+        slices += paired(seed, first, second)
     if not slices:
         raise SystemExit(f"no finished runs of the sweep {STUDY} in {root}; train them first")
     _print(rows_of(slices))
 
 
-def _tested(store: RunStore, run_id: str, root: str) -> tuple[ScoredRun, dict[str, tuple[str, str]]]:
+def _scored(store: RunStore, run: RunSummary, root: str) -> ScoredRun:
+    where = f"run {run.run_id}"
     try:
-        text = store.text(run_id, SCORES)
-    except TrackingError:  # not evaluated yet
-        if evaluate.main([run_id, "--split", "test", "--root", root]):
-            raise SystemExit(f"run {run_id} can't be evaluated") from None
-        text = store.text(run_id, SCORES)
-    dice, people = read_scores(text)
-    source = source_of(from_yaml(store.text(run_id, "config.yaml"), where=f"run {run_id}"))
-    trained = set(json.loads(store.text(run_id, "split.json"))["train"])
+        slices = read_scores(store, run, part="test")
+    except InputError:  # not evaluated yet
+        if evaluate.main([run.run_id, "--split", "test", "--root", root]):
+            raise SystemExit(f"{where} can't be evaluated") from None
+        slices = read_scores(store, run, part="test")
+    source = source_of(from_yaml(store.text(run.run_id, "config.yaml"), where=where))
+    split = parse_split(store.text(run.run_id, "split.json"), where=where, remedy="train it again")
+    trained = set(split.train)
     trained_on = frozenset(person_of(item.columns[PATIENT]) for item in source.slices() if item.id in trained)
-    return ScoredRun(run_id=run_id, trained_on=trained_on, dice=dice), people
+    return ScoredRun(run_id=run.run_id, trained_on=trained_on, slices={item.id: item for item in slices})
 
 
 def _print(rows: list[Row]) -> None:

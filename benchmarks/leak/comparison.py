@@ -1,10 +1,9 @@
 """What it is worth, in Dice, that a training has seen other slices of the people it is tested on."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from brainseg.analysis.comparison import SliceDice
 from brainseg.analysis.intervals import Estimate, difference_interval, mean_interval
 from brainseg.data.people import person_of
 
@@ -15,7 +14,7 @@ class ScoredRun:
 
     run_id: str
     trained_on: frozenset[str]  # people
-    dice: Mapping[str, float]  # id of each test slice -> its Dice
+    slices: Mapping[str, SliceDice]  # of each test slice, by its id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +40,16 @@ class Row:
     difference: Estimate
 
 
-def paired(pair: str, first: ScoredRun, second: ScoredRun, people: Mapping[str, tuple[str, str]]) -> list[PairedSlice]:
+def paired(pair: str, first: ScoredRun, second: ScoredRun) -> list[PairedSlice]:
     """Every test slice whose person exactly one of the two trainings has seen.
 
-    people: id of each test slice -> person and tumour type. Raises ValueError where the two weren't tested on the same.
+    Raises ValueError where the two weren't tested on the same slices.
     """
-    if first.dice.keys() != second.dice.keys():
+    if first.slices.keys() != second.slices.keys():
         raise ValueError(f"runs {first.run_id} and {second.run_id} weren't tested on the same slices")
     slices = []
-    for slice_id in sorted(first.dice):
-        person, tumor_type = people[slice_id]
+    for slice_id in sorted(first.slices):
+        person = person_of(first.slices[slice_id].patient_id)
         sides = [run for run in (first, second) if person in run.trained_on]
         if len(sides) == 1:
             seen = sides[0]
@@ -58,10 +57,10 @@ def paired(pair: str, first: ScoredRun, second: ScoredRun, people: Mapping[str, 
             slices.append(
                 PairedSlice(
                     person=person,
-                    tumor_type=tumor_type,
+                    tumor_type=first.slices[slice_id].tumor_type,
                     pair=pair,
-                    seen=seen.dice[slice_id],
-                    unseen=unseen.dice[slice_id],
+                    seen=seen.slices[slice_id].dice,
+                    unseen=unseen.slices[slice_id].dice,
                 )
             )
     return slices
@@ -88,10 +87,3 @@ def _row(name: str, slices: Sequence[PairedSlice]) -> Row:
         unseen=mean_interval(unseen, people),
         difference=difference_interval(unseen, seen, people),
     )
-
-
-def read_scores(text: str) -> tuple[dict[str, float], dict[str, tuple[str, str]]]:
-    """Dice of each slice, and its person and tumour type, from the `scores.csv` of an evaluation."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    dice = {row["id"]: float(row["dice"]) for row in rows}
-    return dice, {row["id"]: (person_of(row["patient_id"]), row["tumor_type"]) for row in rows}
