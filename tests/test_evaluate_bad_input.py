@@ -1,11 +1,13 @@
 """What can be wrong with an evaluation: one line, exit code 2, found before TensorFlow starts, nothing written."""
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import refusal
 
 from brainseg import evaluate
 from brainseg.config import RunConfig
@@ -72,19 +74,7 @@ def add_run(
     return tracker
 
 
-def refused(arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says, in one line; it may write nothing."""
-    before = sorted(Path.cwd().rglob("*"))
-    try:
-        code = evaluate.main(arguments.split())
-    except SystemExit as left:  # of the parser
-        code = int(left.code or 0)
-    printed = capsys.readouterr()
-    assert (code, printed.out) == (2, "")
-    (line,) = printed.err.splitlines()
-    assert sorted(Path.cwd().rglob("*")) == before
-    return line.removeprefix("error: ").replace(str(Path.cwd()), "CWD")
-
+refused = functools.partial(refusal.refused, evaluate.main)
 
 USAGE = "; python -m brainseg.evaluate --help shows how it is used"
 CASES = [

@@ -1,11 +1,13 @@
 """What can be wrong with a prediction as a whole: one line, exit code 2, before TensorFlow starts, nothing written."""
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import refusal
 from tiny_run import THREADS
 
 from brainseg import predict
@@ -55,19 +57,7 @@ def add_run(store: MemoryStore, config: RunConfig, *, statistics: str | None = N
         tracker.files[MODEL_FILE] = b"not a model"
 
 
-def refused(arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says, in one line; it may write nothing."""
-    before = sorted(Path.cwd().rglob("*"))
-    try:
-        code = predict.main(arguments.split())
-    except SystemExit as left:  # of the parser
-        code = int(left.code or 0)
-    printed = capsys.readouterr()
-    assert (code, printed.out) == (2, "")
-    (line,) = printed.err.splitlines()
-    assert sorted(Path.cwd().rglob("*")) == before
-    return line.removeprefix("error: ").replace(str(Path.cwd()), "CWD")
-
+refused = functools.partial(refusal.refused, predict.main)
 
 USAGE = "; python -m brainseg.predict --help shows how it is used"
 CASES = [

@@ -1,0 +1,20 @@
+"""A command that refuses its input, for the tests of several commands."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def refused(main: Callable[[list[str]], int], arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says, in one line; it may write nothing to the current folder."""
+    before = sorted(Path.cwd().rglob("*"))
+    try:
+        code = main(arguments.split())
+    except SystemExit as left:  # of the parser
+        code = int(left.code or 0)
+    printed = capsys.readouterr()
+    assert (code, printed.out) == (2, "")
+    (line,) = printed.err.splitlines()
+    assert sorted(Path.cwd().rglob("*")) == before
+    return line.removeprefix("error: ").replace(str(Path.cwd()), "CWD")
