@@ -25,6 +25,7 @@ ADDED_KEYS: Mapping[str, object] = {
     "model.stem": 1,
     "model.block": "plain",
     "model.standardize": False,
+    "model.foreground_prior": 0.5,
     "train.ema_decay": 0.0,
 }
 
@@ -123,6 +124,7 @@ class ModelConfig:
     standardize: bool = False  # each slice to mean 0 and variance 1, inside the network
     dropout: float = 0.1  # fraction of activations set to zero inside each block
     norm: str = "batch"  # none or batch (normalisation after each 3x3 convolution)
+    foreground_prior: float = 0.5  # the probability that an untrained network expects at each pixel
 
     def __post_init__(self) -> None:
         one_of("model.name", self.name, MODEL_NAMES)
@@ -132,6 +134,7 @@ class ModelConfig:
         one_of("model.block", self.block, BLOCKS)
         in_range("model.dropout", self.dropout, low=0.0, high=0.9)
         one_of("model.norm", self.norm, NORMS)
+        in_range("model.foreground_prior", self.foreground_prior, low=0.001, high=0.999)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ UNKNOWN = [
     (
         "model.zzz=1",
         "model.zzz is not a configuration key; model has name, depth, base_filters, stem, block, standardize, "
-        "dropout, norm",
+        "dropout, norm, foreground_prior",
     ),
     ("zzz=1", "zzz is not a configuration key; --help lists them"),
     ("+zzz=1", "zzz is not a configuration key; --help lists them"),

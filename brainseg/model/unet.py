@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 
 import keras
 from keras import layers
@@ -52,18 +53,40 @@ def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: 
         x = layers.Concatenate(name=f"{name}_skip")([x, skips[level - 1]])
         x = _block(x, name, filters, config, seed)
 
-    # float32 under mixed precision: bfloat16 holds 8 bits, too few for probabilities near 0 and 1.
+    return keras.Model(inputs, _head(config, seed)(x), name="unet")
+
+
+def _head(config: ModelConfig, seed: int) -> keras.layers.Layer:
+    """The layer that makes a probability for each pixel of what the last level gives.
+
+    Its bias makes an untrained network expect `config.foreground_prior` everywhere (Lin et al. 2017,
+    arXiv:1708.02002). From 0.5 on, epochs go by until the many empty pixels are near 0.
+    """
+    prior = config.foreground_prior
     kind = layers.Conv2D if config.stem == 1 else layers.Conv2DTranspose
-    head = kind(
+    return kind(
         MASK_CHANNELS,
         config.stem,
         strides=config.stem,
         activation="sigmoid",
+        # float32 under mixed precision: bfloat16 holds 8 bits, too few for probabilities near 0 and 1.
         dtype="float32",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=layer_seed(seed, "head")),
+        kernel_initializer=_head_initializer(config, seed),
+        bias_initializer=keras.initializers.Constant(math.log(prior / (1.0 - prior))),
         name="head",
     )
-    return keras.Model(inputs, head(x), name="unet")
+
+
+def _head_initializer(config: ModelConfig, seed: int) -> keras.initializers.Initializer:
+    """Glorot and Bengio 2010, for base_filters values in and MASK_CHANNELS out at every pixel.
+
+    With a stem Keras would count the whole kernel, and start with weights so small that it takes epochs until a
+    probability comes near 1.
+    """
+    if config.stem == 1:
+        return keras.initializers.GlorotUniform(seed=layer_seed(seed, "head"))
+    limit = math.sqrt(6.0 / (config.base_filters + MASK_CHANNELS))
+    return keras.initializers.RandomUniform(-limit, limit, seed=layer_seed(seed, "head"))
 
 
 def layer_seed(seed: int, name: str) -> int:

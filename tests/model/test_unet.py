@@ -160,3 +160,21 @@ def test_a_standardized_network_doesnt_see_brightness_or_contrast():
     slices = images(size=32)
     np.testing.assert_allclose(model(slices), model(0.2 + 0.7 * slices), atol=0.01)
     assert np.abs(np.asarray(model(slices)) - np.asarray(model(slices**3))).max() > 0.01
+
+
+@pytest.mark.parametrize("stem", [1, 4])
+def test_an_untrained_network_expects_the_foreground_prior_where_it_sees_nothing(stem):
+    config = ModelConfig(depth=1, base_filters=4, norm="none", stem=stem, foreground_prior=0.02)
+    model = build_model(config, input_shape=(16, 16, 1), seed=0)
+    empty = np.zeros((1, 16, 16, 1), np.float32)  # without biases, zero at every layer before the head
+    np.testing.assert_allclose(model(empty), 0.02, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stem", [1, 2, 4])
+def test_the_head_starts_from_weights_of_one_spread_whatever_the_stem(stem):
+    config = ModelConfig(depth=1, base_filters=256, norm="none", stem=stem)
+    model = build_model(config, input_shape=(8, 8, 1), seed=0)
+    kernel = np.asarray(model.get_layer("head").kernel)
+    # Glorot: variance 2 / (256 + 1), from 256 to 4,096 weights.
+    assert np.std(kernel) == pytest.approx(np.sqrt(2 / 257), rel=0.08)
+    assert np.abs(kernel).max() <= np.sqrt(6 / 257)
