@@ -64,8 +64,9 @@ def augment(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """A batch of slices, changed as `mode` says; the same values for the same seed, epoch and step.
 
-    images: float32 in [0, 1], (batch, height, width, channels). masks: float32 {0, 1}, (batch, height,
-    width, channels); they keep that range, shape and dtype. seed, epoch, step: integers in [0, 2**31).
+    images: float32 in [0, 1], (batch, height, width, channels); strong makes them at most thrice as bright.
+    masks: float32 {0, 1}, (batch, height, width, channels). Shapes and dtypes stay.
+    seed, epoch, step: integers in [0, 2**31).
     mode: none gives the batch back; standard flips both ways, rotates, scales and shifts image and
     mask alike, filling with 0 from outside, then changes the images' gamma, brightness, contrast and
     noise; strong does so between wider limits, stretches, and makes one side brighter (`LIMITS`).
@@ -186,4 +187,5 @@ def _change_intensity(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.T
     # One field a batch: one an image would be a third of the time of the whole augmentation. Half of the images
     # get it with its sign changed.
     noise = tf.random.stateless_normal(tf.shape(images)[1:], keys[3], alg=ALGORITHM)
-    return tf.clip_by_value(images + draw(4, 0.0, limits.noise_stddev) * noise, 0.0, 1.0)
+    # Not cut off at 1: what is bright, as a tumour that takes up contrast agent, would lose its differences.
+    return tf.maximum(images + draw(4, 0.0, limits.noise_stddev) * noise, 0.0)

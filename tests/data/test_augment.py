@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.ndimage import binary_dilation
 
 from brainseg.config import AUGMENTATIONS
 from brainseg.data.augment import augment, transforms_of, warp
@@ -67,7 +68,7 @@ def test_shape_type_and_range_are_kept_and_masks_stay_binary(channels):
     changed_images, changed_masks = standard(images, masks)
     assert (changed_images.shape, changed_images.dtype) == ((8, SIZE, SIZE, channels), np.float32)
     assert (changed_masks.shape, changed_masks.dtype) == ((8, SIZE, SIZE, 1), np.float32)
-    assert 0.0 <= changed_images.min() < changed_images.max() <= 1.0
+    assert 0.0 <= changed_images.min() < changed_images.max() <= 2.0
     assert set(np.unique(changed_masks)) == {0.0, 1.0}
 
 
@@ -186,13 +187,23 @@ def test_intensity_changes_stay_small():
     assert inside.std() > 0.005  # and they are there
 
 
+def test_what_is_bright_keeps_its_differences():
+    images = np.full((32, SIZE, SIZE, 1), 0.9, np.float32)
+    images[:, 24:40, 24:40] = 1.0
+    masks = np.floor(images)
+    changed, moved = (np.asarray(part) for part in augment(images, masks, seed=0, epoch=0, step=0, mode="strong"))
+    for image, mask in zip(changed, moved, strict=True):
+        ring = binary_dilation(mask[..., 0] > 0.5, iterations=4) & (mask[..., 0] < 0.5)
+        assert image[mask > 0.5].mean() > image[ring].mean()
+
+
 def test_strong_changes_more_than_standard_and_keeps_image_and_mask_aligned():
     images, masks = square_batch(count=32)
     areas, levels = {}, {}
     for mode in ("standard", "strong"):
         changed, moved = (np.asarray(part) for part in augment(images, masks, seed=0, epoch=0, step=0, mode=mode))
         assert set(np.unique(moved)) == {0.0, 1.0}
-        assert 0.0 <= changed.min() < changed.max() <= 1.0
+        assert 0.0 <= changed.min() < changed.max() <= 3.0
         inside = np.array([image[mask > 0.5].mean() for image, mask in zip(changed, moved, strict=True)])
         outside = np.array([image[mask < 0.5].mean() for image, mask in zip(changed, moved, strict=True)])
         assert (inside - outside).min() > 0.3
