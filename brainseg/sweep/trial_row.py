@@ -105,6 +105,12 @@ def shown_params(params: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return " ".join(f"{name}={shown_value(params[key])}" for key, name in names.items() if key in params)
 
 
+def trial_name(params: Mapping[str, Any], *, baseline: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """What sets a trial apart: `baseline`, or its parameters that differ from the baseline's, as `shown_params` does."""
+    different = {key: value for key, value in params.items() if key not in baseline or baseline[key] != value}
+    return shown_params(different, names) or "baseline"
+
+
 def shown_epochs(row: TrialRow) -> str:
     """`3/10`, or `3` where the number of epochs isn't known yet."""
     return f"{row.epoch}" if row.epochs is None else f"{row.epoch}/{row.epochs}"

@@ -33,7 +33,7 @@ from brainseg.sweep.storage import open_storage
 from brainseg.sweep.study import load_config
 from brainseg.sweep.study_file import StudyConfig
 from brainseg.sweep.trial_queue import Claim, Nothing, TrialQueue
-from brainseg.sweep.trial_row import shown_params
+from brainseg.sweep.trial_row import shown_params, trial_name
 from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.connection import UnreachableError
 from brainseg.tracking.home import home_of, mask
@@ -225,9 +225,10 @@ class Worker:
         }
 
     def _open_tracker(self, claim: Claim, config: RunConfig, line: str, run_id: str | None) -> Tracker:
+        name = trial_name(claim.params, baseline=self._config.baseline, names=self._names)
         tracker = open_tracker(
             config.tracking,
-            run_name=f"{self._config.name} {claim.trial.number:03d} {shown_params(claim.params, self._names)}"[:100],
+            run_name=f"{self._config.name} {claim.trial.number:03d} {name}"[:100],
             tags=self._identity(claim) | {"overrides": line, "mlflow.source.name": f"python -m brainseg.train {line}"},
             run_id=run_id,
         )

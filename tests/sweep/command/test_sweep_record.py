@@ -47,6 +47,16 @@ def test_every_trial_is_a_finished_run_below_one_parent(finished: Finished) -> N
         assert {RATE: float(run.params[RATE]), DROPOUT: float(run.params[DROPOUT])} == trial.params
 
 
+def test_a_run_is_named_by_what_sets_it_apart_from_the_baseline(finished: Finished) -> None:
+    baseline = {RATE: 1e-2, DROPOUT: 0.1}
+    trials = finished.sweep.trials()
+    for number, run in finished.sweep.children().items():
+        params = trials[number].params
+        changed = [f"{key.split('.')[1]}={params[key]:.4g}" for key in baseline if params[key] != baseline[key]]
+        study, shown_number, *what = run.name.split()
+        assert (study, shown_number, sorted(what)) == ("tiny", f"{number:03d}", sorted(changed or ["baseline"]))
+
+
 def test_an_override_of_the_command_line_reaches_every_trial(finished: Finished) -> None:
     assert {run.params["optimizer.weight_decay"] for run in finished.sweep.children().values()} == {"0.001"}
 
