@@ -106,7 +106,7 @@ def shown_params(params: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def trial_name(params: Mapping[str, Any], *, baseline: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """What sets a trial apart: `baseline`, or its parameters that differ from the baseline's, as `shown_params` does."""
+    """What sets a trial apart: the parameters that differ from the baseline, as `shown_params` does, or `baseline`."""
     different = {key: value for key, value in params.items() if key not in baseline or baseline[key] != value}
     return shown_params(different, names) or "baseline"
 
