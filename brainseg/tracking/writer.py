@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from brainseg.tracking.home import Home, mask, sqlite_path
 from brainseg.tracking.model_folder import write_model_folder
 from brainseg.tracking.rules import FAILURE, RUNNING, STATE, UnknownRunError
 from brainseg.tracking.spool import Record, Spool
+from brainseg.tracking.views import INSTALLED, view_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -173,7 +175,8 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
         is_server = uri.startswith("http")
         folder = None if is_server else (artifacts_beside(path) if path else home.artifacts).as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=folder, tags=EXPERIMENT_TAGS))
+            tags = EXPERIMENT_TAGS | view_tags(time_ms=time.time_ns() // 1_000_000)
+            return str(client.create_experiment(name, artifact_location=folder, tags=tags))
         except MlflowException as error:
             found = client.get_experiment_by_name(name)
             if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -183,6 +186,9 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
             f"tracking.experiment {name!r} is deleted in {mask(uri)}; "
             f"restore it with `mlflow experiments restore -x {found.experiment_id}` or name another"
         )
+    if INSTALLED not in found.tags:  # made by an older brainseg, or by the user
+        for key, value in view_tags(time_ms=time.time_ns() // 1_000_000).items():
+            client.set_experiment_tag(found.experiment_id, key, value)
     return str(found.experiment_id)
 
 
