@@ -1,5 +1,6 @@
 """`brainseg COMMAND ...`: the same as `python -m brainseg.COMMAND ...`."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -25,6 +26,10 @@ MODULES = {
 
 def main() -> None:
     """Hands the arguments after the command's name to that command."""
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        from brainseg.completion import complete
+
+        complete(MODULES)
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print("usage: brainseg COMMAND ...\n")

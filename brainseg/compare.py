@@ -31,7 +31,7 @@ PLAIN_WIDTH = 10_000  # characters of a line where there is no terminal
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
-    parser = _parser()
+    parser = make_parser()
     parsed = parser.parse_args(argv)
     if parsed.pair and parsed.runs:
         parser.error("--pair names both runs itself; leave the others out")
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(lambda: _compare(parsed), masked=mask)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
         description="Shows runs by their final Dice, with 95 % intervals over people, and what differs between them; "

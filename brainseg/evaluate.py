@@ -48,7 +48,7 @@ class Asked:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
-    parser = _parser()
+    parser = make_parser()
     parsed = parser.parse_args(argv)
     if bool(parsed.runs) == (parsed.study is not None):
         parser.error("name runs by their ids, or a study with --study NAME")
@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(command, masked=mask)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
         description="Scores runs slice by slice: Dice, IoU, precision, recall and distances of outlines with "

@@ -36,7 +36,7 @@ SHOWN = 5  # warnings on the terminal; the table has them all
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code: 0 done, 1 an image failed, 2 the input is wrong as a whole, 130 after Ctrl-C."""
-    parsed = _parser().parse_args(argv)
+    parsed = make_parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
     def command() -> int:
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(command, masked=mask)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
         description="Predicts tumour masks on images of any size, prepared as in the model's training. Writes "

@@ -31,7 +31,7 @@ examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code; argparse leaves by SystemExit (0 help, 2 usage)."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         code = COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
@@ -97,7 +97,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog="python -m brainseg.data",
         description="Checks, imports, shows and makes folders of slices and masks.",

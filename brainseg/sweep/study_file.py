@@ -177,15 +177,24 @@ def study_path(name: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"{name}: there is no such file; give the path of a study file, or a study's name")
         return path
-    folders = [Path("sweeps"), sweeps_folder()]
-    for folder in folders:
+    for folder in _folders():
         path = folder / f"{name}.yaml"
         if path.is_file():
             return path
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    known = known_studies()
     raise ConfigError(
         f"there is no study {name!r} in sweeps/; known are {', '.join(known) or 'none'}{did_you_mean(name, known)}"
     )
+
+
+def known_studies() -> list[str]:
+    """The names that `study_path` finds, sorted."""
+    return sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")})
+
+
+def _folders() -> tuple[Path, Path]:
+    """Where studies are looked for, in this order."""
+    return Path("sweeps"), sweeps_folder()
 
 
 def _shown(path: Path) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit code: 0 done, 2 the input is wrong, 1 anything else."""
-    parsed = _parser().parse_args(argv)
+    parsed = make_parser().parse_args(argv)
     commands: dict[str, Callable[[argparse.Namespace], int]] = {"sync": _sync, "clean": _clean}
     try:
         return commands[parsed.command](parsed)
@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
     parser = OneLineParser(prog="brainseg.tracking", description="Looks after the records of runs.")
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="deliver the records that wait in the spool")

@@ -1,0 +1,140 @@
+"""What the shell offers after `brainseg ...` and TAB: commands, options, keys, their values, studies and runs.
+
+    eval "$(register-python-argcomplete brainseg)"     # in ~/.bashrc or ~/.zshrc
+
+argcomplete asks by the environment: it runs `brainseg` with the line so far in COMP_LINE.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import argcomplete
+
+from brainseg import config
+from brainseg.config import RunConfig, TrackingConfig, flatten
+
+# Key -> the values that it can take, where they are names.
+VALUES: Mapping[str, tuple[str, ...]] = {
+    "data.name": config.DATA_NAMES,
+    "data.split_by": config.SPLITS_BY,
+    "data.augment": config.AUGMENTATIONS,
+    "model.name": config.MODEL_NAMES,
+    "model.block": config.BLOCKS,
+    "model.norm": config.NORMS,
+    "model.standardize": ("true", "false"),
+    "optimizer.name": config.OPTIMIZER_NAMES,
+    "optimizer.schedule": config.SCHEDULES,
+    "train.loss": config.LOSSES,
+    "train.precision": config.PRECISIONS,
+    "tracking.offline": ("true", "false"),
+}
+# Groups of conf/, each a folder of files.
+GROUPS = ("experiment", "data", "model", "optimizer", "train")
+OFFERED_RUNS = 50
+
+
+def complete(modules: Mapping[str, str]) -> None:
+    """Answers argcomplete and ends the process; modules: command -> the module that has its `make_parser`."""
+    command = _command_of(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]), modules)
+    if command is None:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("command", choices=modules)
+    elif command == "train":
+        parser = _train_parser()
+    else:
+        parser = import_module(modules[command]).make_parser()
+    _add_completers(parser)
+    argcomplete.autocomplete(parser)
+
+
+def _command_of(line: str, point: int, modules: Mapping[str, str]) -> str | None:
+    """The command that the line has in whole, if any; argcomplete then sees the line from there on."""
+    found = re.match(r"\s*\S+\s+(\S+)\s", line[:point])
+    if found is None or found[1] not in modules:
+        return None
+    start = found.start(1)
+    os.environ["COMP_LINE"], os.environ["COMP_POINT"] = line[start:], str(point - start)
+    return found[1]
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    """Stands for Hydra's, which has no parser before it runs."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--cfg", choices=("job", "hydra", "all"))
+    return parser
+
+
+def _add_completers(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:  # argparse has no public list of them
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _add_completers(command)
+        elif action.dest in COMPLETERS:
+            action.completer = COMPLETERS[action.dest]  # type: ignore[attr-defined]  # where argcomplete looks
+
+
+def _overrides(prefix: str, **_: Any) -> list[str]:
+    """`model.dropout=`, and after the sign the values that have names."""
+    key, sign, _value = prefix.partition("=")
+    if sign:
+        return [f"{key}={value}" for value in _values(key)]
+    return [f"{key}=" for key in (*GROUPS, *flatten(RunConfig()))]
+
+
+def _values(key: str) -> Iterable[str]:
+    if key in GROUPS:
+        from brainseg.compose import conf_folder
+
+        return sorted({path.stem for folder in (Path("conf"), conf_folder()) for path in folder.glob(f"{key}/*.yaml")})
+    if key == "resume":
+        return _run_ids()
+    return VALUES.get(key, ())
+
+
+def _study_files(**_: Any) -> list[str]:
+    from brainseg.sweep.study_file import known_studies
+
+    return known_studies()
+
+
+def _runs(**_: Any) -> list[str]:
+    return _run_ids()
+
+
+def _runs_studies_and_keys(prefix: str, **_: Any) -> list[str]:
+    return [*_run_ids(), *_study_files(), *_overrides(prefix)]
+
+
+def _run_ids() -> list[str]:
+    """Of the finished runs, the best first, then of the others, the newest first; none where there is no store yet."""
+    from brainseg.tracking import RunFilter, open_store
+
+    with contextlib.suppress(Exception):  # nothing may be said in the middle of a line that is being typed
+        found = open_store(TrackingConfig()).overview(
+            RunFilter(), rank_by="final_dice", total_of="seconds", limit=OFFERED_RUNS
+        )
+        return [run.run_id for run in (*found.finished, *found.others)]
+    return []
+
+
+def _models(**_: Any) -> list[str]:
+    return ["champion", *_run_ids()]
+
+
+# Name of an argument -> what is offered for it; for any other, files.
+COMPLETERS: Mapping[str, Callable[..., list[str]]] = {
+    "overrides": _overrides,
+    "study": _study_files,
+    "runs": _runs_studies_and_keys,
+    "pair": _runs,
+    "run": _runs,
+    "model": _models,
+}

@@ -1,0 +1,79 @@
+"""What TAB offers in bash after `brainseg ...`."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tracking.backends import MlflowBackend
+
+from brainseg.completion import VALUES
+from brainseg.compose import freeze
+from brainseg.config import TrackingConfig
+
+# What the first line defines is what bash calls on TAB: it reads the line and leaves its offers in COMPREPLY.
+SCRIPT = """
+eval "$({register} brainseg)"
+COMP_LINE=$1 COMP_POINT=${{#1}} COMP_TYPE=9 COMP_WORDBREAKS=$' \\t\\n"><=;|&(:'
+_python_argcomplete brainseg
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.fixture
+def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Line so far -> what is offered for its last word, sorted."""
+    programs = Path(sys.executable).parent
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def ask(line: str) -> list[str]:
+        script = SCRIPT.format(register=programs / "register-python-argcomplete")
+        done = subprocess.run(["bash", "-c", script, "bash", line], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return sorted(word.strip() for word in done.stdout.split("\n") if word.strip())
+
+    assert shutil.which("brainseg"), "the console script belongs to the environment that tests run in"
+    return ask
+
+
+def test_commands_are_offered(offered):
+    assert offered("brainseg ev") == ["evaluate"]
+    assert {"train", "sweep", "compare", "predict", "data", "tracking"} <= set(offered("brainseg "))
+
+
+def test_keys_and_their_values_are_offered_for_a_training(offered):
+    assert offered("brainseg train model.st") == ["model.standardize=", "model.stem="]
+    assert offered("brainseg train data.augment=st") == ["standard", "strong"]
+    assert offered("brainseg train experiment=") == ["best", "reference"]
+
+
+def test_options_and_studies_of_a_subcommand_are_offered(offered, tmp_path):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").touch()
+    assert offered("brainseg sweep run m") == ["mine"]
+    assert offered("brainseg sweep run mine --tr") == ["--trials"]
+    assert offered("brainseg sweep run mine optimizer.learning") == ["optimizer.learning_rate="]
+
+
+def test_runs_of_the_store_are_offered(offered, tmp_path):
+    assert offered("brainseg compare --pair ") == []  # no store yet, and none is made
+    assert not (tmp_path / "mlruns").exists()
+    with MlflowBackend(config=TrackingConfig()).open() as tracker:
+        pass
+    assert offered("brainseg compare --pair ") == [tracker.run_id]
+    assert offered(f"brainseg predict {tracker.run_id[:6]}") == [tracker.run_id]
+
+
+def test_a_word_that_no_command_knows_gets_no_offer(offered):
+    assert offered("brainseg nothing --al") == []
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_every_offered_value_is_allowed(key):
+    needs = {"folder": ["data.root=x"], "adam": ["optimizer.weight_decay=0"]}
+    for value in VALUES[key]:
+        freeze([*needs.get(value, []), f"{key}={value}"])
