@@ -105,11 +105,10 @@ def predict_images(
         except DataError as error:
             return Failed(file=file, error=str(error))
         resized = resize_image(image, size)
-        return _Read(file=file, image=image, resized=resized, warnings=_warnings(image, resized, likeness))
+        return _Read(file=file, image=image, resized=resized, warnings=unlike_training(image, resized, likeness))
 
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
-        probability = resize_probability(views.mean(axis=0), (item.image.shape[0], item.image.shape[1]))
-        mask = settings.mask(probability)
+        mask, probability = mask_of(views, (item.image.shape[0], item.image.shape[1]), settings)
         pictures.write(item.file, item.image, mask, probability)
         return _predicted(item, mask, probability)
 
@@ -117,7 +116,8 @@ def predict_images(
         try:
             writing: deque[list[Future[Predicted] | Failed]] = deque()
             for group in _groups(_ahead(pool, read, files, count=2 * batch), batch):
-                views = iter(_views(predictor, [item for item in group if isinstance(item, _Read)], batch, settings))
+                resized = [item.resized for item in group if isinstance(item, _Read)]
+                views = iter(views_of(predictor, resized, batch=batch, settings=settings))
                 writing.append(
                     [item if isinstance(item, Failed) else pool.submit(finish, item, next(views)) for item in group]
                 )
@@ -136,15 +136,40 @@ def batch_size(files: int) -> int:
     return max(MIN_BATCH, math.ceil(files / batches))
 
 
-def _views(
-    predictor: Predictor, items: Sequence[_Read], batch: int, settings: Settings
+def views_of(
+    predictor: Predictor, resized: Sequence[NDArray[np.uint8]], *, batch: int, settings: Settings
 ) -> Sequence[NDArray[np.float32]]:
-    """(views, size, size) of each item. The batch is filled up, since another shape would build another graph."""
-    if not items:
+    """(views, size, size) of each of at most `batch` images.
+
+    The batch is filled up, since another shape would build another graph.
+    """
+    if not resized:
         return ()
-    images = np.stack([item.resized for item in items])[..., np.newaxis]
-    filled = np.pad(images, [(0, batch - len(items)), (0, 0), (0, 0), (0, 0)])
-    return list(predictor.views(scaled_images(filled), flips=settings.flip)[: len(items)])
+    images = np.stack(resized)[..., np.newaxis]
+    filled = np.pad(images, [(0, batch - len(resized)), (0, 0), (0, 0), (0, 0)])
+    return list(predictor.views(scaled_images(filled), flips=settings.flip)[: len(resized)])
+
+
+def mask_of(
+    views: NDArray[np.float32], shape: tuple[int, int], settings: Settings
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Mask and probabilities of an image at its own size, `shape`. views: (views, size, size)."""
+    probability = resize_probability(views.mean(axis=0), shape)
+    return settings.mask(probability), probability
+
+
+def confidence_of(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> float | None:
+    """Mean probability of the mask's pixels; None for an empty mask."""
+    return float(probability[mask].mean()) if mask.any() else None
+
+
+def unlike_training(image: NDArray[np.uint8], resized: NDArray[np.uint8], likeness: Likeness | None) -> tuple[str, ...]:
+    """In which ways an image is unlike the training slices, a phrase each. resized: the same at the model's size."""
+    if image.min() == image.max():
+        return (CONSTANT,)
+    if likeness is None:
+        return ()
+    return tuple(likeness.differences(measure_slice(resized, stored=(image.shape[0], image.shape[1]))))
 
 
 def _predicted(item: _Read, mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> Predicted:
@@ -154,18 +179,10 @@ def _predicted(item: _Read, mask: NDArray[np.bool_], probability: NDArray[np.flo
         width=width,
         height=height,
         area_px=int(mask.sum()),
-        confidence=float(probability[mask].mean()) if mask.any() else None,
+        confidence=confidence_of(mask, probability),
         max_probability=float(probability.max()),
         warnings=item.warnings,
     )
-
-
-def _warnings(image: NDArray[np.uint8], resized: NDArray[np.uint8], likeness: Likeness | None) -> tuple[str, ...]:
-    if image.min() == image.max():
-        return (CONSTANT,)
-    if likeness is None:
-        return ()
-    return tuple(likeness.differences(measure_slice(resized, stored=(image.shape[0], image.shape[1]))))
 
 
 def _ahead(

@@ -9,10 +9,11 @@ from typing import Any
 
 from brainseg.analysis.evaluation_files import CHOICE_SCHEMA
 from brainseg.analysis.postprocess import Settings
-from brainseg.analysis.stored_run import StoredRun, read_model, read_run
+from brainseg.analysis.stored_run import StoredRun, read_run
 from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS
 from brainseg.data.likeness import STATISTICS_FILE, Likeness, parse_likeness
 from brainseg.errors import InputError, TrackingError
+from brainseg.model.keras_file import read_model
 from brainseg.tracking.connection import UnreachableError
 from brainseg.tracking.protocol import MODEL_FILE, REGISTERED_MODEL, RunStore
 from brainseg.tracking.rules import UnknownRunError

@@ -13,6 +13,7 @@ from brainseg.data.load import source_of
 from brainseg.data.source import Source
 from brainseg.data.split import Split, parse_split
 from brainseg.errors import InputError, TrackingError
+from brainseg.model.keras_file import read_model
 from brainseg.tracking.connection import UnreachableError
 from brainseg.tracking.protocol import MODEL_FILE, RunRecord, RunStore
 
@@ -70,20 +71,6 @@ def model_of(run: StoredRun) -> Any:
     return read_model(
         run.model_file, called=f"run {run.id}: its model", remedy=f"restore the artifact {MODEL_FILE}, or train again"
     )
-
-
-def read_model(path: Path, *, called: str, remedy: str) -> Any:
-    """The Keras model of a `.keras` file, in Keras's safe mode; `called` names it in the error.
-
-    Raises InputError for a file that Keras can't load so.
-    """
-    import keras
-
-    try:
-        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises what the damage leads to
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{called} can't be loaded ({reason}); {remedy}") from error
 
 
 def training_slices(run: StoredRun) -> SliceSet:

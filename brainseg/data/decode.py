@@ -5,11 +5,12 @@ PIL), alpha is left out, and anything deeper than 8 bits is scaled by its own sm
 Masks: see `mask_kind`. Every failure is one line that names the file and the remedy.
 """
 
+import io
 import threading
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,12 +52,12 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     8-bit files keep their values, colours become luma; see `scale_to_uint8` for deeper ones.
     Raises DataError where the file can't be decoded or holds values that are not finite.
     """
-    image = _load(path)
-    if image.mode in _GREY_MODES and image.mode not in ("1", "L"):
-        values = np.asarray(image)
-        _check_finite(path, values)
-        return scale_to_uint8(values)
-    return np.asarray(_luma(path, image), dtype=np.uint8)
+    return _grey(path, _load(path))
+
+
+def decode_image(content: bytes, *, called: str) -> NDArray[np.uint8]:
+    """As `read_image`, of a file's content; `called` names it in errors."""
+    return _grey(called, _decoded(called, io.BytesIO(content)))
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -145,81 +146,101 @@ def _has_even_area(values: Values, between: NDArray[np.bool_]) -> bool:
     return bool(even.any())
 
 
+def _grey(name: Path | str, image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in _GREY_MODES and image.mode not in ("1", "L"):
+        values = np.asarray(image)
+        _check_finite(name, values)
+        return scale_to_uint8(values)
+    return np.asarray(_luma(name, image), dtype=np.uint8)
+
+
 def _load(path: Path) -> Image.Image:
     """The one frame of an image file, its pixels in memory."""
     try:
         with path.open("rb") as file:
-            image = _open(path, file)
-            image.load()
-    except DataError:
-        raise
+            return _decoded(path, file)
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not an image; move it out of the data folder") from None
     except FileNotFoundError:
         raise DataError(f"{path} doesn't exist; restore it, or remove its partner") from None
     except PermissionError:
         raise DataError(f"{path} can't be opened (permission denied); make it readable") from None
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _decoded(name: Path | str, file: IO[bytes]) -> Image.Image:
+    try:
+        image = _open(name, file)
+        image.load()
+    except DataError:
+        raise
     except UnidentifiedImageError:
-        raise DataError(f"{path} {_unidentified(path)}") from None
+        raise DataError(f"{name} {_unidentified(file)}") from None
     except Exception as error:  # a damaged file can raise nearly anything inside a decoder
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} is damaged or cut off ({reason}); copy or export it again") from error
+        raise _damaged(name, error) from error
     return image
 
 
-def _open(path: Path, file: Any) -> Image.Image:
+def _damaged(name: Path | str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{name} is damaged or cut off ({reason}); copy or export it again")
+
+
+def _open(name: Path | str, file: IO[bytes]) -> Image.Image:
     """Checks the header before any pixel is decoded."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the size is checked here, and odd tags don't matter
         try:
             image = Image.open(file, formats=_FORMATS)
         except Image.DecompressionBombError:
-            raise DataError(_too_large(path)) from None
+            raise DataError(_too_large(name)) from None
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise DataError(_too_large(path))
+            raise DataError(_too_large(name))
         if not width or not height:
-            raise DataError(f"{path} has no pixels ({width}x{height}); export it again")
+            raise DataError(f"{name} has no pixels ({width}x{height}); export it again")
         frames = getattr(image, "n_frames", 1)  # only the formats that can hold several have it
         if frames > 1:
-            raise DataError(f"{path} holds {frames} frames; export each slice to a file of its own")
+            raise DataError(f"{name} holds {frames} frames; export each slice to a file of its own")
         if image.format == "TIFF":
             image.load()  # TIFF tags can warn as late as here; PNG and JPEG only warn on opening
     return image
 
 
-def _luma(path: Path, image: Image.Image) -> Image.Image:
+def _luma(name: Path | str, image: Image.Image) -> Image.Image:
     if image.mode in _ALPHA_MODES:
         return image.getchannel(0)
     if image.mode == "L":
         return image
     if image.mode in ("P", "PA"):
-        image = _convert(path, image, "RGB")
-    return _convert(path, image, "L")
+        image = _convert(name, image, "RGB")
+    return _convert(name, image, "L")
 
 
-def _convert(path: Path, image: Image.Image, mode: str) -> Image.Image:
+def _convert(name: Path | str, image: Image.Image, mode: str) -> Image.Image:
     try:
         if image.mode in ("P", "PA"):
             image = image.convert("RGBA")  # the step by which PIL takes any kind of transparency
         return image.convert(mode)
     except ValueError:
-        raise DataError(f"{path} has colours of the kind {image.mode}; export it in grey or RGB") from None
+        raise DataError(f"{name} has colours of the kind {image.mode}; export it in grey or RGB") from None
 
 
-def _check_finite(path: Path, values: Values) -> None:
+def _check_finite(name: Path | str, values: Values) -> None:
     if not np.isfinite(values).all():
-        raise DataError(f"{path} holds NaN or infinite values; export it again with finite ones")
+        raise DataError(f"{name} holds NaN or infinite values; export it again with finite ones")
 
 
-def _too_large(path: Path) -> str:
-    return f"{path} has more than {MAX_PIXELS} pixels; if it is a slice, export it at 8192x8192 or less"
+def _too_large(name: Path | str) -> str:
+    return f"{name} has more than {MAX_PIXELS} pixels; if it is a slice, export it at 8192x8192 or less"
 
 
-def _unidentified(path: Path) -> str:
-    if path.stat().st_size == 0:
+def _unidentified(file: IO[bytes]) -> str:
+    file.seek(0)
+    begins = file.read(8)
+    if not begins:
         return "is empty (0 bytes); copy or export it again"
-    with path.open("rb") as file:
-        if file.read(8).startswith(_SIGNATURES):  # a TIFF's directory may lie at its end
-            return "is damaged or cut off (no readable header); copy or export it again"
+    if begins.startswith(_SIGNATURES):  # a TIFF's directory may lie at its end
+        return "is damaged or cut off (no readable header); copy or export it again"
     return "is not a PNG, JPEG or TIFF image; export it as PNG"

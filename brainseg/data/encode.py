@@ -13,9 +13,19 @@ PROBABILITY_BITS = (8, 16)
 _COMPRESS_LEVEL = 1
 
 
+def mask_png(mask: NDArray[np.bool_]) -> bytes:
+    """The mask (height, width) as a PNG of 0 and 255."""
+    return _png(_mask_picture(mask))
+
+
 def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
     """The mask (height, width) as 0 and 255."""
-    _write(path, Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
+    _write(path, _mask_picture(mask))
+
+
+def image_png(image: NDArray[np.uint8]) -> bytes:
+    """A grey image (height, width) as a PNG."""
+    return _png(Image.fromarray(image))
 
 
 def write_outlined(path: Path, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
@@ -38,13 +48,22 @@ def inner_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~core
 
 
-def _write(path: Path, picture: Image.Image) -> None:
-    """Raises OSError, and leaves no half of a file, where it can't be written."""
+def _mask_picture(mask: NDArray[np.bool_]) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+
+
+def _png(picture: Image.Image) -> bytes:
     content = io.BytesIO()
     picture.save(content, format="PNG", compress_level=_COMPRESS_LEVEL)
+    return content.getvalue()
+
+
+def _write(path: Path, picture: Image.Image) -> None:
+    """Raises OSError, and leaves no half of a file, where it can't be written."""
+    content = _png(picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.write_bytes(content.getbuffer())
+        path.write_bytes(content)
     except OSError:
         path.unlink(missing_ok=True)
         raise
