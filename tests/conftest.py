@@ -4,12 +4,15 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny_run import TINY
 
 from brainseg.config import RunConfig, flatten, from_flat
+
+if TYPE_CHECKING:
+    from trained_run import Trained
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -42,6 +45,14 @@ def tiny_in(slice_cache: Path) -> Callable[..., RunConfig]:
 def tiny(tmp_path: Path, tiny_in: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     """Makes the configuration of a run of seconds, with dotted keys to change: `tiny(**{"model.depth": 1})`."""
     return functools.partial(tiny_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig]) -> "Trained":
+    """The run that the tests of predicting, registering, serving and exporting share; none may change it."""
+    from trained_run import train  # TensorFlow: most tests do without
+
+    return train(tmp_path_factory.mktemp("trained"), tiny_in)
 
 
 @pytest.fixture(scope="session")

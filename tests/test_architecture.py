@@ -44,7 +44,7 @@ DIRECTIONS = {
         "training",
     },
 }
-COMMANDS = {"__init__", "__main__", "train", "evaluate", "predict", "compare", "report"}
+COMMANDS = {"__init__", "__main__", "train", "evaluate", "predict", "compare", "register", "report"}
 # Reading with these runs code that a file carries.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec"}
@@ -54,6 +54,7 @@ LIGHT = (
     "evaluate",
     "predict",
     "compare",
+    "register",
     "compose",
     "config",
     "errors",

@@ -4,51 +4,20 @@ import csv
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from tiny_run import THREADS
+from trained_run import Trained
 
 from brainseg.analysis.prediction_table import COLUMNS
-from brainseg.analysis.scores import load_predictions
-from brainseg.config import RunConfig
-from brainseg.data.phantom import PhantomSource, write_phantom
 from brainseg.predict import main
-from brainseg.tracking import MODEL_FILE, MemoryStore
-from brainseg.training.experiment import run
+from brainseg.tracking import MODEL_FILE
 
 pytestmark = pytest.mark.timeout(600)
-
-KEYS = {"train.epochs": 8, "optimizer.learning_rate": 0.01, "optimizer.warmup_epochs": 0.0}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A run in a store, and its slices on disk, 128x128 pixels each."""
-
-    store: MemoryStore
-    run_id: str
-    slices: Path
-    masks: dict[str, NDArray[np.bool_]]  # predicted at the end of the training, validation slice -> mask
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig]) -> Trained:
-    before = keras.config.dtype_policy()
-    folder = tmp_path_factory.mktemp("trained")
-    store = MemoryStore()
-    config = tiny_in(folder, **KEYS)
-    result = run(config, store.open_tracker(run_name="one"))
-    keras.config.set_dtype_policy(before)
-    write_phantom(PhantomSource(patients=8, seed=0), folder / "slices")
-    recorded = store.file(result.run_id, "val_predictions.npz", folder)
-    return Trained(store=store, run_id=result.run_id, slices=folder / "slices", masks=load_predictions(recorded))
 
 
 @pytest.fixture(autouse=True)

@@ -14,5 +14,7 @@ comparison.py        runs by score, and the paired difference of two
 comparison_text.py   the same for people; comparison_files.py, as CSV and JSON
 segmenter.py         a model for new images: of a run, an alias or a file
 new_images.py        new images, from file to masks; prediction_table.py, a row for each
+serving.py           the same behind MLflow's scoring server
+model_card.py        what is told of a registered model
 figures.py           every picture
 """

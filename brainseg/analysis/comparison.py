@@ -11,7 +11,7 @@ from brainseg.data.people import whose
 from brainseg.errors import InputError, TrackingError
 from brainseg.tracking.connection import UnreachableError
 from brainseg.tracking.listing import merged
-from brainseg.tracking.protocol import RunFilter, RunList, RunStore, RunSummary
+from brainseg.tracking.protocol import RunFilter, RunList, RunRecord, RunStore, RunSummary
 
 SCORE = "final_dice"
 SECONDS = "seconds"  # of each epoch
@@ -211,7 +211,7 @@ def compare_pair(store: RunStore, first: str, second: str, *, part: str) -> Pair
     )
 
 
-def read_scores(store: RunStore, run: RunSummary, *, part: str) -> list[SliceDice]:
+def read_scores(store: RunStore, run: RunSummary | RunRecord, *, part: str) -> list[SliceDice]:
     """The scores of a run's slices, at least one. Raises InputError where there are none, or they can't be read."""
     name = SCORE_FILES[part]
     try:

@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing about a medical data set leaves the machine unasked
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # else a model gets the uv.lock of whatever folder this is
 }
 
 # The store has understood, and will say no again: sending these once more is no use.

@@ -7,7 +7,15 @@ from typing import Any, Self
 
 from brainseg.errors import TrackingError
 from brainseg.tracking.listing import listed, summary_of
-from brainseg.tracking.protocol import MODEL_FILE, DatasetInfo, RunFilter, RunList, RunRecord
+from brainseg.tracking.protocol import (
+    MODEL_FILE,
+    DatasetInfo,
+    ModelVersion,
+    NewVersion,
+    RunFilter,
+    RunList,
+    RunRecord,
+)
 from brainseg.tracking.rules import (
     FAILURE,
     RUNNING,
@@ -140,6 +148,7 @@ class MemoryTracker:
             params=dict(self.params),
             tags=dict(self.tags),
             metrics=metrics,
+            dataset=self.dataset,
         )
 
     def content(self, name: str) -> bytes:
@@ -221,6 +230,36 @@ class MemoryStore:
         if run_id not in self.trackers:
             raise UnknownRunError(f"no run {run_id!r} in memory; it has {', '.join(self.trackers) or 'none'}")
         return self.trackers[run_id]
+
+
+class MemoryRegistry:
+    """A `ModelRegistry` over the runs of a `MemoryStore`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.versions: list[tuple[ModelVersion, NewVersion]] = []  # in the order of their numbers
+        self.aliases: dict[str, ModelVersion] = {}
+
+    def of_run(self, run_id: str) -> ModelVersion | None:
+        """The newest version of the run."""
+        self._store.read(run_id)
+        return next((version for version, _ in reversed(self.versions) if version.run_id == run_id), None)
+
+    def with_alias(self, alias: str) -> ModelVersion | None:
+        """The version that the alias names."""
+        return self.aliases.get(alias)
+
+    def register(self, run_id: str, new: NewVersion) -> ModelVersion:
+        """Keeps the version."""
+        self._store.read(run_id)
+        version = ModelVersion(version=str(len(self.versions) + 1), run_id=run_id, tags=dict(new.tags))
+        self.versions.append((version, new))
+        return version
+
+    def set_alias(self, alias: str, version: ModelVersion) -> None:
+        """Keeps the alias, and tells the store."""
+        self.aliases[alias] = version
+        self._store.registered[alias] = version.run_id
 
 
 def no_artifact(run_id: str, name: str, where: str) -> TrackingError:

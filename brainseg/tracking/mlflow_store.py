@@ -20,7 +20,7 @@ from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool import spooled_runs
 from brainseg.tracking.spooled_run import experiment_of_spool, memory_of_spool
 from brainseg.tracking.sqlite_runs import SqliteRuns, UnknownLayoutError
-from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, find_model, find_run
+from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, dataset_of, find_model, find_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,6 +61,7 @@ class MlflowStore:
             params=dict(run.data.params),
             tags=dict(run.data.tags),
             metrics=metrics,
+            dataset=dataset_of(run),
         )
 
     def find(self, tags: Mapping[str, str]) -> list[str]:

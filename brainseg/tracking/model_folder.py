@@ -43,8 +43,12 @@ def write_model_folder(keras_file: Path, folder: Path, *, model: "LoggedModel", 
 
 
 def _requirements() -> list[str]:
-    names = ["keras", "numpy", next(filter(_is_installed, TENSORFLOW_PACKAGES))]
-    return [f"{name}=={version(name)}" for name in names]
+    return [f"{name}=={version(name)}" for name in ("keras", "numpy", tensorflow_package())]
+
+
+def tensorflow_package() -> str:
+    """Under which name TensorFlow is installed."""
+    return next(filter(_is_installed, TENSORFLOW_PACKAGES))
 
 
 def _is_installed(package: str) -> bool:

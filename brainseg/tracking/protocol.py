@@ -108,6 +108,7 @@ class RunRecord:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     metrics: Mapping[str, Mapping[int, float]]  # key -> epoch -> value
+    dataset: DatasetInfo | None  # None where the run hasn't recorded it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,4 +190,42 @@ class RunStore(Protocol):
         state: ValueError for the tags `state` and `failure`. Raises TrackingError for a run that still waits
         in the spool.
         """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A version of the registered model `REGISTERED_MODEL`."""
+
+    version: str
+    run_id: str  # MLflow's own; empty for one that was registered without a run
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewVersion:
+    """What is to become a version."""
+
+    artifact: str  # the artifact folder of its run that holds the model
+    tags: Mapping[str, str]
+    description: str  # Markdown
+
+
+class ModelRegistry(Protocol):
+    """Models of runs as versions of `REGISTERED_MODEL`. An unknown run raises `TrackingError`."""
+
+    def of_run(self, run_id: str) -> ModelVersion | None:
+        """The newest version that was registered from the run."""
+        ...
+
+    def with_alias(self, alias: str) -> ModelVersion | None:
+        """The version that the alias names."""
+        ...
+
+    def register(self, run_id: str, new: NewVersion) -> ModelVersion:
+        """Makes a version of an artifact folder of the run; each call makes another one."""
+        ...
+
+    def set_alias(self, alias: str, version: ModelVersion) -> None:
+        """Lets the alias name this version, and no other."""
         ...

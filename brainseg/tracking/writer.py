@@ -13,6 +13,7 @@ from brainseg.errors import TrackingError
 from brainseg.tracking.database import artifacts_beside
 from brainseg.tracking.home import Home, mask, sqlite_path
 from brainseg.tracking.model_folder import write_model_folder
+from brainseg.tracking.protocol import DatasetInfo
 from brainseg.tracking.rules import FAILURE, RUNNING, STATE, UnknownRunError
 from brainseg.tracking.spool import Record, Spool
 from brainseg.tracking.views import INSTALLED, view_tags
@@ -223,6 +224,24 @@ def find_local_run(client: "MlflowClient", local_id: str) -> "Run | None":
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(experiments, filter_string=f"tags.{LOCAL_ID} = '{local_id}'", max_results=1)
     return found[0] if found else None
+
+
+def dataset_of(run: "Run") -> DatasetInfo | None:
+    """The data set as `log_dataset` recorded it; None where it hasn't, or where something else did."""
+    for item in run.inputs.dataset_inputs if run.inputs else ():
+        try:
+            profile, source = json.loads(item.dataset.profile), json.loads(item.dataset.source)
+            return DatasetInfo(
+                name=item.dataset.name,
+                # MLflow has but the start of it.
+                fingerprint=run.data.tags.get("data_fingerprint", item.dataset.digest),
+                source=source["uri"],
+                slices=profile["slices"],
+                patients=profile["patients"],
+            )
+        except (ValueError, TypeError, KeyError):
+            continue
+    return None
 
 
 def find_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":

@@ -1,6 +1,7 @@
 """A store with a way to open trackers on it, and a real MLflow server that can be killed."""
 
 import contextlib
+import functools
 import http.client
 import os
 import shutil
@@ -15,7 +16,16 @@ from pathlib import Path
 from typing import Protocol
 
 from brainseg.config import TrackingConfig
-from brainseg.tracking import MemoryStore, RunStore, Tracker, open_store, open_tracker
+from brainseg.tracking import (
+    MemoryRegistry,
+    MemoryStore,
+    ModelRegistry,
+    RunStore,
+    Tracker,
+    open_registry,
+    open_store,
+    open_tracker,
+)
 from brainseg.tracking.home import resolve_uri
 from brainseg.tracking.protocol import REGISTERED_MODEL
 
@@ -28,6 +38,9 @@ class Backend(Protocol):
     @property
     def store(self) -> RunStore: ...
 
+    @property
+    def registry(self) -> ModelRegistry: ...
+
     def open(self, *, run_id: str | None = None, **tags: str) -> Tracker: ...
 
     def register(self, alias: str, run_id: str) -> None:
@@ -38,6 +51,10 @@ class Backend(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class MemoryBackend:
     store: MemoryStore = field(default_factory=MemoryStore)
+
+    @functools.cached_property
+    def registry(self) -> MemoryRegistry:
+        return MemoryRegistry(self.store)
 
     def open(self, *, run_id: str | None = None, **tags: str) -> Tracker:
         return self.store.open_tracker(run_name="first", tags=tags, run_id=run_id)
@@ -53,6 +70,10 @@ class MlflowBackend:
     @property
     def store(self) -> RunStore:
         return open_store(self.config)
+
+    @property
+    def registry(self) -> ModelRegistry:
+        return open_registry(self.config)
 
     def open(self, *, run_id: str | None = None, **tags: str) -> Tracker:
         return open_tracker(self.config, run_name="first", tags=tags, run_id=run_id)
