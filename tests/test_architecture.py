@@ -48,6 +48,9 @@ COMMANDS = {"__init__", "__main__", "train", "evaluate", "predict", "compare", "
 # Reading with these runs code that a file carries.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec"}
+# Module -> a call of a `load_model` that isn't Keras's: MLflow loads the folder that was written the line before, by
+# `analysis/serving`, which has Keras load the file in its safe mode.
+LOADS_ITS_OWN = {"tracking/served_folder": "pyfunc.load_model"}
 # Modules whose import must not start TensorFlow or MLflow: a command answers `--help` at once.
 LIGHT = (
     "train",
@@ -134,7 +137,7 @@ def test_nothing_reads_what_could_run_code(module: str) -> None:
     assert not UNSAFE_CALLS & {dotted(call.func) for call in calls}
     for call in calls:
         named = {keyword.arg: keyword.value for keyword in call.keywords}
-        if dotted(call.func).rpartition(".")[2] == "load_model":
+        if dotted(call.func).rpartition(".")[2] == "load_model" and dotted(call.func) != LOADS_ITS_OWN.get(module):
             # Keras: only with safe_mode are layers that carry code refused.
             assert isinstance(named.get("safe_mode"), ast.Constant)
             assert ast.literal_eval(named["safe_mode"]) is True

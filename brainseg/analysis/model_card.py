@@ -59,7 +59,7 @@ def version_tags(record: RunRecord, scores: Scores) -> dict[str, str]:
     tags |= {f"evaluation_{_tag(part)}": dice for part, dice in scores.evaluated.items()}
     known = ("data", "data_fingerprint", "split", "split_fingerprint", "patients_on_both_sides")
     tags |= {tag: record.tags[tag] for tag in known if tag in record.tags}
-    return tags | {"run_id": record.run_id, "brainseg": brainseg.__version__}
+    return tags | {"run_id": record.run_id}
 
 
 def model_card(record: RunRecord, run: StoredRun, scores: Scores, *, masks: str) -> str:

@@ -5,9 +5,11 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
+import brainseg
 from brainseg.errors import TrackingError
 from brainseg.tracking.listing import listed, summary_of
 from brainseg.tracking.protocol import (
+    MADE_BY,
     MODEL_FILE,
     DatasetInfo,
     ModelVersion,
@@ -252,7 +254,8 @@ class MemoryRegistry:
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
         """Keeps the version."""
         self._store.read(run_id)
-        version = ModelVersion(version=str(len(self.versions) + 1), run_id=run_id, tags=dict(new.tags))
+        tags = {**new.tags, MADE_BY: brainseg.__version__}
+        version = ModelVersion(version=str(len(self.versions) + 1), run_id=run_id, tags=tags)
         self.versions.append((version, new))
         return version
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol, Self
 MODEL_FILE = "model/data/model.keras"
 # The name in MLflow's model registry under which models of runs are versions; an alias (`champion`) names one of them.
 REGISTERED_MODEL = "brainseg"
+# The tag of the versions that a `ModelRegistry` has made, with brainseg's own version; people make others by hand.
+MADE_BY = "brainseg"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +217,7 @@ class ModelRegistry(Protocol):
     """Models of runs as versions of `REGISTERED_MODEL`. An unknown run raises `TrackingError`."""
 
     def of_run(self, run_id: str) -> ModelVersion | None:
-        """The newest version that was registered from the run."""
+        """The newest version that `register` has made of the run; what was made by hand doesn't count."""
         ...
 
     def with_alias(self, alias: str) -> ModelVersion | None:
@@ -223,7 +225,7 @@ class ModelRegistry(Protocol):
         ...
 
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
-        """Makes a version of an artifact folder of the run; each call makes another one."""
+        """Makes a version of an artifact folder of the run, with the tag `MADE_BY`; each call makes another one."""
         ...
 
     def set_alias(self, alias: str, version: ModelVersion) -> None:

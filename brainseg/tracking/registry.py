@@ -3,11 +3,12 @@
 import re
 from typing import TYPE_CHECKING
 
+import brainseg
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 from brainseg.tracking.connection import reached, store_errors
 from brainseg.tracking.home import resolve_uri
-from brainseg.tracking.protocol import REGISTERED_MODEL, ModelVersion, NewVersion
+from brainseg.tracking.protocol import MADE_BY, REGISTERED_MODEL, ModelVersion, NewVersion
 from brainseg.tracking.writer import find_run
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ class MlflowRegistry:
         self._client: MlflowClient | None = None
 
     def of_run(self, run_id: str) -> ModelVersion | None:
-        """The newest version that was registered from the run."""
+        """The newest version that `register` has made of the run."""
         mlflow_id = self._mlflow_id(run_id)
         with store_errors(self._uri):
             found = self._connected().search_model_versions(f"name = '{REGISTERED_MODEL}'")
-        versions = [version for version in found if version.run_id == mlflow_id]
+        versions = [version for version in found if version.run_id == mlflow_id and MADE_BY in version.tags]
         return self._version(max(versions, key=lambda version: int(version.version))) if versions else None
 
     def with_alias(self, alias: str) -> ModelVersion | None:
@@ -70,7 +71,7 @@ class MlflowRegistry:
                 REGISTERED_MODEL,
                 f"{run.info.artifact_uri}/{new.artifact}",
                 run_id=run.info.run_id,
-                tags=dict(new.tags),
+                tags={**new.tags, MADE_BY: brainseg.__version__},
                 description=new.description,
             )
             return self._version(made)

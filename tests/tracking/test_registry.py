@@ -3,6 +3,7 @@
 import pytest
 from backends import Backend
 
+import brainseg
 from brainseg.errors import InputError, TrackingError
 from brainseg.tracking import NewVersion
 from brainseg.tracking.registry import check_alias
@@ -30,9 +31,15 @@ def test_a_version_is_found_by_its_run_and_the_newest_counts(backend: Backend) -
     second = backend.registry.register(run_id, new_version(final_dice="0.75"))
     third = backend.registry.register(other, new_version())
     assert int(first.version) < int(second.version) < int(third.version)
-    assert (second.run_id, second.tags) == (run_id, {"final_dice": "0.75"})
+    assert (second.run_id, second.tags) == (run_id, {"final_dice": "0.75", "brainseg": brainseg.__version__})
     assert backend.registry.of_run(run_id) == second
     assert backend.registry.of_run(other) == third
+
+
+def test_a_version_that_was_made_by_hand_is_not_taken_for_one_that_serves(backend: Backend) -> None:
+    run_id = finished_run(backend)
+    backend.register("by-hand", run_id)
+    assert backend.registry.of_run(run_id) is None
 
 
 def test_an_alias_names_one_version_at_a_time_and_leads_to_its_run(backend: Backend) -> None:
