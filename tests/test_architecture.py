@@ -18,6 +18,9 @@ DOORS = {
     "sqlalchemy": {"tracking", "sweep"},  # the lock of a study in PostgreSQL
     "PIL": {"data"},
     "h5py": {"data"},
+    "onnx": {"exporting"},
+    "onnxruntime": {"exporting"},
+    "ai_edge_litert": {"exporting"},
 }
 # Part -> the parts of brainseg that it may import, itself aside. The commands may import all.
 DIRECTIONS = {
@@ -30,6 +33,7 @@ DIRECTIONS = {
     "data": {"command_line", "config", "errors"},
     "model": {"config", "errors"},
     "analysis": {"config", "config_file", "data", "errors", "model", "tracking"},
+    "exporting": {"analysis", "config", "data", "errors", "model", "tracking"},
     "training": {"analysis", "config", "config_file", "data", "errors", "model", "tracking"},
     "sweep": {
         "analysis",
@@ -44,7 +48,7 @@ DIRECTIONS = {
         "training",
     },
 }
-COMMANDS = {"__init__", "__main__", "train", "evaluate", "predict", "compare", "register", "report"}
+COMMANDS = {"__init__", "__main__", "train", "evaluate", "predict", "compare", "register", "export", "report"}
 # Reading with these runs code that a file carries.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec"}
@@ -58,6 +62,7 @@ LIGHT = (
     "predict",
     "compare",
     "register",
+    "export",
     "compose",
     "config",
     "errors",

@@ -36,6 +36,7 @@ class Segmenter:
     likeness: Likeness | None  # of the slices that it was trained on, where known
     settings: Settings
     settings_from: str  # where these come from
+    run: StoredRun | None  # None for a file
 
 
 def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, given: Mapping[str, Any]) -> Segmenter:
@@ -60,6 +61,7 @@ def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, giv
         likeness=None if likeness is None else parse_likeness(likeness, where=f"{STATISTICS_FILE} of run {run.id}"),
         settings=settings,
         settings_from=source,
+        run=run,
     )
 
 
@@ -76,6 +78,7 @@ def segmenter_of_file(path: Path, *, given: Mapping[str, Any]) -> Segmenter:
         likeness=None,
         settings=Settings(**given),
         settings_from=_source("the defaults", given),
+        run=None,
     )
 
 

@@ -61,3 +61,28 @@ def _check_same_outputs(model: keras.Model, stock: keras.Model) -> None:
             f"the model in stock Keras layers must give the probabilities of the trained one within {largest}, "
             f"got a difference of {difference.max():.3g}; please report this as a bug"
         )
+
+
+def is_float32(model: keras.Model) -> bool:
+    """Whether all of the model's layers compute in float32."""
+    return all(layer.compute_dtype == "float32" for layer in _computing(model))
+
+
+def to_float32(model: keras.Model) -> keras.Model:
+    """A copy of a functional model in stock layers that computes in float32; the model itself where it does so.
+
+    The weights are the same: mixed precision keeps them in float32.
+    """
+    if is_float32(model):
+        return model
+    plain = keras.models.clone_model(model, clone_function=_float32_layer)
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+def _float32_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return layer.__class__.from_config(layer.get_config() | {"dtype": "float32"})
+
+
+def _computing(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]

@@ -1,7 +1,9 @@
 """What a process does once before it trains."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 
 def import_tensorflow() -> None:
@@ -10,12 +12,19 @@ def import_tensorflow() -> None:
     Some are written before its log level is read: the process's stderr is set aside meanwhile.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with stderr_set_aside():
+        import tensorflow  # noqa: F401  # for its side effect
+
+
+@contextlib.contextmanager
+def stderr_set_aside() -> Iterator[None]:
+    """Whatever libraries write to the process's stderr inside, past Python, is dropped."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import tensorflow  # noqa: F401  # for its side effect
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
