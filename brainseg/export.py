@@ -70,8 +70,7 @@ def _count(text: str) -> int:
 def _export(parsed: argparse.Namespace, folder: Path) -> None:
     """Checks, loads, exports and tells. folder: for what is fetched."""
     from brainseg.exporting.check_slices import choose_slices
-    from brainseg.exporting.export import check_new
-    from brainseg.exporting.formats import check_packages
+    from brainseg.exporting.formats import check_new, check_packages
 
     if parsed.output is not None:
         _check_output(parsed)
@@ -85,7 +84,7 @@ def _export(parsed: argparse.Namespace, folder: Path) -> None:
 
 
 def _check_output(parsed: argparse.Namespace) -> None:
-    from brainseg.exporting.export import check_new
+    from brainseg.exporting.formats import check_new
 
     path, ending = parsed.output, FORMATS[parsed.format]
     if path.suffix != ending:

@@ -183,6 +183,18 @@ def test_a_package_that_is_missing_is_named_with_the_remedy(
     )
 
 
+def test_a_process_refuses_before_tensorflow_starts(tmp_path: Path) -> None:
+    code = (
+        "import sys; from brainseg.export import main; code = main(['gone.keras', '--format', 'onnx']); "
+        "print(code, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=True
+    )
+    assert done.stdout == "2 False False\n"
+    assert done.stderr == "error: gone.keras isn't there; name a .keras file, or the id of a run\n"
+
+
 def test_help_answers_at_once(tmp_path: Path) -> None:
     begun = time.perf_counter()
     code = "import sys; from brainseg.export import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"

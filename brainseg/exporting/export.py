@@ -11,7 +11,7 @@ from brainseg.errors import InputError
 from brainseg.exporting.check import Difference, check, difference, probabilities
 from brainseg.exporting.check_slices import CheckSlices
 from brainseg.exporting.description import describe
-from brainseg.exporting.formats import FORMATS
+from brainseg.exporting.formats import FORMATS, check_new
 from brainseg.model.stock import is_float32, to_float32
 
 
@@ -51,12 +51,6 @@ def export(
         trained = probabilities(lambda images: model(images, training=False), slices)
         rounding = difference(trained, expected, slices, segmenter.settings)
     return Exported(path=path, size_bytes=size_bytes, difference=found, rounding=rounding)
-
-
-def check_new(path: Path) -> None:
-    """Raises InputError for a file that exists: nothing is ever overwritten."""
-    if path.exists():
-        raise InputError(f"{path} exists, and is left as it is; name another file with -o FILE")
 
 
 def _keep(unfinished: Path, path: Path) -> None:

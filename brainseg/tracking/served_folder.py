@@ -6,6 +6,7 @@ and nothing of it is pickled.
 """
 
 import contextlib
+import logging
 import shutil
 import sys
 import tempfile
@@ -67,6 +68,7 @@ def _pyfunc() -> Iterator[Any]:
         warnings.filterwarnings("ignore", message="Operation with range is deprecated")
         import mlflow.pyfunc
 
+        logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it tells of every example that it checks
         yield mlflow.pyfunc
 
 

@@ -50,7 +50,10 @@ def of_run(store: MemoryStore, tmp_path: Path, name: str = "memory-1", **given: 
 
 def test_a_run_says_everything(store: MemoryStore, tmp_path: Path) -> None:
     store.trackers["memory-1"].texts["data_statistics.json"] = LIKENESS.to_json()
-    assert of_run(store, tmp_path) == Segmenter(
+    found = of_run(store, tmp_path)
+    assert found.run is not None
+    assert found.run.id == "memory-1"
+    assert found == Segmenter(
         name="run memory-1",
         model_file=tmp_path / "fetched" / "memory-1" / MODEL_FILE,
         remedy=f"restore the artifact {MODEL_FILE} of run memory-1, or train again",
@@ -59,6 +62,7 @@ def test_a_run_says_everything(store: MemoryStore, tmp_path: Path) -> None:
         likeness=LIKENESS,
         settings=Settings(),
         settings_from="the defaults",
+        run=found.run,
     )
 
 
