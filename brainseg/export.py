@@ -32,7 +32,7 @@ ID_LENGTH = 8  # of the run's id, in the name of a file
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code: 0 done, 1 the file isn't the model, 2 the input is wrong, 130 after Ctrl-C."""
-    parsed = _parser().parse_args(argv)
+    parsed = make_parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
     def command() -> int:
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(command, masked=mask)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
         description="Writes a model as a file for other programs, in float32. The file is run on slices and compared "

@@ -42,7 +42,7 @@ class Registered:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
-    parsed = _parser().parse_args(argv)
+    parsed = make_parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
     def command() -> int:
@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(command, masked=mask)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
         description="Makes the model of a finished run a version of the registered model brainseg in MLflow, with its "

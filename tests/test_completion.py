@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tracking.backends import MlflowBackend
 
+from brainseg.__main__ import MODULES
 from brainseg.completion import VALUES
 from brainseg.compose import freeze
 from brainseg.config import TrackingConfig
@@ -43,6 +44,11 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_commands_are_offered(offered):
     assert offered("brainseg ev") == ["evaluate"]
     assert {"train", "sweep", "compare", "predict", "data", "tracking"} <= set(offered("brainseg "))
+
+
+@pytest.mark.parametrize("command", [name for name in MODULES if name != "train"])
+def test_every_command_offers_its_options(offered, command):
+    assert offered(f"brainseg {command} --he") == ["--help"]
 
 
 def test_keys_and_their_values_are_offered_for_a_training(offered):
