@@ -25,7 +25,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # -e needs hatchling and editables, which the development lock holds; running needs only the folder.
 $(VENV)/.run: requirements.lock
