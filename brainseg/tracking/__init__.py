@@ -5,6 +5,7 @@ from brainseg.tracking.mlflow_store import open_store
 from brainseg.tracking.mlflow_tracker import open_tracker
 from brainseg.tracking.protocol import (
     MODEL_FILE,
+    Curves,
     DatasetInfo,
     ModelRegistry,
     ModelVersion,
@@ -20,6 +21,7 @@ from brainseg.tracking.registry import open_registry
 
 __all__ = [
     "MODEL_FILE",
+    "Curves",
     "DatasetInfo",
     "MemoryRegistry",
     "MemoryStore",

@@ -1,7 +1,7 @@
 """Lists runs through MLflow's client, from whatever store it speaks to."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -72,6 +72,26 @@ def overview(
             more_finished=limit is not None and len(finished) > limit,
             more_others=limit is not None and len(others) > limit,
         )
+
+
+def curves(
+    client: "MlflowClient", runs: "Sequence[Run]", keys: Sequence[str]
+) -> list[dict[str, dict[int, float]]]:
+    """Metric -> epoch -> value, of each run. Raises what MLflow raises."""
+
+    def history(run: "Run") -> dict[str, dict[int, float]]:
+        return {
+            key: {
+                point.step: float(point.value)
+                for point in client.get_metric_history(run.info.run_id, key)
+                if not math.isnan(point.value)
+            }
+            for key in keys
+            if key in run.data.metrics
+        }
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        return list(pool.map(history, runs))
 
 
 def quoted(value: str) -> str:

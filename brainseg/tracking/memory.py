@@ -1,6 +1,6 @@
 """The in-memory twin of the MLflow tracker and store, for tests and for use as a library."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +11,7 @@ from brainseg.tracking.listing import listed, summary_of
 from brainseg.tracking.protocol import (
     MADE_BY,
     MODEL_FILE,
+    Curves,
     DatasetInfo,
     ModelVersion,
     NewVersion,
@@ -196,6 +197,11 @@ class MemoryStore:
         """The runs in the order in which they were opened, sorted; all are in one experiment."""
         summaries = [summary_of(tracker.record(), total_of=total_of) for tracker in self.trackers.values()]
         return listed(summaries, which, rank_by=rank_by, limit=limit)
+
+    def curves(self, run_ids: Sequence[str], keys: Sequence[str]) -> Curves:
+        """The history of these metrics."""
+        metrics = {run_id: self.read(run_id).metrics for run_id in run_ids}
+        return {run_id: {key: own[key] for key in keys if key in own} for run_id, own in metrics.items()}
 
     def text(self, run_id: str, name: str) -> str:
         """A text artifact."""

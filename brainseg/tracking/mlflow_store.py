@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,7 @@ from brainseg.tracking.connection import reached, store_errors
 from brainseg.tracking.home import Home, home_of, mask, resolve_uri, sqlite_path
 from brainseg.tracking.listing import UnknownExperimentError, merged
 from brainseg.tracking.memory import MemoryStore, no_artifact
-from brainseg.tracking.protocol import REGISTERED_MODEL, RunFilter, RunList, RunRecord
+from brainseg.tracking.protocol import REGISTERED_MODEL, Curves, RunFilter, RunList, RunRecord
 from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool import spooled_runs
 from brainseg.tracking.spooled_run import experiment_of_spool, memory_of_spool
@@ -114,6 +114,23 @@ class MlflowStore:
                 raise
             stored = []
         return merged([*stored, *waiting], rank_by=rank_by, limit=limit)
+
+    def curves(self, run_ids: Sequence[str], keys: Sequence[str]) -> Curves:
+        """By SQL where that is possible, else a request for each run and metric, several at once."""
+        found: dict[str, Mapping[str, Mapping[int, float]]] = {}
+        for run_id in run_ids:
+            if (spooled := self._spooled(run_id)) is not None:
+                found |= spooled.curves([run_id], keys)
+        others = [run_id for run_id in run_ids if run_id not in found]
+        found |= self._read(lambda runs: runs.curves(others, keys)) or {}
+        unread = [run_id for run_id in others if run_id not in found]
+        if unread:  # a run that SQL doesn't know either is named by the client
+            runs = [self._run(run_id) for run_id in unread]
+            client = runs[0][0]
+            with store_errors(self._uri):
+                histories = client_runs.curves(client, [run for _, run in runs], keys)
+            found |= dict(zip(unread, histories, strict=True))
+        return {run_id: found[run_id] for run_id in run_ids}
 
     def text(self, run_id: str, name: str) -> str:
         """A text artifact; one that is a local file is read without MLflow."""

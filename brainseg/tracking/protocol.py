@@ -1,6 +1,6 @@
 """What training may ask of a tracker, and what readers may ask of a store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -147,6 +147,10 @@ class RunList:
     more_others: bool
 
 
+# Run id -> metric -> epoch -> value.
+Curves = Mapping[str, Mapping[str, Mapping[int, float]]]
+
+
 class RunStore(Protocol):
     """Reads runs, and adds to them what was found out later.
 
@@ -173,6 +177,13 @@ class RunStore(Protocol):
 
         total_of: the metric that is added up over all epochs. limit: of either list; None for all runs.
         An unknown experiment raises TrackingError; a store in memory has but one, whatever its name.
+        """
+        ...
+
+    def curves(self, run_ids: Sequence[str], keys: Sequence[str]) -> Curves:
+        """The history of these metrics in these runs, which are read together; a metric that a run lacks is left out.
+
+        For hundreds of runs: `read` asks for each metric of a run by itself.
         """
         ...
 

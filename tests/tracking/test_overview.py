@@ -27,7 +27,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "memory":
         return MemoryBackend()
     if request.param == "sqlite by SQL":
-        monkeypatch.setattr("brainseg.tracking.client_runs.overview", unused)
+        for name in ("overview", "curves"):
+            monkeypatch.setattr(f"brainseg.tracking.client_runs.{name}", unused)
     elif request.param == "sqlite by client":
         monkeypatch.setattr(LAYOUTS, frozenset({"a later one"}))
     return MlflowBackend(config=request.getfixturevalue(f"{request.param.split()[0]}_config"))
@@ -104,6 +105,17 @@ def test_a_list_holds_the_runs_for_which_every_condition_holds(backend: Backend,
             listed(backend, experiment="brainsag")
 
 
+def test_curves_of_several_runs_are_read_together(backend: Backend, runs: dict[str, str]) -> None:
+    asked = [runs["best"], runs["unscored"], runs["pruned"]]
+    assert backend.store.curves(asked, ("final_dice", "seconds")) == {
+        runs["best"]: {"final_dice": {1: 0.875, 2: 0.75}, "seconds": {1: 2.0, 2: 0.5}},
+        runs["unscored"]: {"seconds": {1: 2.0, 2: 0.5}},
+        runs["pruned"]: {},
+    }
+    with pytest.raises(TrackingError, match=f"^no run '{'0' * 32}' in "):
+        backend.store.curves([runs["best"], "0" * 32], ("seconds",))
+
+
 def test_a_run_that_waits_in_the_spool_is_listed(sqlite_config: TrackingConfig) -> None:
     away = TrackingConfig(root=sqlite_config.root, uri="http://127.0.0.1:9", offline=True)
     with open_tracker(away, run_name="offline", tags={}) as tracker:
@@ -112,6 +124,7 @@ def test_a_run_that_waits_in_the_spool_is_listed(sqlite_config: TrackingConfig) 
     for which in (RunFilter(experiment="brainseg"), RunFilter(id_start=tracker.run_id[:12])):
         (run,) = store.overview(which, rank_by="final_dice", total_of="seconds", limit=5).finished
         assert (run.run_id, run.metrics) == (tracker.run_id, {"final_dice": 0.5})
+    assert store.curves([tracker.run_id], ["final_dice"]) == {tracker.run_id: {"final_dice": {1: 0.5}}}
 
 
 def test_a_database_is_read_while_it_is_written_and_without_mlflow(
