@@ -48,3 +48,13 @@ def check_output(folder: Path) -> None:
         raise InputError(f"-o {folder} must be a new or an empty folder, but something is there; name another one")
     if not os.access(existing, os.W_OK):
         raise InputError(f"-o {folder} can't be written (Permission denied); name another folder")
+
+
+def check_new_file(path: Path, *, option: str, force: bool) -> None:
+    """Raises InputError, which names the option, unless the file can be written; one that exists, only by `force`."""
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder; name a file")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; name another file with {option} FILE, or replace it with --force")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder; create it first")

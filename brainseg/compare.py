@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser, exit_code_of
+from brainseg.command_line import OneLineParser, check_new_file, exit_code_of
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
@@ -126,13 +126,7 @@ def _check_files(parsed: argparse.Namespace) -> None:
         name = getattr(parsed, option)
         if name is None or name == STDOUT:
             continue
-        path = Path(name)
-        if path.is_dir():
-            raise InputError(f"--{option} {name} is a folder; name a file")
-        if path.exists() and not parsed.force:
-            raise InputError(f"{name} exists; name another file with --{option} FILE, or replace it with --force")
-        if not path.parent.is_dir():
-            raise InputError(f"{path.parent} is not a folder; create it first")
+        check_new_file(Path(name), option=f"--{option}", force=parsed.force)
 
 
 def _write(path: Path, text: str) -> None:

@@ -109,8 +109,12 @@ def _runs(**_: Any) -> list[str]:
     return _run_ids()
 
 
+def _runs_and_studies(**_: Any) -> list[str]:
+    return [*_run_ids(), *_study_files()]
+
+
 def _runs_studies_and_keys(prefix: str, **_: Any) -> list[str]:
-    return [*_run_ids(), *_study_files(), *_overrides(prefix)]
+    return [*_runs_and_studies(), *_overrides(prefix)]
 
 
 def _run_ids() -> list[str]:
@@ -134,6 +138,8 @@ COMPLETERS: Mapping[str, Callable[..., list[str]]] = {
     "overrides": _overrides,
     "study": _study_files,
     "runs": _runs_studies_and_keys,
+    "names": _runs_and_studies,
+    "baseline": _runs,
     "pair": _runs,
     "run": _runs,
     "model": _models,

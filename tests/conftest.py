@@ -2,11 +2,12 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chromium import Chromium, missing, started
 from tiny_run import TINY
 
 from brainseg.config import RunConfig, flatten, from_flat
@@ -62,3 +63,12 @@ def figshare() -> Path:
     if not named:
         pytest.skip("BRAINSEG_FIGSHARE doesn't name the real data set")
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One headless browser for all tests that look at a page; they are skipped where there is none."""
+    if reason := missing():
+        pytest.skip(reason)
+    with started(tmp_path_factory.mktemp("browser")) as chromium:
+        yield chromium

@@ -129,8 +129,12 @@ def compare(store: RunStore, words: Sequence[str], *, experiment: str, top: int 
 
     top: rows of finished runs, and of others; None for all. Raises InputError for a word that selects nothing.
     """
-    runs = select(store, words, experiment=experiment, limit=top)
-    first = next((run for run in runs.finished if SCORE in run.metrics), None)
+    return comparison_of(store, select(store, words, experiment=experiment, limit=top))
+
+
+def comparison_of(store: RunStore, runs: RunList, *, reference: RunSummary | None = None) -> Comparison:
+    """The table of these runs. reference: what they are marked and ranked against; by default the best score's run."""
+    first = reference or next((run for run in runs.finished if SCORE in run.metrics), None)
     rows, rank = [], 0
     for run in runs.finished:
         mark = _mark(run, first)
@@ -144,6 +148,15 @@ def compare(store: RunStore, words: Sequence[str], *, experiment: str, top: int 
         more_finished=runs.more_finished,
         more_others=runs.more_others,
     )
+
+
+def find_study(store: RunStore, name: str) -> RunList | None:
+    """The runs of the study of this name, the best first; None where the name is that of a run.
+
+    Raises InputError for what is neither, and for a study without runs.
+    """
+    which = _named(store, name, RunFilter())
+    return None if "sweep" not in which.tags else _overview(store, which, limit=None)
 
 
 def select(store: RunStore, words: Sequence[str], *, experiment: str, limit: int | None) -> RunList:

@@ -1,11 +1,11 @@
 """The outline of a mask as an SVG path: along the edges of its pixels, so that it is true at any size."""
 
-from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-# A corner (x, y), and the sign of the step that leaves it: along x for horizontal runs, along y for vertical ones.
+# Where a straight run begins, x and y, and whether it goes on to higher (1) or to lower (-1) numbers.
 _Start = tuple[int, int, int]
 
 
@@ -16,48 +16,38 @@ def outline_path(mask: NDArray[np.bool_]) -> str:
     other way; pixels that touch at a corner alone have an outline each.
     """
     padded = np.pad(mask, 1).astype(np.int8)
-    horizontal = _runs(np.diff(padded, axis=0)[:, 1:-1])
-    # A mask begins at a left edge, along which a clockwise outline goes up.
-    vertical = _runs(-np.diff(padded, axis=1)[1:-1].T)
-    ends = {(x, y, step): end for y, x, end, step in horizontal}
-    turns: dict[_Start, int] = {(x, y, step): end for x, y, end, step in vertical}
-    steps_at = defaultdict(list)
-    for x, y, step in turns:
-        steps_at[x, y].append(step)
-    paths = []
-    for start in sorted(ends, key=lambda start: (start[1], start[0])):
-        if start in ends:
-            paths.append(_outline(start, ends, turns, steps_at))
-    return "".join(paths)
+    # Clockwise: upper edges go to the right, right edges down.
+    across = {(x, y, step): end for y, x, end, step in _runs(np.diff(padded, axis=0)[:, 1:-1])}
+    down = {(x, y, step): end for x, y, end, step in _runs(-np.diff(padded, axis=1)[1:-1].T)}
+    starts = sorted(across, key=lambda start: (start[1], start[0]))
+    return "".join(_outline(start, across, down) for start in starts if start in across)
 
 
-def _outline(
-    start: _Start, ends: dict[_Start, int], turns: dict[_Start, int], steps_at: dict[tuple[int, int], list[int]]
-) -> str:
-    """The outline through `start`, whose runs are taken out of `ends` and `turns`."""
-    x, y, step = start
+def _outline(first: _Start, across: dict[_Start, int], down: dict[_Start, int]) -> str:
+    """The outline that begins with the run `first`; its runs are taken out of `across` and `down`."""
+    x, y, step = first
     path = f"M{x} {y}"
-    while (x, y, step) in ends:
-        x = ends.pop((x, y, step))
-        # Where two pixels touch at a corner, a right turn stays with the pixel that the outline is about.
-        turn = step if step in steps_at[x, y] else -step
-        steps_at[x, y].remove(turn)
-        end = turns.pop((x, y, turn))
-        step = -turn if (end_step := (x, end, -turn)) in ends or end_step == start else turn
-        y = end
-        path += f"H{x}" if (x, y) == start[:2] and (x, y, step) not in ends else f"H{x}V{y}"
-    return f"{path}Z"
+    while True:
+        x = across.pop((x, y, step))
+        path += f"H{x}"
+        # Where two pixels touch at a corner, the right turn is the one that stays with the same pixel.
+        step = step if (x, y, step) in down else -step
+        y = down.pop((x, y, step))
+        right = x, y, -step
+        step = -step if right in across or right == first else step
+        if (x, y, step) == first:
+            return f"{path}Z"
+        path += f"V{y}"
 
 
 def _runs(changes: NDArray[np.int8]) -> list[tuple[int, int, int, int]]:
-    """Line, start, end and step of every stretch of equal changes in a line; a stretch of -1 runs backwards."""
+    """Line, start, end and step of every stretch of 1 or of -1 in a line; a stretch of -1 runs backwards."""
     found = []
     bounds = np.diff(np.pad(changes, ((0, 0), (1, 1))), axis=1) != 0
     for line in np.flatnonzero(bounds.any(axis=1)):
         places = np.flatnonzero(bounds[line])
-        for first, last in zip(places, places[1:], strict=False):
-            step = int(changes[line, first])
-            if step:
-                begin, end = (first, last) if step > 0 else (last, first)
-                found.append((int(line), int(begin), int(end), step))
+        for low, high in pairwise(places):
+            if step := int(changes[line, low]):
+                start, end = (low, high) if step > 0 else (high, low)
+                found.append((int(line), int(start), int(end), step))
     return found

@@ -1,4 +1,4 @@
-"""Predictions out: masks, outlines and probabilities as PNG files."""
+"""Predictions out: masks, outlines and probabilities as PNG files, and slices as small pictures for a page."""
 
 import io
 from pathlib import Path
@@ -9,6 +9,8 @@ from PIL import Image
 
 OUTLINE = (255, 160, 0)  # orange shows on grey and to colour-blind readers
 PROBABILITY_BITS = (8, 16)
+LONGEST_PX = 512
+WEBP_QUALITY = 85
 # zlib's fastest: a file is a little larger, and written several times as fast.
 _COMPRESS_LEVEL = 1
 
@@ -39,6 +41,15 @@ def write_probability(path: Path, probability: NDArray[np.float32], *, bits: int
     """Probabilities (height, width) in [0, 1] as grey levels, rounded; 1 becomes 255 or 65535. bits: 8 or 16."""
     levels = np.rint(probability * np.float32(2**bits - 1))
     _write(path, Image.fromarray(levels.astype({8: np.uint8, 16: np.uint16}[bits])))
+
+
+def as_webp(image: NDArray[np.uint8]) -> bytes:
+    """A slice (height, width) as a small picture for people: WebP with losses, its longer side at most LONGEST_PX."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.BOX)
+    content = io.BytesIO()
+    picture.save(content, format="WEBP", quality=WEBP_QUALITY, method=4)
+    return content.getvalue()
 
 
 def inner_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -19,6 +19,8 @@ from brainseg.sweep.trial_row import INTERRUPTED, TrialRow, trial_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from optuna.importance import BaseImportanceEvaluator
+    from optuna.trial import FrozenTrial
 
 PAGE = "sweep.html"
 DPI = 110
@@ -73,19 +75,27 @@ def _drawing() -> Iterator[None]:
     from matplotlib import pyplot
 
     backend = pyplot.get_backend()
-    verbosity = optuna.logging.get_verbosity()
-    with pyplot.rc_context({"figure.constrained_layout.use": True}), warnings.catch_warnings():
+    with pyplot.rc_context({"figure.constrained_layout.use": True}), warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna calls its matplotlib plots so since 2.2
         pyplot.switch_backend("Agg")
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of every study made
         try:
             yield
         finally:
-            optuna.logging.set_verbosity(verbosity)
             pyplot.switch_backend(backend)
 
 
-def _copy(study: optuna.Study, metric: int | None = None) -> optuna.Study:
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna tells of every study that is made: not inside."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def copy_of(study: optuna.Study, metric: int | None = None) -> optuna.Study:
     """In memory, the parameters under short names; with one of the metrics alone, or with all.
 
     Optuna draws less of a study of several metrics: no best value so far, and colours the wrong way round.
@@ -109,10 +119,10 @@ def _plots(study: optuna.Study, config: StudyConfig, summary: Summary) -> list[_
     plots = []
     for position, metric in enumerate(summary.metrics):
         suffix = f"_{metric.name}" if several else ""
-        alone = _copy(study, position)
+        alone = copy_of(study, position)
         plots += [_history(alone, metric, suffix), _importance(alone, metric, suffix)]
         plots += _by_parameter(alone, metric, suffix)
-    copy = _copy(study)
+    copy = copy_of(study)
     plots.append(_intermediate(copy, rows, summary))
     if several:
         plots.append(_pareto(copy, summary))
@@ -143,28 +153,19 @@ def _history(study: optuna.Study, metric: MetricSummary, suffix: str) -> _Plot:
 
 
 def _importance(study: optuna.Study, metric: MetricSummary, suffix: str) -> _Plot:
-    from optuna.importance import BaseImportanceEvaluator
-
-    names = short_names(metric.importance.shares)
-    shares = {names[key]: share for key, share in metric.importance.shares.items()}
+    shares = metric.importance.shares
     label = "share of the variance"
-
-    class Known(BaseImportanceEvaluator):
-        """Gives the summary's shares: a forest over renamed parameters would give others."""
-
-        def evaluate(self, study: optuna.Study, params: object = None, *, target: object = None) -> dict[str, float]:
-            return shares
 
     def axes() -> "Axes":
         from optuna.visualization.matplotlib import plot_param_importances
 
-        axes = plot_param_importances(study, Known(), target_name=metric.name)
+        axes = plot_param_importances(study, shares_evaluator(metric), target_name=metric.name)
         axes.set(xlabel=label, ylabel="")
         axes.legend([]).remove()
         return axes
 
     def figure() -> Any:
-        figure = optuna.visualization.plot_param_importances(study, Known(), target_name=metric.name)
+        figure = optuna.visualization.plot_param_importances(study, shares_evaluator(metric), target_name=metric.name)
         return figure.update_layout(xaxis_title=label, yaxis_title="")
 
     heading = f"Importance for {metric.name}"
@@ -175,11 +176,29 @@ def _importance(study: optuna.Study, metric: MetricSummary, suffix: str) -> _Plo
     )
 
 
+def shares_evaluator(metric: MetricSummary) -> "BaseImportanceEvaluator":
+    """Gives Optuna the summary's shares, under short names: a forest over renamed parameters would give others."""
+    from optuna.importance import BaseImportanceEvaluator
+
+    names = short_names(metric.importance.shares)
+    shares = {names[key]: share for key, share in metric.importance.shares.items()}
+
+    class Known(BaseImportanceEvaluator):
+        def evaluate(self, study: optuna.Study, params: object = None, *, target: object = None) -> dict[str, float]:
+            return shares
+
+    return Known()
+
+
+def varied_parameters(trials: Sequence["FrozenTrial"]) -> list[str]:
+    """Parameters that have several values among these trials: an axis without a range can't be drawn."""
+    names = dict.fromkeys(name for trial in trials for name in trial.params)
+    return [name for name in names if len({trial.params[name] for trial in trials if name in trial.params}) > 1]
+
+
 def _by_parameter(study: optuna.Study, metric: MetricSummary, suffix: str) -> tuple[_Plot, _Plot]:
-    """Parallel coordinates and slices, of the parameters that were varied: an axis without a range can't be drawn."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    names = dict.fromkeys(name for trial in complete for name in trial.params)
-    varied = [name for name in names if len({trial.params[name] for trial in complete if name in trial.params}) > 1]
+    """Parallel coordinates and slices, of the parameters that were varied."""
+    varied = varied_parameters(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
     def parallel_axes() -> "Axes":
         from optuna.visualization.matplotlib import plot_parallel_coordinate

@@ -74,9 +74,7 @@ def overview(
         )
 
 
-def curves(
-    client: "MlflowClient", runs: "Sequence[Run]", keys: Sequence[str]
-) -> list[dict[str, dict[int, float]]]:
+def curves(client: "MlflowClient", runs: "Sequence[Run]", keys: Sequence[str]) -> list[dict[str, dict[int, float]]]:
     """Metric -> epoch -> value, of each run. Raises what MLflow raises."""
 
     def history(run: "Run") -> dict[str, dict[int, float]]:

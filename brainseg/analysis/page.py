@@ -1,0 +1,69 @@
+"""A page of HTML that is one file: styles, scripts, data and pictures inside, and nothing that is asked of a network.
+
+Whatever a user named (runs, studies, slices) is text: the templates escape it, and the page allows no script but
+those whose digests it carries.
+"""
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from brainseg.errors import InputError
+
+PAGES = Path(__file__).parent / "pages"  # templates, styles and scripts
+# Plotly writes styles; pictures are in the page, or made by it to be saved.
+POLICY = (
+    "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
+    """The page of a template with these values.
+
+    styles: files of PAGES. scripts: the texts themselves, run in this order after all else is there.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template(template)
+    return page.render(
+        policy=POLICY.format(scripts=" ".join(f"'sha256-{_digest(script)}'" for script in scripts)),
+        styles=[page_file(name) for name in styles],
+        scripts=scripts,
+        **values,
+    )
+
+
+def page_file(name: str) -> str:
+    """The text of a style or a script in PAGES."""
+    return (PAGES / name).read_text(encoding="utf-8")
+
+
+def as_data_uri(content: bytes, *, kind: str) -> str:
+    """A picture as an address that holds it. kind: `png` or `webp`."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes the page under a temporary name, then renames it. Raises InputError where it can't be written."""
+    partial = path.with_name(f".{path.name}.partial")  # so that a failure leaves an old file as it was
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be written ({error.strerror or error}); name another file with -o FILE"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _digest(script: str) -> str:
+    """As a Content-Security-Policy takes it."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
