@@ -75,7 +75,8 @@ def test_a_sweep_is_one_line_that_holds_its_trials(page: Chromium, runs_page: st
     opened(page, runs_page, view="brainseg-runs", until="run-187")
     names = [text for text in page.texts("[role=row] a") if text]
     assert names[:2] == ["quick", "run-187"]
-    page.ask("[...document.querySelectorAll('[role=row]')].find(row => row.innerText.includes('quick')).querySelector('button').click()")
+    rows = "[...document.querySelectorAll('[role=row]')]"
+    page.ask(f"{rows}.find(row => row.innerText.includes('quick')).querySelector('button').click()")
     page.wait("document.body.innerText.includes('quick 011')")
     shown = [text for text in page.texts("[role=row] a") if text.startswith("quick")]
     assert len(shown) == 1 + TRIALS
@@ -84,8 +85,10 @@ def test_a_sweep_is_one_line_that_holds_its_trials(page: Chromium, runs_page: st
 def test_the_curves_draw_dice_and_loss_of_the_best_runs(page: Chromium, runs_page: str) -> None:
     opened(page, runs_page, view="brainseg-curves&compareRunsMode=CHART", until="quick 011")
     # Those that are further down are drawn once they are scrolled to.
-    lines = "[...document.querySelectorAll('.js-plotly-plot')].map(p => p.querySelectorAll('.scatterlayer .trace').length)"
-    page.wait(f"{lines}.filter(count => count >= BEST_RUNS).length >= 4".replace("BEST_RUNS", str(BEST_RUNS)))
+    plots = "[...document.querySelectorAll('.js-plotly-plot')]"
+    page.wait(
+        f"{plots}.filter(plot => plot.querySelectorAll('.scatterlayer .trace').length >= {BEST_RUNS}).length >= 4"
+    )
     text = page.ask("document.body.innerText")
     for title in ("Dice (2)", "Loss (2)", "val_dice_image", "train_loss"):
         assert title in text
