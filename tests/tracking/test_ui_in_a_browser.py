@@ -1,5 +1,7 @@
 """The MLflow UI over a store with a sweep and 200 runs: what the saved views of an experiment show in a browser."""
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,8 @@ def runs_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         fill(folder / "filled" / "mlflow.db", runs=OTHER_RUNS, epochs=EPOCHS)
         add_sweep(filled)
+    with contextlib.closing(sqlite3.connect(folder / "filled" / "mlflow.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the server copies that file alone
     server = Server(folder, folder / "filled" / "mlflow.db")
     try:
         server.start()
@@ -90,7 +94,7 @@ def test_the_curves_draw_dice_and_loss_of_the_best_runs(page: Chromium, runs_pag
         f"{plots}.filter(plot => plot.querySelectorAll('.scatterlayer .trace').length >= {BEST_RUNS}).length >= 4"
     )
     text = page.ask("document.body.innerText")
-    for title in ("Dice (2)", "Loss (2)", "val_dice_image", "train_loss"):
+    for title in ("val_dice_image", "train_dice", "val_loss", "train_loss"):
         assert title in text
 
 
