@@ -142,5 +142,6 @@ COMPLETERS: Mapping[str, Callable[..., list[str]]] = {
     "baseline": _runs,
     "pair": _runs,
     "run": _runs,
+    "other": _runs,
     "model": _models,
 }

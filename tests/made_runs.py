@@ -5,7 +5,7 @@ a shift by k, 8 - k of 8 columns are shared, and Dice is 1 - k / 8.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,20 +58,20 @@ def square(shift: int = 0) -> NDArray[np.bool_]:
     return mask
 
 
-def write_slices(folder: Path) -> Path:
+def write_slices(folder: Path, slices: Mapping[str, tuple[str, str]] = SLICES) -> Path:
     """The slices as a data folder: a bright square on noise."""
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
-    for number, name in enumerate(SLICES):
+    for number, name in enumerate(slices):
         noise = np.random.default_rng(number).integers(0, 90, (HEIGHT, WIDTH), dtype=np.uint8)
         Image.fromarray(np.where(square(), np.uint8(200), noise)).save(folder / "images" / f"{name}.png")
         Image.fromarray(square().astype(np.uint8) * np.uint8(255)).save(folder / "masks" / f"{name}.png")
-    rows = "".join(f"{name},{patient},{kind}\n" for name, (patient, kind) in SLICES.items())
+    rows = "".join(f"{name},{patient},{kind}\n" for name, (patient, kind) in slices.items())
     (folder / "metadata.csv").write_text(f"id,patient_id,tumor_type\n{rows}")
     return folder
 
 
-def evaluation(shifts: Sequence[int]) -> Evaluation:
+def evaluation(shifts: Sequence[int], slices: Mapping[str, tuple[str, str]] = SLICES) -> Evaluation:
     """The scores of predictions that are shifted so far, a shift for each slice; 24 predicts nothing."""
     predictions = [square(shift) if shift < HEIGHT else np.zeros((HEIGHT, WIDTH), np.bool_) for shift in shifts]
     scores = [
@@ -83,7 +83,7 @@ def evaluation(shifts: Sequence[int]) -> Evaluation:
             dice=hard_dice(square(), predicted),
             iou=iou(square(), predicted),
         )
-        for (name, (patient, kind)), predicted in zip(SLICES.items(), predictions, strict=True)
+        for (name, (patient, kind)), predicted in zip(slices.items(), predictions, strict=True)
     ]
     return Evaluation(scores=tuple(scores), predictions=tuple(predictions), seconds_per_image=0.0)
 
@@ -94,6 +94,7 @@ def add_run(
     *,
     name: str,
     shifts: Sequence[int] | None = None,
+    slices: Mapping[str, tuple[str, str]] = SLICES,
     split: str = "f" * 64,
     pruned_after: int | None = None,
     tags: dict[str, str] | None = None,
@@ -132,7 +133,7 @@ def add_run(
         if pruned_after is not None:
             raise Pruned(f"pruned after epoch {pruned_after}", epoch=pruned_after)
         if shifts is not None:
-            made = evaluation(shifts)
+            made = evaluation(shifts, slices)
             tracker.log_metrics({"final_dice": made.dice}, epoch=EPOCHS)
             tracker.log_text(made.to_csv(), "val_scores.csv")
             file = folder / "val_predictions.npz"

@@ -48,7 +48,18 @@ DIRECTIONS = {
         "training",
     },
 }
-COMMANDS = {"__init__", "__main__", "train", "evaluate", "predict", "compare", "register", "export", "report"}
+COMMANDS = {
+    "__init__",
+    "__main__",
+    "train",
+    "evaluate",
+    "predict",
+    "compare",
+    "register",
+    "export",
+    "report",
+    "gallery",
+}
 # Reading with these runs code that a file carries.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec"}
@@ -61,6 +72,8 @@ LIGHT = (
     "evaluate",
     "predict",
     "compare",
+    "report",
+    "gallery",
     "register",
     "export",
     "compose",
