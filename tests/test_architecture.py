@@ -59,6 +59,7 @@ COMMANDS = {
     "export",
     "report",
     "gallery",
+    "completion",  # knows the parsers of all
 }
 # Reading with these runs code that a file carries.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
