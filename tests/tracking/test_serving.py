@@ -221,7 +221,7 @@ def test_the_served_folder_says_what_it_takes_and_pickles_nothing(registered: Re
     example = json.loads((folder / "serving_input_example.json").read_text())
     assert decoded(example["dataframe_split"]["data"][0][0]).shape == (32, 32)
     endings = {path.suffix for path in folder.rglob("*") if path.is_file()}
-    assert endings <= {"", ".py", ".json", ".yaml", ".txt", ".keras"}
+    assert endings <= {"", ".py", ".css", ".html", ".js", ".json", ".yaml", ".txt", ".keras"}
     required = {line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()}
     assert required == {"keras", "mlflow", "numpy", "pandas", "pillow", "scipy", "tensorflow"}
 

@@ -23,8 +23,11 @@ def write_slices(root):
 
 
 @pytest.fixture(scope="module")
-def killed(commands, tmp_path_factory):
-    """A run on a folder, killed after its first epoch: its id and the folder."""
+def killed(commands, uninterrupted, tmp_path_factory):
+    """A run on a folder, killed after its first epoch: its id and the folder.
+
+    After `uninterrupted`, whose start would notice that this run's process is gone.
+    """
     root = tmp_path_factory.mktemp("slices") / "set"
     write_slices(root)
     split = root.with_name("split.json")
