@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
     from brainseg.tracking.clean import Checkpoints
 
+PROGRAM = "python -m brainseg.tracking"
+EXAMPLES = f"""examples:
+  {PROGRAM} sync                             deliver what a server that was away has missed
+  {PROGRAM} sync --uri http://127.0.0.1:5000
+  {PROGRAM} clean                            delete checkpoints that nothing needs
+  {PROGRAM} clean RUN_ID                     those of a run that could still be resumed
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit code: 0 done, 2 the input is wrong, 1 anything else."""
@@ -29,7 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
-    parser = OneLineParser(prog="brainseg.tracking", description="Looks after the records of runs.")
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description="Looks after the records of runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="deliver the records that wait in the spool")
     clean = commands.add_parser("clean", help="delete the checkpoints of finished runs (asks first)")
