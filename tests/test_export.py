@@ -63,7 +63,7 @@ def test_an_alias_becomes_an_onnx_file_that_the_example_in_the_manual_runs(
         f"checked on  {count} of {count} validation slices of run memory-1",
     ]
     assert re.fullmatch(
-        r"difference  at most \S+ in probability, 0 pixels of a mask \(allowed: 0\.0001 and 4\)", lines[3]
+        r"difference  at most \S+ in probability, 0 pixels of a mask \(allowed: 0\.001 and 4\)", lines[3]
     )
     assert re.fullmatch(r"file        tumour\.onnx, 0\.\d MB", lines[4])
     assert len(lines) == 5

@@ -13,8 +13,9 @@ from brainseg.data.batches import EVALUATION_BATCH
 from brainseg.errors import BrainsegError
 from brainseg.exporting.check_slices import CheckSlices
 
-# What rounding explains, with a wide margin: other programs add up in another order, and get 1e-7 to 1e-6.
-ALLOWED = 1e-4  # of a probability
+# What rounding explains, with a margin. Other programs add up in another order: usual are 1e-7 to 1e-6. ONNX Runtime
+# adds up the mean of a whole slice (model.standardize) in float32, which makes 2e-4 at 256x256.
+ALLOWED = 1e-3  # of a probability
 ALLOWED_PX = 4  # of the mask of a slice: pixels that lie on the threshold
 
 

@@ -203,7 +203,7 @@ def test_masks_are_compared_at_the_size_of_the_slice() -> None:
     assert difference(expected, found, large, Settings()).mask_px == 1
 
 
-ALLOWED_BOUNDS = [(1e-4, 4, True), (1.01e-4, 0, False), (0.0, 5, False), (float("nan"), 0, False)]
+ALLOWED_BOUNDS = [(1e-3, 4, True), (1.01e-3, 0, False), (0.0, 5, False), (float("nan"), 0, False)]
 
 
 @pytest.mark.parametrize(("probability", "mask_px", "is_allowed"), ALLOWED_BOUNDS)
