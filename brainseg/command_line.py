@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -37,6 +38,16 @@ def exit_code_of(command: Callable[[], int], *, masked: Callable[[str], str]) ->
     except KeyboardInterrupt:
         print("error: stopped by SIGINT", file=sys.stderr)
         return 130
+
+
+def exit_code_with_folder(command: Callable[[Path], int], *, masked: Callable[[str], str]) -> int:
+    """`exit_code_of` a command that is given an empty folder, which is gone afterwards."""
+
+    def with_folder() -> int:
+        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+            return command(Path(folder))
+
+    return exit_code_of(with_folder, masked=masked)
 
 
 def check_output(folder: Path) -> None:

@@ -6,14 +6,13 @@ What can be wrong is said before a slice is predicted. TensorFlow and MLflow are
 import argparse
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser, check_output, exit_code_of
+from brainseg.command_line import OneLineParser, check_output, exit_code_with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
@@ -54,12 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("name runs by their ids, or a study with --study NAME")
     from brainseg.tracking.home import mask
 
-    def command() -> int:
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            _evaluate(parsed, Path(folder))
-        return 0
-
-    return exit_code_of(command, masked=mask)
+    return exit_code_with_folder(lambda folder: _evaluate(parsed, folder), masked=mask)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -85,8 +79,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _evaluate(parsed: argparse.Namespace, folder: Path) -> None:
-    """Scores what was asked for, prints the tables, and adds the files to the runs. folder: for what is fetched."""
+def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
+    """Scores what was asked for, prints the tables, and adds the files to the runs; the exit code.
+
+    folder: for what is fetched.
+    """
     from brainseg.tracking import open_store
     from brainseg.training.start_up import import_tensorflow
 
@@ -112,6 +109,7 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> None:
     finally:  # the scores are told where the store has gone away, too
         print_outcome(outcome, _console())
     _tell_where(outcome, asked, tracking, output=parsed.output)
+    return 0
 
 
 def _asked(parsed: argparse.Namespace, store: "RunStore") -> Asked:

@@ -5,12 +5,11 @@ What can be wrong is said before TensorFlow starts, with nothing written. Librar
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainseg.command_line import OneLineParser, exit_code_of
+from brainseg.command_line import OneLineParser, exit_code_with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
@@ -35,12 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
-    def command() -> int:
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            _export(parsed, Path(folder))
-        return 0
-
-    return exit_code_of(command, masked=mask)
+    return exit_code_with_folder(lambda folder: _export(parsed, folder), masked=mask)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -68,8 +62,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _export(parsed: argparse.Namespace, folder: Path) -> None:
-    """Checks, loads, exports and tells. folder: for what is fetched."""
+def _export(parsed: argparse.Namespace, folder: Path) -> int:
+    """Checks, loads, exports and tells; the exit code. folder: for what is fetched."""
     from brainseg.exporting.check_slices import choose_slices
     from brainseg.exporting.formats import check_new, check_packages
 
@@ -82,6 +76,7 @@ def _export(parsed: argparse.Namespace, folder: Path) -> None:
     model, size = _loaded(segmenter)
     slices = choose_slices(segmenter.run, data=parsed.data, size=size, count=parsed.slices)
     _tell(segmenter, slices, _written(parsed, segmenter, model, size, path, slices), size, parsed.format)
+    return 0
 
 
 def _check_output(parsed: argparse.Namespace) -> None:

@@ -5,12 +5,11 @@ What can be wrong is said before anything is written. TensorFlow is never import
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from brainseg.command_line import OneLineParser, check_new_file, exit_code_of
+from brainseg.command_line import OneLineParser, check_new_file, exit_code_with_folder
 from brainseg.config import TrackingConfig
 
 PROGRAM = "python -m brainseg.gallery"
@@ -26,12 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
-    def command() -> int:
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            _gallery(parsed, Path(folder))
-        return 0
-
-    return exit_code_of(command, masked=mask)
+    return exit_code_with_folder(lambda folder: _gallery(parsed, folder), masked=mask)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,8 +47,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _gallery(parsed: argparse.Namespace, folder: Path) -> None:
-    """Reads, and writes the page. folder: for what is fetched."""
+def _gallery(parsed: argparse.Namespace, folder: Path) -> int:
+    """Reads, and writes the page; the exit code. folder: for what is fetched."""
     check_new_file(parsed.output, option="-o", force=parsed.force)
     from brainseg.analysis.gallery import make_gallery
     from brainseg.analysis.gallery_page import gallery_html, summary
@@ -66,6 +60,7 @@ def _gallery(parsed: argparse.Namespace, folder: Path) -> None:
     write_page(parsed.output, gallery_html(gallery, made=datetime.now()))
     print(summary(gallery))
     print(f"gallery  {parsed.output}")
+    return 0
 
 
 if __name__ == "__main__":

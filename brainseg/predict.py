@@ -6,14 +6,13 @@ are needed.
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from brainseg.command_line import OneLineParser, check_output, exit_code_of
+from brainseg.command_line import OneLineParser, check_output, exit_code_with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 
@@ -39,11 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
-    def command() -> int:
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            return _predict(parsed, Path(folder))
-
-    return exit_code_of(command, masked=mask)
+    return exit_code_with_folder(lambda folder: _predict(parsed, folder), masked=mask)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -7,13 +7,12 @@ are needed.
 import argparse
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser, exit_code_of
+from brainseg.command_line import OneLineParser, exit_code_with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 
@@ -45,12 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
-    def command() -> int:
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            _register(parsed, Path(folder))
-        return 0
-
-    return exit_code_of(command, masked=mask)
+    return exit_code_with_folder(lambda folder: _register(parsed, folder), masked=mask)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -69,8 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _register(parsed: argparse.Namespace, folder: Path) -> None:
-    """Registers, moves the alias, and tells. folder: for what is fetched and made."""
+def _register(parsed: argparse.Namespace, folder: Path) -> int:
+    """Registers, moves the alias, and tells; the exit code. folder: for what is fetched and made."""
     from brainseg.tracking import open_registry, open_store
     from brainseg.tracking.registry import check_alias
 
@@ -87,6 +81,7 @@ def _register(parsed: argparse.Namespace, folder: Path) -> None:
         version = registry.register(parsed.run, new)
     before = _move_alias(registry, parsed.alias, version)
     _tell(Registered(version=version, is_new=is_new, before=before), parsed, tracking)
+    return 0
 
 
 def _check_finished(store: "RunStore", run_id: str) -> None:

@@ -5,13 +5,12 @@ What can be wrong is said before anything is written. TensorFlow is never import
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser, check_new_file, exit_code_of
+from brainseg.command_line import OneLineParser, check_new_file, exit_code_with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
@@ -33,12 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(argv)
     from brainseg.tracking.home import mask
 
-    def command() -> int:
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            _report(parsed, Path(folder))
-        return 0
-
-    return exit_code_of(command, masked=mask)
+    return exit_code_with_folder(lambda folder: _report(parsed, folder), masked=mask)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -61,8 +55,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(parsed: argparse.Namespace, folder: Path) -> None:
-    """Reads, and writes the page. folder: for what is fetched."""
+def _report(parsed: argparse.Namespace, folder: Path) -> int:
+    """Reads, and writes the page; the exit code. folder: for what is fetched."""
     check_new_file(parsed.output, option="-o", force=parsed.force)
     from brainseg.analysis.page import write_page
     from brainseg.analysis.report import make_report
@@ -78,6 +72,7 @@ def _report(parsed: argparse.Namespace, folder: Path) -> None:
     write_page(parsed.output, report_html(report, made=datetime.now()))
     print(answer(report))
     print(f"report  {parsed.output}")
+    return 0
 
 
 def _asked(
