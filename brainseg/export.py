@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from brainseg.command_line import OneLineParser, exit_code_with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
+from brainseg.model_argument import loaded, segmenter_of
 
 if TYPE_CHECKING:
     from brainseg.analysis.segmenter import Segmenter
@@ -70,10 +71,11 @@ def _export(parsed: argparse.Namespace, folder: Path) -> int:
     if parsed.output is not None:
         _check_output(parsed)
     check_packages(parsed.format)
-    segmenter = _segmenter(parsed, folder)
+    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    segmenter = segmenter_of(parsed.model, tracking, folder=folder, given={})
     path = parsed.output or Path(_default_name(segmenter) + FORMATS[parsed.format])
     check_new(path)
-    model, size = _loaded(segmenter)
+    model, size = loaded(segmenter)
     slices = choose_slices(segmenter.run, data=parsed.data, size=size, count=parsed.slices)
     _tell(segmenter, slices, _written(parsed, segmenter, model, size, path, slices), size, parsed.format)
     return 0
@@ -90,31 +92,8 @@ def _check_output(parsed: argparse.Namespace) -> None:
         raise InputError(f"{path.parent} is not a folder; create it first")
 
 
-def _segmenter(parsed: argparse.Namespace, folder: Path) -> "Segmenter":
-    from brainseg.analysis.segmenter import KERAS_ENDING, segmenter_of_file, segmenter_of_run
-    from brainseg.tracking import open_store
-
-    if parsed.model.endswith(KERAS_ENDING):
-        return segmenter_of_file(Path(parsed.model), given={})
-    store = open_store(TrackingConfig(root=parsed.root, uri=parsed.uri))
-    return segmenter_of_run(store, parsed.model, root=parsed.root, folder=folder, given={})
-
-
 def _default_name(segmenter: "Segmenter") -> str:
     return f"brainseg-{segmenter.run.id[:ID_LENGTH]}" if segmenter.run is not None else segmenter.model_file.stem
-
-
-def _loaded(segmenter: "Segmenter") -> tuple[Any, int]:
-    """The model and its size."""
-    from brainseg.training.start_up import import_tensorflow
-
-    import_tensorflow()
-    from brainseg.analysis.segmenter import load
-    from brainseg.training.precision import apply, resolve_threads
-
-    available = resolve_threads(None)
-    apply("float32", min(segmenter.threads or available, available))  # a stored model has its own number format
-    return load(segmenter)
 
 
 def _written(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from brainseg.command_line import OneLineParser, check_output, exit_code_with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import BrainsegError, InputError
+from brainseg.model_argument import loaded, segmenter_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -72,7 +73,7 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     _check_outside(parsed.output, parsed.images)
     files = find_images(parsed.images)
     segmenter = _segmenter(parsed, folder)
-    model, size = _loaded(segmenter)
+    model, size = loaded(segmenter)
     print(f"model    {segmenter.name}, at {size}x{size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
     if segmenter.likeness is None:
@@ -91,29 +92,12 @@ def _check_outside(output: Path, named: Sequence[Path]) -> None:
 
 def _segmenter(parsed: argparse.Namespace, folder: Path) -> "Segmenter":
     from brainseg.analysis.postprocess import Settings
-    from brainseg.analysis.segmenter import KERAS_ENDING, segmenter_of_file, segmenter_of_run
-    from brainseg.tracking import open_store
 
     options = {"flip": parsed.flip, "threshold": parsed.threshold, "min_area_px": parsed.min_area}
     given = {field: value for field, value in options.items() if value is not None}
     Settings(**given)  # a value out of range is said before a server is asked
-    if parsed.model.endswith(KERAS_ENDING):
-        return segmenter_of_file(Path(parsed.model), given=given)
-    store = open_store(TrackingConfig(root=parsed.root, uri=parsed.uri))
-    return segmenter_of_run(store, parsed.model, root=parsed.root, folder=folder, given=given)
-
-
-def _loaded(segmenter: "Segmenter") -> tuple[Any, int]:
-    """The model and its size, with TensorFlow on as many threads as in its training: they decide the last digits."""
-    from brainseg.training.start_up import import_tensorflow
-
-    import_tensorflow()
-    from brainseg.analysis.segmenter import load
-    from brainseg.training.precision import apply, resolve_threads
-
-    available = resolve_threads(None)
-    apply("float32", min(segmenter.threads or available, available))  # a stored model has its own number format
-    return load(segmenter)
+    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    return segmenter_of(parsed.model, tracking, folder=folder, given=given)
 
 
 def _write(

@@ -60,6 +60,7 @@ COMMANDS = {
     "report",
     "gallery",
     "completion",  # knows the parsers of all
+    "model_argument",  # what several of them take
 }
 # Reading with these runs code that a file carries.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
