@@ -17,4 +17,9 @@ def refused(main: Callable[[list[str]], int], arguments: str, capsys: pytest.Cap
     assert (code, printed.out) == (2, "")
     (line,) = printed.err.splitlines()
     assert sorted(Path.cwd().rglob("*")) == before
-    return line.removeprefix("error: ").replace(str(Path.cwd()), "CWD")
+    return line.removeprefix("error: ")
+
+
+def refused_here(main: Callable[[list[str]], int], arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The same, with `CWD` for the current folder."""
+    return refused(main, arguments, capsys).replace(str(Path.cwd()), "CWD")

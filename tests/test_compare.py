@@ -1,6 +1,7 @@
 """The command `compare`: tables and pairs of made-up runs, whose numbers are worked out by hand."""
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import refusal
 from rich.console import Console
 
 from brainseg.analysis.comparison import compare
@@ -73,18 +75,7 @@ def printed(arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     return out.out
 
 
-def refused(arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says, in one line; it may write nothing."""
-    before = sorted(Path.cwd().rglob("*"))
-    try:
-        code = main(arguments.split())
-    except SystemExit as left:  # of the parser
-        code = int(left.code or 0)
-    out = capsys.readouterr()
-    assert (code, out.out) == (2, "")
-    (line,) = out.err.splitlines()
-    assert sorted(Path.cwd().rglob("*")) == before
-    return line.removeprefix("error: ")
+refused = functools.partial(refusal.refused, main)
 
 
 def test_the_table_ranks_what_can_be_ranked(store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ def add_run(
     return tracker
 
 
-refused = functools.partial(refusal.refused, evaluate.main)
+refused = functools.partial(refusal.refused_here, evaluate.main)
 
 USAGE = "; python -m brainseg.evaluate --help shows how it is used"
 CASES = [

@@ -134,7 +134,7 @@ def test_a_file_that_is_not_the_model_is_no_file(
     assert not list(Path.cwd().glob(".brainseg-*"))
 
 
-refused = functools.partial(refusal.refused, main)
+refused = functools.partial(refusal.refused_here, main)
 USAGE = "; python -m brainseg.export --help shows how it is used"
 EXISTS = "exists, and is left as it is; name another file with -o FILE"
 CASES = [

@@ -17,7 +17,7 @@ from PIL import Image
 from brainseg import gallery
 from brainseg.tracking import MemoryStore
 
-refused = functools.partial(refusal.refused, gallery.main)
+refused = functools.partial(refusal.refused_here, gallery.main)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def add_run(store: MemoryStore, config: RunConfig, *, statistics: str | None = N
         tracker.files[MODEL_FILE] = b"not a model"
 
 
-refused = functools.partial(refusal.refused, predict.main)
+refused = functools.partial(refusal.refused_here, predict.main)
 
 USAGE = "; python -m brainseg.predict --help shows how it is used"
 CASES = [

@@ -16,7 +16,7 @@ from brainseg import report
 from brainseg.config import TrackingConfig
 from brainseg.tracking import MemoryStore, open_tracker
 
-refused = functools.partial(refusal.refused, report.main)
+refused = functools.partial(refusal.refused_here, report.main)
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_what_an_evaluation_has_found_stands_in_tags_and_card(memory: InMemory) 
     assert "**3 patients have slices on both sides of the split**" in new.description
 
 
-refused = functools.partial(refusal.refused, register.main)
+refused = functools.partial(refusal.refused_here, register.main)
 USAGE = "; python -m brainseg.register --help shows how it is used"
 ENDED = "name a run that was trained to its end"
 CASES = [
