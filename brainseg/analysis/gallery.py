@@ -9,9 +9,14 @@ from pathlib import Path
 
 from brainseg.analysis.comparison import Pair, compare_pair, find_run
 from brainseg.analysis.outlines import outline_path
-from brainseg.analysis.stored_predictions import StoredPredictions, images_of, panel_as_scored, read_predictions
+from brainseg.analysis.stored_predictions import (
+    RunImages,
+    StoredPredictions,
+    images_of,
+    panel_as_scored,
+    read_predictions,
+)
 from brainseg.data.encode import as_webp
-from brainseg.data.source import Source
 from brainseg.errors import InputError
 from brainseg.tracking.protocol import RunStore, RunSummary
 
@@ -49,10 +54,10 @@ def make_gallery(store: RunStore, run: str, other: str | None, *, data: Path | N
     """
     runs = tuple(find_run(store, name) for name in (run, other) if name is not None)
     pair = None if len(runs) == 1 else _pair(store, *runs)
-    source = images_of(store, runs[0], data=data)
+    images = images_of(store, runs[0], data=data)
     predictions = [read_predictions(store, each, folder=folder) for each in runs]
     ids = [score.id for score in predictions[0].scores] if pair is None else [each.first.id for each in pair.slices]
-    return Gallery(runs=runs, pair=pair, slices=_slices(predictions, ids, source))
+    return Gallery(runs=runs, pair=pair, slices=_slices(predictions, ids, images))
 
 
 def _pair(store: RunStore, first: RunSummary, second: RunSummary) -> Pair:
@@ -62,13 +67,15 @@ def _pair(store: RunStore, first: RunSummary, second: RunSummary) -> Pair:
     return compare_pair(store, first.run_id, second.run_id, part="val")
 
 
-def _slices(predictions: Sequence[StoredPredictions], ids: Sequence[str], source: Source) -> tuple[GallerySlice, ...]:
+def _slices(
+    predictions: Sequence[StoredPredictions], ids: Sequence[str], images: RunImages
+) -> tuple[GallerySlice, ...]:
     """Read one by one, so that no more than one slice is held in full."""
     scores = [{score.id: score for score in each.scores} for each in predictions]
     found = []
     for slice_id in ids:
         # One true mask that gives the recorded Dice of every run: none was scored on another.
-        panels = [panel_as_scored(each, own[slice_id], source) for each, own in zip(predictions, scores, strict=True)]
+        panels = [panel_as_scored(each, own[slice_id], images) for each, own in zip(predictions, scores, strict=True)]
         score, panel = scores[0][slice_id], panels[0]
         height, width = panel.mask.shape
         found.append(

@@ -234,9 +234,9 @@ def _predictions(store: RunStore, run: RunSummary, *, data: Path | None, folder:
     """The panels where the images are at hand, else the picture that the run recorded."""
     try:
         predictions = read_predictions(store, run, folder=folder)
-        source = images_of(store, run, data=data)
+        images = images_of(store, run, data=data)
         chosen = choose_panels([score.dice for score in predictions.scores], count=GALLERY)
-        panels = tuple(panel_as_scored(predictions, predictions.scores[place], source) for place in chosen)
+        panels = tuple(panel_as_scored(predictions, predictions.scores[place], images) for place in chosen)
     except UnreachableError:
         raise
     except InputError as error:

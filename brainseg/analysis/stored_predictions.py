@@ -51,31 +51,43 @@ def read_predictions(store: RunStore, run: RunSummary, *, folder: Path) -> Store
     return StoredPredictions(run=run, scores=tuple(sorted(scores, key=lambda score: score.id)), masks=masks)
 
 
-def images_of(store: RunStore, run: RunSummary, *, data: Path | None) -> Source:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunImages:
+    """The data of a run."""
+
+    source: Source
+    ids: frozenset[str]  # of its slices
+
+
+def images_of(store: RunStore, run: RunSummary, *, data: Path | None) -> RunImages:
     """The data that the run was trained on, of which no pixel is read yet. data: where it lies now.
 
     Raises InputError where it isn't there, or can't be used.
     """
     if data is not None:
-        return FolderSource(data)
+        return _images(FolderSource(data))
     config = from_yaml(store.text(run.run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run.run_id}")
     root = config.data.root
     if root is not None and not Path(root).is_dir():
         raise InputError(f"run {run.run_id}: its data {root} isn't there; name where it lies now with --data DIR")
-    return source_of(config)
+    return _images(source_of(config))
 
 
-def panel_as_scored(predictions: StoredPredictions, score: SliceDice, source: Source) -> Panel:
-    """The panel of a slice. Raises InputError where the source isn't what the run was scored on.
+def _images(source: Source) -> RunImages:
+    return RunImages(source=source, ids=frozenset(item.id for item in source.slices()))
+
+
+def panel_as_scored(predictions: StoredPredictions, score: SliceDice, images: RunImages) -> Panel:
+    """The panel of a slice. Raises InputError where the data isn't what the run was scored on.
 
     The recorded Dice tells: comparing fingerprints would read every slice of the data set.
     """
     predicted = predictions.masks[score.id]
-    if score.id in {item.id for item in source.slices()}:
-        panel = panel_of(source, score.id, tumor_type=score.tumor_type, dice=score.dice, predicted=predicted)
+    if score.id in images.ids:
+        panel = panel_of(images.source, score.id, tumor_type=score.tumor_type, dice=score.dice, predicted=predicted)
         if panel.mask.shape == predicted.shape and abs(hard_dice(panel.mask, predicted) - score.dice) < NEAR:
             return panel
     raise InputError(
-        f"run {predictions.run.run_id}: the data in {source.location} isn't what the run was scored on (slice "
+        f"run {predictions.run.run_id}: the data in {images.source.location} isn't what the run was scored on (slice "
         f"{score.id} doesn't give its recorded Dice); restore it, or name where the run's data lies with --data DIR"
     )
