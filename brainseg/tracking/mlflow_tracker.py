@@ -27,7 +27,7 @@ from brainseg.tracking.rules import (
 )
 from brainseg.tracking.spool import Record, Spool, SpoolBusyError, open_spool, spooled_runs
 from brainseg.tracking.sync import sync_spools
-from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, RunWriter, experiment_id, find_run, opening
+from brainseg.tracking.writer import LOCAL_ID, LOCAL_PREFIX, RunWriter, experiment_id, find_run, now_ms, opening
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,7 +88,7 @@ class MlflowTracker:
 
     def log_metrics(self, metrics: Mapping[str, float], *, epoch: int) -> None:
         """Spools an epoch's values, with the time."""
-        body = {"epoch": epoch, "metrics": checked_metrics(metrics, epoch=epoch), "time_ms": _now_ms()}
+        body = {"epoch": epoch, "metrics": checked_metrics(metrics, epoch=epoch), "time_ms": now_ms()}
         self._append("metrics", body, f"metrics of epoch {epoch}")
 
     def log_text(self, text: str, name: str) -> None:
@@ -116,7 +116,7 @@ class MlflowTracker:
         ending = ending_of(error)
         state = self._own_state if error is None and self._own_state else ending.state
         failure = None if ending.failure is None else mask(ending.failure)
-        body = {"status": ending.status, "state": state, "failure": failure, "time_ms": _now_ms()}
+        body = {"status": ending.status, "state": state, "failure": failure, "time_ms": now_ms()}
         self._append("end", body, "how the run ended", last=True)
         self._inside = False
         self._delivery.finish()
@@ -159,7 +159,7 @@ def open_tracker(
         "name": run_name,
         "tags": {**(_source_tags() if run_id is None else {}), **tags, STATE: RUNNING.lower()},
         "uri": mask(uri),
-        "time_ms": _now_ms(),
+        "time_ms": now_ms(),
     }
     client: MlflowClient | None = None
     try:
@@ -234,7 +234,3 @@ def _source_tags() -> dict[str, str]:
         user = "unknown"
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     return {"mlflow.user": user, "mlflow.source.name": program, "mlflow.source.type": "LOCAL"}
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -56,7 +56,7 @@ def view_tags(*, time_ms: int) -> dict[str, str]:
         )
         for view, (name, state) in views.items()
     }
-    return {INSTALLED: INSTALLED_VERSION, **tags}
+    return tags | {INSTALLED: INSTALLED_VERSION}  # last: it says that the others are there
 
 
 def _page(*, order_by: str = "attributes.start_time", search: str = "") -> dict[str, Any]:

@@ -166,6 +166,11 @@ class RunWriter:
         self._client.set_terminated(self.mlflow_id, body["status"], body["time_ms"])
 
 
+def now_ms() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return int(time.time() * 1000)
+
+
 def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) -> str:
     """The id of the experiment, made where there is none. Raises TrackingError where it was deleted."""
     from mlflow.exceptions import MlflowException
@@ -176,7 +181,7 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
         is_server = uri.startswith("http")
         folder = None if is_server else (artifacts_beside(path) if path else home.artifacts).as_uri()
         try:
-            tags = EXPERIMENT_TAGS | view_tags(time_ms=time.time_ns() // 1_000_000)
+            tags = EXPERIMENT_TAGS | view_tags(time_ms=now_ms())
             return str(client.create_experiment(name, artifact_location=folder, tags=tags))
         except MlflowException as error:
             found = client.get_experiment_by_name(name)
@@ -188,7 +193,7 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
             f"restore it with `mlflow experiments restore -x {found.experiment_id}` or name another"
         )
     if INSTALLED not in found.tags:  # made by an older brainseg, or by the user
-        for key, value in view_tags(time_ms=time.time_ns() // 1_000_000).items():
+        for key, value in view_tags(time_ms=now_ms()).items():
             client.set_experiment_tag(found.experiment_id, key, value)
     return str(found.experiment_id)
 
