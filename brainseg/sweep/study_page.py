@@ -68,14 +68,14 @@ def _groups(study: optuna.Study, metric: MetricSummary, *, is_alone: bool) -> li
     caption = (
         "A line is a complete trial; the best one is the widest, and the better a trial, the more it has its colour."
     )
-    parallel = PageFigure(name=f"parallel{suffix}", heading=heading, caption=caption, missing=missing)
+    content, width_px = None, 0
     if varied:
         content, width_px = parallel_lines(
             complete, varied, metric=metric.name, maximize=metric.direction == "maximize"
         )
-        parallel = PageFigure(
-            name=f"parallel{suffix}", heading=heading, caption=caption, content=content, width_px=width_px
-        )
+    parallel = PageFigure(
+        name=f"parallel{suffix}", heading=heading, caption=caption, missing=missing, content=content, width_px=width_px
+    )
     slices = [_slice(study, metric, name, f"slice{suffix}-{place}") for place, name in enumerate(varied)]
     if not slices:
         slices = [PageFigure(name=f"slice{suffix}", heading="Slices", caption="", missing=missing)]
