@@ -105,10 +105,6 @@ def _study_files(**_: Any) -> list[str]:
     return known_studies()
 
 
-def _runs(**_: Any) -> list[str]:
-    return _run_ids()
-
-
 def _runs_and_studies(**_: Any) -> list[str]:
     return [*_run_ids(), *_study_files()]
 
@@ -117,7 +113,7 @@ def _runs_studies_and_keys(prefix: str, **_: Any) -> list[str]:
     return [*_runs_and_studies(), *_overrides(prefix)]
 
 
-def _run_ids() -> list[str]:
+def _run_ids(**_: Any) -> list[str]:
     """Of the finished runs, the best first, then of the others, the newest first; none where there is no store yet."""
     from brainseg.tracking import RunFilter, open_store
 
@@ -139,9 +135,9 @@ COMPLETERS: Mapping[str, Callable[..., list[str]]] = {
     "study": _study_files,
     "runs": _runs_studies_and_keys,
     "names": _runs_and_studies,
-    "baseline": _runs,
-    "pair": _runs,
-    "run": _runs,
-    "other": _runs,
+    "baseline": _run_ids,
+    "pair": _run_ids,
+    "run": _run_ids,
+    "other": _run_ids,
     "model": _models,
 }

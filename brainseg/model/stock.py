@@ -65,7 +65,8 @@ def _check_same_outputs(model: keras.Model, stock: keras.Model) -> None:
 
 def is_float32(model: keras.Model) -> bool:
     """Whether all of the model's layers compute in float32."""
-    return all(layer.compute_dtype == "float32" for layer in _computing(model))
+    computing = (layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
+    return all(layer.compute_dtype == "float32" for layer in computing)
 
 
 def to_float32(model: keras.Model) -> keras.Model:
@@ -82,7 +83,3 @@ def to_float32(model: keras.Model) -> keras.Model:
 
 def _float32_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer.__class__.from_config(layer.get_config() | {"dtype": "float32"})
-
-
-def _computing(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
