@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,6 +50,20 @@ def exit_code_with_folder(command: Callable[[Path], int], *, masked: Callable[[s
             return command(Path(folder))
 
     return exit_code_of(with_folder, masked=masked)
+
+
+@contextmanager
+def ended_by_its_reader() -> Iterator[None]:
+    """What is printed ends the process, as it ends any other program, where its reader has seen enough (`head`).
+
+    For what only prints and has an exception's traceback printed by others.
+    """
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def check_output(folder: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from hydra._internal.utils import get_args_parser  # Hydra's own flags: nothing 
 from omegaconf import DictConfig
 
 from brainseg import compose
+from brainseg.command_line import ended_by_its_reader
 from brainseg.config import RunConfig
 from brainseg.errors import BrainsegError, ConfigError, Interrupted, RecordError
 
@@ -32,12 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compose.register_local_conf()
     try:
         flags = _read_flags()
+        is_told = flags.help or flags.hydra_help or flags.info or flags.shell_completion
         if flags.multirun:
             for job in compose.expand(flags.overrides):
                 _resolve(compose.freeze(job), job)
-        elif flags.cfg or not (flags.help or flags.hydra_help or flags.info or flags.shell_completion):
+        elif flags.cfg or not is_told:
             _resolve(compose.freeze(flags.overrides), flags.overrides)
-        _run_hydra(multirun=flags.multirun)
+        with ended_by_its_reader() if is_told or flags.cfg else nullcontext():
+            _run_hydra(multirun=flags.multirun)
     except BrainsegError as error:
         _fail(error)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_help_shows_every_key_and_imports_nothing_heavy(arguments: list[str], tm
     names = {line.strip().partition(":")[0] for line in lines}
     assert {key.rpartition(".")[2] for key in flatten(RunConfig())} <= names
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]], ids=["help", "cfg"])
+def test_a_reader_that_has_seen_enough_ends_it_quietly(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "brainseg.train", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=580) == -signal.SIGPIPE
 
 
 def test_cfg_shows_what_would_run(tmp_path: Path) -> None:
