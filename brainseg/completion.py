@@ -25,7 +25,6 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "data.split_by": config.SPLITS_BY,
     "data.augment": config.AUGMENTATIONS,
     "model.name": config.MODEL_NAMES,
-    "model.block": config.BLOCKS,
     "model.norm": config.NORMS,
     "model.standardize": ("true", "false"),
     "optimizer.name": config.OPTIMIZER_NAMES,

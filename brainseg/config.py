@@ -18,23 +18,23 @@ from brainseg.errors import ConfigError
 IMAGE_CHANNELS = 1
 MASK_CHANNELS = 1
 
-# Raised when the meaning of a stored configuration changes; `ADDED_KEYS` says how older ones are read.
+# Raised when the meaning of a stored configuration changes; the next two say how older ones are read.
 SCHEMA_VERSION = 1
 # Key -> the value that means what runs did before the key existed.
 ADDED_KEYS: Mapping[str, object] = {
     "model.stem": 1,
-    "model.block": "plain",
     "model.standardize": False,
     "model.foreground_prior": 0.5,
     "train.ema_decay": 0.0,
 }
+# Key -> the only value that can still be read: what every run does since the key is gone.
+REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
 
 DATA_NAMES = ("phantom", "folder")
 SPLITS_BY = ("image", "patient")
-AUGMENTATIONS = ("none", "standard", "strong")
+AUGMENTATIONS = ("none", "standard")
 MODEL_NAMES = ("unet",)
 STEMS = (1, 2, 4)
-BLOCKS = ("plain", "residual")
 NORMS = ("none", "batch")
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
@@ -62,7 +62,7 @@ class DataConfig:
     folds: int | None = None  # number of cross-validation folds; fold k is then the test part
     fold: int | None = None  # which fold is the test part, from 0
     batch_size: int = 16  # slices a training step
-    augment: str = "standard"  # none, standard (flips, rotation, scale, shift, intensity) or strong (more of it)
+    augment: str = "standard"  # none or standard (flips, rotation, scale, shift, intensity)
     limit: int | None = None  # use at most this many slices, drawn by split_seed
     cache_dir: str | None = None  # where decoded slices are kept; default: cache/ under tracking.root
 
@@ -120,7 +120,6 @@ class ModelConfig:
     depth: int = 5  # encoder levels before the bottleneck
     base_filters: int = 16  # filters of the first level; each level doubles them
     stem: int = 1  # pixels a side that the first convolution joins into one; the last one parts them again
-    block: str = "plain"  # plain, or residual (what a block adds to its input)
     standardize: bool = False  # each slice to mean 0 and variance 1, inside the network
     dropout: float = 0.1  # fraction of activations set to zero inside each block
     norm: str = "batch"  # none or batch (normalisation after each 3x3 convolution)
@@ -131,7 +130,6 @@ class ModelConfig:
         in_range("model.depth", self.depth, low=1, high=8)
         in_range("model.base_filters", self.base_filters, low=1, high=256)
         one_of("model.stem", self.stem, STEMS)
-        one_of("model.block", self.block, BLOCKS)
         in_range("model.dropout", self.dropout, low=0.0, high=0.9)
         one_of("model.norm", self.norm, NORMS)
         in_range("model.foreground_prior", self.foreground_prior, low=0.001, high=0.999)

@@ -4,7 +4,7 @@ import dataclasses
 
 import yaml
 
-from brainseg.config import ADDED_KEYS, SCHEMA_VERSION, RunConfig, from_flat
+from brainseg.config import ADDED_KEYS, REMOVED_KEYS, SCHEMA_VERSION, RunConfig, from_flat
 from brainseg.errors import ConfigError
 
 
@@ -17,8 +17,8 @@ def to_yaml(config: RunConfig) -> str:
 def from_yaml(text: str, *, where: str) -> RunConfig:
     """The configuration that `to_yaml` wrote; `where` names it in errors.
 
-    A key that the run is too old to know takes the value that means the old behaviour. Raises
-    ConfigError for what another schema version, or no brainseg, wrote.
+    A key that the run is too old to know takes the value that means the old behaviour; one that is gone since is
+    left out where that changes nothing. Raises ConfigError for what another schema version, or no brainseg, wrote.
     """
     try:
         stored = yaml.safe_load(text)
@@ -33,4 +33,4 @@ def from_yaml(text: str, *, where: str) -> RunConfig:
     values = dict(ADDED_KEYS)
     for group, value in stored.items():
         values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
-    return from_flat(values)
+    return from_flat({key: value for key, value in values.items() if REMOVED_KEYS.get(key, ...) != value})

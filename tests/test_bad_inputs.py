@@ -29,7 +29,7 @@ UNKNOWN = [
     ("dropout=0.2", "dropout is not a configuration key; did you mean 'model.dropout'?"),
     (
         "model.zzz=1",
-        "model.zzz is not a configuration key; model has name, depth, base_filters, stem, block, standardize, "
+        "model.zzz is not a configuration key; model has name, depth, base_filters, stem, standardize, "
         "dropout, norm, foreground_prior",
     ),
     ("zzz=1", "zzz is not a configuration key; --help lists them"),
@@ -45,7 +45,6 @@ UNKNOWN = [
     ("experiment=refrence", "experiment must be one of best, reference, got 'refrence'; did you mean 'reference'?"),
     ("model.name=resnet", "model.name must be one of unet, got 'resnet'; did you mean 'unet'?"),
     ("model.stem=3", "model.stem must be one of 1, 2, 4, got 3"),
-    ("model.block=rezidual", "model.block must be one of plain, residual, got 'rezidual'; did you mean 'residual'?"),
     ("train.loss=dise", "train.loss must be one of dice, bce_dice, bce_dice_image, got 'dise'; did you mean 'dice'?"),
     ("data.split_by=person", "data.split_by must be one of image, patient, got 'person'"),
 ]

@@ -53,7 +53,7 @@ def test_every_command_offers_its_options(offered, command):
 
 def test_keys_and_their_values_are_offered_for_a_training(offered):
     assert offered("brainseg train model.st") == ["model.standardize=", "model.stem="]
-    assert offered("brainseg train data.augment=st") == ["standard", "strong"]
+    assert offered("brainseg train data.augment=st") == ["standard"]
     assert offered("brainseg train experiment=") == ["best", "reference"]
 
 

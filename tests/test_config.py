@@ -37,7 +37,6 @@ OTHER_VALUES: dict[str, Any] = {
     "model.depth": 3,
     "model.base_filters": 8,
     "model.stem": 2,
-    "model.block": "residual",
     "model.standardize": True,
     "model.dropout": 0.3,
     "model.norm": "none",
@@ -146,7 +145,6 @@ def test_the_reference_is_the_notebook() -> None:
         "model.depth": 5,
         "model.base_filters": 16,
         "model.stem": 1,
-        "model.block": "plain",
         "model.standardize": False,
         "model.dropout": 0.1,
         "model.norm": "none",
@@ -176,9 +174,18 @@ def test_a_configuration_stored_before_a_key_existed_takes_the_old_behaviour() -
     text = to_yaml(
         from_flat({"data.image_size": 128, "model.stem": 2, "model.standardize": True, "train.ema_decay": 0.5})
     )
-    lines = [line for line in text.splitlines() if line.strip().partition(":")[0] not in ("stem", "block", "ema_decay")]
+    lines = [line for line in text.splitlines() if line.strip().partition(":")[0] not in ("stem", "ema_decay")]
     old = from_yaml("\n".join(lines), where="a file")
-    assert (old.model.stem, old.model.block, old.model.standardize, old.train.ema_decay) == (1, "plain", True, 0.0)
+    assert (old.model.stem, old.model.standardize, old.train.ema_decay) == (1, True, 0.0)
+
+
+def test_a_configuration_stored_when_blocks_could_be_chosen_reads_where_they_were_plain() -> None:
+    def stored(block: str) -> str:
+        return to_yaml(RunConfig()).replace("model:\n", f"model:\n  block: {block}\n")
+
+    assert from_yaml(stored("plain"), where="a file") == RunConfig()
+    with pytest.raises(ConfigError, match=r"^model.block is not a configuration key"):
+        from_yaml(stored("residual"), where="a file")
 
 
 def test_a_stored_configuration_of_a_newer_brainseg_is_refused() -> None:

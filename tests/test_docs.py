@@ -24,7 +24,6 @@ ALLOWED = {
     "data.augment": config.AUGMENTATIONS,
     "model.name": config.MODEL_NAMES,
     "model.stem": tuple(map(str, config.STEMS)),
-    "model.block": config.BLOCKS,
     "model.norm": config.NORMS,
     "optimizer.name": config.OPTIMIZER_NAMES,
     "optimizer.schedule": config.SCHEDULES,

@@ -7,7 +7,6 @@ TensorFlow is imported inside the functions; all of them work inside `tf.data.Da
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from brainseg.config import AUGMENTATIONS, one_of
@@ -16,44 +15,14 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Between which limits each image draws its own values, all with equal probability."""
-
-    rotation_deg: float  # to either side
-    scale: tuple[float, float]  # above 1: the brain becomes larger
-    log_stretch: float  # the width's logarithm is this much larger or smaller than the height's, at most
-    shift_fraction: float  # of the height and of the width, to either side
-    log_gamma: float  # of the exponent of the intensity, to either side
-    brightness: float  # of the factor of every pixel, like the gain of a scanner, around 1
-    contrast: float  # of the factor of the distance from the image's mean, around 1
-    bias: float  # how much brighter one edge is than the middle, like the field of a receiving coil
-    noise_stddev: float  # of the range of intensities, from 0
-
-
-STANDARD = Limits(
-    rotation_deg=15.0,
-    scale=(0.85, 1.15),
-    log_stretch=0.0,
-    shift_fraction=0.08,
-    log_gamma=0.25,  # exponents of 0.78 to 1.28
-    brightness=0.1,
-    contrast=0.15,
-    bias=0.0,
-    noise_stddev=0.02,
-)
-STRONG = Limits(
-    rotation_deg=30.0,
-    scale=(0.7, 1.4),
-    log_stretch=0.2,
-    shift_fraction=0.12,
-    log_gamma=0.5,  # exponents of 0.61 to 1.65
-    brightness=0.25,
-    contrast=0.35,
-    bias=0.3,
-    noise_stddev=0.05,
-)
-LIMITS = {"standard": STANDARD, "strong": STRONG}
+# The limits between which each image draws its own values, all with equal probability.
+ROTATION_DEG = 15.0  # to either side
+SCALE = (0.85, 1.15)  # above 1: the brain becomes larger
+SHIFT_FRACTION = 0.08  # of the height and of the width, to either side
+LOG_GAMMA = 0.25  # of the exponent of the intensity, to either side: exponents of 0.78 to 1.28
+BRIGHTNESS = 0.1  # of the factor of every pixel, like the gain of a scanner, around 1
+CONTRAST = 0.15  # of the factor of the distance from the image's mean, around 1
+NOISE_STDDEV = 0.02  # of the range of intensities, from 0
 
 # Named, as TensorFlow's choice depends on the device.
 ALGORITHM = "philox"
@@ -64,12 +33,11 @@ def augment(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """A batch of slices, changed as `mode` says; the same values for the same seed, epoch and step.
 
-    images: float32 in [0, 1], (batch, height, width, channels); strong makes them at most thrice as bright.
+    images: float32 in [0, 1], (batch, height, width, channels); what is bright may come out above 1.
     masks: float32 {0, 1}, (batch, height, width, channels). Shapes and dtypes stay.
     seed, epoch, step: integers in [0, 2**31).
     mode: none gives the batch back; standard flips both ways, rotates, scales and shifts image and
-    mask alike, filling with 0 from outside, then changes the images' gamma, brightness, contrast and
-    noise; strong does so between wider limits, stretches, and makes one side brighter (`LIMITS`).
+    mask alike, filling with 0 from outside, then changes the images' gamma, brightness, contrast and noise.
     Every image of the batch draws its own values. Raises ConfigError for an unknown mode.
     """
     import tensorflow as tf
@@ -81,8 +49,8 @@ def augment(
     seed, epoch, step = (tf.cast(number, tf.int32) for number in (seed, epoch, step))
     key = tf.random.fold_in(tf.stack([seed, epoch]), step, alg=ALGORITHM)
     geometry, intensity = tf.unstack(tf.random.split(key, 2, alg=ALGORITHM))
-    images, masks = warp(images, masks, _draw_transforms(images, geometry, LIMITS[mode]))
-    return _change_intensity(images, intensity, LIMITS[mode]), masks
+    images, masks = warp(images, masks, _draw_transforms(images, geometry))
+    return _change_intensity(images, intensity), masks
 
 
 def transforms_of(
@@ -93,15 +61,13 @@ def transforms_of(
     flip_y: tf.Tensor,
     angle_rad: tf.Tensor,
     scale: tf.Tensor,
-    stretch: tf.Tensor,
     shift_x_px: tf.Tensor,
     shift_y_px: tf.Tensor,
 ) -> tf.Tensor:
     """One projective transform an image, (batch, 8): where each pixel of the result comes from.
 
-    Applied to the image in this order: flips (+1 as it is, -1 mirrored, along x and y), scaling (by `scale`, and
-    along x by `stretch` besides) and rotation (counterclockwise as seen) about the centre, shift (right and down).
-    All but the size are float32 of shape (batch,).
+    Applied to the image in this order: flips (+1 as it is, -1 mirrored, along x and y), scaling and rotation
+    (counterclockwise as seen) about the centre, shift (right and down). All but the size are float32 of shape (batch,).
     """
     import tensorflow as tf
 
@@ -109,7 +75,7 @@ def transforms_of(
     centre_y = (tf.cast(height, tf.float32) - 1.0) / 2.0
     # The inverse: shift back, rotate back, divide by the scale, flip.
     cosine, sine = tf.cos(angle_rad) / scale, tf.sin(angle_rad) / scale
-    xx, xy = flip_x * cosine / stretch, -flip_x * sine / stretch
+    xx, xy = flip_x * cosine, -flip_x * sine
     yx, yy = flip_y * sine, flip_y * cosine
     from_x, from_y = centre_x + shift_x_px, centre_y + shift_y_px
     zero = tf.zeros_like(xx)
@@ -142,33 +108,32 @@ def warp(images: tf.Tensor, masks: tf.Tensor, transforms: tf.Tensor) -> tuple[tf
     return moved(images, "BILINEAR"), tf.cast(moved_masks, masks.dtype)
 
 
-def _draw_transforms(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.Tensor:
+def _draw_transforms(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
     batch, height, width = tf.unstack(tf.shape(images)[:3])
-    keys = tf.unstack(tf.random.split(key, 7, alg=ALGORITHM))
+    keys = tf.unstack(tf.random.split(key, 6, alg=ALGORITHM))
 
     def draw(index: int, low: float, high: float) -> tf.Tensor:
         return tf.random.stateless_uniform([batch], keys[index], low, high, alg=ALGORITHM)
 
-    angle, shift, stretch = math.radians(limits.rotation_deg), limits.shift_fraction, limits.log_stretch
+    angle = math.radians(ROTATION_DEG)
     return transforms_of(
         height=height,
         width=width,
         flip_x=tf.sign(draw(0, -1.0, 1.0)),
         flip_y=tf.sign(draw(1, -1.0, 1.0)),
         angle_rad=draw(2, -angle, angle),
-        scale=draw(3, *limits.scale),
-        stretch=tf.exp(draw(6, -stretch, stretch)),
-        shift_x_px=draw(4, -shift, shift) * tf.cast(width, tf.float32),
-        shift_y_px=draw(5, -shift, shift) * tf.cast(height, tf.float32),
+        scale=draw(3, *SCALE),
+        shift_x_px=draw(4, -SHIFT_FRACTION, SHIFT_FRACTION) * tf.cast(width, tf.float32),
+        shift_y_px=draw(5, -SHIFT_FRACTION, SHIFT_FRACTION) * tf.cast(height, tf.float32),
     )
 
 
-def _change_intensity(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.Tensor:
+def _change_intensity(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
-    keys = tf.unstack(tf.random.split(key, 7, alg=ALGORITHM))
+    keys = tf.unstack(tf.random.split(key, 5, alg=ALGORITHM))
 
     def draw(index: int, middle: float, distance: float) -> tf.Tensor:
         return tf.random.stateless_uniform(
@@ -176,16 +141,12 @@ def _change_intensity(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.T
         )
 
     # exp(gamma * log(x)) is vectorised and pow is not: a seventh of the time. log(0) = -inf ends as 0.
-    images = tf.exp(tf.exp(draw(0, 0.0, limits.log_gamma)) * tf.math.log(images))
-    brightness, contrast = draw(1, 1.0, limits.brightness), draw(2, 1.0, limits.contrast)
+    images = tf.exp(tf.exp(draw(0, 0.0, LOG_GAMMA)) * tf.math.log(images))
+    brightness, contrast = draw(1, 1.0, BRIGHTNESS), draw(2, 1.0, CONTRAST)
     mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
     images = brightness * contrast * images + brightness * (1.0 - contrast) * mean
-    if limits.bias:
-        down = tf.linspace(-1.0, 1.0, tf.shape(images)[1])[tf.newaxis, :, tf.newaxis, tf.newaxis]
-        right = tf.linspace(-1.0, 1.0, tf.shape(images)[2])[tf.newaxis, tf.newaxis, :, tf.newaxis]
-        images *= 1.0 + draw(5, 0.0, limits.bias) * down + draw(6, 0.0, limits.bias) * right
     # One field a batch: one an image would be a third of the time of the whole augmentation. Half of the images
     # get it with its sign changed.
     noise = tf.random.stateless_normal(tf.shape(images)[1:], keys[3], alg=ALGORITHM)
     # Not cut off at 1: what is bright, as a tumour that takes up contrast agent, would lose its differences.
-    return tf.maximum(images + draw(4, 0.0, limits.noise_stddev) * noise, 0.0)
+    return tf.maximum(images + draw(4, 0.0, NOISE_STDDEV) * noise, 0.0)

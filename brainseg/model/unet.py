@@ -99,33 +99,20 @@ def layer_seed(seed: int, name: str) -> int:
 
 
 def _block(x: keras.KerasTensor, name: str, filters: int, config: ModelConfig, seed: int) -> keras.KerasTensor:
-    """Two 3x3 convolutions with dropout between them; residual: what they add to the block's input.
-
-    The residual block is that of He et al. 2016 (arXiv:1512.03385), its input brought to the block's
-    filters by a 1x1 convolution.
-    """
-    inputs = x
+    """Two 3x3 convolutions with dropout between them."""
     x = _convolution(x, f"{name}_conv1", filters, config.norm, seed)
     x = FastDropout(config.dropout, seed=layer_seed(seed, f"{name}_dropout"), name=f"{name}_dropout")(x)
-    if config.block == "plain":
-        return _convolution(x, f"{name}_conv2", filters, config.norm, seed)
-    x = _convolution(x, f"{name}_conv2", filters, config.norm, seed, activation=None)
-    if inputs.shape[-1] != filters:
-        initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, f"{name}_shortcut"))
-        inputs = layers.Conv2D(filters, 1, kernel_initializer=initializer, name=f"{name}_shortcut")(inputs)
-    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, inputs]))
+    return _convolution(x, f"{name}_conv2", filters, config.norm, seed)
 
 
-def _convolution(
-    x: keras.KerasTensor, name: str, filters: int, norm: str, seed: int, *, activation: str | None = "relu"
-) -> keras.KerasTensor:
-    """A 3x3 convolution and its activation, with the normalisation between them that `norm` names."""
+def _convolution(x: keras.KerasTensor, name: str, filters: int, norm: str, seed: int) -> keras.KerasTensor:
+    """A 3x3 convolution and ReLU, with the normalisation between them that `norm` names."""
     initializer = keras.initializers.HeNormal(seed=layer_seed(seed, name))
     convolution = functools.partial(layers.Conv2D, filters, 3, padding="same", kernel_initializer=initializer)
     if norm == "none":
         # One layer, as convolution, bias and ReLU then run as one kernel.
-        return convolution(activation=activation, name=name)(x)
+        return convolution(activation="relu", name=name)(x)
     # No bias: the normalisation would subtract it again.
     x = convolution(use_bias=False, name=name)(x)
     x = FusedBatchNormalization(name=f"{name}_norm")(x)
-    return x if activation is None else layers.Activation(activation, name=f"{name}_{activation}")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)

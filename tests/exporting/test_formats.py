@@ -24,12 +24,10 @@ from brainseg.model.models import build_model
 from brainseg.model.stock import to_float32, to_stock
 
 SIZE = 16
-# What brainseg builds: stems and their heads, residual blocks, both normalisations, dropout.
+# What brainseg builds: stems and their heads, both normalisations, dropout.
 MODELS = {
-    "stem 2, residual": ModelConfig(
-        depth=1, base_filters=3, dropout=0.2, norm="batch", standardize=True, stem=2, block="residual"
-    ),
-    "stem 4, plain": ModelConfig(depth=1, base_filters=3, dropout=0.2, norm="batch", standardize=True, stem=4),
+    "stem 2": ModelConfig(depth=1, base_filters=3, dropout=0.2, norm="batch", standardize=True, stem=2),
+    "stem 4": ModelConfig(depth=1, base_filters=3, dropout=0.2, norm="batch", standardize=True, stem=4),
 }
 SEGMENTER = Segmenter(
     name="made",
@@ -142,7 +140,7 @@ def test_a_file_gives_what_the_model_gives_for_batches_of_any_size(
 
 
 def test_a_copy_in_float32_has_the_weights_and_computes_so() -> None:
-    model = made(MODELS["stem 2, residual"], "mixed_bfloat16")
+    model = made(MODELS["stem 2"], "mixed_bfloat16")
     plain = to_float32(model)
     assert {layer.compute_dtype for layer in plain.layers[1:]} == {"float32"}
     for copied, weight in zip(plain.get_weights(), model.get_weights(), strict=True):
@@ -161,7 +159,7 @@ def test_a_file_that_differs_is_refused_and_not_left(
     kind = FORMATS["keras"]
     broken = Format(ending=kind.ending, packages={}, write=write_another, runner=kind.runner)
     monkeypatch.setitem(FORMATS, "keras", broken)
-    model = made(MODELS["stem 4, plain"])
+    model = made(MODELS["stem 4"])
     with pytest.raises(BrainsegError, match=r"^the keras file doesn't do what the model does: a probability differs "):
         export(SEGMENTER, model, size=SIZE, format_name="keras", path=tmp_path / "file.keras", slices=slices)
     assert list(tmp_path.iterdir()) == []
@@ -179,7 +177,7 @@ def test_a_file_that_comes_into_being_meanwhile_is_left_alone(
 
     monkeypatch.setitem(FORMATS, "keras", Format(ending=".keras", packages={}, write=write, runner=kind.runner))
     with pytest.raises(InputError, match="exists, and is left as it is"):
-        export(SEGMENTER, made(MODELS["stem 4, plain"]), size=SIZE, format_name="keras", path=path, slices=slices)
+        export(SEGMENTER, made(MODELS["stem 4"]), size=SIZE, format_name="keras", path=path, slices=slices)
     assert path.read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["file.keras"]
 

@@ -143,18 +143,6 @@ def test_a_stem_of_two_halves_the_size_of_every_level():
     assert model.count_params() - without.count_params() == (20 + 17) - 5 + 3 * 9 * 4
 
 
-@pytest.mark.parametrize("norm", ["none", "batch"])
-def test_a_residual_block_whose_convolutions_are_zero_passes_on_its_shortcut(norm):
-    config = ModelConfig(depth=1, base_filters=4, norm=norm, block="residual")
-    model = build_model(config, input_shape=(8, 8, 1), seed=0)
-    block = keras.Model(model.input, model.get_layer("encoder1_relu").output)
-    convolution = block.get_layer("encoder1_conv2")
-    convolution.set_weights([np.zeros_like(array) for array in convolution.get_weights()])
-    kernel, bias = block.get_layer("encoder1_shortcut").get_weights()
-    expected = np.maximum(images() * kernel[0, 0, 0] + bias, 0.0)
-    np.testing.assert_allclose(block(images()), expected, atol=1e-6)
-
-
 def test_a_standardized_network_doesnt_see_brightness_or_contrast():
     model = build_model(ModelConfig(depth=2, base_filters=4, standardize=True), input_shape=(32, 32, 1), seed=0)
     slices = images(size=32)
