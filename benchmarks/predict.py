@@ -1,8 +1,9 @@
 """Images a second from files to masks: a loop over `model.predict` beside `brainseg.predict`, in turn, in one process.
 
-    python -m benchmarks.predict                       the default model at 96x96 on the phantom
-    python -m benchmarks.predict --size 256            as large as the reference
-    python -m benchmarks.predict --root DIR            on the images of a folder
+    python -m benchmarks.predict                                the default model at 96x96 on the phantom
+    python -m benchmarks.predict experiment=best                the model of any configuration, at its size
+    python -m benchmarks.predict data.image_size=256 train.precision=float32
+    python -m benchmarks.predict --root DIR                     on the images of a folder
 
 The loop is what a script does: read a file, resize it, `model.predict` of one slice, resize the probabilities,
 write the mask. brainseg writes an overlay and a row of the table besides. Both use the same untrained model and the
@@ -23,7 +24,8 @@ from benchmarks.figures import load, print_table, spread
 from brainseg.analysis.new_images import Failed, Outcome, Pictures, predict_images
 from brainseg.analysis.postprocess import Settings
 from brainseg.analysis.prediction_table import PredictionTable
-from brainseg.config import PRECISIONS, ModelConfig
+from brainseg.compose import freeze
+from brainseg.config import IMAGE_CHANNELS
 from brainseg.data.cache import resize_image
 from brainseg.data.decode import read_image, read_mask
 from brainseg.data.encode import write_mask
@@ -38,10 +40,12 @@ from brainseg.training import precision
 def main() -> None:
     """Measures and prints a table."""
     options = _options()
-    threads = precision.resolve_threads(None)
-    number_format = precision.resolve_precision(options.precision)
+    config = freeze([*options.overrides, "data=phantom"])  # of the model: the images are read from a folder
+    size = config.data.image_size
+    threads = precision.resolve_threads(config.train.threads)
+    number_format = precision.resolve_precision(config.train.precision)
     precision.apply(number_format, threads)
-    model = to_stock(build_model(ModelConfig(), input_shape=(options.size, options.size, 1), seed=0))
+    model = to_stock(build_model(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed))
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         root = options.root
         if root is None:
@@ -49,22 +53,21 @@ def main() -> None:
             write_phantom(PhantomSource(patients=20, seed=0), root)
         files = find_images([root])[: options.images]
         contenders: dict[str, Callable[[Path], None]] = {
-            "a loop over model.predict": lambda out: _loop(files, model, options.size, out),
-            "brainseg.predict": lambda out: _brainseg(files, model, options.size, out),
+            "a loop over model.predict": lambda out: _loop(files, model, size, out),
+            "brainseg.predict": lambda out: _brainseg(files, model, size, out),
         }
         speeds = _measure(contenders, len(files), rounds=options.rounds, folder=Path(folder))
-    print(f"{len(files)} images, {options.size}x{options.size}, {number_format}, {threads} threads")
+    print(f"{len(files)} images, {size}x{size}, {number_format}, {threads} threads")
     print(f"{load()}\n")
     _print_speeds(speeds)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Images a second of brainseg.predict and of a loop.")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the model's configuration")
     parser.add_argument("--root", type=Path, help="folder of images; default: the phantom")
-    parser.add_argument("--size", type=int, default=96, help="pixels a side of what the model sees (default 96)")
     parser.add_argument("--images", type=int, default=128, help="at most so many (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds (default 5)")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the model (default auto)")
     return parser.parse_args()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_model import model_of
 from PIL import Image
 
 from brainseg.analysis.new_images import Failed, Pictures, Predicted, batch_size, predict_images
@@ -16,13 +17,15 @@ from brainseg.model.scores import resize_probability
 SIZE = 8
 
 
-class Brightness:
-    """A model that takes the grey level for the probability. Counts how often a graph is built from it."""
+class Graphs:
+    """The shapes of the batches that graphs are built for, of a model that takes the grey level for the probability."""
 
     def __init__(self):
         self.shapes = []
+        self.model = model_of(self._seen, size=SIZE)
+        self.shapes.clear()  # Keras has called it as well
 
-    def __call__(self, images, training):
+    def _seen(self, images):
         self.shapes.append(tuple(images.shape))
         return images
 
@@ -31,7 +34,7 @@ def predicted(folder, out, *, model=None, bits=None, settings=None):
     outcomes = []
     predict_images(
         find_images([folder]),
-        model=model or Brightness(),
+        model=model or Graphs().model,
         size=SIZE,
         settings=settings or Settings(),
         likeness=None,
@@ -80,9 +83,9 @@ def test_each_image_is_predicted_at_its_own_size(images, tmp_path):
 
 def test_one_graph_is_built_whatever_the_number_of_images(images, tmp_path):
     (images / "17.png").write_bytes(b"broken")  # its place stays empty
-    model = Brightness()
-    predicted(images, tmp_path / "out", model=model)
-    assert model.shapes == [(12, SIZE, SIZE, 1)]
+    graphs = Graphs()
+    predicted(images, tmp_path / "out", model=graphs.model)
+    assert graphs.shapes == [(12, SIZE, SIZE, 1)]
 
 
 def test_a_broken_image_is_told_of_in_its_place_and_the_others_go_on(images, tmp_path):
@@ -103,10 +106,10 @@ def test_a_broken_image_is_told_of_in_its_place_and_the_others_go_on(images, tmp
 def test_nothing_is_predicted_where_every_image_is_broken(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.png").write_bytes(b"text")
-    model = Brightness()
-    (item,) = predicted(tmp_path / "in", tmp_path / "out", model=model)
+    graphs = Graphs()
+    (item,) = predicted(tmp_path / "in", tmp_path / "out", model=graphs.model)
     assert isinstance(item, Failed)
-    assert model.shapes == []
+    assert graphs.shapes == []
     assert not (tmp_path / "out").exists()
 
 
