@@ -36,19 +36,12 @@ class Prediction:
 
 
 class Predictor:
-    """Predicts slices with a Keras model, as its weights are now. Its graph is built with the first batch."""
+    """Predicts slices with a Keras model. Its graph is built with the first batch."""
 
     def __init__(self, model: Any) -> None:
         import tensorflow as tf
 
-        # Constants in the graph, where TensorFlow folds them into the convolutions: a tenth faster than variables.
-        weights = [
-            [variable.numpy() for variable in variables]
-            for variables in (model.trainable_variables, model.non_trainable_variables)
-        ]
-        self._predict = tf.function(
-            lambda images: model.stateless_call(*weights, images, training=False)[0], reduce_retracing=True
-        )
+        self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
         self._seconds: list[float] = []
 
     def predict(
