@@ -18,7 +18,8 @@ from brainseg.errors import ConfigError
 IMAGE_CHANNELS = 1
 MASK_CHANNELS = 1
 
-# Raised when the meaning of a stored configuration changes; the next two say how older ones are read.
+# Raised when the meaning of a stored configuration changes. `ADDED_KEYS` and `REMOVED_KEYS` say how older ones are
+# read.
 SCHEMA_VERSION = 1
 # Key -> the value that means what runs did before the key existed.
 ADDED_KEYS: Mapping[str, object] = {

@@ -33,4 +33,4 @@ def from_yaml(text: str, *, where: str) -> RunConfig:
     values = dict(ADDED_KEYS)
     for group, value in stored.items():
         values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
-    return from_flat({key: value for key, value in values.items() if REMOVED_KEYS.get(key, ...) != value})
+    return from_flat({key: value for key, value in values.items() if (key, value) not in REMOVED_KEYS.items()})
