@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -79,8 +80,8 @@ def finish(queue: TrialQueue, claim: Claim) -> None:
     assert queue.tell(claim, TrialState.COMPLETE, [score(claim.params)])
 
 
-def work(where: str) -> str:
-    """Trains, as it were, until nothing is left. Why it ended."""
+def work(where: str, meeting: Barrier | None = None) -> str:
+    """Trains, as it were, until nothing is left. Why it ended. meeting: where it waits with its first trial in hand."""
     with queue_on(where) as queue:
         while True:
             claim = queue.claim()
@@ -89,6 +90,9 @@ def work(where: str) -> str:
                     return claim.reason
                 time.sleep(0.01)
                 continue
+            if meeting is not None:
+                meeting.wait(PATIENCE_S)
+                meeting = None
             finish(queue, claim)
 
 

@@ -43,7 +43,8 @@ def test_eight_processes_that_start_at_once_make_one_storage_and_one_study(nowhe
 
 def test_eight_workers_train_exactly_the_total(where: str, tmp_path: Path) -> None:
     started(where, made_study(tmp_path, trials=16))
-    assert all_together(work, where) == [0] * 8
+    # Each has a trial before any has finished one: else the first to start might train them all.
+    assert all_together(work, where, CONTEXT.Barrier(8)) == [0] * 8
     trials = trials_of(where)
     assert [trial.number for trial in trials] == list(range(16))
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
