@@ -33,7 +33,8 @@ REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
 
 DATA_NAMES = ("phantom", "folder")
 SPLITS_BY = ("image", "patient")
-AUGMENTATIONS = ("none", "standard")
+AUGMENTATIONS = ("none", "light", "standard")
+FLIPS = ("none", "left-right", "all")  # of evaluations and predictions
 MODEL_NAMES = ("unet",)
 STEMS = (1, 2, 4)
 NORMS = ("none", "batch")
@@ -63,7 +64,7 @@ class DataConfig:
     folds: int | None = None  # number of cross-validation folds; fold k is then the test part
     fold: int | None = None  # which fold is the test part, from 0
     batch_size: int = 16  # slices a training step
-    augment: str = "standard"  # none or standard (flips, rotation, scale, shift, intensity)
+    augment: str = "standard"  # none, light or standard (flips, rotation, scale, shift, intensity)
     limit: int | None = None  # use at most this many slices, drawn by split_seed
     cache_dir: str | None = None  # where decoded slices are kept; default: cache/ under tracking.root
 

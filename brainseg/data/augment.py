@@ -7,6 +7,8 @@ TensorFlow is imported inside the functions; all of them work inside `tf.data.Da
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from brainseg.config import AUGMENTATIONS, one_of
@@ -15,14 +17,42 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-# The limits between which each image draws its own values, all with equal probability.
-ROTATION_DEG = 15.0  # to either side
-SCALE = (0.85, 1.15)  # above 1: the brain becomes larger
-SHIFT_FRACTION = 0.08  # of the height and of the width, to either side
-LOG_GAMMA = 0.25  # of the exponent of the intensity, to either side: exponents of 0.78 to 1.28
-BRIGHTNESS = 0.1  # of the factor of every pixel, like the gain of a scanner, around 1
-CONTRAST = 0.15  # of the factor of the distance from the image's mean, around 1
-NOISE_STDDEV = 0.02  # of the range of intensities, from 0
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Between which each image draws its own values, all with equal probability; it is mirrored left-right or not."""
+
+    upside_down: bool  # whether half of the images are mirrored top-bottom as well
+    rotation_deg: float  # to either side
+    scale: float  # of the brain's size, to either side of 1
+    shift_fraction: float  # of the height and of the width, to either side
+    log_gamma: float  # of the exponent of the intensity, to either side of 0
+    brightness: float  # of the factor of every pixel, like the gain of a scanner, to either side of 1
+    contrast: float  # of the factor of the distance from the image's mean, to either side of 1
+    noise_stddev: float  # of the range of intensities, from 0
+
+
+LIMITS: Mapping[str, Limits] = {
+    "light": Limits(
+        upside_down=False,
+        rotation_deg=10.0,
+        scale=0.1,
+        shift_fraction=0.05,
+        log_gamma=0.15,
+        brightness=0.05,
+        contrast=0.1,
+        noise_stddev=0.01,
+    ),
+    "standard": Limits(
+        upside_down=True,
+        rotation_deg=15.0,
+        scale=0.15,
+        shift_fraction=0.08,
+        log_gamma=0.25,
+        brightness=0.1,
+        contrast=0.15,
+        noise_stddev=0.02,
+    ),
+}
 
 # Named, as TensorFlow's choice depends on the device.
 ALGORITHM = "philox"
@@ -36,8 +66,8 @@ def augment(
     images: float32 in [0, 1], (batch, height, width, channels); what is bright may come out above 1.
     masks: float32 {0, 1}, (batch, height, width, channels). Shapes and dtypes stay.
     seed, epoch, step: integers in [0, 2**31).
-    mode: none gives the batch back; standard flips both ways, rotates, scales and shifts image and
-    mask alike, filling with 0 from outside, then changes the images' gamma, brightness, contrast and noise.
+    mode: none gives the batch back; light and standard mirror, rotate, scale and shift image and mask
+    alike, filling with 0 from outside, then change the images' gamma, brightness, contrast and noise, within `LIMITS`.
     Every image of the batch draws its own values. Raises ConfigError for an unknown mode.
     """
     import tensorflow as tf
@@ -49,8 +79,9 @@ def augment(
     seed, epoch, step = (tf.cast(number, tf.int32) for number in (seed, epoch, step))
     key = tf.random.fold_in(tf.stack([seed, epoch]), step, alg=ALGORITHM)
     geometry, intensity = tf.unstack(tf.random.split(key, 2, alg=ALGORITHM))
-    images, masks = warp(images, masks, _draw_transforms(images, geometry))
-    return _change_intensity(images, intensity), masks
+    limits = LIMITS[mode]
+    images, masks = warp(images, masks, _draw_transforms(images, geometry, limits))
+    return _change_intensity(images, intensity, limits), masks
 
 
 def transforms_of(
@@ -108,7 +139,7 @@ def warp(images: tf.Tensor, masks: tf.Tensor, transforms: tf.Tensor) -> tuple[tf
     return moved(images, "BILINEAR"), tf.cast(moved_masks, masks.dtype)
 
 
-def _draw_transforms(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+def _draw_transforms(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.Tensor:
     import tensorflow as tf
 
     batch, height, width = tf.unstack(tf.shape(images)[:3])
@@ -117,20 +148,21 @@ def _draw_transforms(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     def draw(index: int, low: float, high: float) -> tf.Tensor:
         return tf.random.stateless_uniform([batch], keys[index], low, high, alg=ALGORITHM)
 
-    angle = math.radians(ROTATION_DEG)
+    angle = math.radians(limits.rotation_deg)
+    shift = limits.shift_fraction
     return transforms_of(
         height=height,
         width=width,
         flip_x=tf.sign(draw(0, -1.0, 1.0)),
-        flip_y=tf.sign(draw(1, -1.0, 1.0)),
+        flip_y=tf.sign(draw(1, -1.0, 1.0)) if limits.upside_down else tf.ones([batch]),
         angle_rad=draw(2, -angle, angle),
-        scale=draw(3, *SCALE),
-        shift_x_px=draw(4, -SHIFT_FRACTION, SHIFT_FRACTION) * tf.cast(width, tf.float32),
-        shift_y_px=draw(5, -SHIFT_FRACTION, SHIFT_FRACTION) * tf.cast(height, tf.float32),
+        scale=draw(3, 1.0 - limits.scale, 1.0 + limits.scale),
+        shift_x_px=draw(4, -shift, shift) * tf.cast(width, tf.float32),
+        shift_y_px=draw(5, -shift, shift) * tf.cast(height, tf.float32),
     )
 
 
-def _change_intensity(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+def _change_intensity(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.Tensor:
     import tensorflow as tf
 
     keys = tf.unstack(tf.random.split(key, 5, alg=ALGORITHM))
@@ -141,12 +173,12 @@ def _change_intensity(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         )
 
     # exp(gamma * log(x)) is vectorised and pow is not: a seventh of the time. log(0) = -inf ends as 0.
-    images = tf.exp(tf.exp(draw(0, 0.0, LOG_GAMMA)) * tf.math.log(images))
-    brightness, contrast = draw(1, 1.0, BRIGHTNESS), draw(2, 1.0, CONTRAST)
+    images = tf.exp(tf.exp(draw(0, 0.0, limits.log_gamma)) * tf.math.log(images))
+    brightness, contrast = draw(1, 1.0, limits.brightness), draw(2, 1.0, limits.contrast)
     mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
     images = brightness * contrast * images + brightness * (1.0 - contrast) * mean
     # One field a batch: one an image would be a third of the time of the whole augmentation. Half of the images
     # get it with its sign changed.
     noise = tf.random.stateless_normal(tf.shape(images)[1:], keys[3], alg=ALGORITHM)
     # Not cut off at 1: what is bright, as a tumour that takes up contrast agent, would lose its differences.
-    return tf.maximum(images + draw(4, 0.0, NOISE_STDDEV) * noise, 0.0)
+    return tf.maximum(images + draw(4, 0.0, limits.noise_stddev) * noise, 0.0)

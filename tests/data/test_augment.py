@@ -25,8 +25,8 @@ def noisy_batch(count=4, *, height=SIZE, width=SIZE):
     return tf.constant(images), tf.constant((images > 0.7).astype(np.float32))
 
 
-def standard(images, masks, *, seed=0, epoch=0, step=0):
-    changed = augment(images, masks, seed=seed, epoch=epoch, step=step, mode="standard")
+def standard(images, masks, *, seed=0, epoch=0, step=0, mode="standard"):
+    changed = augment(images, masks, seed=seed, epoch=epoch, step=step, mode=mode)
     return tuple(np.asarray(part) for part in changed)
 
 
@@ -57,7 +57,7 @@ def test_every_configurable_mode_is_accepted():
 
 
 def test_an_unknown_mode_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"data.augment must be one of none, standard, got 'heavy'"):
+    with pytest.raises(ConfigError, match=r"data.augment must be one of none, light, standard, got 'heavy'"):
         augment(*noisy_batch(), seed=0, epoch=0, step=0, mode="heavy")
 
 
@@ -135,6 +135,26 @@ def test_both_flips_are_drawn():
     rows, columns = (moved.sum(axis=(axis, 3)).argmax(axis=1) >= SIZE // 2 for axis in (2, 1))
     quadrants = set(zip(rows.tolist(), columns.tolist(), strict=True))
     assert len(quadrants) == 4
+
+
+def test_light_leaves_the_upper_side_up_and_moves_less():
+    masks = np.zeros((64, SIZE, SIZE, 1), np.float32)
+    masks[:, 12:24, 12:24] = 1.0
+    images, moved = standard(tf.constant(masks), tf.constant(masks), mode="light")
+    rows, columns = (moved.sum(axis=(axis, 3)).argmax(axis=1) for axis in (2, 1))
+    assert rows.max() < SIZE // 2
+    assert {bool(column >= SIZE // 2) for column in columns} == {False, True}
+    areas, intensities = _areas_and_intensities(images, moved)
+    standard_areas, standard_intensities = _areas_and_intensities(*standard(tf.constant(masks), tf.constant(masks)))
+    assert areas.std() < standard_areas.std()
+    assert 0.83 < intensities.min() < intensities.max() < 1.18  # 0.95 * 0.9 and 1.05 * 1.1, and noise
+    assert intensities.std() < standard_intensities.std()
+
+
+def _areas_and_intensities(images, masks):
+    """Of each tumour: its pixels, and the median of their intensity, as the edges are interpolated."""
+    inside = [np.median(image[mask > 0.5]) for image, mask in zip(images, masks, strict=True)]
+    return masks.sum(axis=(1, 2, 3)), np.array(inside)
 
 
 def test_a_quarter_turn_is_counterclockwise():
