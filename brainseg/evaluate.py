@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainseg.command_line import OneLineParser, check_output, exit_code_with_folder
-from brainseg.config import TrackingConfig
+from brainseg.config import FLIPS, TrackingConfig
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("val", "test"), help="default: val for one run, test for several")
     parser.add_argument("--data", type=Path, metavar="DIR", help="another data set, or where the run's has moved to")
     parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour: 0.5")
-    parser.add_argument("--flip", action="store_true", help="mean of the probabilities over four flips")
+    parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
     parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
     parser.add_argument("--tune", action="store_true", help="choose these three on each run's validation slices")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write the files here too; new or empty")
@@ -139,7 +139,7 @@ def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: 
     from brainseg.analysis.postprocess import Settings
     from brainseg.analysis.stored_run import read_run
 
-    given = {"flip": parsed.flip or None, "threshold": parsed.threshold, "min_area_px": parsed.min_area}
+    given = {"flip": parsed.flip, "threshold": parsed.threshold, "min_area_px": parsed.min_area}
     settings = Settings(**{key: value for key, value in given.items() if value is not None})
     if parsed.tune and any(value is not None for value in given.values()):
         raise InputError("--tune chooses --flip, --threshold and --min-area itself; leave them out")

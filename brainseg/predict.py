@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from brainseg.command_line import OneLineParser, check_output, exit_code_with_folder
-from brainseg.config import TrackingConfig
+from brainseg.config import FLIPS, TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 from brainseg.model_argument import loaded, segmenter_of
 
@@ -56,9 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument("--probabilities", type=int, choices=(8, 16), metavar="BITS", help="write them too: 8 or 16")
     parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour")
-    parser.add_argument(
-        "--flip", action=argparse.BooleanOptionalAction, help="mean of the probabilities over four flips"
-    )
+    parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
     parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
     parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
     parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")

@@ -145,10 +145,12 @@ def test_the_validation_scores_are_those_of_the_training(
 
 
 def test_the_summary_says_by_which_rules_it_was_made(folds: Folds, tmp_path: Path) -> None:
-    assert folds.evaluate(folds.runs[0], "--split", "test", "--threshold", "0.4", "--min-area", "9", "--flip") == 0
+    assert (
+        folds.evaluate(folds.runs[0], "--split", "test", "--threshold", "0.4", "--min-area", "9", "--flip", "all") == 0
+    )
     summary = summary_of(folds.store, folds.runs[0], "test")
     split = split_of(folds.store, folds.runs[0])
-    assert (summary["schema_version"], summary["part"]) == (1, "test")
+    assert (summary["schema_version"], summary["part"]) == (2, "test")
     assert summary["runs"] == [
         {
             "run_id": folds.runs[0],
@@ -156,7 +158,7 @@ def test_the_summary_says_by_which_rules_it_was_made(folds: Folds, tmp_path: Pat
             "folds": 2,
             "fold": 0,
             "slices": len(split.test),
-            "settings": {"flip": True, "threshold": 0.4, "min_area_px": 9},
+            "settings": {"flip": "all", "threshold": 0.4, "min_area_px": 9},
             "tuned": False,
         }
     ]
@@ -172,7 +174,7 @@ def test_the_summary_says_by_which_rules_it_was_made(folds: Folds, tmp_path: Pat
     assert pixels == sum(shapes)
     text = folds.store.text(folds.runs[0], "evaluation/test/summary.md")
     assert "Two empty masks score 1 and one empty mask scores 0" in text
-    assert "masks: mean over flips, threshold 0.4, parts below 9 px removed" in text
+    assert "masks: mean over all flips, threshold 0.4, parts below 9 px removed" in text
 
 
 def test_evaluating_again_takes_the_place_of_what_was_there(
@@ -196,11 +198,11 @@ def test_settings_are_chosen_on_validation_and_applied_to_the_part_asked_for(
     assert folds.evaluate(run_id, "--tune", "--split", "test") == 0
     printed = capsys.readouterr().out
     choice = json.loads(folds.store.text(run_id, "evaluation/test/choice.json"))
-    assert choice["schema_version"] == 1
+    assert choice["schema_version"] == 2
     chosen = choice["runs"][run_id]
     split = split_of(folds.store, run_id)
     assert chosen["slices"] == len(split.val) != len(split.test)
-    assert chosen["candidates"][0]["against"] == {"flip": False, "threshold": 0.5, "min_area_px": 0}
+    assert chosen["candidates"][0]["against"] == {"flip": "none", "threshold": 0.5, "min_area_px": 0}
     # The candidate's mean against the run's own score is the difference that is told.
     first = chosen["candidates"][0]
     assert first["dice"] - folds.final_dice[0] == pytest.approx(first["difference"]["value"])
@@ -211,12 +213,13 @@ def test_settings_are_chosen_on_validation_and_applied_to_the_part_asked_for(
     assert summary["runs"][0]["settings"] == chosen["settings"]
     assert summary["runs"][0]["tuned"] is True
     assert f"Choice on the validation part, fold 0, run {run_id}" in printed
-    assert printed.count("mean over flips, threshold 0.5, nothing removed") >= 1
+    assert all(f"mean over {flips} flips, threshold 0.5, nothing removed" in printed for flips in ("left-right", "all"))
     # Asked for by hand, the same settings give the same scores.
     rows = rows_of(folds.store, run_id, "test")
     settings = chosen["settings"]
-    by_hand = ["--threshold", str(settings["threshold"]), "--min-area", str(settings["min_area_px"])]
-    assert folds.evaluate(run_id, "--split", "test", *by_hand, *(["--flip"] if settings["flip"] else [])) == 0
+    options = {"--flip": "flip", "--threshold": "threshold", "--min-area": "min_area_px"}
+    by_hand = [text for option, field in options.items() for text in (option, str(settings[field]))]
+    assert folds.evaluate(run_id, "--split", "test", *by_hand) == 0
     assert rows_of(folds.store, run_id, "test") == rows
 
 

@@ -127,7 +127,7 @@ def score(task: Task, progress: Progress) -> Scored:
     measures: list[SliceMeasures] = []
     packed: dict[str, bytes] = {}
     calibration = Calibration()
-    for item in predictor.predict(task.part.slices, task.part.ids, flips=settings.flip):
+    for item in predictor.predict(task.part.slices, task.part.ids, flip=settings.flip):
         probability = item.probability(flip=settings.flip)
         predicted = settings.mask(probability)
         measures.append(measure(infos[item.id], item.mask, predicted))

@@ -17,8 +17,8 @@ from brainseg.analysis.measures import to_csv
 from brainseg.analysis.summary import SIZES
 from brainseg.analysis.surfaces import TOLERANCE_PX
 
-SUMMARY_SCHEMA = 1
-CHOICE_SCHEMA = 1
+SUMMARY_SCHEMA = 2
+CHOICE_SCHEMA = 2
 GALLERY = 9  # slices: a third each of the worst, the median and the best
 
 

@@ -147,7 +147,7 @@ def views_of(
         return ()
     images = np.stack(resized)[..., np.newaxis]
     filled = np.pad(images, [(0, batch - len(resized)), (0, 0), (0, 0), (0, 0)])
-    return list(predictor.views(scaled_images(filled), flips=settings.flip)[: len(resized)])
+    return list(predictor.views(scaled_images(filled), flip=settings.flip)[: len(resized)])
 
 
 def mask_of(

@@ -1,14 +1,23 @@
 """From probabilities to a mask: flips, threshold, and the smallest connected part that stays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainseg.config import in_range
+from brainseg.config import FLIPS, in_range, one_of
 from brainseg.model.scores import THRESHOLD
+
+# Of each of FLIPS, axes of (batch, height, width, channels) that each forward pass flips. The first pass is the plain
+# prediction, and each choice begins with the passes of the one before it.
+FLIPPED_AXES: Mapping[str, tuple[tuple[int, ...], ...]] = {
+    "none": ((),),
+    "left-right": ((), (2,)),
+    "all": ((), (2,), (1,), (1, 2)),
+}
+FLIP_TEXTS = {"none": "no flips", "left-right": "mean over left-right flips", "all": "mean over all flips"}
 
 # Pixels that touch at a corner belong to one part.
 NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
@@ -18,12 +27,13 @@ NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 class Settings:
     """How a mask is made of probabilities; the defaults are those of the final score of a training."""
 
-    flip: bool = False  # mean of the probabilities over the slice and its flips along both axes
+    flip: str = "none"  # of FLIPS; the probabilities are the mean over these flips
     threshold: float = THRESHOLD  # a probability from here on is tumour
     min_area_px: int = 0  # connected parts with fewer pixels of the stored slice are removed
 
     def __post_init__(self) -> None:
         """Raises ConfigError, which names the options of the command, for values out of range."""
+        one_of("--flip", self.flip, FLIPS)
         in_range("--threshold", self.threshold, low=0, high=1, exclusive=True)
         in_range("--min-area", self.min_area_px, low=0)
 
@@ -34,7 +44,7 @@ class Settings:
     @property
     def text(self) -> str:
         """`no flips, threshold 0.5, nothing removed`."""
-        flip = "mean over flips" if self.flip else "no flips"
+        flip = FLIP_TEXTS[self.flip]
         removed = f"parts below {self.min_area_px} px removed" if self.min_area_px else "nothing removed"
         return f"{flip}, threshold {self.threshold:g}, {removed}"
 

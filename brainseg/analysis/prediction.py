@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.analysis.postprocess import FLIPPED_AXES
 from brainseg.data.batches import evaluation_batches
 from brainseg.data.cache import SliceSet
 from brainseg.model.scores import resize_probability
-
-# Axes of (batch, height, width, channels) that each forward pass flips; the first one is the plain prediction.
-FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,16 +20,17 @@ class Prediction:
 
     id: str
     mask: NDArray[np.bool_]  # (height, width), as stored
-    views: NDArray[np.float32]  # (views, size, size), in [0, 1]: the first, or all, of FLIPS, flipped back
+    views: NDArray[np.float32]  # (views, size, size), in [0, 1]: of the first of FLIPPED_AXES["all"], flipped back
 
-    def probability(self, *, flip: bool) -> NDArray[np.float32]:
-        """(height, width), in [0, 1]: of the plain prediction, or the mean over all flips, then resized.
+    def probability(self, *, flip: str = "none") -> NDArray[np.float32]:
+        """(height, width), in [0, 1]: the mean over flips, one of `FLIPS`, then resized.
 
         Raises ValueError for flips that were not predicted.
         """
-        if flip and len(self.views) < len(FLIPS):
-            raise ValueError(f"slice {self.id} was predicted without flips; predict it with flips=True")
-        averaged = self.views.mean(axis=0) if flip else self.views[0]
+        count = len(FLIPPED_AXES[flip])
+        if len(self.views) < count:
+            raise ValueError(f"slice {self.id} was predicted without these flips; predict it with flip={flip!r}")
+        averaged = self.views[:count].mean(axis=0)
         return resize_probability(averaged, (self.mask.shape[0], self.mask.shape[1]))
 
 
@@ -45,9 +44,9 @@ class Predictor:
         self._seconds: list[float] = []
 
     def predict(
-        self, slices: SliceSet, ids: Sequence[str], *, flips: bool = False, on_batch: Callable[[], None] = lambda: None
+        self, slices: SliceSet, ids: Sequence[str], *, flip: str = "none", on_batch: Callable[[], None] = lambda: None
     ) -> Iterator[Prediction]:
-        """The slices in the order of sorted ids. flips: four forward passes a slice instead of one.
+        """The slices in the order of sorted ids. flip: one of `FLIPS`.
 
         `on_batch` is called before each batch, and may raise to stop.
         """
@@ -55,19 +54,19 @@ class Predictor:
         for images, _ in evaluation_batches(slices, ids):
             on_batch()
             begun = time.perf_counter()
-            views = self.views(images, flips=flips)
+            views = self.views(images, flip=flip)
             self._seconds.append((time.perf_counter() - begun) / len(views))
             # The ids last: zip takes from its first argument before it sees that the second has ended.
             for of_slice, slice_id in zip(views, ordered, strict=False):
                 mask = slices.source.read(slice_id)[1].astype(np.bool_)
                 yield Prediction(id=slice_id, mask=mask, views=of_slice)
 
-    def views(self, images: Any, *, flips: bool) -> NDArray[np.float32]:
-        """(batch, views, size, size) in [0, 1]: the first, or all, of FLIPS, flipped back.
+    def views(self, images: Any, *, flip: str) -> NDArray[np.float32]:
+        """(batch, views, size, size) in [0, 1]: of each of FLIPPED_AXES[flip], flipped back.
 
         images: a float32 tensor in [0, 1], (batch, size, size, 1).
         """
-        return np.stack([self._flipped(images, axes) for axes in (FLIPS if flips else FLIPS[:1])], axis=1)
+        return np.stack([self._flipped(images, axes) for axes in FLIPPED_AXES[flip]], axis=1)
 
     @property
     def seconds_per_image(self) -> float:

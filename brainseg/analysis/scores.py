@@ -76,7 +76,7 @@ def evaluate(
     scores: list[SliceScore] = []
     predictions: list[NDArray[np.bool_]] = []
     for item in predictor.predict(slices, ids, on_batch=on_batch):
-        predicted = item.probability(flip=False) >= THRESHOLD
+        predicted = item.probability() >= THRESHOLD
         predictions.append(predicted)
         scores.append(
             SliceScore(

@@ -132,9 +132,13 @@ def _settings(store: RunStore, run: StoredRun, given: Mapping[str, Any]) -> tupl
 def _chosen(text: str, *, where: str) -> Settings:
     try:
         content = json.loads(text)
-        if content["schema_version"] == CHOICE_SCHEMA:
+        version = content["schema_version"]
+        if version in (1, CHOICE_SCHEMA):
             (of_run,) = content["runs"].values()  # in a run's own artifacts its choice stands alone
-            return Settings(**of_run["settings"])
+            settings = of_run["settings"]
+            if version == 1:  # knew all flips or none
+                settings["flip"] = "all" if settings["flip"] else "none"
+            return Settings(**settings)
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise InputError(f"{where} can't be read; evaluate the run again with --tune")

@@ -28,7 +28,7 @@ from brainseg.errors import DataError, InputError
 from brainseg.model.keras_file import read_model
 
 LOADER = __name__  # what MLflow imports
-SERVED_SCHEMA = 1
+SERVED_SCHEMA = 2
 MODEL_NAME = "model.keras"
 SETTINGS_NAME = "served.json"
 LIKENESS_NAME = "data_statistics.json"

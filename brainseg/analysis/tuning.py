@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from brainseg.analysis.intervals import Estimate, difference_by_group, difference_interval
 from brainseg.analysis.postprocess import Settings, without_small_parts
 from brainseg.analysis.prediction import Predictor
+from brainseg.config import FLIPS
 from brainseg.data.cache import SliceSet
 from brainseg.model.scores import hard_dice
 
@@ -47,8 +48,8 @@ def dice_table(
 ) -> DiceTable:
     """Predicts each slice once, with flips, and scores it under all settings that `choose` may ask for."""
     found: dict[Settings, list[float]] = {settings: [] for settings in all_settings()}
-    for item in predictor.predict(slices, ids, flips=True):
-        for flip in (False, True):
+    for item in predictor.predict(slices, ids, flip="all"):
+        for flip in FLIPS:
             probability = item.probability(flip=flip)
             for threshold in THRESHOLDS:
                 cleaned = without_small_parts(probability >= threshold, MIN_AREAS_PX)
@@ -63,7 +64,7 @@ def all_settings() -> list[Settings]:
     """Every combination of the grids."""
     return [
         Settings(flip=flip, threshold=threshold, min_area_px=min_area)
-        for flip, threshold, min_area in itertools.product((False, True), THRESHOLDS, MIN_AREAS_PX)
+        for flip, threshold, min_area in itertools.product(FLIPS, THRESHOLDS, MIN_AREAS_PX)
     ]
 
 
@@ -77,7 +78,7 @@ def choose(dices: DiceTable, people: Sequence[Hashable], types: Sequence[str]) -
     chosen = Settings()
     tried: list[Candidate] = []
     steps: tuple[Callable[[Settings], list[Settings]], ...] = (
-        lambda now: [replace(now, flip=True)],
+        lambda now: [replace(now, flip=flip) for flip in FLIPS],
         lambda now: [replace(now, threshold=threshold) for threshold in THRESHOLDS],
         lambda now: [replace(now, min_area_px=area) for area in MIN_AREAS_PX],
     )

@@ -46,7 +46,7 @@ def difference(
     expected: NDArray[np.float32], found: NDArray[np.float32], slices: CheckSlices, settings: Settings
 ) -> Difference:
     """Of two arrays that `probabilities` gave; masks without flips."""
-    plain = dataclasses.replace(settings, flip=False)
+    plain = dataclasses.replace(settings, flip="none")
 
     def mask(probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
         return mask_of(probability[np.newaxis], shape, plain)[0]

@@ -20,6 +20,12 @@ MASK = (
     "those from threshold on; connected parts (corners count) below min_area_px pixels removed"
 )
 
+FLIPPED = {
+    "none": "none",
+    "left-right": "mean over the image and its mirror image, left to right",
+    "all": "mean over the image and its flips along both axes",
+}
+
 
 def describe(segmenter: Segmenter, *, size: int) -> dict[str, str]:
     """Key -> text. Without `run_id` and `data_fingerprint` for a model that is known as a file alone."""
@@ -36,7 +42,7 @@ def describe(segmenter: Segmenter, *, size: int) -> dict[str, str]:
         "mask": MASK,
         "threshold": f"{settings.threshold:g}",
         "min_area_px": str(settings.min_area_px),
-        "flip": "mean over the image and its flips along both axes" if settings.flip else "none",
+        "flip": FLIPPED[settings.flip],
         "use": "NOT FOR CLINICAL USE",
     }
     if segmenter.run is not None:

@@ -108,9 +108,9 @@ def test_without_fold_0_stands_only_beside_fold_0(folds):
 
 
 def test_the_markdown_has_the_same_tables_and_the_rules():
-    text = as_markdown(outcome_of([scored(settings=Settings(flip=True))]))
+    text = as_markdown(outcome_of([scored(settings=Settings(flip="all"))]))
     assert text.startswith(
-        "# Evaluation of run abc on its val part\n\n2 slices of 2 people\n\nmasks: mean over flips, "
+        "# Evaluation of run abc on its val part\n\n2 slices of 2 people\n\nmasks: mean over all flips, "
     )
     assert (
         "| Dice | 0.5000 (0.0000-1.0000) | 0.5000 | 0.5000 | 0.5000 (0.0000-1.0000) | 0.5000 (0.0000-1.0000) |" in text

@@ -115,7 +115,7 @@ def test_flips_and_small_parts_are_those_of_the_settings(tmp_path):
     image = np.zeros((SIZE, SIZE), np.uint8)
     image[1, 1] = image[4:6, 4:6] = 255
     Image.fromarray(image).save(tmp_path / "in" / "x.png")
-    (item,) = predicted(tmp_path / "in", tmp_path / "out", settings=Settings(flip=True, min_area_px=2))
+    (item,) = predicted(tmp_path / "in", tmp_path / "out", settings=Settings(flip="all", min_area_px=2))
     assert (item.area_px, item.confidence, item.max_probability) == (4, 1.0, 1.0)
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "masks" / "x.png")[4:6, 4:6], 255)
 

@@ -43,14 +43,15 @@ def test_a_probability_at_the_threshold_is_tumour():
 def test_settings_say_what_they_do():
     assert Settings().text == "no flips, threshold 0.5, nothing removed"
     assert (
-        Settings(flip=True, threshold=0.45, min_area_px=25).text
-        == "mean over flips, threshold 0.45, parts below 25 px removed"
+        Settings(flip="left-right", threshold=0.45, min_area_px=25).text
+        == "mean over left-right flips, threshold 0.45, parts below 25 px removed"
     )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"flip": "both"}, "--flip must be one of none, left-right, all, got 'both'"),
         ({"threshold": 2.0}, "--threshold must be between 0 and 1, both excluded, got 2.0"),
         ({"threshold": 0.0}, "--threshold must be between 0 and 1, both excluded, got 0.0"),
         ({"threshold": float("nan")}, "--threshold must be between 0 and 1, both excluded, got nan"),

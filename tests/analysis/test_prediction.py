@@ -45,24 +45,25 @@ def test_the_plain_prediction_is_the_models(slices):
         image, mask = slices.source.read(item.id)
         assert item.views.shape == (1, SIZE, SIZE)
         expected = image / np.float32(255) * np.arange(16, dtype=np.float32).reshape(SIZE, SIZE) / 16
-        np.testing.assert_allclose(item.probability(flip=False), expected, atol=1e-7)
+        np.testing.assert_allclose(item.probability(), expected, atol=1e-7)
         np.testing.assert_array_equal(item.mask, mask.astype(bool))
 
 
 def test_flips_are_turned_back_and_averaged(slices):
-    (item,) = Predictor(ramp).predict(slices, ["05"], flips=True)
+    (item,) = Predictor(ramp).predict(slices, ["05"], flip="all")
     image = slices.source.read("05")[0] / 255
     weights = np.arange(16).reshape(SIZE, SIZE) / 16
-    views = [np.flip(np.flip(image, axes) * weights, axes) for axes in ((), (0,), (1,), (0, 1))]
+    views = [np.flip(np.flip(image, axes) * weights, axes) for axes in ((), (1,), (0,), (0, 1))]
     np.testing.assert_allclose(item.views, np.stack(views), atol=1e-6)
-    np.testing.assert_allclose(item.probability(flip=True), np.mean(views, axis=0), atol=1e-6)
-    np.testing.assert_allclose(item.probability(flip=False), views[0], atol=1e-6)
+    np.testing.assert_allclose(item.probability(flip="all"), np.mean(views, axis=0), atol=1e-6)
+    np.testing.assert_allclose(item.probability(flip="left-right"), np.mean(views[:2], axis=0), atol=1e-6)
+    np.testing.assert_allclose(item.probability(), views[0], atol=1e-6)
 
 
 def test_probabilities_have_the_stored_size_and_every_slice_comes_once(slices):
-    found = list(Predictor(ramp).predict(slices, [f"{number:02d}" for number in range(20)], flips=True))
+    found = list(Predictor(ramp).predict(slices, [f"{number:02d}" for number in range(20)], flip="all"))
     assert [item.id for item in found] == [f"{number:02d}" for number in range(20)]
-    assert found[19].probability(flip=True).shape == found[19].mask.shape == (2 * SIZE, 2 * SIZE)
+    assert found[19].probability(flip="all").shape == found[19].mask.shape == (2 * SIZE, 2 * SIZE)
 
 
 def test_a_batch_is_announced_before_it_is_predicted(slices):
@@ -74,6 +75,6 @@ def test_a_batch_is_announced_before_it_is_predicted(slices):
 
 
 def test_flips_that_were_not_predicted_are_no_mean(slices):
-    (item,) = Predictor(ramp).predict(slices, ["05"])
-    with pytest.raises(ValueError, match="slice 05 was predicted without flips"):
-        item.probability(flip=True)
+    (item,) = Predictor(ramp).predict(slices, ["05"], flip="left-right")
+    with pytest.raises(ValueError, match="slice 05 was predicted without these flips; predict it with flip='all'"):
+        item.probability(flip="all")

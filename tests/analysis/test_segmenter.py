@@ -16,7 +16,7 @@ from brainseg.data.split import Split
 from brainseg.errors import InputError
 from brainseg.tracking import MODEL_FILE, MemoryStore
 
-CHOSEN = {"flip": True, "threshold": 0.4, "min_area_px": 25}
+CHOSEN = {"flip": "left-right", "threshold": 0.4, "min_area_px": 25}
 LIKENESS = Likeness(slices=3, measures={name: (1.0,) * len(PERCENTILES) for name in SliceMeasures.__dataclass_fields__})
 
 
@@ -38,7 +38,7 @@ def evaluated(store: MemoryStore, tmp_path: Path, part: str, **chosen: Any) -> N
     folder.mkdir()
     (folder / "scores.csv").touch()
     if chosen:
-        content = {"schema_version": 1, "runs": {"memory-1": {"settings": chosen}}}
+        content = {"schema_version": 2, "runs": {"memory-1": {"settings": chosen}}}
         (folder / "choice.json").write_text(json.dumps(content))
     tags = {f"evaluation_{part}": "0.5", f"evaluation_{part}_masks": "as they are"}
     store.add("memory-1", folder, to=f"evaluation/{part}", tags=tags)
@@ -85,13 +85,13 @@ def test_a_run_without_statistics_has_no_likeness(store: MemoryStore, tmp_path: 
         ([], {"threshold": 0.3}, Settings(threshold=0.3), "--threshold as given, else the defaults"),
         (
             ["val"],
-            {"threshold": 0.3, "flip": False},
+            {"threshold": 0.3, "flip": "none"},
             Settings(threshold=0.3, min_area_px=25),
             "--flip, --threshold as given, else chosen on validation slices, evaluation/val/choice.json",
         ),
         (
             ["val"],
-            {"threshold": 0.3, "flip": False, "min_area_px": 1},
+            {"threshold": 0.3, "flip": "none", "min_area_px": 1},
             Settings(threshold=0.3, min_area_px=1),
             "as given",
         ),
@@ -107,6 +107,16 @@ def test_settings_are_the_chosen_ones_unless_they_are_given(
     assert (found.settings, found.settings_from) == (settings, source)
 
 
+@pytest.mark.parametrize(("stored", "flip"), [(True, "all"), (False, "none")])
+def test_a_choice_of_before_left_right_flips_is_read(
+    stored: bool, flip: str, store: MemoryStore, tmp_path: Path
+) -> None:
+    evaluated(store, tmp_path, "val", **CHOSEN)
+    content = {"schema_version": 1, "runs": {"memory-1": {"settings": CHOSEN | {"flip": stored}}}}
+    store.trackers["memory-1"].files["evaluation/val/choice.json"] = json.dumps(content).encode()
+    assert of_run(store, tmp_path).settings == Settings(flip=flip, threshold=0.4, min_area_px=25)
+
+
 NO_CHOICE = "evaluation/val/choice.json of run memory-1 can't be read; evaluate the run again with --tune"
 
 
@@ -114,9 +124,9 @@ NO_CHOICE = "evaluation/val/choice.json of run memory-1 can't be read; evaluate 
     "text",
     [
         "{",
+        '{"schema_version": 3, "runs": {}}',
         '{"schema_version": 2, "runs": {}}',
-        '{"schema_version": 1, "runs": {}}',
-        '{"schema_version": 1, "runs": {"memory-1": {"settings": {"treshold": 0.5}}}}',
+        '{"schema_version": 2, "runs": {"memory-1": {"settings": {"treshold": 0.5}}}}',
     ],
 )
 def test_a_choice_that_can_not_be_read_is_not_passed_over(text: str, store: MemoryStore, tmp_path: Path) -> None:

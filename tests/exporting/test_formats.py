@@ -102,7 +102,7 @@ def slices() -> CheckSlices:
 
 
 def test_the_description_says_what_a_program_has_to_know() -> None:
-    tuned = Settings(flip=True, threshold=0.35, min_area_px=12)
+    tuned = Settings(flip="all", threshold=0.35, min_area_px=12)
     told = describe(dataclasses.replace(SEGMENTER, settings=tuned), size=SIZE)
     assert told["brainseg.image_size"] == "16"
     assert told["brainseg.input"] == "image, float32 (batch, 16, 16, 1), in 0..1"
