@@ -25,9 +25,13 @@ def noisy_batch(count=4, *, height=SIZE, width=SIZE):
     return tf.constant(images), tf.constant((images > 0.7).astype(np.float32))
 
 
-def standard(images, masks, *, seed=0, epoch=0, step=0, mode="standard"):
+def changed_by(mode, images, masks, *, seed=0, epoch=0, step=0):
     changed = augment(images, masks, seed=seed, epoch=epoch, step=step, mode=mode)
     return tuple(np.asarray(part) for part in changed)
+
+
+def standard(images, masks, **drawn_from):
+    return changed_by("standard", images, masks, **drawn_from)
 
 
 def transform(*, height=SIZE, width=SIZE, **changes):
@@ -140,7 +144,7 @@ def test_both_flips_are_drawn():
 def test_light_leaves_the_upper_side_up_and_moves_less():
     masks = np.zeros((64, SIZE, SIZE, 1), np.float32)
     masks[:, 12:24, 12:24] = 1.0
-    images, moved = standard(tf.constant(masks), tf.constant(masks), mode="light")
+    images, moved = changed_by("light", tf.constant(masks), tf.constant(masks))
     rows, columns = (moved.sum(axis=(axis, 3)).argmax(axis=1) for axis in (2, 1))
     assert rows.max() < SIZE // 2
     assert {bool(column >= SIZE // 2) for column in columns} == {False, True}
