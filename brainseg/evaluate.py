@@ -28,6 +28,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} RUN_ID --split test --tune its test slices, with settings chosen on validation
   {PROGRAM} RUN_ID --data DIR          another data set
   {PROGRAM} --study NAME               the folds of a cross-validation, pooled
+  {PROGRAM} RUN_ID RUN_ID --average    two models of one split together
 """
 PLAIN_WIDTH = 240  # characters of a table where there is no terminal
 PROGRESS_S = 30.0  # between two lines of progress where there is no terminal
@@ -73,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
     parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
     parser.add_argument("--tune", action="store_true", help="choose these three on each run's validation slices")
+    parser.add_argument("--average", action="store_true", help="mean of the probabilities of runs with the same slices")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write the files here too; new or empty")
     parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
     parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
@@ -135,7 +137,7 @@ def _asked(parsed: argparse.Namespace, store: "RunStore") -> Asked:
 
 def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: Path) -> "list[Task]":
     """What to do with each run. Raises InputError for everything that can be wrong with it."""
-    from brainseg.analysis.evaluation import Task, check_together, part_of, validation_part
+    from brainseg.analysis.evaluation import Task, part_of, together, validation_part
     from brainseg.analysis.postprocess import Settings
     from brainseg.analysis.stored_run import read_run
 
@@ -149,9 +151,8 @@ def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: 
         run = read_run(store, run_id, root=parsed.root, folder=folder)
         part = part_of(run, split=parsed.split, data=parsed.data, default=default)
         validation = validation_part(run, part) if parsed.tune else None
-        tasks.append(Task(run=run, part=part, settings=None if parsed.tune else settings, validation=validation))
-    check_together(tasks)
-    return tasks
+        tasks.append(Task(runs=(run,), part=part, settings=None if parsed.tune else settings, validation=validation))
+    return together(tasks, average=parsed.average)
 
 
 def _use_threads(task: "Task") -> None:
@@ -159,7 +160,7 @@ def _use_threads(task: "Task") -> None:
     from brainseg.training.precision import apply, resolve_threads
 
     available = resolve_threads(None)
-    apply("float32", min(task.run.threads or available, available))  # a stored model has its own number format
+    apply("float32", min(task.runs[0].threads or available, available))  # a stored model has its own number format
 
 
 def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path | None, folder: Path) -> None:
@@ -180,13 +181,14 @@ def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path |
             raise InputError(
                 f"-o {output} can't be written ({error.strerror or error}); name another folder"
             ) from error
-    to = f"evaluation/{outcome.part}"
-    for scored in outcome.runs:
+    for scored in outcome.scored:
+        if len(scored.runs) > 1:
+            continue  # a mean is the score of none of its runs
         own = outcome_of([scored]) if asked.are_pooled else outcome
-        files = written(own, f"of-{scored.run.id}") if asked.are_pooled else whole
-        store.add(scored.run.id, files, to=to, tags=tags_of(own))
+        files = written(own, f"of-{scored.id}") if asked.are_pooled else whole
+        store.add(scored.id, files, to=f"evaluation/{own.place}", tags=tags_of(own))
     if asked.parent is not None:
-        store.add(asked.parent, whole, to=to, tags=tags_of(outcome))
+        store.add(asked.parent, whole, to=f"evaluation/{outcome.place}", tags=tags_of(outcome))
 
 
 def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, output: Path | None) -> None:
@@ -194,12 +196,13 @@ def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, o
 
     print()
     if asked.parent is not None:
-        print(f"pooled      evaluation/{outcome.part} of the parent run {asked.parent}")
+        print(f"pooled      evaluation/{outcome.place} of the parent run {asked.parent}")
     elif asked.are_pooled and output is None:
         print("pooled      not kept; -o DIR writes it to a folder")
     if output is not None:
         print(f"files       {output}")
-    print(f"artifacts   evaluation/{outcome.part} of {'each run' if asked.are_pooled else 'the run'}")
+    if outcome.averaged == 1:
+        print(f"artifacts   evaluation/{outcome.part} of {'each run' if asked.are_pooled else 'the run'}")
     print(f"look at it  {where_to_look(tracking)}")
 
 

@@ -24,6 +24,7 @@ from brainseg.data.load import load_data
 from brainseg.data.phantom import PhantomSource, write_phantom
 from brainseg.data.split import Split
 from brainseg.evaluate import main
+from brainseg.model.scores import resize_probability
 from brainseg.tracking import RunRecord, RunStore, open_store, open_tracker
 from brainseg.tracking.mlflow_store import MlflowStore
 from brainseg.training.experiment import run
@@ -154,6 +155,7 @@ def test_the_summary_says_by_which_rules_it_was_made(folds: Folds, tmp_path: Pat
     assert summary["runs"] == [
         {
             "run_id": folds.runs[0],
+            "averaged_with": [],
             "name": "cv 0",
             "folds": 2,
             "fold": 0,
@@ -269,6 +271,72 @@ def test_several_runs_without_a_study_are_pooled_in_the_output_folder(
     printed = capsys.readouterr().out
     assert "parent run" not in printed
     assert f"files       {tmp_path / 'out'}" in printed
+
+
+@pytest.fixture(scope="module")
+def twin(folds: Folds) -> str:
+    """Another run of the second fold, with other weights."""
+    config = dataclasses.replace(folds.configs[1], seed=1)
+    return run(config, open_tracker(config.tracking, run_name="twin", tags={})).run_id
+
+
+def test_runs_of_one_part_are_averaged_before_their_masks_are_made(
+    folds: Folds, twin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = folds.runs
+    before = [folds.store.read(run_id) for run_id in (second, twin)]
+    assert folds.evaluate(first, second, twin, "--average", "-o", str(tmp_path / "out")) == 0
+    printed = capsys.readouterr().out
+    assert [folds.store.read(run_id) for run_id in (second, twin)] == before  # a mean is the score of neither
+    assert "3 runs, pooled over their test parts" in printed
+    assert "probabilities: of each slice the mean over 1 to 2 runs" in printed
+    assert f"fold 1, mean of 2 runs: {second}, {twin}" in printed
+
+    # Another way: Keras predicts, and the mean is NumPy's.
+    data = load_data(folds.configs[1])
+    positions = data.slices.positions(data.split.test)
+    images = data.slices.images[positions].astype(np.float32) / 255
+    predicted = []
+    for run_id in (second, twin):
+        model = keras.saving.load_model(folds.store.file(run_id, "model/data/model.keras", tmp_path / run_id))
+        predicted.append(model.predict(images, verbose=0)[..., 0])
+    expected = {}
+    for slice_id, probability in zip(data.split.test, np.mean(predicted, axis=0), strict=True):
+        true = data.slices.source.read(slice_id)[1] > 0
+        mask = resize_probability(probability, true.shape) >= 0.5
+        both = mask.sum() + true.sum()
+        expected[slice_id] = 2 * (mask & true).sum() / both if both else 1.0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "scores.csv").read_text(encoding="utf-8"))))
+    found = {row["id"]: float(row["dice"]) for row in rows if row["run_id"] == f"{second}+{twin}"}
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert len(rows) == len(found) + len(rows_of(folds.store, first, "test"))
+
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [(each["run_id"], each["averaged_with"]) for each in summary["runs"]] == [
+        (first, []),
+        (second, [twin]),
+        (twin, [second]),
+    ]
+
+
+def test_a_study_of_several_runs_a_fold_keeps_its_mean_beside_its_other_scores(
+    folds: Folds, twin: str, tmp_path: Path
+) -> None:
+    assert folds.evaluate("--study", "cv") == 0
+    alone = folds.store.text(folds.parent, "evaluation/test/scores.csv")
+    folds.store.add(twin, tmp_path, to="nothing", tags={"sweep": "cv"})
+    try:
+        assert folds.evaluate("--study", "cv", "--average", "--tune") == 0
+    finally:
+        folds.store.add(twin, tmp_path, to="nothing", tags={"sweep": "another"})
+    assert folds.store.text(folds.parent, "evaluation/test/scores.csv") == alone
+    rows = rows_of(folds.store, folds.parent, "test-averaged")
+    assert [row["id"] for row in rows] == [row["id"] for row in csv.DictReader(io.StringIO(alone))]
+    tags = folds.store.read(folds.parent).tags
+    mean = np.mean([float(row["dice"]) for row in rows])
+    assert tags["evaluation_test-averaged"].startswith(f"{mean:.4f} (")
+    choice = json.loads(folds.store.text(folds.parent, "evaluation/test-averaged/choice.json"))
+    assert list(choice["runs"]) == [folds.runs[0], f"{folds.runs[1]}+{twin}"]
 
 
 def test_the_same_data_in_another_place_is_known_by_its_pixels(folds: Folds, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What can be wrong with an evaluation: one line, exit code 2, found before TensorFlow starts, nothing written."""
 
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -117,7 +118,14 @@ CASES = [
     (
         "memory-1 memory-2 --split val",
         "slice axial-0003a-0 is in the val part of run memory-1 and of run memory-2, "
-        "and a pooled score counts each slice once; evaluate them one by one",
+        "and a pooled score counts each slice once; average them with --average, or evaluate them one by one",
+    ),
+    *(
+        (
+            f"{runs} --average",
+            "--average is for runs that score the same slices, and no two of these do; leave it out",
+        )
+        for runs in ("memory-1", "memory-1 --tune")
     ),
     (
         "memory-5",
@@ -179,7 +187,45 @@ def test_a_slice_of_another_data_set_can_not_be_scored_by_two_runs(
     said = refused(f"memory-1 memory-2 --data {tmp_path / 'others'}", capsys)
     assert said.endswith(
         "is in the data-others part of run memory-1 and of run memory-2, "
+        "and a pooled score counts each slice once; average them with --average, or evaluate them one by one"
+    )
+
+
+@pytest.mark.parametrize("option", ["", " --tune"])
+def test_models_of_two_sizes_are_not_averaged(
+    option: str, store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = add_run(store, tiny(**{"data.image_size": 64}))
+    assert refused(f"memory-1 {other.run_id} --split val --average{option}", capsys) == (
+        f"run memory-1 and run {other.run_id} work at 32 and at 64 pixels, and only models of one data.image_size can "
+        "be averaged; leave one out"
+    )
+
+
+def test_runs_that_share_but_a_part_of_their_slices_are_not_averaged(
+    store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny()
+    split = load_data(config).split
+    fewer = dataclasses.replace(split, train=(*split.train, split.val[0]), val=split.val[1:])
+    other = add_run(store, config, texts={"split.json": fewer.to_json()})
+    assert refused(f"memory-1 memory-2 {other.run_id} --split val --average", capsys) == (
+        f"slice {split.val[1]} is in the val part of run memory-1 and of run {other.run_id}, "
         "and a pooled score counts each slice once; evaluate them one by one"
+    )
+
+
+def test_settings_are_chosen_on_slices_that_no_averaged_model_was_trained_on(
+    store: MemoryStore, tiny: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny()
+    split = load_data(config).split
+    fewer = dataclasses.replace(split, train=(*split.train, split.val[0]), val=split.val[1:])
+    other = add_run(store, config, texts={"split.json": fewer.to_json()})
+    write_phantom(PhantomSource(patients=2, seed=3), tmp_path / "others")
+    assert refused(f"memory-1 {other.run_id} --data {tmp_path / 'others'} --average --tune", capsys) == (
+        f"run memory-1 and run {other.run_id} have different validation slices, and --tune needs slices that no model "
+        "was trained on; leave --tune out, or one of the runs"
     )
 
 

@@ -14,6 +14,7 @@ from brainseg.analysis.evaluation import Outcome, Scored
 from brainseg.analysis.evaluation_text import RULES, as_markdown
 from brainseg.analysis.figures import Panel, choose_panels, panel_of, save_dice_by_size, save_panels, save_reliability
 from brainseg.analysis.measures import to_csv
+from brainseg.analysis.stored_run import StoredRun
 from brainseg.analysis.summary import SIZES
 from brainseg.analysis.surfaces import TOLERANCE_PX
 
@@ -25,12 +26,12 @@ GALLERY = 9  # slices: a third each of the worst, the median and the best
 def write_files(folder: Path, outcome: Outcome) -> None:
     """Writes all files of an evaluation into an existing folder."""
     further = {}
-    if len(outcome.runs) > 1:
-        further["run_id"] = [scored.run.id for scored in outcome.runs for _ in scored.measures]
+    if len(outcome.scored) > 1:
+        further["run_id"] = [scored.id for scored in outcome.scored for _ in scored.measures]
     (folder / "scores.csv").write_text(to_csv(outcome.measures, further=further), encoding="utf-8")
     (folder / "summary.json").write_text(_json(summary_json(outcome)), encoding="utf-8")
     (folder / "summary.md").write_text(as_markdown(outcome), encoding="utf-8")
-    choices = {scored.run.id: dataclasses.asdict(scored.choice) for scored in outcome.runs if scored.choice is not None}
+    choices = {scored.id: dataclasses.asdict(scored.choice) for scored in outcome.scored if scored.choice is not None}
     if choices:
         content = {"schema_version": CHOICE_SCHEMA, "runs": choices}
         (folder / "choice.json").write_text(_json(content), encoding="utf-8")
@@ -49,17 +50,17 @@ def write_files(folder: Path, outcome: Outcome) -> None:
 
 def tags_of(outcome: Outcome) -> dict[str, str]:
     """What the table of runs in the MLflow UI shows."""
-    settings = dict.fromkeys(scored.settings.text for scored in outcome.runs)
+    settings = dict.fromkeys(scored.settings.text for scored in outcome.scored)
     return {
-        f"evaluation_{outcome.part}": outcome.summary.overall.measures["dice"].mean.text,
-        f"evaluation_{outcome.part}_masks": "; ".join(settings),
+        f"evaluation_{outcome.place}": outcome.summary.overall.measures["dice"].mean.text,
+        f"evaluation_{outcome.place}_masks": "; ".join(settings),
     }
 
 
 def summary_json(outcome: Outcome) -> dict[str, Any]:
     """`summary.json`: every number of the summary, and what it was made from."""
     summary = outcome.summary
-    source = outcome.runs[0].part.slices
+    source = outcome.scored[0].part.slices
     return {
         "schema_version": SUMMARY_SCHEMA,
         "part": outcome.part,
@@ -68,7 +69,7 @@ def summary_json(outcome: Outcome) -> dict[str, Any]:
             "location": source.source.location,
             "fingerprint": source.fingerprint,
         },
-        "runs": [_run_json(scored) for scored in outcome.runs],
+        "runs": [_run_json(scored, run) for scored in outcome.scored for run in scored.runs],
         "rules": {
             "text": list(RULES),
             "surface_tolerance_px": TOLERANCE_PX,
@@ -94,12 +95,13 @@ def summary_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _run_json(scored: Scored) -> dict[str, Any]:
+def _run_json(scored: Scored, run: StoredRun) -> dict[str, Any]:
     return {
-        "run_id": scored.run.id,
-        "name": scored.run.name,
-        "folds": scored.run.config.data.folds,
-        "fold": scored.run.config.data.fold,
+        "run_id": run.id,
+        "averaged_with": [other.id for other in scored.runs if other is not run],
+        "name": run.name,
+        "folds": run.config.data.folds,
+        "fold": run.config.data.fold,
         "slices": len(scored.measures),
         "settings": dataclasses.asdict(scored.settings),
         "tuned": scored.choice is not None,
@@ -111,7 +113,7 @@ def _reliability_json(reliability: Reliability) -> dict[str, Any]:
 
 
 def _panels(outcome: Outcome) -> list[Panel]:
-    scored_of = [(scored, item) for scored in outcome.runs for item in scored.measures]
+    scored_of = [(scored, item) for scored in outcome.scored for item in scored.measures]
     panels = []
     for position in choose_panels([item.dice for _, item in scored_of], count=GALLERY):
         scored, item = scored_of[position]

@@ -1,7 +1,7 @@
 """An evaluation in words and tables: the same sections for the terminal, for `summary.md` and for people."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from brainseg.analysis.calibration import NEAR_PROBABILITY
-from brainseg.analysis.evaluation import Outcome, Scored, run_title
+from brainseg.analysis.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
 from brainseg.analysis.intervals import CONFIDENCE, RESAMPLES
 from brainseg.analysis.summary import MEASURES, GroupScores, Summary
 from brainseg.analysis.surfaces import TOLERANCE_PX
@@ -42,11 +42,13 @@ class Section:
 
 def title_of(outcome: Outcome) -> str:
     """What was scored on what."""
-    first = outcome.runs[0]
-    if len(outcome.runs) > 1:
-        return f"{len(outcome.runs)} runs, pooled over their {outcome.part} parts"
-    where = f"{outcome.part} part" if outcome.part in ("val", "test") else first.part.slices.source.location
-    return f"run {first.run.id} on {'its ' if where.endswith('part') else ''}{where}"
+    first = outcome.scored[0]
+    if len(outcome.scored) > 1:
+        runs = sum(len(scored.runs) for scored in outcome.scored)
+        return f"{runs} runs, pooled over their {outcome.part} parts"
+    if outcome.part not in SPLITS:
+        return f"{runs_title(first.runs)} on {first.part.slices.source.location}"
+    return f"{runs_title(first.runs)} on {'its' if len(first.runs) == 1 else 'their'} {outcome.part} part"
 
 
 def head_lines(outcome: Outcome) -> list[str]:
@@ -54,7 +56,11 @@ def head_lines(outcome: Outcome) -> list[str]:
     overall = outcome.summary.overall
     people = "" if overall.people is None else f" of {overall.people} people"
     lines = [f"{overall.slices} slices{people}"]
-    for text in dict.fromkeys(scored.settings.text for scored in outcome.runs):
+    if outcome.averaged > 1:
+        least = min(len(scored.runs) for scored in outcome.scored)
+        runs = f"{outcome.averaged}" if least == outcome.averaged else f"{least} to {outcome.averaged}"
+        lines.append(f"probabilities: of each slice the mean over {runs} runs")
+    for text in dict.fromkeys(scored.settings.text for scored in outcome.scored):
         lines.append(f"masks: {text}")
     lines.append(
         f"({CONFIDENCE:.0%} intervals in brackets: bootstrap over {outcome.summary.drawn}, {RESAMPLES} resamples)"
@@ -70,11 +76,11 @@ def sections(outcome: Outcome) -> list[Section]:
         found.append(_groups("By tumour type", "type", summary.by_type))
     found.append(_groups("By tumour size", "size", summary.by_size))
     if outcome.by_run:
-        found.append(_groups("By run", "run", outcome.by_run))
+        found.append(replace(_groups("By run", "run", outcome.by_run), lines=_averaged_lines(outcome)))
     found.append(_calibration(outcome))
     if summary.false_alarms is not None:
         found.append(_false_alarms(summary))
-    found += [_choice(scored, scored.choice) for scored in outcome.runs if scored.choice is not None]
+    found += [_choice(scored, scored.choice) for scored in outcome.scored if scored.choice is not None]
     return found
 
 
@@ -175,6 +181,12 @@ def _group_row(group: GroupScores) -> tuple[str, ...]:
     )
 
 
+def _averaged_lines(outcome: Outcome) -> tuple[str, ...]:
+    """Which runs each mean is of."""
+    several = (scored.runs for scored in outcome.scored if len(scored.runs) > 1)
+    return tuple(f"{runs_short_title(runs)}: {', '.join(run.id for run in runs)}" for runs in several)
+
+
 def _calibration(outcome: Outcome) -> Section:
     near, every = outcome.calibration.near_tumor, outcome.calibration.all_pixels
     return Section(
@@ -203,7 +215,7 @@ def _choice(scored: Scored, choice: Choice) -> Section:
     if scored.part.name == "val":
         lines.append("note: chosen on the slices that are scored here, so that these scores are too good")
     return Section(
-        title=f"Choice on the validation part, {run_title(scored.run)}",
+        title=f"Choice on the validation part, {runs_short_title(scored.runs)}",
         headings=("tried", "Dice", "difference", "by type", ""),
         narrow=("tried", "difference", ""),
         rows=tuple(_candidate_row(candidate) for candidate in choice.candidates),

@@ -34,8 +34,18 @@ class Prediction:
         return resize_probability(averaged, (self.mask.shape[0], self.mask.shape[1]))
 
 
+def mean_of(models: Sequence[Any]) -> Any:
+    """The one model itself; of several, a function called like a model that gives the mean of their probabilities.
+
+    All must take images of one size.
+    """
+    if len(models) == 1:
+        return models[0]
+    return lambda images, training: sum(model(images, training=training) for model in models) / len(models)
+
+
 class Predictor:
-    """Predicts slices with a Keras model. Its graph is built with the first batch."""
+    """Predicts slices with a Keras model, or with `mean_of` several. Its graph is built with the first batch."""
 
     def __init__(self, model: Any) -> None:
         import tensorflow as tf

@@ -1,6 +1,7 @@
 """An evaluation in words: on a wide and on a narrow terminal, and in Markdown."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +24,7 @@ SLICES = [
 ]
 
 
-def scored(run_id="abc", *, measures=SLICES, part="val", fold=None, location="nowhere", settings=None):
+def scored(run_id="abc", *, measures=SLICES, part="val", fold=None, location="nowhere", settings=None, other=None):
     data = DataConfig() if fold is None else DataConfig(folds=5, fold=fold)
     run = StoredRun(
         id=run_id,
@@ -39,7 +40,7 @@ def scored(run_id="abc", *, measures=SLICES, part="val", fold=None, location="no
     calibration.add(np.full((10, 10), 0.5, np.float32), np.ones((10, 10), np.bool_))
     slices = SimpleNamespace(source=SimpleNamespace(name="made", location=location))
     return Scored(
-        run=run,
+        runs=(run,) if other is None else (run, replace(run, id=other)),
         part=Part(name=part, slices=slices, ids=tuple(item.id for item in measures)),
         settings=settings or Settings(),
         choice=None,
@@ -99,6 +100,23 @@ def test_several_runs_have_a_row_each_and_one_without_fold_0():
     assert outcome.summary.overall.measures["dice"].mean.value == 0.5
     assert sum(outcome.calibration.all_pixels.pixels) == 200
     assert printed(outcome, 240)[0] == "2 runs, pooled over their val parts"
+
+
+def test_a_mean_of_runs_says_of_which():
+    runs = [scored("abc", measures=SLICES[:1], fold=0, other="ghi"), scored("def", measures=SLICES[1:], fold=3)]
+    lines = printed(outcome_of(runs), 240)
+    assert lines[0] == "3 runs, pooled over their val parts"
+    assert lines[2] == "probabilities: of each slice the mean over 1 to 2 runs"
+    by_run = lines.index("By run")
+    assert [line.split("  ")[0] for line in lines[by_run + 2 : by_run + 6]] == [
+        "fold 0, mean of 2 runs",
+        "fold 3, run def",
+        "without fold 0",
+        "fold 0, mean of 2 runs: abc, ghi",
+    ]
+    alone = printed(outcome_of([scored("abc", other="ghi")]), 240)
+    assert alone[0] == "mean of runs abc, ghi on their val part"
+    assert alone[2] == "probabilities: of each slice the mean over 2 runs"
 
 
 @pytest.mark.parametrize("folds", [(1, 2), (None, None), (0, 0)], ids=["others", "no folds", "fold 0 alone"])
