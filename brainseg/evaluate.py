@@ -39,7 +39,7 @@ class Asked:
     """The runs that are to be scored."""
 
     run_ids: tuple[str, ...]
-    parent: str | None  # of the study, which gets the pooled files
+    parent: str | None  # of the study, which gets the pooled files; None for runs by their ids, or several studies
 
     @property
     def are_pooled(self) -> bool:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
     parser = make_parser()
     parsed = parser.parse_args(argv)
-    if bool(parsed.runs) == (parsed.study is not None):
+    if bool(parsed.runs) == bool(parsed.study):
         parser.error("name runs by their ids, or a study with --study NAME")
     from brainseg.tracking.home import mask
 
@@ -67,7 +67,9 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", nargs="*", metavar="RUN_ID", help="one run, or several that are pooled")
-    parser.add_argument("--study", metavar="NAME", help="every finished run of a study, pooled")
+    parser.add_argument(
+        "--study", metavar="NAME", action="append", default=[], help="every finished run of a study, pooled; repeatable"
+    )
     parser.add_argument("--split", choices=("val", "test"), help="default: val for one run, test for several")
     parser.add_argument("--data", type=Path, metavar="DIR", help="another data set, or where the run's has moved to")
     parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour: 0.5")
@@ -115,21 +117,28 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
 
 
 def _asked(parsed: argparse.Namespace, store: "RunStore") -> Asked:
-    if parsed.study is None:
-        twice = next((run_id for run_id in parsed.runs if parsed.runs.count(run_id) > 1), None)
+    for kind, names in (("run", parsed.runs), ("study", parsed.study)):
+        twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"run {twice} is named twice; leave one out")
+            raise InputError(f"{kind} {twice} is named twice; leave one out")
+    if not parsed.study:
         return Asked(run_ids=tuple(parsed.runs), parent=None)
-    parents = store.find({"sweep": parsed.study, "sweep_role": "parent"})
-    finished = store.find({"sweep": parsed.study, "state": "finished"})
+    studies = [_asked_study(name, store) for name in parsed.study]
+    run_ids = tuple(run_id for study in studies for run_id in study.run_ids)
+    return Asked(run_ids=run_ids, parent=studies[0].parent if len(studies) == 1 else None)
+
+
+def _asked_study(name: str, store: "RunStore") -> Asked:
+    parents = store.find({"sweep": name, "sweep_role": "parent"})
+    finished = store.find({"sweep": name, "state": "finished"})
     run_ids = tuple(run_id for run_id in finished if run_id not in parents)
     if not run_ids:
         raise InputError(
-            f"study {parsed.study} has no finished runs here; check the name, --root and --uri, or train them first"
+            f"study {name} has no finished runs here; check the name, --root and --uri, or train them first"
         )
     if len(parents) > 1:
         raise InputError(
-            f"{len(parents)} studies are called {parsed.study}, with the parent runs {', '.join(parents)}; "
+            f"{len(parents)} studies are called {name}, with the parent runs {', '.join(parents)}; "
             "name the runs by their ids instead"
         )
     return Asked(run_ids=run_ids, parent=parents[0] if parents else None)
@@ -145,7 +154,7 @@ def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: 
     settings = Settings(**{key: value for key, value in given.items() if value is not None})
     if parsed.tune and any(value is not None for value in given.values()):
         raise InputError("--tune chooses --flip, --threshold and --min-area itself; leave them out")
-    default = "test" if asked.are_pooled or parsed.study is not None else "val"
+    default = "test" if asked.are_pooled or parsed.study else "val"
     tasks = []
     for run_id in asked.run_ids:
         run = read_run(store, run_id, root=parsed.root, folder=folder)
@@ -201,8 +210,9 @@ def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, o
         print("pooled      not kept; -o DIR writes it to a folder")
     if output is not None:
         print(f"files       {output}")
-    if outcome.averaged == 1:
-        print(f"artifacts   evaluation/{outcome.part} of {'each run' if asked.are_pooled else 'the run'}")
+    if any(len(scored.runs) == 1 for scored in outcome.scored):
+        alone = "each run" if outcome.averaged == 1 else "each run that is scored alone"
+        print(f"artifacts   evaluation/{outcome.part} of {alone if asked.are_pooled else 'the run'}")
     print(f"look at it  {where_to_look(tracking)}")
 
 

@@ -277,7 +277,7 @@ def test_several_runs_without_a_study_are_pooled_in_the_output_folder(
 def twin(folds: Folds) -> str:
     """Another run of the second fold, with other weights."""
     config = dataclasses.replace(folds.configs[1], seed=1)
-    return run(config, open_tracker(config.tracking, run_name="twin", tags={})).run_id
+    return run(config, open_tracker(config.tracking, run_name="twin", tags={"sweep": "twins"})).run_id
 
 
 def test_runs_of_one_part_are_averaged_before_their_masks_are_made(
@@ -319,6 +319,18 @@ def test_runs_of_one_part_are_averaged_before_their_masks_are_made(
     ]
 
 
+def test_two_studies_are_averaged_fold_by_fold(
+    folds: Folds, twin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = folds.store.read(folds.parent)
+    arguments = ["--study", "cv", "--study", "twins", "--average", "-o", str(tmp_path / "out")]
+    assert folds.evaluate(*arguments) == 0
+    assert folds.store.read(folds.parent) == before
+    assert "of the parent run" not in capsys.readouterr().out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [each["run_id"] for each in summary["runs"]] == [*folds.runs, twin]
+
+
 def test_a_study_of_several_runs_a_fold_keeps_its_mean_beside_its_other_scores(
     folds: Folds, twin: str, tmp_path: Path
 ) -> None:
@@ -328,7 +340,7 @@ def test_a_study_of_several_runs_a_fold_keeps_its_mean_beside_its_other_scores(
     try:
         assert folds.evaluate("--study", "cv", "--average", "--tune") == 0
     finally:
-        folds.store.add(twin, tmp_path, to="nothing", tags={"sweep": "another"})
+        folds.store.add(twin, tmp_path, to="nothing", tags={"sweep": "twins"})
     assert folds.store.text(folds.parent, "evaluation/test/scores.csv") == alone
     rows = rows_of(folds.store, folds.parent, "test-averaged")
     assert [row["id"] for row in rows] == [row["id"] for row in csv.DictReader(io.StringIO(alone))]

@@ -94,6 +94,7 @@ CASES = [
     ),
     ("memory-99", "no run 'memory-99' in memory; it has " + ", ".join(f"memory-{number}" for number in range(1, 12))),
     ("memory-1 memory-2 memory-1", "run memory-1 is named twice; leave one out"),
+    ("--study cv --study cv", "study cv is named twice; leave one out"),
     ("memory-3", "run memory-3 has no model (state: pruned); name a run that was trained to its end"),
     ("memory-4", "run memory-4 has no model (state: running); name a run that was trained to its end"),
     (
