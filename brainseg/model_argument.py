@@ -1,8 +1,11 @@
 """The argument MODEL of commands: a run's id, an alias of the registered model, or a `.keras` file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from brainseg.errors import InputError
 
 if TYPE_CHECKING:
     from brainseg.analysis.segmenter import Segmenter
@@ -33,3 +36,29 @@ def loaded(segmenter: "Segmenter") -> tuple[Any, int]:
     available = resolve_threads(None)
     apply("float32", min(segmenter.threads or available, available))  # a stored model has its own number format
     return load(segmenter)
+
+
+def averaged(segmenters: "Sequence[Segmenter]") -> "Segmenter":
+    """What is told of several models that predict together: the first one's, under the names of all."""
+    first = segmenters[0]
+    names = ", ".join(segmenter.name for segmenter in segmenters)
+    return first if len(segmenters) == 1 else replace(first, name=f"mean of {names}")
+
+
+def loaded_together(segmenters: "Sequence[Segmenter]") -> tuple[Any, int]:
+    """As `loaded`; of several, the mean of their probabilities. Raises InputError for models of different sizes."""
+    first = segmenters[0]
+    model, size = loaded(first)
+    from brainseg.analysis.prediction import mean_of
+    from brainseg.analysis.segmenter import load
+
+    models = [model]
+    for other in segmenters[1:]:
+        further, other_size = load(other)
+        if other_size != size:
+            raise InputError(
+                f"{first.name} works at {size} pixels and {other.name} at {other_size}, and only models of one size "
+                "can be averaged; leave one out"
+            )
+        models.append(further)
+    return mean_of(models), size

@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from brainseg.command_line import OneLineParser, check_output, exit_code_with_folder
 from brainseg.config import FLIPS, TrackingConfig
 from brainseg.errors import BrainsegError, InputError
-from brainseg.model_argument import loaded, segmenter_of
+from brainseg.model_argument import averaged, loaded_together, segmenter_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -29,6 +30,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} RUN_ID slices -o predicted            every image in a folder and below
   {PROGRAM} champion a.png b.tif -o predicted     by an alias in MLflow's model registry
   {PROGRAM} model.keras slices -o predicted --probabilities 16
+  {PROGRAM} RUN_ID slices -o predicted --average OTHER_RUN_ID
 """
 PROGRESS_S = 30.0  # between two lines of progress where there is no terminal
 SHOWN = 5  # warnings on the terminal; the table has them all
@@ -54,6 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as champion, or a .keras file")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="PNG, JPEG or TIFF files, or folders")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument(
+        "--average", metavar="MODEL", action="append", default=[], help="a further model: their mean; repeatable"
+    )
     parser.add_argument("--probabilities", type=int, choices=(8, 16), metavar="BITS", help="write them too: 8 or 16")
     parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour")
     parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
@@ -70,8 +75,9 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     check_output(parsed.output)
     _check_outside(parsed.output, parsed.images)
     files = find_images(parsed.images)
-    segmenter = _segmenter(parsed, folder)
-    model, size = loaded(segmenter)
+    segmenters = _segmenters(parsed, folder)
+    segmenter = averaged(segmenters)
+    model, size = loaded_together(segmenters)
     print(f"model    {segmenter.name}, at {size}x{size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
     if segmenter.likeness is None:
@@ -88,14 +94,23 @@ def _check_outside(output: Path, named: Sequence[Path]) -> None:
             )
 
 
-def _segmenter(parsed: argparse.Namespace, folder: Path) -> "Segmenter":
+def _segmenters(parsed: argparse.Namespace, folder: Path) -> "list[Segmenter]":
     from brainseg.analysis.postprocess import Settings
+    from brainseg.analysis.segmenter import settings_source
 
+    names = [parsed.model, *parsed.average]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"the model {twice} is named twice; leave one out")
     options = {"flip": parsed.flip, "threshold": parsed.threshold, "min_area_px": parsed.min_area}
     given = {field: value for field, value in options.items() if value is not None}
     Settings(**given)  # a value out of range is said before a server is asked
     tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
-    return segmenter_of(parsed.model, tracking, folder=folder, given=given)
+    found = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]
+    if len(found) > 1:  # what was chosen for each model alone isn't for their mean
+        source = settings_source("the defaults", given)
+        found = [replace(each, settings=Settings(**given), settings_from=source) for each in found]
+    return found
 
 
 def _write(

@@ -1,6 +1,7 @@
 """`python -m brainseg.predict` from end to end: a tiny run, its own validation slices, and images of every kind."""
 
 import csv
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,9 @@ from tiny_run import THREADS
 from trained_run import Trained
 
 from brainseg.analysis.prediction_table import COLUMNS
+from brainseg.config import ModelConfig
+from brainseg.model.models import build_model
+from brainseg.model.stock import to_stock
 from brainseg.predict import main
 from brainseg.tracking import MODEL_FILE
 
@@ -92,6 +96,51 @@ def test_a_keras_file_does_the_same_without_a_run(
     printed = capsys.readouterr().out
     assert "model    m.keras, at 32x32\n" in printed
     assert "note     what it was trained on isn't known, so that unusual images are not pointed out\n" in printed
+
+
+@pytest.fixture(scope="module")
+def other(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model of the same size, as a file."""
+    model = build_model(ModelConfig(depth=1, base_filters=2), input_shape=(32, 32, 1), seed=3)
+    path = tmp_path_factory.mktemp("other") / "other.keras"
+    to_stock(model).save(path)
+    return path
+
+
+def test_the_mean_of_two_models_is_that_of_their_probabilities(
+    trained: Trained, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    names = sorted(trained.masks)[:3]
+    for name in names:
+        shutil.copy(trained.slices / "images" / f"{name}.png", "in")
+
+    def predict(model: str, out: str, *further: str) -> dict[str, NDArray[np.float64]]:
+        assert main([model, "in", "-o", out, "--probabilities", "16", *further]) == 0
+        return {name: pixels(f"{out}/probabilities/{name}.png") / 65535 for name in names}
+
+    first, second = predict(trained.run_id, "first"), predict(str(other), "second")
+    capsys.readouterr()
+    mean = predict(trained.run_id, "mean", "--average", str(other), "--threshold", "0.4")
+    printed = capsys.readouterr().out
+    assert f"model    mean of run {trained.run_id}, {other}, at 32x32\n" in printed
+    assert "masks    no flips, threshold 0.4, nothing removed (--threshold as given, else the defaults)\n" in printed
+    for name in names:
+        assert np.abs(first[name] - second[name]).max() > 0.1
+        np.testing.assert_allclose(mean[name], (first[name] + second[name]) / 2, atol=2e-5)
+        sure = np.abs(mean[name] - 0.4) > 1e-4  # the picture is rounded
+        np.testing.assert_array_equal((pixels(f"mean/masks/{name}.png") > 0)[sure], (mean[name] >= 0.4)[sure])
+        assert sure.mean() > 0.9
+
+
+def test_models_of_two_sizes_are_not_averaged(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    to_stock(build_model(ModelConfig(depth=1, base_filters=2), input_shape=(48, 48, 1), seed=3)).save("large.keras")
+    assert main([trained.run_id, str(trained.slices), "-o", "out", "--average", "large.keras"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: run {trained.run_id} works at 32 pixels and large.keras at 48, and only models of one size can be "
+        "averaged; leave one out\n"
+    )
+    assert not Path("out").exists()
 
 
 def test_images_of_every_kind_are_predicted_and_a_broken_one_is_reported(

@@ -68,6 +68,7 @@ CASES = [
     ("memory-1 in -o out --threshold 0", "--threshold must be between 0 and 1, both excluded, got 0.0"),
     ("memory-1 in -o out --threshold nan", "--threshold must be between 0 and 1, both excluded, got nan"),
     ("memory-1 in -o out --min-area -1", "--min-area must be at least 0, got -1"),
+    ("memory-1 in -o out --average memory-1", "the model memory-1 is named twice; leave one out"),
     ("memory-1 nowhere -o out", "nowhere doesn't exist; name images, or folders that hold some"),
     ("memory-1 in/x.png in/y.png -o out", "in/y.png doesn't exist; name images, or folders that hold some"),
     ("memory-1 a-file -o out", f"a-file doesn't end in {ENDINGS}; name images, or folders that hold some"),

@@ -77,7 +77,7 @@ def segmenter_of_file(path: Path, *, given: Mapping[str, Any]) -> Segmenter:
         threads=None,
         likeness=None,
         settings=Settings(**given),
-        settings_from=_source("the defaults", given),
+        settings_from=settings_source("the defaults", given),
         run=None,
     )
 
@@ -125,8 +125,8 @@ def _settings(store: RunStore, run: StoredRun, given: Mapping[str, Any]) -> tupl
         text = _optional(store, run.id, name)
         if text is not None:
             chosen = dataclasses.replace(_chosen(text, where=f"{name} of run {run.id}"), **given)
-            return chosen, _source(f"chosen on validation slices, {name}", given)
-    return Settings(**given), _source("the defaults", given)
+            return chosen, settings_source(f"chosen on validation slices, {name}", given)
+    return Settings(**given), settings_source("the defaults", given)
 
 
 def _chosen(text: str, *, where: str) -> Settings:
@@ -144,7 +144,8 @@ def _chosen(text: str, *, where: str) -> Settings:
     raise InputError(f"{where} can't be read; evaluate the run again with --tune")
 
 
-def _source(otherwise: str, given: Mapping[str, Any]) -> str:
+def settings_source(otherwise: str, given: Mapping[str, Any]) -> str:
+    """Where settings come from, for people. given: fields of `Settings` that were; otherwise: where the rest does."""
     options = [option for field, option in OPTIONS.items() if field in given]
     if len(options) == len(OPTIONS):
         return "as given"
