@@ -80,10 +80,10 @@ def _command(
     text: str,
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text)
-    command.add_argument(
-        "study", help="a file of sweeps/ by its name, or its path" if name in ("run", "plan") else "name"
-    )
-    command.add_argument("overrides", nargs="*", default=[], help="keys for every trial: data.root=DIR")
+    of_file = name in ("run", "plan")
+    command.add_argument("study", help="a file of sweeps/ by its name, or its path" if of_file else "name")
+    keys = "keys for every trial: data.root=DIR" if of_file else "where its records are: tracking.root=DIR"
+    command.add_argument("overrides", nargs="*", default=[], help=keys)
     command.set_defaults(does=does)
     return command
 
