@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -64,6 +64,13 @@ def ended_by_its_reader() -> Iterator[None]:
         sys.stdout.flush()
     finally:
         signal.signal(signal.SIGPIPE, before)
+
+
+def check_named_once(names: Sequence[str], *, called: str) -> None:
+    """Raises InputError for a name that is there again. called: what the names are, as in `the model`."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{called} {twice} is named twice; leave one out")
 
 
 def check_output(folder: Path) -> None:

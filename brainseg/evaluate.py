@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser, check_output, exit_code_with_folder
+from brainseg.command_line import OneLineParser, check_named_once, check_output, exit_code_with_folder
 from brainseg.config import FLIPS, TrackingConfig
 from brainseg.errors import InputError
 
@@ -117,10 +117,8 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
 
 
 def _asked(parsed: argparse.Namespace, store: "RunStore") -> Asked:
-    for kind, names in (("run", parsed.runs), ("study", parsed.study)):
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"{kind} {twice} is named twice; leave one out")
+    check_named_once(parsed.runs, called="run")
+    check_named_once(parsed.study, called="study")
     if not parsed.study:
         return Asked(run_ids=tuple(parsed.runs), parent=None)
     studies = [_asked_study(name, store) for name in parsed.study]

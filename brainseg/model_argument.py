@@ -38,11 +38,21 @@ def loaded(segmenter: "Segmenter") -> tuple[Any, int]:
     return load(segmenter)
 
 
-def averaged(segmenters: "Sequence[Segmenter]") -> "Segmenter":
-    """What is told of several models that predict together: the first one's, under the names of all."""
+def averaged(segmenters: "Sequence[Segmenter]", *, given: Mapping[str, Any]) -> "Segmenter":
+    """What is told of several models that predict together, and how their masks are made; of one, the one itself.
+
+    The first one's, under the names of all, with the default settings beside those given: what was chosen for each
+    model alone isn't for their mean.
+    """
+    from brainseg.analysis.postprocess import Settings
+    from brainseg.analysis.segmenter import settings_source
+
     first = segmenters[0]
+    if len(segmenters) == 1:
+        return first
     names = ", ".join(segmenter.name for segmenter in segmenters)
-    return first if len(segmenters) == 1 else replace(first, name=f"mean of {names}")
+    source = settings_source("the defaults", given)
+    return replace(first, name=f"mean of {names}", settings=Settings(**given), settings_from=source)
 
 
 def loaded_together(segmenters: "Sequence[Segmenter]") -> tuple[Any, int]:

@@ -8,12 +8,11 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from brainseg.command_line import OneLineParser, check_output, exit_code_with_folder
+from brainseg.command_line import OneLineParser, check_named_once, check_output, exit_code_with_folder
 from brainseg.config import FLIPS, TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 from brainseg.model_argument import averaged, loaded_together, segmenter_of
@@ -75,8 +74,7 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     check_output(parsed.output)
     _check_outside(parsed.output, parsed.images)
     files = find_images(parsed.images)
-    segmenters = _segmenters(parsed, folder)
-    segmenter = averaged(segmenters)
+    segmenters, segmenter = _segmenters(parsed, folder)
     model, size = loaded_together(segmenters)
     print(f"model    {segmenter.name}, at {size}x{size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
@@ -94,23 +92,18 @@ def _check_outside(output: Path, named: Sequence[Path]) -> None:
             )
 
 
-def _segmenters(parsed: argparse.Namespace, folder: Path) -> "list[Segmenter]":
+def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segmenter], Segmenter]":
+    """The models that predict, and what is told of them together."""
     from brainseg.analysis.postprocess import Settings
-    from brainseg.analysis.segmenter import settings_source
 
     names = [parsed.model, *parsed.average]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"the model {twice} is named twice; leave one out")
+    check_named_once(names, called="the model")
     options = {"flip": parsed.flip, "threshold": parsed.threshold, "min_area_px": parsed.min_area}
     given = {field: value for field, value in options.items() if value is not None}
     Settings(**given)  # a value out of range is said before a server is asked
     tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
-    found = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]
-    if len(found) > 1:  # what was chosen for each model alone isn't for their mean
-        source = settings_source("the defaults", given)
-        found = [replace(each, settings=Settings(**given), settings_from=source) for each in found]
-    return found
+    segmenters = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]
+    return segmenters, averaged(segmenters, given=given)
 
 
 def _write(
