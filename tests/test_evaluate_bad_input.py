@@ -15,6 +15,7 @@ from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.load import load_data
 from brainseg.data.phantom import PhantomSource, write_phantom
+from brainseg.data.split import Split
 from brainseg.errors import Pruned
 from brainseg.tracking import MODEL_FILE, MemoryStore, MemoryTracker
 
@@ -73,6 +74,13 @@ def add_run(
             tracker.log_text(text, name)
         tracker.files[MODEL_FILE] = b"not a model"
     return tracker
+
+
+def add_run_with_a_smaller_validation_part(store: MemoryStore, config: RunConfig) -> tuple[MemoryTracker, Split]:
+    """A run that was trained on the first validation slice of memory-1 as well; and the split of memory-1."""
+    split = load_data(config).split
+    fewer = dataclasses.replace(split, train=(*split.train, split.val[0]), val=split.val[1:])
+    return add_run(store, config, texts={"split.json": fewer.to_json()}), split
 
 
 refused = functools.partial(refusal.refused_here, evaluate.main)
@@ -206,10 +214,7 @@ def test_models_of_two_sizes_are_not_averaged(
 def test_runs_that_share_but_a_part_of_their_slices_are_not_averaged(
     store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tiny()
-    split = load_data(config).split
-    fewer = dataclasses.replace(split, train=(*split.train, split.val[0]), val=split.val[1:])
-    other = add_run(store, config, texts={"split.json": fewer.to_json()})
+    other, split = add_run_with_a_smaller_validation_part(store, tiny())
     assert refused(f"memory-1 memory-2 {other.run_id} --split val --average", capsys) == (
         f"slice {split.val[1]} is in the val part of run memory-1 and of run {other.run_id}, "
         "and a pooled score counts each slice once; evaluate them one by one"
@@ -219,10 +224,7 @@ def test_runs_that_share_but_a_part_of_their_slices_are_not_averaged(
 def test_settings_are_chosen_on_slices_that_no_averaged_model_was_trained_on(
     store: MemoryStore, tiny: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tiny()
-    split = load_data(config).split
-    fewer = dataclasses.replace(split, train=(*split.train, split.val[0]), val=split.val[1:])
-    other = add_run(store, config, texts={"split.json": fewer.to_json()})
+    other, _ = add_run_with_a_smaller_validation_part(store, tiny())
     write_phantom(PhantomSource(patients=2, seed=3), tmp_path / "others")
     assert refused(f"memory-1 {other.run_id} --data {tmp_path / 'others'} --average --tune", capsys) == (
         f"run memory-1 and run {other.run_id} have different validation slices, and --tune needs slices that no model "
