@@ -48,6 +48,7 @@ class Sweep:
     study: optuna.Study
     tracking: TrackingConfig
     console: Console
+    threads: int | None = None  # of each worker, where the study fixes them; None: its share of the cores
 
 
 def run_study(config: StudyConfig, *, file: Path, where: str | None, command: str) -> int:
@@ -65,7 +66,14 @@ def run_study(config: StudyConfig, *, file: Path, where: str | None, command: st
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
         study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
-        sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
+        sweep = Sweep(
+            config=config,
+            storage=storage,
+            study=study,
+            tracking=baseline.tracking,
+            console=console,
+            threads=baseline.train.threads,
+        )
         was_over = _is_over(study) and _is_recorded(study)
         # What has begun is brought to an end; the workers are stopped by `supervise`.
         with stop.deferred(), storage.reached():
@@ -141,7 +149,8 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, where: str | None)
         environment[TRACKING_KEY] = resolve_uri(sweep.tracking)
     if where is not None:
         environment[ENVIRONMENT_KEY] = where
-    threads = max(1, resolve_threads(None) // config.workers)
+    share = max(1, resolve_threads(None) // config.workers)
+    threads = share if sweep.threads is None else sweep.threads
     logs = home_of(sweep.tracking).root / "studies" / f"{config.name}.logs"
 
     def on_finished(trials: Sequence[FrozenTrial]) -> None:

@@ -50,6 +50,15 @@ def test_another_study_of_the_same_file_starts_and_goes_on_with_more_trials(swee
     sweep.assert_nothing_is_open()
 
 
+def test_threads_that_the_user_fixes_are_those_of_each_worker(sweep: Sweep) -> None:
+    sweep.write(workers=1, trials=1)
+    text = sweep.run("run", "tiny", "train.threads=3")
+    assert "tiny: 1 trials, 1 workers with 3 threads each" in text
+    (run,) = sweep.children().values()
+    (trial,) = sweep.trials()
+    assert (run.params["train.threads"], trial.user_attrs["threads"]) == ("3", 3)
+
+
 def test_two_supervisors_and_a_worker_by_hand_share_one_total_and_one_parent(sweep: Sweep) -> None:
     sweep.write(workers=1)
     commands = [sweep.start("run", "tiny"), sweep.start("run", "tiny")]
