@@ -80,7 +80,8 @@ def _neighbours_of(source: FolderSource, person: str, slices: Sequence[SliceInfo
             known.append(item)
     if len(known) < 2:
         return []
-    correlations = np.stack(views) @ np.stack(views).T
+    matrix = np.stack(views)
+    correlations = matrix @ matrix.T
     np.fill_diagonal(correlations, -np.inf)
     return [
         Neighbour(
