@@ -27,6 +27,7 @@ ADDED_KEYS: Mapping[str, object] = {
     "model.standardize": False,
     "model.foreground_prior": 0.5,
     "train.ema_decay": 0.0,
+    "train.deep_supervision": 0.0,
 }
 # Key -> the only value that can still be read: what every run does since the key is gone.
 REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
@@ -167,6 +168,7 @@ class TrainConfig:
     epochs: int = 24
     loss: str = "bce_dice"  # dice, bce_dice (mean binary cross-entropy + Dice loss) or bce_dice_image (of each slice)
     ema_decay: float = 0.0  # of the running mean of the weights that is validated and saved; 0: the weights themselves
+    deep_supervision: float = 0.0  # weight of the loss of the decoder's second level, coarser ones count half; 0: none
     precision: str = "auto"  # auto, float32 or mixed_bfloat16; auto: bfloat16 where the hardware has it
     patience: int | None = None  # epochs without a better val_dice_image before stopping; null: never
     threads: int | None = None  # CPU threads of TensorFlow; null: every core
@@ -176,6 +178,7 @@ class TrainConfig:
         one_of("train.loss", self.loss, LOSSES)
         if not 0.0 <= self.ema_decay < 1.0:
             raise ConfigError(f"train.ema_decay must be at least 0 and below 1, got {self.ema_decay}; try 0.99")
+        in_range("train.deep_supervision", self.deep_supervision, low=0.0, high=1.0)
         one_of("train.precision", self.precision, PRECISIONS)
         in_range("train.patience", self.patience, low=1)
         in_range("train.threads", self.threads, low=1, high=1024)
@@ -225,6 +228,11 @@ class RunConfig:
             raise ConfigError(
                 f"data.image_size must be divisible by {stem}2**model.depth = {factor}, "
                 f"got {self.data.image_size}; try {nearest}"
+            )
+        if self.train.deep_supervision and self.model.depth == 1:
+            raise ConfigError(
+                "train.deep_supervision needs coarser levels, got model.depth=1; "
+                "use train.deep_supervision=0 or a depth of at least 2"
             )
         if self.optimizer.warmup_epochs > self.train.epochs:
             raise ConfigError(

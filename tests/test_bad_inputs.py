@@ -97,6 +97,12 @@ RANGES = [
         "data.image_size must be divisible by model.stem * 2**model.depth = 64, got 96; try 128",
     ),
     ("train.ema_decay=1", "train.ema_decay must be at least 0 and below 1, got 1.0; try 0.99"),
+    ("train.deep_supervision=2", "train.deep_supervision must be between 0.0 and 1.0, got 2.0"),
+    (
+        "model.depth=1 train.deep_supervision=0.25",
+        "train.deep_supervision needs coarser levels, got model.depth=1; "
+        "use train.deep_supervision=0 or a depth of at least 2",
+    ),
     ("model.depth=9", "model.depth must be between 1 and 8, got 9"),
     ("model.dropout=-0.1", "model.dropout must be between 0.0 and 0.9, got -0.1"),
     ("optimizer.learning_rate=0", "optimizer.learning_rate must be between 0.0 and 10.0, both excluded, got 0.0"),

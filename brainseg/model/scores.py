@@ -7,7 +7,7 @@ arrays). TensorFlow is imported by the former alone, so that reading scores stay
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from brainseg.config import one_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+# Takes (mask, probability) and gives a float32 scalar.
+Loss: TypeAlias = "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]"
 
 # Added to both sides of the soft Dice fraction: defines it for two empty masks (1), and keeps gradients finite.
 SMOOTH = 1.0
@@ -75,15 +78,14 @@ def _cross_entropy(mask: tf.Tensor, probability: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(entropy)
 
 
-# Each takes (mask, probability) and gives a float32 scalar.
-LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+LOSSES: dict[str, Loss] = {
     "dice": dice_loss,
     "bce_dice": bce_dice_loss,
     "bce_dice_image": bce_dice_image_loss,
 }
 
 
-def loss_of(name: str) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def loss_of(name: str) -> Loss:
     """The loss that `train.loss` names. Raises ConfigError for an unknown one."""
     one_of("train.loss", name, tuple(LOSSES))
     return LOSSES[name]

@@ -56,13 +56,25 @@ def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: 
     return keras.Model(inputs, _head(config, seed)(x), name="unet")
 
 
+def coarse_levels(model: keras.Model) -> dict[int, keras.KerasTensor]:
+    """What each level of a U-Net's decoder gives, from the second on: level -> (batch, height, width, filters).
+
+    Level k has 2**(k-1) times fewer pixels a side than the first. A network of one level has none.
+    """
+    names = {layer.name for layer in model.layers}
+    levels: dict[int, keras.KerasTensor] = {}
+    # A level's output is what the level above it makes larger.
+    while (name := f"decoder{len(levels) + 1}_up") in names and f"decoder{len(levels) + 2}_up" in names:
+        levels[len(levels) + 2] = model.get_layer(name).input
+    return levels
+
+
 def _head(config: ModelConfig, seed: int) -> keras.layers.Layer:
     """The layer that makes a probability for each pixel of what the last level gives.
 
     Its bias makes an untrained network expect `config.foreground_prior` everywhere (Lin et al. 2017,
     arXiv:1708.02002). From 0.5 on, epochs go by until the many empty pixels are near 0.
     """
-    prior = config.foreground_prior
     kind = layers.Conv2D if config.stem == 1 else layers.Conv2DTranspose
     return kind(
         MASK_CHANNELS,
@@ -72,9 +84,14 @@ def _head(config: ModelConfig, seed: int) -> keras.layers.Layer:
         # float32 under mixed precision: bfloat16 holds 8 bits, too few for probabilities near 0 and 1.
         dtype="float32",
         kernel_initializer=_head_initializer(config, seed),
-        bias_initializer=keras.initializers.Constant(math.log(prior / (1.0 - prior))),
+        bias_initializer=keras.initializers.Constant(foreground_bias(config)),
         name="head",
     )
+
+
+def foreground_bias(config: ModelConfig) -> float:
+    """The bias of a head with a sigmoid that makes it start at `config.foreground_prior`."""
+    return math.log(config.foreground_prior / (1.0 - config.foreground_prior))
 
 
 def _head_initializer(config: ModelConfig, seed: int) -> keras.initializers.Initializer:

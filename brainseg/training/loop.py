@@ -20,6 +20,7 @@ from brainseg.model.models import build_model
 from brainseg.model.scores import THRESHOLD, dice_coefficient, dice_per_image, loss_of
 from brainseg.training.average import WeightAverage
 from brainseg.training.checkpoint import Position, TrainingState
+from brainseg.training.deep_supervision import DeepSupervision
 from brainseg.training.optimizers import build_optimizer, learning_rate_at
 from brainseg.training.progress import Reporter
 from brainseg.training.signals import StopRequest
@@ -44,7 +45,9 @@ class Trainer:
         self.position = Position()
         self.model = build_model(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed)
         self._optimizer = build_optimizer(config.optimizer)
-        self._optimizer.build(self.model.trainable_variables)
+        self._deep = DeepSupervision(self.model, config.model, weight=config.train.deep_supervision, seed=config.seed)
+        self._trained = [*self.model.trainable_variables, *self._deep.trainable_variables]
+        self._optimizer.build(self._trained)
         self._average = WeightAverage(self.model, decay=config.train.ema_decay)
         self._best: Sequence[NDArray[Any]] = []  # the model's variables, averaged, after its best epoch
         self._loss = loss_of(config.train.loss)
@@ -66,7 +69,8 @@ class Trainer:
         self._best = state.best
 
     def _variables(self) -> tuple[keras.Variable, ...]:
-        return (*self.model.variables, *self._optimizer.variables, *self._average.variables)
+        heads = self._deep.trainable_variables
+        return (*self.model.variables, *self._optimizer.variables, *self._average.variables, *heads)
 
     def best_model(self) -> keras.Model:
         """The model as it was after its best epoch; training can't go on afterwards."""
@@ -191,11 +195,12 @@ class Trainer:
 
     def _step(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            probability = self.model(images, training=True)
+            probability, coarser = self._deep(images)
             loss = self._loss(masks, probability)
-        weights = self.model.trainable_variables
+            whole = loss + self._deep.loss(self._loss, masks, coarser)
         step = tf.identity(self._optimizer.iterations.value)
-        self._optimizer.apply(tape.gradient(loss, [weight.value for weight in weights]), weights)
+        gradients = tape.gradient(whole, [weight.value for weight in self._trained])
+        self._optimizer.apply(gradients, self._trained)
         self._average.update(step)
         return loss, dice_coefficient(masks, probability)
 
