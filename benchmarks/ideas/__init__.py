@@ -1,0 +1,1 @@
+"""What ideas beside the recipe are worth: many trainings at once on one GPU, in PyTorch."""
