@@ -20,7 +20,7 @@ class DeepSupervision:
         levels = coarse_levels(model) if weight else {}
         heads = {level: _head(level, config, seed) for level in levels}
         # Shares the layers of the model, and with them their weights.
-        self._model = keras.Model(model.inputs, [*model.outputs, *(heads[level](x) for level, x in levels.items())])
+        self._model = keras.Model(model.input, [*model.outputs, *(heads[level](x) for level, x in levels.items())])
         self.trainable_variables = [variable for head in heads.values() for variable in head.trainable_variables]
 
     def __call__(self, images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
