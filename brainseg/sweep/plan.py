@@ -98,6 +98,12 @@ def compose_trial(config: StudyConfig, params: Mapping[str, Value], *, threads: 
     return _compose(config, chosen), [*config.overrides, *config.tracking, *as_overrides(chosen)]
 
 
+def threads_of_trials(baseline: RunConfig, *, share: int) -> int:
+    """CPU threads that each trial computes on: what the study fixes, as in its baseline, or else a worker's share."""
+    fixed = baseline.train.threads
+    return share if fixed is None else fixed
+
+
 def _compose(config: StudyConfig, params: Mapping[str, Value]) -> RunConfig:
     groups = {key: value for key, value in params.items() if key in GROUPS}
     values = {key: value for key, value in params.items() if key not in GROUPS}

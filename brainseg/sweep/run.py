@@ -16,7 +16,7 @@ from brainseg.sweep import trial_queue as keys
 from brainseg.sweep.alive import SignOfLife
 from brainseg.sweep.live import LiveTable
 from brainseg.sweep.parent import open_parent, record_outcome, record_progress, record_study
-from brainseg.sweep.plan import check
+from brainseg.sweep.plan import check, threads_of_trials
 from brainseg.sweep.secrets import TRACKING_URI
 from brainseg.sweep.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
 from brainseg.sweep.study import load_config, open_study
@@ -48,7 +48,6 @@ class Sweep:
     study: optuna.Study
     tracking: TrackingConfig
     console: Console
-    threads: int | None = None  # of each worker, where the study fixes them; None: its share of the cores
 
 
 def run_study(config: StudyConfig, *, file: Path, where: str | None, command: str) -> int:
@@ -66,20 +65,14 @@ def run_study(config: StudyConfig, *, file: Path, where: str | None, command: st
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
         study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
-        sweep = Sweep(
-            config=config,
-            storage=storage,
-            study=study,
-            tracking=baseline.tracking,
-            console=console,
-            threads=baseline.train.threads,
-        )
+        sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
+        threads = threads_of_trials(baseline, share=max(1, resolve_threads(None) // config.workers))
         was_over = _is_over(study) and _is_recorded(study)
         # What has begun is brought to an end; the workers are stopped by `supervise`.
         with stop.deferred(), storage.reached():
             try:
                 if not was_over:
-                    _run_recorded(sweep, stop, file=file, where=where, command=command)
+                    _run_recorded(sweep, stop, threads=threads, file=file, where=where, command=command)
             except Interrupted as stopped:
                 sweep.console.print(f"{stopped}; go on with: {command}")
                 raise
@@ -118,12 +111,17 @@ def _console() -> Console:
     return Console(markup=False, highlight=False, soft_wrap=True)
 
 
-def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path, where: str | None, command: str) -> None:
-    """Runs the sweep inside its parent run, which knows afterwards what came of it, however it ended."""
+def _run_recorded(
+    sweep: Sweep, stop: StopRequest, *, threads: int, file: Path, where: str | None, command: str
+) -> None:
+    """Runs the sweep inside its parent run, which knows afterwards what came of it, however it ended.
+
+    threads: of each worker.
+    """
     parent = open_parent(sweep.storage, sweep.study, sweep.tracking, command=command)
     if parent is None:  # another supervisor of this study has it
         try:
-            _supervise(sweep, None, where=where)
+            _supervise(sweep, None, threads=threads, where=where)
         finally:
             _record(sweep)  # that one may have ended before the study
         return
@@ -134,14 +132,14 @@ def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path, where: str | N
             stop.check()
             try:
                 if not _is_over(sweep.study):
-                    _supervise(sweep, parent, where=where)
+                    _supervise(sweep, parent, threads=threads, where=where)
             finally:
                 recorded = _record_end(parent, sweep)
     finally:
         sweep.study.set_user_attr(keys.OUTCOME, recorded)  # not before the parent run has ended
 
 
-def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, where: str | None) -> None:
+def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, where: str | None) -> None:
     """Keeps workers alive until the study is done. Raises SweepError where too many trials have failed."""
     config, study = sweep.config, sweep.study
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
@@ -149,8 +147,6 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, where: str | None)
         environment[TRACKING_KEY] = resolve_uri(sweep.tracking)
     if where is not None:
         environment[ENVIRONMENT_KEY] = where
-    share = max(1, resolve_threads(None) // config.workers)
-    threads = share if sweep.threads is None else sweep.threads
     logs = home_of(sweep.tracking).root / "studies" / f"{config.name}.logs"
 
     def on_finished(trials: Sequence[FrozenTrial]) -> None:

@@ -28,7 +28,7 @@ from brainseg.data.load import RunData
 from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.sweep import trial_queue as keys
 from brainseg.sweep.alive import BEAT_S, SignOfLife
-from brainseg.sweep.plan import check, compose_trial
+from brainseg.sweep.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.storage import open_storage
 from brainseg.sweep.study import load_config
 from brainseg.sweep.study_file import StudyConfig
@@ -322,8 +322,8 @@ def run_worker(
     """Trains trials of the study `name` until none is left. The exit code.
 
     tracking: overrides that take the place of those that the study was started with. where: the study's storage.
-    threads: CPU threads, by default every core. supervisor: id of the sign of life of the process that started this
-    one, and that it listens to. Raises InputError, with nothing trained, and Interrupted.
+    threads: CPU threads, by default every core; the study may fix others. supervisor: id of the sign of life of the
+    process that started this one, and that it listens to. Raises InputError, with nothing trained, and Interrupted.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     root = home_of(compose.freeze(tracking).tracking).root
@@ -337,9 +337,10 @@ def run_worker(
     # It takes the graph of a new trial for a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with stop_on_signals(), storage.reached(), SignOfLife(storage.folder) as sign:
-        epochs = check(config).train.epochs  # the overrides alone need not be a configuration that can run
-        queue = TrialQueue(storage, config, epochs=epochs, sign=sign, supervisor=supervisor)
-        ending = Worker(queue, config, threads=resolve_threads(threads), stop=stop).work()
+        baseline = check(config)  # the overrides alone need not be a configuration that can run
+        queue = TrialQueue(storage, config, epochs=baseline.train.epochs, sign=sign, supervisor=supervisor)
+        threads = threads_of_trials(baseline, share=resolve_threads(threads))
+        ending = Worker(queue, config, threads=threads, stop=stop).work()
     if isinstance(ending, Recycle):
         say(f"starts afresh: {ending.reason}")
         _start_afresh()

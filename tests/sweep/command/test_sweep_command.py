@@ -51,12 +51,15 @@ def test_another_study_of_the_same_file_starts_and_goes_on_with_more_trials(swee
 
 
 def test_threads_that_the_user_fixes_are_those_of_each_worker(sweep: Sweep) -> None:
-    sweep.write(workers=1, trials=1)
-    text = sweep.run("run", "tiny", "train.threads=3")
-    assert "tiny: 1 trials, 1 workers with 3 threads each" in text
-    (run,) = sweep.children().values()
-    (trial,) = sweep.trials()
-    assert (run.params["train.threads"], trial.user_attrs["threads"]) == ("3", 3)
+    sweep.write(workers=1)
+    commands = [sweep.start("run", "tiny", "train.threads=3")]
+    commands[0].wait_until(lambda: sweep.states().total() > 0)
+    commands.append(sweep.start("worker", "tiny", "--threads", "1"))  # by hand, and it knows nothing of them
+    told = [sweep.told(command) for command in commands if command.exit_code() == 0]
+    assert len(told) == 2
+    assert "tiny: 3 trials, 1 workers with 3 threads each" in told[0]
+    assert [run.params["train.threads"] for run in sweep.children().values()] == ["3", "3", "3"]
+    assert [trial.user_attrs["threads"] for trial in sweep.trials()] == [3, 3, 3]
 
 
 def test_two_supervisors_and_a_worker_by_hand_share_one_total_and_one_parent(sweep: Sweep) -> None:
