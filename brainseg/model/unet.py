@@ -56,17 +56,13 @@ def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: 
     return keras.Model(inputs, _head(config, seed)(x), name="unet")
 
 
-def coarse_levels(model: keras.Model) -> dict[int, keras.KerasTensor]:
+def coarse_levels(model: keras.Model, *, depth: int) -> dict[int, keras.KerasTensor]:
     """What each level of a U-Net's decoder gives, from the second on: level -> (batch, height, width, filters).
 
-    Level k has 2**(k-1) times fewer pixels a side than the first. A network of one level has none.
+    Level k has 2**(k-1) times fewer pixels a side than the first. A network of depth 1 has none.
     """
-    names = {layer.name for layer in model.layers}
-    levels: dict[int, keras.KerasTensor] = {}
     # A level's output is what the level above it makes larger.
-    while (name := f"decoder{len(levels) + 1}_up") in names and f"decoder{len(levels) + 2}_up" in names:
-        levels[len(levels) + 2] = model.get_layer(name).input
-    return levels
+    return {level: model.get_layer(f"decoder{level - 1}_up").input for level in range(2, depth + 1)}
 
 
 def _head(config: ModelConfig, seed: int) -> keras.layers.Layer:
