@@ -229,7 +229,7 @@ class RunConfig:
                 f"data.image_size must be divisible by {stem}2**model.depth = {factor}, "
                 f"got {self.data.image_size}; try {nearest}"
             )
-        if self.train.deep_supervision and self.model.depth == 1:
+        if self.train.deep_supervision > 0 and self.model.depth == 1:
             raise ConfigError(
                 "train.deep_supervision needs coarser levels, got model.depth=1; "
                 "use train.deep_supervision=0 or a depth of at least 2"

@@ -17,7 +17,7 @@ class DeepSupervision:
     def __init__(self, model: keras.Model, config: ModelConfig, *, weight: float, seed: int) -> None:
         """model: what `build_unet` made of `config`. weight: see `loss`. seed: of the heads' weights."""
         self._weight = weight
-        levels = coarse_levels(model, depth=config.depth) if weight else {}
+        levels = coarse_levels(model, depth=config.depth) if weight > 0 else {}
         heads = {level: _head(level, config, seed) for level in levels}
         # Shares the layers of the model, and with them their weights.
         self._model = keras.Model(model.input, [*model.outputs, *(heads[level](x) for level, x in levels.items())])
