@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="PyTorch isn't needed by brainseg: p
 from benchmarks.ideas.changes import DRAWS, NOISE_FIELDS, change  # noqa: E402  # they import PyTorch
 from benchmarks.ideas.idea import IDEAS, RECIPE, Idea  # noqa: E402
 from benchmarks.ideas.network import UNet, probability_of  # noqa: E402
-from benchmarks.ideas.training import Job, Training, soft_dice  # noqa: E402
+from benchmarks.ideas.training import objective, soft_dice  # noqa: E402
 
 DEEP = Idea(deep_supervision=0.25)
 
@@ -35,7 +35,7 @@ def both():
     named = dict(net.named_parameters())
     with torch.no_grad():
         for name, kernel in zip(order_of_keras(), kernels, strict=True):
-            named.pop(name).copy_(torch.from_numpy(in_pytorch(name, kernel)))
+            named.pop(name).copy_(torch.from_numpy(in_pytorch(kernel)))
     assert not named
     rng = np.random.default_rng(0)
     images = rng.random((2, 256, 256, 1), dtype=np.float32)
@@ -72,7 +72,7 @@ BLOCK = [
 ]
 
 
-def in_pytorch(name, kernel):
+def in_pytorch(kernel):
     """Keras' kernels are (height, width, in, out), of transposed convolutions (height, width, out, in)."""
     return kernel if kernel.ndim == 1 else kernel.transpose(3, 2, 0, 1)
 
@@ -96,10 +96,8 @@ def test_the_loss_is_the_same(both):
     loss = loss_of("bce_dice_image")
     finest, coarser = deep(images)
     expected = float(loss(masks, finest) + deep.loss(loss, tf.constant(masks), coarser))
-    training = object.__new__(Training)  # without the slices that a whole one is made from
-    training.job, training._net = Job(name="", idea=DEEP, part=None, seed=0), net.train()
     with torch.no_grad():
-        found, _ = training._objective(as_pytorch(images), as_pytorch(masks), torch.zeros(2, dtype=torch.long))
+        found, _ = objective(net.train(), DEEP, as_pytorch(images), as_pytorch(masks), torch.zeros(2, dtype=torch.long))
     assert float(found) == pytest.approx(expected, abs=1e-4)
 
 
@@ -144,11 +142,10 @@ def test_each_idea_changes_the_recipe_and_no_two_are_the_same():
 @pytest.mark.parametrize("name", [name for name in IDEAS if name != "48 filters"])
 def test_each_idea_trains_a_step_with_a_finite_loss(name):
     idea = replace(IDEAS[name], base_filters=4)
-    training = object.__new__(Training)
-    training.job, training._net = Job(name=name, idea=idea, part=None, seed=0), UNet(idea).train()
+    net = UNet(idea).train()
     images = torch.rand(3, 1 + idea.neighbour, 256, 256)
     masks = (torch.rand(3, 1, 256, 256) > 0.9).float()
     images, masks = change(images, masks, torch.rand(3, DRAWS), torch.randn(NOISE_FIELDS, 1, 256, 256), idea)
-    loss, _ = training._objective(images, masks, torch.tensor([0, 1, 2]))
+    loss, _ = objective(net, idea, images, masks, torch.tensor([0, 1, 2]))
     loss.backward()
-    assert all(torch.isfinite(weight.grad).all() for weight in training._net.parameters())
+    assert all(torch.isfinite(weight.grad).all() for weight in net.parameters())

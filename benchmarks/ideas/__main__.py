@@ -60,15 +60,16 @@ def main() -> None:
 def search(slices: Slices, train: Train) -> None:
     """Each idea beside the recipe, paired on the same slices: means over seeds, intervals over people."""
     part = slices.folds[0]
-    jobs = [
-        Job(name=f"{name}, seed {seed}", idea=idea, part=part, seed=seed)
+    asked = [
+        (name, seed)
         for seed in range(max(RECIPE_SEEDS, IDEA_SEEDS))
-        for name, idea in IDEAS.items()
+        for name in IDEAS
         if seed < (RECIPE_SEEDS if name == RECIPE else IDEA_SEEDS)
     ]
+    jobs = [Job(name=f"{name}, seed {seed}", idea=IDEAS[name], part=part, seed=seed) for name, seed in asked]
     scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in IDEAS}
-    for trained in train(jobs):
-        scores[trained.job.name.rpartition(", seed ")[0]].append(trained.val)
+    for (name, _), trained in zip(asked, train(jobs), strict=True):
+        scores[name].append(trained.val)
     means = {name: np.mean(each, axis=0) for name, each in scores.items()}
     gliomas = _is_type(slices, part.val, GLIOMA)
     rows = []
@@ -118,16 +119,14 @@ PARTS: Mapping[str, Callable[[Slices, Train], None]] = {"search": search, "folds
 
 def _tuned(slices: Slices, part: Part, members: Sequence[Trained]) -> NDArray[np.float64]:
     """Dice of the test part by the members' mean, at the threshold that is best on the validation part."""
+    val = _mean([each.val_probability for each in members])
+    test = _mean([each.test_probability for each in members])
+    best = max(THRESHOLDS, key=lambda threshold: dice(slices, part.val, val, threshold=threshold).mean())
+    return dice(slices, part.test, test, threshold=best)
 
-    def scores(
-        positions: NDArray[np.intp], probabilities: Sequence[torch.Tensor], threshold: float
-    ) -> NDArray[np.float64]:
-        mean = torch.stack(list(probabilities)).float().mean(0)
-        return dice(slices, positions, mean, threshold=threshold)
 
-    val, test = [each.val_probability for each in members], [each.test_probability for each in members]
-    best = max(THRESHOLDS, key=lambda threshold: scores(part.val, val, threshold).mean())
-    return scores(part.test, test, best)
+def _mean(probabilities: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(probabilities)).float().mean(0)
 
 
 def _cells(slices: Slices, positions: NDArray[np.intp], scores: NDArray[np.float64]) -> list[str]:

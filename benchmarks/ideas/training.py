@@ -19,9 +19,11 @@ from benchmarks.ideas.changes import DRAWS, NOISE_FIELDS, change
 from benchmarks.ideas.idea import Idea
 from benchmarks.ideas.network import TYPES, Output, UNet, probability_of
 from benchmarks.ideas.slices import SIZE, Part, Slices
-from brainseg.model.scores import SMOOTH, THRESHOLD
+from brainseg.config import OptimizerConfig
+from brainseg.model.scores import SMOOTH, THRESHOLD, dice_per_image
+from brainseg.training.optimizers import learning_rate_at
 
-LEARNING_RATE = 2e-3  # after one epoch of warm-up, then down to 0 along half a cosine
+SCHEDULE = OptimizerConfig(learning_rate=2e-3, warmup_epochs=1.0, schedule="cosine")
 SCORED_AT_ONCE = 64  # slices
 BYTE = 255.0
 
@@ -61,7 +63,7 @@ class Training:
         self._weights = list(self._net.parameters())
         self.steps = len(train) // idea.batch_size
         self._rates = torch.from_numpy(_rates(self.steps, idea.epochs)).to(device)
-        self._rate = torch.tensor(LEARNING_RATE, device=device)
+        self._rate = torch.tensor(SCHEDULE.learning_rate, device=device)
         self._optimizer = self._build_optimizer()
         self._averages = [weight.detach().clone() for weight in self._weights] if idea.averaged else None
         # What an epoch goes through, and where it stands.
@@ -167,7 +169,7 @@ class Training:
             masks = self._slices.masks[chosen][:, None].float()
             images, masks = change(self._images(chosen), masks, draws, self._fields, idea)
             types = self._slices.type_of[chosen]
-        loss, overlap = self._objective(images, masks, types)
+        loss, overlap = objective(self._net, idea, images, masks, types)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if idea.sharpness:
@@ -187,38 +189,9 @@ class Training:
             uphill = torch._foreach_mul(gradients, self.job.idea.sharpness / norm)
             torch._foreach_add_(self._weights, uphill)
         self._optimizer.zero_grad(set_to_none=True)
-        self._objective(images, masks, types)[0].backward()
+        objective(self._net, self.job.idea, images, masks, types)[0].backward()
         with torch.no_grad():
             torch._foreach_sub_(self._weights, uphill)
-
-    def _objective(
-        self, images: torch.Tensor, masks: torch.Tensor, types: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, and the soft Dice of each slice's mask, mean over the batch."""
-        on_gpu = images.device.type == "cuda"
-        # The graph would keep what a cache of converted weights holds.
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=on_gpu, cache_enabled=False):
-            output: Output = self._net(images)
-        probability = probability_of(output)
-        overlap = soft_dice(masks, probability).mean()
-        targets = self._targets(masks, types)
-        # Three masks share a slice's pixels: their mean cross-entropy counts thrice.
-        loss = targets.shape[1] * functional.binary_cross_entropy_with_logits(output.masks, targets)
-        loss = loss + 1 - (tversky(masks, probability).mean() if self.job.idea.tversky else overlap)
-        for steps_up, logits in enumerate(reversed(output.coarser)):
-            shrunk = functional.adaptive_max_pool2d(targets, logits.shape[2:])
-            coarse = functional.binary_cross_entropy_with_logits(logits, shrunk)
-            coarse = coarse + 1 - soft_dice(shrunk, torch.sigmoid(logits)).mean()
-            loss = loss + self.job.idea.deep_supervision * 0.5**steps_up * coarse
-        if output.types is not None:
-            loss = loss + self.job.idea.classification * functional.cross_entropy(output.types, types)
-        return loss, overlap
-
-    def _targets(self, masks: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
-        if not self.job.idea.types:
-            return masks
-        names = torch.arange(TYPES, device=types.device)
-        return masks * (types[:, None] == names).float()[:, :, None, None]
 
     def _images(self, chosen: torch.Tensor) -> torch.Tensor:
         """In [0, 1], (slices, 1 or 2, SIZE, SIZE)."""
@@ -256,16 +229,44 @@ def train_all(slices: Slices, jobs: Sequence[Job], *, at_once: int, report: Call
         live = [(training, left) for training, left in live if left]
 
 
+def objective(
+    net: UNet, idea: Idea, images: torch.Tensor, masks: torch.Tensor, types: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss, and the soft Dice of each slice's mask, mean over the batch.
+
+    images: [0, 1], (batch, 1 or 2, height, width). masks: {0, 1}, (batch, 1, height, width). types: (batch,).
+    """
+    on_gpu = images.device.type == "cuda"
+    # A CUDA graph would keep what a cache of converted weights holds.
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=on_gpu, cache_enabled=False):
+        output: Output = net(images)
+    probability = probability_of(output)
+    overlap = soft_dice(masks, probability).mean()
+    targets = _of_types(masks, types) if idea.types else masks
+    # Three masks share a slice's pixels: their mean cross-entropy counts thrice.
+    loss = targets.shape[1] * functional.binary_cross_entropy_with_logits(output.masks, targets)
+    loss = loss + 1 - (tversky(masks, probability).mean() if idea.tversky else overlap)
+    for steps_up, logits in enumerate(reversed(output.coarser)):
+        shrunk = functional.adaptive_max_pool2d(targets, logits.shape[2:])
+        coarse = functional.binary_cross_entropy_with_logits(logits, shrunk)
+        coarse = coarse + 1 - soft_dice(shrunk, torch.sigmoid(logits)).mean()
+        loss = loss + idea.deep_supervision * 0.5**steps_up * coarse
+    if output.types is not None:
+        loss = loss + idea.classification * functional.cross_entropy(output.types, types)
+    return loss, overlap
+
+
+def _of_types(masks: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+    """A mask for each type, (batch, TYPES, height, width)."""
+    return masks * (types[:, None] == torch.arange(TYPES, device=types.device)).float()[:, :, None, None]
+
+
 def dice(
     slices: Slices, positions: NDArray[np.intp], probability: torch.Tensor, *, threshold: float
 ) -> NDArray[np.float64]:
     """Hard Dice of each slice, in [0, 1]. probability: 255 times itself, (slices, SIZE, SIZE)."""
     masks = slices.masks[torch.from_numpy(positions).to(slices.device)] > 0
-    predicted = probability.to(slices.device) >= threshold * BYTE
-    shared = 2 * (masks & predicted).sum((1, 2))
-    total = masks.sum((1, 2)) + predicted.sum((1, 2))
-    scores: NDArray[np.float64] = torch.where(total == 0, 1.0, shared / total.clamp_min(1)).double().cpu().numpy()
-    return scores
+    return dice_per_image(masks.cpu().numpy(), (probability >= threshold * BYTE).cpu().numpy())
 
 
 def soft_dice(masks: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
@@ -282,6 +283,8 @@ def tversky(masks: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
 
 
 def _rates(steps: int, epochs: int) -> NDArray[np.float32]:
-    step = np.arange(steps * epochs)
-    falling = 0.5 * (1 + np.cos(np.pi * (step - steps) / max(steps * (epochs - 1), 1)))
-    return (LEARNING_RATE * np.where(step < steps, (step + 1) / steps, falling)).astype(np.float32)
+    """Of each step of the training."""
+    rates = (
+        learning_rate_at(SCHEDULE, step=step, steps_per_epoch=steps, epochs=epochs) for step in range(steps * epochs)
+    )
+    return np.fromiter(rates, np.float32)
