@@ -36,6 +36,7 @@ DATA_NAMES = ("phantom", "folder")
 SPLITS_BY = ("image", "patient")
 AUGMENTATIONS = ("none", "light", "standard")
 FLIPS = ("none", "left-right", "all")  # of evaluations and predictions
+SHIFTS = ("none", "diagonal")  # likewise
 MODEL_NAMES = ("unet",)
 STEMS = (1, 2, 4)
 NORMS = ("none", "batch")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainseg.command_line import OneLineParser, check_named_once, check_output, exit_code_with_folder
-from brainseg.config import FLIPS, TrackingConfig
+from brainseg.config import FLIPS, SHIFTS, TrackingConfig
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="another data set, or where the run's has moved to")
     parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour: 0.5")
     parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
+    parser.add_argument("--shift", choices=SHIFTS, help="mean over shifts by some pixels as well")
     parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
-    parser.add_argument("--tune", action="store_true", help="choose these three on each run's validation slices")
+    parser.add_argument("--tune", action="store_true", help="choose these four on each run's validation slices")
     parser.add_argument("--average", action="store_true", help="mean of the probabilities of runs with the same slices")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write the files here too; new or empty")
     parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
@@ -148,10 +149,15 @@ def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: 
     from brainseg.analysis.postprocess import Settings
     from brainseg.analysis.stored_run import read_run
 
-    given = {"flip": parsed.flip, "threshold": parsed.threshold, "min_area_px": parsed.min_area}
+    given = {
+        "flip": parsed.flip,
+        "shift": parsed.shift,
+        "threshold": parsed.threshold,
+        "min_area_px": parsed.min_area,
+    }
     settings = Settings(**{key: value for key, value in given.items() if value is not None})
     if parsed.tune and any(value is not None for value in given.values()):
-        raise InputError("--tune chooses --flip, --threshold and --min-area itself; leave them out")
+        raise InputError("--tune chooses --flip, --shift, --threshold and --min-area itself; leave them out")
     default = "test" if asked.are_pooled or parsed.study else "val"
     tasks = []
     for run_id in asked.run_ids:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from brainseg.command_line import OneLineParser, check_named_once, check_output, exit_code_with_folder
-from brainseg.config import FLIPS, TrackingConfig
+from brainseg.config import FLIPS, SHIFTS, TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 from brainseg.model_argument import averaged, loaded_together, segmenter_of
 
@@ -61,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--probabilities", type=int, choices=(8, 16), metavar="BITS", help="write them too: 8 or 16")
     parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour")
     parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
+    parser.add_argument("--shift", choices=SHIFTS, help="mean over shifts by some pixels as well")
     parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
     parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
     parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
@@ -98,7 +99,12 @@ def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segment
 
     names = [parsed.model, *parsed.average]
     check_named_once(names, called="the model")
-    options = {"flip": parsed.flip, "threshold": parsed.threshold, "min_area_px": parsed.min_area}
+    options = {
+        "flip": parsed.flip,
+        "shift": parsed.shift,
+        "threshold": parsed.threshold,
+        "min_area_px": parsed.min_area,
+    }
     given = {field: value for field, value in options.items() if value is not None}
     Settings(**given)  # a value out of range is said before a server is asked
     tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)

@@ -147,7 +147,20 @@ def test_the_validation_scores_are_those_of_the_training(
 
 def test_the_summary_says_by_which_rules_it_was_made(folds: Folds, tmp_path: Path) -> None:
     assert (
-        folds.evaluate(folds.runs[0], "--split", "test", "--threshold", "0.4", "--min-area", "9", "--flip", "all") == 0
+        folds.evaluate(
+            folds.runs[0],
+            "--split",
+            "test",
+            "--threshold",
+            "0.4",
+            "--min-area",
+            "9",
+            "--flip",
+            "all",
+            "--shift",
+            "diagonal",
+        )
+        == 0
     )
     summary = summary_of(folds.store, folds.runs[0], "test")
     split = split_of(folds.store, folds.runs[0])
@@ -160,7 +173,7 @@ def test_the_summary_says_by_which_rules_it_was_made(folds: Folds, tmp_path: Pat
             "folds": 2,
             "fold": 0,
             "slices": len(split.test),
-            "settings": {"flip": "all", "threshold": 0.4, "min_area_px": 9},
+            "settings": {"flip": "all", "shift": "diagonal", "threshold": 0.4, "min_area_px": 9},
             "tuned": False,
         }
     ]
@@ -176,7 +189,7 @@ def test_the_summary_says_by_which_rules_it_was_made(folds: Folds, tmp_path: Pat
     assert pixels == sum(shapes)
     text = folds.store.text(folds.runs[0], "evaluation/test/summary.md")
     assert "Two empty masks score 1 and one empty mask scores 0" in text
-    assert "masks: mean over all flips, threshold 0.4, parts below 9 px removed" in text
+    assert "masks: mean over all flips and diagonal shifts, threshold 0.4, parts below 9 px removed" in text
 
 
 def test_evaluating_again_takes_the_place_of_what_was_there(
@@ -200,11 +213,11 @@ def test_settings_are_chosen_on_validation_and_applied_to_the_part_asked_for(
     assert folds.evaluate(run_id, "--tune", "--split", "test") == 0
     printed = capsys.readouterr().out
     choice = json.loads(folds.store.text(run_id, "evaluation/test/choice.json"))
-    assert choice["schema_version"] == 2
+    assert choice["schema_version"] == 3
     chosen = choice["runs"][run_id]
     split = split_of(folds.store, run_id)
     assert chosen["slices"] == len(split.val) != len(split.test)
-    assert chosen["candidates"][0]["against"] == {"flip": "none", "threshold": 0.5, "min_area_px": 0}
+    assert chosen["candidates"][0]["against"] == {"flip": "none", "shift": "none", "threshold": 0.5, "min_area_px": 0}
     # The candidate's mean against the run's own score is the difference that is told.
     first = chosen["candidates"][0]
     assert first["dice"] - folds.final_dice[0] == pytest.approx(first["difference"]["value"])
@@ -219,7 +232,7 @@ def test_settings_are_chosen_on_validation_and_applied_to_the_part_asked_for(
     # Asked for by hand, the same settings give the same scores.
     rows = rows_of(folds.store, run_id, "test")
     settings = chosen["settings"]
-    options = {"--flip": "flip", "--threshold": "threshold", "--min-area": "min_area_px"}
+    options = {"--flip": "flip", "--shift": "shift", "--threshold": "threshold", "--min-area": "min_area_px"}
     by_hand = [text for option, field in options.items() for text in (option, str(settings[field]))]
     assert folds.evaluate(run_id, "--split", "test", *by_hand) == 0
     assert rows_of(folds.store, run_id, "test") == rows

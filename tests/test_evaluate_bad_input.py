@@ -97,8 +97,11 @@ CASES = [
     ("memory-1 --min-area -1", "--min-area must be at least 0, got -1"),
     ("memory-1 --min-area 1.5", "argument --min-area: invalid int value: '1.5'" + USAGE),
     *(
-        (f"memory-1 --tune {option}", "--tune chooses --flip, --threshold and --min-area itself; leave them out")
-        for option in ("--flip all", "--threshold 0.5", "--min-area 0")
+        (
+            f"memory-1 --tune {option}",
+            "--tune chooses --flip, --shift, --threshold and --min-area itself; leave them out",
+        )
+        for option in ("--flip all", "--shift none", "--threshold 0.5", "--min-area 0")
     ),
     ("memory-99", "no run 'memory-99' in memory; it has " + ", ".join(f"memory-{number}" for number in range(1, 12))),
     ("memory-1 memory-2 memory-1", "run memory-1 is named twice; leave one out"),

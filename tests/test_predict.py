@@ -185,7 +185,7 @@ def test_images_of_every_kind_are_predicted_and_a_broken_one_is_reported(
 
 
 def test_options_go_before_what_is_stored(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
-    strict = ["--threshold", "0.999", "--flip", "none", "--min-area", "5"]
+    strict = ["--threshold", "0.999", "--flip", "none", "--shift", "none", "--min-area", "5"]
     assert main([trained.run_id, str(trained.slices), "-o", "out", *strict]) == 0
     assert "masks    no flips, threshold 0.999, parts below 5 px removed (as given)\n" in capsys.readouterr().out
     assert sum(int(row["area_px"]) for row in rows_in("out").values()) < sum(

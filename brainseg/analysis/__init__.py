@@ -6,7 +6,7 @@ postprocess.py       from probabilities to a mask
 measures.py          all scores of one slice; with surfaces.py, the distances of outlines
 summary.py           the scores of many slices as tables; with intervals.py, a bootstrap over people
 calibration.py       whether probabilities mean what they say
-tuning.py            flips, threshold and smallest part, chosen on validation slices
+tuning.py            flips, shifts, threshold and smallest part, chosen on validation slices
 stored_run.py        a finished run, read from the store
 evaluation.py        the story of an evaluation
 evaluation_text.py   its tables for people; evaluation_files.py, all that it leaves

@@ -156,8 +156,8 @@ def score(task: Task, progress: Progress) -> Scored:
     measures: list[SliceMeasures] = []
     packed: dict[str, bytes] = {}
     calibration = Calibration()
-    for item in predictor.predict(task.part.slices, task.part.ids, flip=settings.flip):
-        probability = item.probability(flip=settings.flip)
+    for item in predictor.predict(task.part.slices, task.part.ids, flip=settings.flip, shift=settings.shift):
+        probability = item.probability(flip=settings.flip, shift=settings.shift)
         predicted = settings.mask(probability)
         measures.append(measure(infos[item.id], item.mask, predicted))
         packed[item.id] = np.packbits(predicted).tobytes()

@@ -19,7 +19,7 @@ from brainseg.analysis.summary import SIZES
 from brainseg.analysis.surfaces import TOLERANCE_PX
 
 SUMMARY_SCHEMA = 2
-CHOICE_SCHEMA = 2
+CHOICE_SCHEMA = 3
 GALLERY = 9  # slices: a third each of the worst, the median and the best
 
 

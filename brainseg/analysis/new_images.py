@@ -139,7 +139,7 @@ def batch_size(files: int) -> int:
 def views_of(
     predictor: Predictor, resized: Sequence[NDArray[np.uint8]], *, batch: int, settings: Settings
 ) -> Sequence[NDArray[np.float32]]:
-    """(views, size, size) of each of at most `batch` images.
+    """(shifts, flips, size, size) of each of at most `batch` images.
 
     The batch is filled up, since another shape would build another graph.
     """
@@ -147,14 +147,14 @@ def views_of(
         return ()
     images = np.stack(resized)[..., np.newaxis]
     filled = np.pad(images, [(0, batch - len(resized)), (0, 0), (0, 0), (0, 0)])
-    return list(predictor.views(scaled_images(filled), flip=settings.flip)[: len(resized)])
+    return list(predictor.views(scaled_images(filled), flip=settings.flip, shift=settings.shift)[: len(resized)])
 
 
 def mask_of(
     views: NDArray[np.float32], shape: tuple[int, int], settings: Settings
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Mask and probabilities of an image at its own size, `shape`. views: (views, size, size)."""
-    probability = resize_probability(views.mean(axis=0), shape)
+    """Mask and probabilities of an image at its own size, `shape`. views: (shifts, flips, size, size)."""
+    probability = resize_probability(views.mean(axis=(0, 1)), shape)
     return settings.mask(probability), probability
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.analysis.postprocess import FLIPPED_AXES
+from brainseg.analysis.postprocess import FLIPPED_AXES, SHIFTED_PX
 from brainseg.data.batches import evaluation_batches
 from brainseg.data.cache import SliceSet
 from brainseg.model.scores import resize_probability
@@ -20,17 +20,17 @@ class Prediction:
 
     id: str
     mask: NDArray[np.bool_]  # (height, width), as stored
-    views: NDArray[np.float32]  # (views, size, size), in [0, 1]: of the first of FLIPPED_AXES["all"], flipped back
+    views: NDArray[np.float32]  # (shifts, flips, size, size), in [0, 1], as `Predictor.views` has them
 
-    def probability(self, *, flip: str = "none") -> NDArray[np.float32]:
-        """(height, width), in [0, 1]: the mean over flips, one of `FLIPS`, then resized.
+    def probability(self, *, flip: str = "none", shift: str = "none") -> NDArray[np.float32]:
+        """(height, width), in [0, 1]: the mean over flips and shifts, of `FLIPS` and `SHIFTS`, then resized.
 
-        Raises ValueError for flips that were not predicted.
+        Raises ValueError for flips or shifts that were not predicted.
         """
-        count = len(FLIPPED_AXES[flip])
-        if len(self.views) < count:
-            raise ValueError(f"slice {self.id} was predicted without these flips; predict it with flip={flip!r}")
-        averaged = self.views[:count].mean(axis=0)
+        shifts, flips = len(SHIFTED_PX[shift]), len(FLIPPED_AXES[flip])
+        if self.views.shape[0] < shifts or self.views.shape[1] < flips:
+            raise ValueError(f"slice {self.id} was predicted otherwise; predict it with {flip=} and {shift=}")
+        averaged = self.views[:shifts, :flips].mean(axis=(0, 1))
         return resize_probability(averaged, (self.mask.shape[0], self.mask.shape[1]))
 
 
@@ -54,9 +54,15 @@ class Predictor:
         self._seconds: list[float] = []
 
     def predict(
-        self, slices: SliceSet, ids: Sequence[str], *, flip: str = "none", on_batch: Callable[[], None] = lambda: None
+        self,
+        slices: SliceSet,
+        ids: Sequence[str],
+        *,
+        flip: str = "none",
+        shift: str = "none",
+        on_batch: Callable[[], None] = lambda: None,
     ) -> Iterator[Prediction]:
-        """The slices in the order of sorted ids. flip: one of `FLIPS`.
+        """The slices in the order of sorted ids. flip: one of `FLIPS`; shift: one of `SHIFTS`.
 
         `on_batch` is called before each batch, and may raise to stop.
         """
@@ -64,28 +70,38 @@ class Predictor:
         for images, _ in evaluation_batches(slices, ids):
             on_batch()
             begun = time.perf_counter()
-            views = self.views(images, flip=flip)
+            views = self.views(images, flip=flip, shift=shift)
             self._seconds.append((time.perf_counter() - begun) / len(views))
             # The ids last: zip takes from its first argument before it sees that the second has ended.
             for of_slice, slice_id in zip(views, ordered, strict=False):
                 mask = slices.source.read(slice_id)[1].astype(np.bool_)
                 yield Prediction(id=slice_id, mask=mask, views=of_slice)
 
-    def views(self, images: Any, *, flip: str) -> NDArray[np.float32]:
-        """(batch, views, size, size) in [0, 1]: of each of FLIPPED_AXES[flip], flipped back.
+    def views(self, images: Any, *, flip: str, shift: str) -> NDArray[np.float32]:
+        """(batch, shifts, flips, size, size) in [0, 1]: of SHIFTED_PX[shift] and FLIPPED_AXES[flip], undone again.
 
-        images: a float32 tensor in [0, 1], (batch, size, size, 1).
+        images: a float32 tensor in [0, 1], (batch, size, size, 1). What a shift moves out on one side comes in on
+        the other, so that each view has a probability for each pixel.
         """
-        return np.stack([self._flipped(images, axes) for axes in FLIPPED_AXES[flip]], axis=1)
+        return np.stack(
+            [
+                np.stack([self._view(images, moved, axes) for axes in FLIPPED_AXES[flip]], axis=1)
+                for moved in SHIFTED_PX[shift]
+            ],
+            axis=1,
+        )
 
     @property
     def seconds_per_image(self) -> float:
         """The model's forward passes alone: median over batches, the first one aside, which builds the graph."""
         return float(np.median(self._seconds[1:] or self._seconds))
 
-    def _flipped(self, images: Any, axes: tuple[int, ...]) -> NDArray[np.float32]:
-        """Probabilities (batch, size, size) of the flipped images, flipped back."""
+    def _view(self, images: Any, moved: tuple[int, int], axes: tuple[int, ...]) -> NDArray[np.float32]:
+        """Probabilities (batch, size, size) of the images moved (down, right) and then flipped, both undone."""
         import tensorflow as tf
 
-        predicted = self._predict(tf.reverse(images, axes) if axes else images).numpy()
-        return np.asarray(np.flip(predicted, axes) if axes else predicted, dtype=np.float32)[..., 0]
+        shown = tf.roll(images, moved, axis=(1, 2)) if any(moved) else images
+        predicted = self._predict(tf.reverse(shown, axes) if axes else shown).numpy()
+        predicted = np.flip(predicted, axes) if axes else predicted
+        back = (-moved[0], -moved[1])
+        return np.asarray(np.roll(predicted, back, axis=(1, 2)) if any(moved) else predicted, np.float32)[..., 0]

@@ -21,7 +21,7 @@ from brainseg.tracking.rules import UnknownRunError
 KERAS_ENDING = ".keras"
 CHOICE_FILE = "choice.json"
 # Field of Settings -> the option of the command.
-OPTIONS = {"flip": "--flip", "threshold": "--threshold", "min_area_px": "--min-area"}
+OPTIONS = {"flip": "--flip", "shift": "--shift", "threshold": "--threshold", "min_area_px": "--min-area"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def _chosen(text: str, *, where: str) -> Settings:
     try:
         content = json.loads(text)
         version = content["schema_version"]
-        if version in (1, CHOICE_SCHEMA):
+        if version in (1, 2, CHOICE_SCHEMA):  # 2: knew no shifts
             (of_run,) = content["runs"].values()  # in a run's own artifacts its choice stands alone
             settings = of_run["settings"]
             if version == 1:  # knew all flips or none

@@ -1,4 +1,4 @@
-"""Chooses flips, threshold and smallest part on validation slices, one after the other."""
+"""Chooses flips, shifts, threshold and smallest part on validation slices, one after the other."""
 
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from brainseg.analysis.intervals import Estimate, difference_by_group, difference_interval
 from brainseg.analysis.postprocess import Settings, without_small_parts
 from brainseg.analysis.prediction import Predictor
-from brainseg.config import FLIPS
+from brainseg.config import FLIPS, SHIFTS
 from brainseg.data.cache import SliceSet
 from brainseg.model.scores import hard_dice
 
@@ -46,15 +46,15 @@ class Choice:
 def dice_table(
     predictor: Predictor, slices: SliceSet, ids: Sequence[str], *, on_slice: Callable[[], None] = lambda: None
 ) -> DiceTable:
-    """Predicts each slice once, with flips, and scores it under all settings that `choose` may ask for."""
+    """Predicts each slice once, with flips and shifts, and scores it under all settings that `choose` may ask for."""
     found: dict[Settings, list[float]] = {settings: [] for settings in all_settings()}
-    for item in predictor.predict(slices, ids, flip="all"):
-        for flip in FLIPS:
-            probability = item.probability(flip=flip)
+    for item in predictor.predict(slices, ids, flip="all", shift="diagonal"):
+        for flip, shift in itertools.product(FLIPS, SHIFTS):
+            probability = item.probability(flip=flip, shift=shift)
             for threshold in THRESHOLDS:
                 cleaned = without_small_parts(probability >= threshold, MIN_AREAS_PX)
                 for min_area, predicted in zip(MIN_AREAS_PX, cleaned, strict=True):
-                    settings = Settings(flip=flip, threshold=threshold, min_area_px=min_area)
+                    settings = Settings(flip=flip, shift=shift, threshold=threshold, min_area_px=min_area)
                     found[settings].append(hard_dice(item.mask, predicted))
         on_slice()
     return {settings: np.array(dices) for settings, dices in found.items()}
@@ -63,13 +63,13 @@ def dice_table(
 def all_settings() -> list[Settings]:
     """Every combination of the grids."""
     return [
-        Settings(flip=flip, threshold=threshold, min_area_px=min_area)
-        for flip, threshold, min_area in itertools.product(FLIPS, THRESHOLDS, MIN_AREAS_PX)
+        Settings(flip=flip, shift=shift, threshold=threshold, min_area_px=min_area)
+        for flip, shift, threshold, min_area in itertools.product(FLIPS, SHIFTS, THRESHOLDS, MIN_AREAS_PX)
     ]
 
 
 def choose(dices: DiceTable, people: Sequence[Hashable], types: Sequence[str]) -> Choice:
-    """Flips first, then the threshold, then the smallest part; each step starts from what was chosen before.
+    """Flips first, then shifts, the threshold and the smallest part; each step starts from what was chosen before.
 
     A candidate may be chosen where the mean Dice rises and no tumour type's 95 % interval of the paired
     difference lies wholly below zero; of those the one with the highest mean is. people, types: of each
@@ -79,6 +79,7 @@ def choose(dices: DiceTable, people: Sequence[Hashable], types: Sequence[str]) -
     tried: list[Candidate] = []
     steps: tuple[Callable[[Settings], list[Settings]], ...] = (
         lambda now: [replace(now, flip=flip) for flip in FLIPS],
+        lambda now: [replace(now, shift=shift) for shift in SHIFTS],
         lambda now: [replace(now, threshold=threshold) for threshold in THRESHOLDS],
         lambda now: [replace(now, min_area_px=area) for area in MIN_AREAS_PX],
     )

@@ -45,11 +45,11 @@ def probabilities(run: Callable[[NDArray[np.float32]], Any], slices: CheckSlices
 def difference(
     expected: NDArray[np.float32], found: NDArray[np.float32], slices: CheckSlices, settings: Settings
 ) -> Difference:
-    """Of two arrays that `probabilities` gave; masks without flips."""
-    plain = dataclasses.replace(settings, flip="none")
+    """Of two arrays that `probabilities` gave; masks of one view."""
+    plain = dataclasses.replace(settings, flip="none", shift="none")
 
     def mask(probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
-        return mask_of(probability[np.newaxis], shape, plain)[0]
+        return mask_of(probability[np.newaxis, np.newaxis], shape, plain)[0]
 
     differing = [
         int(np.count_nonzero(mask(one, shape) != mask(other, shape)))

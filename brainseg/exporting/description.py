@@ -1,6 +1,7 @@
 """What a program has to do to get the masks that brainseg gets, as texts that the file carries."""
 
 import brainseg
+from brainseg.analysis.postprocess import SHIFTED_PX
 from brainseg.analysis.segmenter import Segmenter
 from brainseg.config import IMAGE_CHANNELS
 
@@ -25,6 +26,12 @@ FLIPPED = {
     "left-right": "mean over the image and its mirror image, left to right",
     "all": "mean over the image and its flips along both axes",
 }
+SHIFTED = {
+    "none": "none",
+    "diagonal": "mean over the flips of the image moved down and right by "
+    + ", ".join(str(pixels) for pixels in SHIFTED_PX["diagonal"])
+    + " pixels; what leaves on one side enters on the other",
+}
 
 
 def describe(segmenter: Segmenter, *, size: int) -> dict[str, str]:
@@ -43,6 +50,7 @@ def describe(segmenter: Segmenter, *, size: int) -> dict[str, str]:
         "threshold": f"{settings.threshold:g}",
         "min_area_px": str(settings.min_area_px),
         "flip": FLIPPED[settings.flip],
+        "shift": SHIFTED[settings.shift],
         "use": "NOT FOR CLINICAL USE",
     }
     if segmenter.run is not None:

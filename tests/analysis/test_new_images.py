@@ -110,12 +110,14 @@ def test_nothing_is_predicted_where_every_image_is_broken(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_flips_and_small_parts_are_those_of_the_settings(tmp_path):
+def test_flips_shifts_and_small_parts_are_those_of_the_settings(tmp_path):
     (tmp_path / "in").mkdir()
     image = np.zeros((SIZE, SIZE), np.uint8)
     image[1, 1] = image[4:6, 4:6] = 255
     Image.fromarray(image).save(tmp_path / "in" / "x.png")
-    (item,) = predicted(tmp_path / "in", tmp_path / "out", settings=Settings(flip="all", min_area_px=2))
+    (item,) = predicted(
+        tmp_path / "in", tmp_path / "out", settings=Settings(flip="all", shift="diagonal", min_area_px=2)
+    )
     assert (item.area_px, item.confidence, item.max_probability) == (4, 1.0, 1.0)
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "masks" / "x.png")[4:6, 4:6], 255)
 

@@ -46,12 +46,18 @@ def test_settings_say_what_they_do():
         Settings(flip="left-right", threshold=0.45, min_area_px=25).text
         == "mean over left-right flips, threshold 0.45, parts below 25 px removed"
     )
+    assert Settings(shift="diagonal").text == "mean over diagonal shifts, threshold 0.5, nothing removed"
+    assert (
+        Settings(flip="all", shift="diagonal").text
+        == "mean over all flips and diagonal shifts, threshold 0.5, nothing removed"
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"flip": "both"}, "--flip must be one of none, left-right, all, got 'both'"),
+        ({"shift": "left"}, "--shift must be one of none, diagonal, got 'left'"),
         ({"threshold": 2.0}, "--threshold must be between 0 and 1, both excluded, got 2.0"),
         ({"threshold": 0.0}, "--threshold must be between 0 and 1, both excluded, got 0.0"),
         ({"threshold": float("nan")}, "--threshold must be between 0 and 1, both excluded, got nan"),

@@ -16,7 +16,7 @@ from brainseg.data.split import Split
 from brainseg.errors import InputError
 from brainseg.tracking import MODEL_FILE, MemoryStore
 
-CHOSEN = {"flip": "left-right", "threshold": 0.4, "min_area_px": 25}
+CHOSEN = {"flip": "left-right", "shift": "diagonal", "threshold": 0.4, "min_area_px": 25}
 LIKENESS = Likeness(slices=3, measures={name: (1.0,) * len(PERCENTILES) for name in SliceMeasures.__dataclass_fields__})
 
 
@@ -86,12 +86,12 @@ def test_a_run_without_statistics_has_no_likeness(store: MemoryStore, tmp_path: 
         (
             ["val"],
             {"threshold": 0.3, "flip": "none"},
-            Settings(threshold=0.3, min_area_px=25),
+            Settings(shift="diagonal", threshold=0.3, min_area_px=25),
             "--flip, --threshold as given, else chosen on validation slices, evaluation/val/choice.json",
         ),
         (
             ["val"],
-            {"threshold": 0.3, "flip": "none", "min_area_px": 1},
+            {"threshold": 0.3, "flip": "none", "shift": "none", "min_area_px": 1},
             Settings(threshold=0.3, min_area_px=1),
             "as given",
         ),
@@ -107,12 +107,15 @@ def test_settings_are_the_chosen_ones_unless_they_are_given(
     assert (found.settings, found.settings_from) == (settings, source)
 
 
-@pytest.mark.parametrize(("stored", "flip"), [(True, "all"), (False, "none")])
-def test_a_choice_of_before_left_right_flips_is_read(
-    stored: bool, flip: str, store: MemoryStore, tmp_path: Path
+@pytest.mark.parametrize(
+    ("version", "stored", "flip"), [(1, True, "all"), (1, False, "none"), (2, "left-right", "left-right")]
+)
+def test_a_choice_of_before_left_right_flips_or_shifts_is_read(
+    version: int, stored: object, flip: str, store: MemoryStore, tmp_path: Path
 ) -> None:
     evaluated(store, tmp_path, "val", **CHOSEN)
-    content = {"schema_version": 1, "runs": {"memory-1": {"settings": CHOSEN | {"flip": stored}}}}
+    settings = {"flip": stored, "threshold": 0.4, "min_area_px": 25}
+    content = {"schema_version": version, "runs": {"memory-1": {"settings": settings}}}
     store.trackers["memory-1"].files["evaluation/val/choice.json"] = json.dumps(content).encode()
     assert of_run(store, tmp_path).settings == Settings(flip=flip, threshold=0.4, min_area_px=25)
 

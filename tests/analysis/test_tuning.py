@@ -24,18 +24,20 @@ def table(changes):
 def test_nothing_is_chosen_where_nothing_is_better():
     choice = choose(table({}), PEOPLE, TYPES)
     assert (choice.settings, choice.dice, choice.slices) == (Settings(), 0.5, 6)
-    assert len(choice.candidates) == 2 + (len(THRESHOLDS) - 1) + (len(MIN_AREAS_PX) - 1)
+    assert len(choice.candidates) == 2 + 1 + (len(THRESHOLDS) - 1) + (len(MIN_AREAS_PX) - 1)
     assert not any(candidate.is_chosen for candidate in choice.candidates)
 
 
 def test_each_step_starts_from_what_was_chosen_before():
     flipped = Settings(flip="left-right")
-    lower = Settings(flip="left-right", threshold=0.4)
-    cleaned = Settings(flip="left-right", threshold=0.4, min_area_px=50)
+    shifted = Settings(flip="left-right", shift="diagonal")
+    lower = Settings(flip="left-right", shift="diagonal", threshold=0.4)
+    cleaned = Settings(flip="left-right", shift="diagonal", threshold=0.4, min_area_px=50)
     best_of_all_but_not_on_the_way = Settings(threshold=0.3, min_area_px=200)
     dices = {
         flipped: START + 0.1,
-        Settings(flip="left-right", threshold=0.45): START + 0.15,
+        shifted: START + 0.12,
+        Settings(flip="left-right", shift="diagonal", threshold=0.45): START + 0.15,
         lower: START + 0.2,
         cleaned: START + 0.25,
         best_of_all_but_not_on_the_way: START + 0.4,
@@ -46,10 +48,11 @@ def test_each_step_starts_from_what_was_chosen_before():
     chosen = [candidate for candidate in choice.candidates if candidate.is_chosen]
     assert [(candidate.against, candidate.settings) for candidate in chosen] == [
         (Settings(), flipped),
-        (flipped, lower),
+        (flipped, shifted),
+        (shifted, lower),
         (lower, cleaned),
     ]
-    assert [candidate.difference.value for candidate in chosen] == pytest.approx([0.1, 0.1, 0.05])
+    assert [candidate.difference.value for candidate in chosen] == pytest.approx([0.1, 0.02, 0.08, 0.05])
 
 
 def test_a_candidate_that_is_surely_worse_for_a_type_is_not_chosen():
@@ -102,7 +105,7 @@ def test_the_table_has_the_dice_of_every_slice_under_all_settings(tmp_path):
     assert list(dices[Settings()]) == pytest.approx([2 * 16 / (16 + 24), 2 * 16 / (17 + 24)])
     assert list(dices[Settings(threshold=0.3, min_area_px=10)]) == [1.0, 1.0]
     assert list(dices[Settings(threshold=0.3)]) == pytest.approx([1.0, 48 / 49])
-    for item in Predictor(lambda images, training: images).predict(slices, ["1", "2"], flip="all"):
+    for item in Predictor(lambda images, training: images).predict(slices, ["1", "2"], flip="all", shift="diagonal"):
         for settings in all_settings():  # the same as applying them one at a time
-            predicted = settings.mask(item.probability(flip=settings.flip))
+            predicted = settings.mask(item.probability(flip=settings.flip, shift=settings.shift))
             assert dices[settings][int(item.id) - 1] == hard_dice(item.mask, predicted)

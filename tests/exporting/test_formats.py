@@ -102,7 +102,7 @@ def slices() -> CheckSlices:
 
 
 def test_the_description_says_what_a_program_has_to_know() -> None:
-    tuned = Settings(flip="all", threshold=0.35, min_area_px=12)
+    tuned = Settings(flip="all", shift="diagonal", threshold=0.35, min_area_px=12)
     told = describe(dataclasses.replace(SEGMENTER, settings=tuned), size=SIZE)
     assert told["brainseg.image_size"] == "16"
     assert told["brainseg.input"] == "image, float32 (batch, 16, 16, 1), in 0..1"
@@ -110,6 +110,10 @@ def test_the_description_says_what_a_program_has_to_know() -> None:
     assert (told["brainseg.channel_axis"], told["brainseg.scale"]) == ("3", "divided by 255")
     assert (told["brainseg.threshold"], told["brainseg.min_area_px"]) == ("0.35", "12")
     assert told["brainseg.flip"] == "mean over the image and its flips along both axes"
+    assert told["brainseg.shift"] == (
+        "mean over the flips of the image moved down and right by (0, 0), (3, 5), (-3, -5) pixels; "
+        "what leaves on one side enters on the other"
+    )
     assert "brainseg.run_id" not in told  # of a file
 
 
