@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from brainseg.errors import BrainsegError, InputError
 
@@ -64,6 +64,17 @@ def ended_by_its_reader() -> Iterator[None]:
         sys.stdout.flush()
     finally:
         signal.signal(signal.SIGPIPE, before)
+
+
+def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Fields of `Settings` that --flip, --shift, --threshold and --min-area name; without those left out."""
+    named = {
+        "flip": parsed.flip,
+        "shift": parsed.shift,
+        "threshold": parsed.threshold,
+        "min_area_px": parsed.min_area,
+    }
+    return {field: value for field, value in named.items() if value is not None}
 
 
 def check_named_once(names: Sequence[str], *, called: str) -> None:

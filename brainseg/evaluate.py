@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser, check_named_once, check_output, exit_code_with_folder
+from brainseg.command_line import (
+    OneLineParser,
+    check_named_once,
+    check_output,
+    exit_code_with_folder,
+    given_settings,
+)
 from brainseg.config import FLIPS, SHIFTS, TrackingConfig
 from brainseg.errors import InputError
 
@@ -149,14 +155,9 @@ def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: 
     from brainseg.analysis.postprocess import Settings
     from brainseg.analysis.stored_run import read_run
 
-    given = {
-        "flip": parsed.flip,
-        "shift": parsed.shift,
-        "threshold": parsed.threshold,
-        "min_area_px": parsed.min_area,
-    }
-    settings = Settings(**{key: value for key, value in given.items() if value is not None})
-    if parsed.tune and any(value is not None for value in given.values()):
+    given = given_settings(parsed)
+    settings = Settings(**given)
+    if parsed.tune and given:
         raise InputError("--tune chooses --flip, --shift, --threshold and --min-area itself; leave them out")
     default = "test" if asked.are_pooled or parsed.study else "val"
     tasks = []

@@ -12,7 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from brainseg.command_line import OneLineParser, check_named_once, check_output, exit_code_with_folder
+from brainseg.command_line import (
+    OneLineParser,
+    check_named_once,
+    check_output,
+    exit_code_with_folder,
+    given_settings,
+)
 from brainseg.config import FLIPS, SHIFTS, TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 from brainseg.model_argument import averaged, loaded_together, segmenter_of
@@ -99,13 +105,7 @@ def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segment
 
     names = [parsed.model, *parsed.average]
     check_named_once(names, called="the model")
-    options = {
-        "flip": parsed.flip,
-        "shift": parsed.shift,
-        "threshold": parsed.threshold,
-        "min_area_px": parsed.min_area,
-    }
-    given = {field: value for field, value in options.items() if value is not None}
+    given = given_settings(parsed)
     Settings(**given)  # a value out of range is said before a server is asked
     tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
     segmenters = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]

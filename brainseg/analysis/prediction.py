@@ -100,8 +100,8 @@ class Predictor:
         """Probabilities (batch, size, size) of the images moved (down, right) and then flipped, both undone."""
         import tensorflow as tf
 
-        shown = tf.roll(images, moved, axis=(1, 2)) if any(moved) else images
+        down, right = moved
+        shown = tf.roll(images, (down, right), axis=(1, 2))
         predicted = self._predict(tf.reverse(shown, axes) if axes else shown).numpy()
-        predicted = np.flip(predicted, axes) if axes else predicted
-        back = (-moved[0], -moved[1])
-        return np.asarray(np.roll(predicted, back, axis=(1, 2)) if any(moved) else predicted, np.float32)[..., 0]
+        undone = np.roll(np.flip(predicted, axes), (-down, -right), axis=(1, 2))
+        return np.asarray(undone, dtype=np.float32)[..., 0]
