@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import print_table
-from brainseg.analysis.comparison import find_run
-from brainseg.analysis.intervals import difference_interval, mean_interval
-from brainseg.analysis.scores import SliceScore, evaluate
-from brainseg.analysis.stored_run import StoredRun, model_of, read_run, training_slices
 from brainseg.config import TrackingConfig
 from brainseg.data.people import whose
 from brainseg.errors import InputError
+from brainseg.runs.select import find_run
+from brainseg.runs.stored_run import StoredRun, model_of, read_run, training_slices
+from brainseg.scoring.final_scores import SliceScore, evaluate
+from brainseg.scoring.intervals import difference_interval, mean_interval
 from brainseg.tracking import open_store
 
 # Name -> (factor of the grey levels, what is added to them).

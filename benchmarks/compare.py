@@ -32,7 +32,7 @@ from pathlib import Path
 
 from benchmarks.figures import spread
 from brainseg.config import RunConfig, flatten
-from brainseg.tracking.database import artifacts_beside, prepare_database
+from brainseg.tracking.mlflow.database import artifacts_beside, prepare_database
 
 EXPERIMENT, EXPERIMENT_ID = "brainseg", 1
 EPOCH_METRICS = ("train_loss", "train_dice", "val_loss", "val_dice", "val_dice_image", "learning_rate", "seconds")

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import print_table
-from brainseg.analysis.intervals import mean_interval
 from brainseg.data.copies import thumbnail
 from brainseg.data.folder import FolderSource
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
-from brainseg.model.scores import hard_dice
+from brainseg.scoring.intervals import mean_interval
+from brainseg.scoring.overlap import hard_dice
 
 SIDE_PX = 64  # of the thumbnails that are compared
 LIKE = (0.90, 0.95)  # correlations of the pairs in the last columns: every type has many there

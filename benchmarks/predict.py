@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.figures import load, print_table, spread
-from brainseg.analysis.new_images import Failed, Outcome, Pictures, predict_images
-from brainseg.analysis.postprocess import Settings
-from brainseg.analysis.prediction_table import PredictionTable
 from brainseg.compose import freeze
 from brainseg.config import IMAGE_CHANNELS
 from brainseg.data.cache import resize_image
 from brainseg.data.decode import read_image, read_mask
 from brainseg.data.encode import write_mask
 from brainseg.data.image_files import ImageFile, find_images
-from brainseg.data.phantom import PhantomSource, write_phantom
+from brainseg.data.phantom.source import PhantomSource, write_phantom
+from brainseg.inference.postprocess import Settings
+from brainseg.inference.resize import resize_probability
+from brainseg.model import runtime as precision
 from brainseg.model.models import build_model
-from brainseg.model.scores import resize_probability
 from brainseg.model.stock import to_stock
-from brainseg.training import precision
+from brainseg.predict.images import Failed, Outcome, Pictures, predict_images
+from brainseg.predict.table import PredictionTable
 
 
 def main() -> None:

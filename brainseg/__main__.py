@@ -17,19 +17,7 @@ COMMANDS = {
     "data": "check, import or preview a data set",
     "tracking": "deliver spooled records, delete old checkpoints",
 }
-MODULES = {
-    "train": "brainseg.train",
-    "evaluate": "brainseg.evaluate",
-    "predict": "brainseg.predict",
-    "compare": "brainseg.compare",
-    "report": "brainseg.report",
-    "gallery": "brainseg.gallery",
-    "register": "brainseg.register",
-    "export": "brainseg.export",
-    "sweep": "brainseg.sweep.__main__",
-    "data": "brainseg.data.__main__",
-    "tracking": "brainseg.tracking.__main__",
-}
+MODULES = {name: f"brainseg.{name}.__main__" for name in COMMANDS}
 
 
 def main() -> None:

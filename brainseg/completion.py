@@ -99,7 +99,7 @@ def _values(key: str) -> Iterable[str]:
 
 
 def _study_files(**_: Any) -> list[str]:
-    from brainseg.sweep.study_file import known_studies
+    from brainseg.sweep.study.study_file import known_studies
 
     return known_studies()
 

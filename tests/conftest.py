@@ -12,6 +12,8 @@ from tiny_run import TINY
 
 from brainseg.config import RunConfig, flatten, from_flat
 
+pytest_plugins = ["stores"]
+
 if TYPE_CHECKING:
     from trained_run import Trained
 

@@ -1,6 +1,7 @@
-"""Who may import whom: the directions between the parts, and the one door of each library."""
+"""Who may import whom: the order of the parts, the one door of each library, and what a command is."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,25 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "brainseg"
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
-# Library -> the parts (folders or modules of brainseg) that may import it.
+# A part (a folder or a module of brainseg) imports only from itself and from rows above its own.
+ORDER = (
+    {"__init__", "errors"},
+    {"config"},
+    {"config_file", "compose"},
+    {"cli"},
+    {"data", "model", "tracking"},
+    {"inference"},
+    {"scoring"},
+    {"drawing"},
+    {"runs", "train"},
+    {"training"},  # the former name of train
+    {"sweep"},
+    {"evaluate", "compare"},
+    {"gallery", "report", "predict", "register", "export"},
+    {"completion"},  # knows the parsers of all commands
+    {"__main__"},
+)
+# Library -> the parts that may import it; a path with a slash allows that folder of a part alone.
 DOORS = {
     "hydra": {"compose", "train"},
     "omegaconf": {"compose", "sweep", "train"},
@@ -18,78 +37,27 @@ DOORS = {
     "sqlalchemy": {"tracking", "sweep"},  # the lock of a study in PostgreSQL
     "PIL": {"data"},
     "h5py": {"data"},
-    "onnx": {"exporting"},
-    "onnxruntime": {"exporting"},
-    "ai_edge_litert": {"exporting"},
-}
-# Part -> the parts of brainseg that it may import, itself aside. The commands may import all.
-DIRECTIONS = {
-    "errors": set[str](),
-    "command_line": {"errors"},
-    "config": {"errors"},
-    "config_file": {"config", "errors"},
-    "compose": {"config", "config_file", "errors"},
-    "tracking": {"command_line", "config", "errors"},
-    "data": {"command_line", "config", "errors"},
-    "model": {"config", "errors"},
-    "analysis": {"config", "config_file", "data", "errors", "model", "tracking"},
-    "exporting": {"analysis", "config", "data", "errors", "model", "tracking"},
-    "training": {"analysis", "config", "config_file", "data", "errors", "model", "tracking"},
-    "sweep": {
-        "analysis",
-        "command_line",
-        "compose",
-        "config",
-        "config_file",
-        "data",
-        "errors",
-        "model",
-        "tracking",
-        "training",
-    },
-}
-COMMANDS = {
-    "__init__",
-    "__main__",
-    "train",
-    "evaluate",
-    "predict",
-    "compare",
-    "register",
-    "export",
-    "report",
-    "gallery",
-    "completion",  # knows the parsers of all
-    "model_argument",  # what several of them take
+    "scipy": {"data", "inference", "scoring"},
+    "plotly": {"drawing", "sweep/outcome"},
+    "matplotlib": {"drawing", "sweep/outcome"},
+    "jinja2": {"drawing"},
+    "rich": {"cli", "compare", "evaluate", "predict", "sweep", "train"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
+    "ai_edge_litert": {"export"},
 }
 # Reading with these runs code that a file carries.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec"}
 # Module -> a call of a `load_model` that isn't Keras's: MLflow loads the folder that was written the line before, by
-# `analysis/serving`, which has Keras load the file in its safe mode.
-LOADS_ITS_OWN = {"tracking/served_folder": "pyfunc.load_model"}
-# Modules whose import must not start TensorFlow or MLflow: a command answers `--help` at once.
-LIGHT = (
-    "train",
-    "evaluate",
-    "predict",
-    "compare",
-    "report",
-    "gallery",
-    "register",
-    "export",
-    "compose",
-    "config",
-    "errors",
-    "__main__",
-    "data/__main__",
-    "tracking/__main__",
-    "sweep/__main__",
-    "sweep/study_file",
-    "sweep/plan",
-)
+# `register/serving`, which has Keras load the file in its safe mode.
+LOADS_ITS_OWN = {"tracking/mlflow/model_folders": "pyfunc.load_model"}
+HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "matplotlib", "PIL"}
+# Modules, the commands aside, whose import must not start a heavy library: `--help` needs them.
+LIGHT = ("compose", "config", "errors", "sweep/study/study_file", "sweep/study/plan")
 
 
+@functools.cache
 def parsed(module: str) -> ast.Module:
     return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
 
@@ -106,15 +74,33 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
+def imported_by(module: str) -> frozenset[str]:
+    return frozenset(imports(parsed(module)))
+
+
+@functools.cache
+def libraries_of(module: str) -> frozenset[str]:
+    return frozenset(name.split(".")[0] for name in imported_by(module))
+
+
 def part_of(module: str) -> str:
     return module.split("/")[0]
 
 
+PARTS = {part_of(module) for module in MODULES}
+COMMANDS = sorted(module for module in MODULES if module.endswith("/__main__"))
+
+
 def parts_imported(module: str) -> set[str]:
     """The parts of brainseg that the module imports."""
-    names = [name.split(".") for name in imports(parsed(module)) if name.startswith("brainseg.")]
-    known = {part_of(each) for each in MODULES}
-    return {name[1] for name in names} & known
+    return {name.split(".")[1] for name in imported_by(module) if name.startswith("brainseg.")} & PARTS
+
+
+def modules_imported(module: str) -> set[str]:
+    """The modules of brainseg that the module imports."""
+    paths = {name.removeprefix("brainseg.").replace(".", "/") for name in imported_by(module)}
+    return {known for path in paths for known in (path, f"{path}/__init__") if known in MODULES}
 
 
 def dotted(node: ast.expr) -> str:
@@ -126,34 +112,49 @@ def dotted(node: ast.expr) -> str:
     return ""
 
 
-def test_every_part_has_its_directions() -> None:
-    assert {part_of(module) for module in MODULES} <= DIRECTIONS.keys() | COMMANDS
+def test_every_part_has_its_place_in_the_order() -> None:
+    placed = [part for row in ORDER for part in row]
+    assert sorted(placed) == sorted(PARTS)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) in DIRECTIONS])
+@pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_lies_below_it(module: str) -> None:
-    allowed = DIRECTIONS[part_of(module)] | {part_of(module)}
+    row = next(row for row, parts in enumerate(ORDER) if part_of(module) in parts)
+    allowed = {part_of(module)}.union(*ORDER[:row])
     assert parts_imported(module) <= allowed
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    done: set[str] = set()
+
+    def follow(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for other in sorted(modules_imported(module) - {module}):
+                follow(other, (*path, module))
+            done.add(module)
+
+    for module in MODULES:
+        follow(module, ())
 
 
 @pytest.mark.parametrize("library", DOORS)
 def test_a_library_has_one_door(library: str) -> None:
-    importers = {
-        part_of(module) for module in MODULES if library in {name.split(".")[0] for name in imports(parsed(module))}
-    }
-    assert importers <= DOORS[library]
+    importers = {module for module in MODULES if library in libraries_of(module)}
+    assert {
+        module for module in importers if not f"{module}/".startswith(tuple(f"{door}/" for door in DOORS[library]))
+    } == set()
 
 
 def test_the_doors_that_exist_are_used() -> None:
-    used = {name.split(".")[0] for module in MODULES for name in imports(parsed(module))}
-    assert {"hydra", "omegaconf", "optuna", "mlflow", "PIL", "h5py"} <= used
+    used = {name for module in MODULES for name in libraries_of(module)}
+    assert DOORS.keys() <= used
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_reads_what_could_run_code(module: str) -> None:
-    tree = parsed(module)
-    assert not UNSAFE_MODULES & {name.split(".")[0] for name in imports(tree)}
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not UNSAFE_MODULES & libraries_of(module)
+    calls = [node for node in ast.walk(parsed(module)) if isinstance(node, ast.Call)]
     assert not UNSAFE_CALLS & {dotted(call.func) for call in calls}
     for call in calls:
         named = {keyword.arg: keyword.value for keyword in call.keywords}
@@ -165,11 +166,9 @@ def test_nothing_reads_what_could_run_code(module: str) -> None:
             assert ast.literal_eval(named["allow_pickle"]) is False
 
 
-@pytest.mark.parametrize("module", LIGHT)
+@pytest.mark.parametrize("module", [*COMMANDS, "__main__", *LIGHT])
 def test_a_command_imports_no_heavy_library_at_its_top(module: str) -> None:
     top = ast.Module(
         body=[node for node in parsed(module).body if isinstance(node, ast.Import | ast.ImportFrom)], type_ignores=[]
     )
-    assert not {"tensorflow", "keras", "mlflow", "optuna", "matplotlib", "PIL"} & {
-        name.split(".")[0] for name in imports(top)
-    }
+    assert not HEAVY & {name.split(".")[0] for name in imports(top)}

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tracking.backends import MlflowBackend
+from backends import MlflowBackend
 
 from brainseg.__main__ import MODULES
 from brainseg.completion import VALUES

@@ -120,10 +120,8 @@ def test_another_command_is_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where no DIR is, so that most commands end at once
-    module = shlex.split(line)[2]
-    if module in ("brainseg.data", "brainseg.tracking"):
-        module = f"{module}.__main__"
-    code = importlib.import_module(module).main(arguments_of(line))
+    module = importlib.import_module(f"{shlex.split(line)[2]}.__main__")
+    code = module.main(arguments_of(line))
     # An unknown subcommand or option would have left by SystemExit.
     assert code in (0, 2)
     assert "usage:" not in capsys.readouterr().err
@@ -180,7 +178,7 @@ def test_the_experiment_in_the_manual_sets_what_it_says(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_an_error_that_is_shown_is_what_is_said(page: Path) -> None:
-    source = (ROOT / "tests" / "test_bad_inputs.py").read_text(encoding="utf-8")
+    source = (ROOT / "tests" / "train" / "test_bad_inputs.py").read_text(encoding="utf-8")
     for line in shown_lines(page):
         if line.startswith("error: "):
             assert line.removeprefix("error: ") in source

@@ -21,8 +21,8 @@ from benchmarks.figures import print_table
 from benchmarks.ideas.idea import BY_IMAGE, FOLDS, IDEAS, RECIPE
 from benchmarks.ideas.slices import Part, Slices, load
 from benchmarks.ideas.training import Job, Trained, dice, train_all
-from brainseg.analysis.intervals import difference_interval, mean_interval
-from brainseg.analysis.tuning import THRESHOLDS
+from brainseg.evaluate.tuning import THRESHOLDS
+from brainseg.scoring.intervals import difference_interval, mean_interval
 
 GLIOMA = "glioma"
 RECIPE_SEEDS = 4  # so that each difference is one from a steady value

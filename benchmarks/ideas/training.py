@@ -20,8 +20,10 @@ from benchmarks.ideas.idea import Idea
 from benchmarks.ideas.network import TYPES, Output, UNet, probability_of
 from benchmarks.ideas.slices import SIZE, Part, Slices
 from brainseg.config import OptimizerConfig
-from brainseg.model.scores import SMOOTH, THRESHOLD, dice_per_image
-from brainseg.training.optimizers import learning_rate_at
+from brainseg.inference.postprocess import THRESHOLD
+from brainseg.model.losses import SMOOTH
+from brainseg.scoring.overlap import dice_per_image
+from brainseg.train.optimizers import learning_rate_at
 
 SCHEDULE = OptimizerConfig(learning_rate=2e-3, warmup_epochs=1.0, schedule="cosine")
 SCORED_AT_ONCE = 64  # slices
@@ -270,7 +272,7 @@ def dice(
 
 
 def soft_dice(masks: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
-    """`brainseg.model.scores.dice_coefficient` of each image, (batch, masks)."""
+    """`brainseg.model.losses.dice_coefficient` of each image, (batch, masks)."""
     shared = (masks * probability).sum((2, 3))
     return (2 * shared + SMOOTH) / (masks.sum((2, 3)) + probability.sum((2, 3)) + SMOOTH)
 

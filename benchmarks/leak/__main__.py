@@ -13,8 +13,6 @@ from pathlib import Path
 from benchmarks.figures import print_table
 from benchmarks.leak.comparison import PairedSlice, Row, ScoredRun, paired, rows_of
 from benchmarks.leak.splits import crossover
-from brainseg import evaluate
-from brainseg.analysis.comparison import SCORE, SECONDS, read_scores
 from brainseg.config import TrackingConfig
 from brainseg.config_file import from_yaml
 from brainseg.data.folder import FolderSource
@@ -23,6 +21,9 @@ from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT
 from brainseg.data.split import parse_split
 from brainseg.errors import InputError
+from brainseg.evaluate import __main__ as evaluate
+from brainseg.runs.select import SCORE, SECONDS
+from brainseg.runs.slice_scores import read_scores
 from brainseg.tracking import RunFilter, RunStore, RunSummary, open_store
 
 STUDY = "leak"

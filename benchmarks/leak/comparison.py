@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from brainseg.analysis.comparison import SliceDice
-from brainseg.analysis.intervals import Estimate, difference_interval, mean_interval
 from brainseg.data.people import person_of
+from brainseg.runs.slice_scores import SliceDice
+from brainseg.scoring.intervals import Estimate, difference_interval, mean_interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,8 +50,7 @@ from benchmarks.speed.task import Round, Task
 from brainseg.compose import freeze
 from brainseg.data.cache import load_slices
 from brainseg.data.load import source_of
-from brainseg.training.precision import resolve_threads
-from brainseg.training.start_up import import_tensorflow
+from brainseg.model.runtime import import_tensorflow, resolve_threads
 
 POLICY = "mixed_bfloat16"  # of what is profiled and recorded
 NORMALISED_BAR = 0.85  # of the reference's speed

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from benchmarks.speed.task import Contender, Round, Task
-from brainseg.training.start_up import import_tensorflow
+from brainseg.model.runtime import import_tensorflow
 
 PLAIN_KERAS = "plain Keras, float32"
 PYTORCH = "PyTorch eager, channels_last, bfloat16"

@@ -9,10 +9,10 @@ from benchmarks.speed.arithmetic import forward_multiply_adds
 from benchmarks.speed.task import EndRound, Round, Task
 from brainseg.data.batches import TrainingBatches
 from brainseg.data.split import Split
-from brainseg.training import precision
-from brainseg.training.loop import Trainer
-from brainseg.training.progress import Reporter, Silent
-from brainseg.training.signals import StopRequest
+from brainseg.model import runtime as precision
+from brainseg.train.loop import Trainer
+from brainseg.train.progress import Reporter, Silent
+from brainseg.train.signals import StopRequest
 
 
 def make_trainer(task: Task, *, policy: str, epochs: int) -> Trainer:

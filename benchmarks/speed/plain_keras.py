@@ -7,10 +7,10 @@ import numpy as np
 
 from benchmarks.speed.arithmetic import forward_multiply_adds
 from benchmarks.speed.task import EndRound, Round, Task
+from brainseg.model import runtime as precision
+from brainseg.model.losses import dice_coefficient, dice_loss
 from brainseg.model.models import build_model
-from brainseg.model.scores import dice_coefficient, dice_loss
 from brainseg.model.stock import to_stock
-from brainseg.training import precision
 
 
 class PlainKeras:

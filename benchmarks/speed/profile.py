@@ -16,7 +16,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks.speed.own_loop import make_trainer, train_to_the_end
 from benchmarks.speed.task import Task
-from brainseg.training.progress import Silent
+from brainseg.train.progress import Silent
 
 # An operation in the trace, like unet_1/encoder1_conv1_1/convolution:_MklNativeFusedConv2D.
 OPERATION = re.compile(r"[^:\s]+:_?[A-Z]\w*")

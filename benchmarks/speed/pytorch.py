@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from benchmarks.speed.task import EndRound, Round, Task
 from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS, ModelConfig
-from brainseg.model.scores import SMOOTH
+from brainseg.model.losses import SMOOTH
 
 
 class Block(nn.Module):  # type: ignore[misc]  # torch is skipped when types are checked
@@ -98,7 +98,7 @@ class PyTorch:
 
 
 def dice_loss(mask: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
-    """`brainseg.model.scores.dice_loss`: soft Dice over all pixels of the batch."""
+    """`brainseg.model.losses.dice_loss`: soft Dice over all pixels of the batch."""
     return 1.0 - (2.0 * (mask * probability).sum() + SMOOTH) / (mask.sum() + probability.sum() + SMOOTH)
 
 

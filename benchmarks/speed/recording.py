@@ -10,9 +10,9 @@ from benchmarks.speed.own_loop import make_trainer, train_to_the_end
 from benchmarks.speed.task import Task
 from brainseg.config import TrackingConfig
 from brainseg.tracking import open_tracker
-from brainseg.training.checkpoint import Checkpoints
-from brainseg.training.loop import Trainer
-from brainseg.training.progress import Silent
+from brainseg.train.checkpoint import Checkpoints
+from brainseg.train.loop import Trainer
+from brainseg.train.progress import Silent
 
 EPOCHS = 20
 

@@ -11,14 +11,14 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from brainseg.sweep import trial_queue as keys
-from brainseg.sweep.alive import Lease, SignOfLife
-from brainseg.sweep.parameter import Parameter
-from brainseg.sweep.space import as_overrides, distributions
-from brainseg.sweep.storage import open_storage
-from brainseg.sweep.study import open_study
-from brainseg.sweep.study_file import PrunerConfig, SamplerConfig, StudyConfig
-from brainseg.sweep.trial_queue import Claim, TrialQueue
+from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine.alive import Lease, SignOfLife
+from brainseg.sweep.engine.storage import open_storage
+from brainseg.sweep.engine.stored_study import open_study
+from brainseg.sweep.engine.trial_queue import Claim, TrialQueue
+from brainseg.sweep.study.parameter import Parameter
+from brainseg.sweep.study.space import as_overrides, distributions
+from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyConfig
 
 STORAGES = ("journal", "postgresql")
 SPACE = (

@@ -16,10 +16,10 @@ from benchmarks.figures import milliseconds, print_table, verdict
 from benchmarks.sweep.made_study import claimed, finish, made_curve, make_study, place, queue_on, study_config
 from brainseg import compose
 from brainseg.config import RunConfig, TrackingConfig, flatten
-from brainseg.sweep import trial_queue as keys
-from brainseg.sweep.plan import compose_trial
-from brainseg.sweep.study_file import StudyConfig
-from brainseg.sweep.trial_queue import TrialQueue
+from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine.trial_queue import TrialQueue
+from brainseg.sweep.study.plan import compose_trial
+from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.tracking import open_tracker
 
 BETWEEN_BAR_S = 0.2  # beyond closing one run and opening the next

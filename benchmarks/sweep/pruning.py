@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.figures import print_table
 from benchmarks.sweep.sweep_process import Command, sweep_command, trials_of
-from brainseg.sweep.plan import first_trials
-from brainseg.sweep.study_file import SamplerConfig, read_study, study_path
+from brainseg.sweep.study.plan import first_trials
+from brainseg.sweep.study.study_file import SamplerConfig, read_study, study_path
 
 METRIC = "val_dice_image"
 

@@ -16,7 +16,7 @@ import yaml
 from optuna.trial import FrozenTrial
 
 from brainseg.errors import TrackingError
-from brainseg.sweep.storage import open_storage
+from brainseg.sweep.engine.storage import open_storage
 
 # A phantom on which an epoch takes about half a second and one core.
 SMALL = (

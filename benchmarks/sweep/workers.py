@@ -20,8 +20,8 @@ from benchmarks.sweep.sweep_process import (
     write_list,
     write_study,
 )
-from brainseg.sweep import trial_queue as keys
-from brainseg.sweep.trial_queue import lease_of
+from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine.trial_queue import lease_of
 
 IDLE_BAR = 5.0  # percent
 GROWTH_BAR = 15.0  # percent

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser
+from brainseg.cli.command_line import OneLineParser
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _preview(arguments: argparse.Namespace) -> int:
 
 
 def _phantom(arguments: argparse.Namespace) -> int:
-    from brainseg.data.phantom import PhantomSource, write_phantom
+    from brainseg.data.phantom.source import PhantomSource, write_phantom
 
     source = PhantomSource(patients=arguments.patients, seed=arguments.seed)
     write_phantom(source, arguments.out)

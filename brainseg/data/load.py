@@ -6,7 +6,7 @@ from pathlib import Path
 from brainseg.config import RunConfig
 from brainseg.data.cache import SliceSet, load_slices
 from brainseg.data.folder import FolderSource
-from brainseg.data.phantom import PhantomSource
+from brainseg.data.phantom.source import PhantomSource
 from brainseg.data.source import Source
 from brainseg.data.split import Split, make_split, patients_on_both_sides
 

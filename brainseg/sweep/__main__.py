@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser
+from brainseg.cli.command_line import OneLineParser
 from brainseg.errors import BrainsegError, ConfigError, Interrupted
 from brainseg.sweep.secrets import hide_secrets
 from brainseg.tracking.home import mask
 
 if TYPE_CHECKING:
-    from brainseg.sweep.study_file import StudyConfig
+    from brainseg.sweep.study.study_file import StudyConfig
 
 PROGRAM = "python -m brainseg.sweep"
 EXAMPLES = f"""examples:
@@ -90,13 +90,13 @@ def _command(
 
 def _run(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.run import run_study
-    from brainseg.sweep.study_file import study_path
+    from brainseg.sweep.study.study_file import study_path
 
     return run_study(_study(parsed), file=study_path(parsed.study), where=parsed.storage, command=_command_line(parsed))
 
 
 def _plan(parsed: argparse.Namespace) -> int:
-    from brainseg.sweep.plan import show_plan
+    from brainseg.sweep.study.plan import show_plan
 
     show_plan(_study(parsed))
     return 0
@@ -109,7 +109,7 @@ def _status(parsed: argparse.Namespace) -> int:
 
 
 def _worker(parsed: argparse.Namespace) -> int:
-    from brainseg.sweep.worker import run_worker
+    from brainseg.sweep.engine.worker import run_worker
 
     return run_worker(
         parsed.study,
@@ -121,7 +121,7 @@ def _worker(parsed: argparse.Namespace) -> int:
 
 
 def _study(parsed: argparse.Namespace) -> "StudyConfig":
-    from brainseg.sweep.study_file import read_study
+    from brainseg.sweep.study.study_file import read_study
 
     config = read_study(parsed.study, overrides=parsed.overrides, trials=parsed.trials, workers=parsed.workers)
     return config if parsed.new is None else dataclasses.replace(config, name=parsed.new)

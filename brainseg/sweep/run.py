@@ -12,28 +12,27 @@ from rich.console import Console
 from brainseg import compose
 from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted, SweepError
-from brainseg.sweep import trial_queue as keys
-from brainseg.sweep.alive import SignOfLife
-from brainseg.sweep.live import LiveTable
-from brainseg.sweep.parent import open_parent, record_outcome, record_progress, record_study
-from brainseg.sweep.plan import check, threads_of_trials
+from brainseg.model.runtime import import_tensorflow, resolve_threads
+from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine.live import LiveTable
+from brainseg.sweep.engine.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
+from brainseg.sweep.engine.stored_study import load_config, open_study
+from brainseg.sweep.engine.supervisor import Pool, supervise, worker_pool
+from brainseg.sweep.outcome.parent import open_parent, record_outcome, record_progress, record_study
+from brainseg.sweep.outcome.summary import print_status, summarize
 from brainseg.sweep.secrets import TRACKING_URI
-from brainseg.sweep.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
-from brainseg.sweep.study import load_config, open_study
-from brainseg.sweep.study_file import StudyConfig
-from brainseg.sweep.study_rules import key_of
-from brainseg.sweep.summary import print_status, summarize
-from brainseg.sweep.supervisor import Pool, supervise, worker_pool
+from brainseg.sweep.study.plan import check, threads_of_trials
+from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.sweep.study.study_rules import key_of
 from brainseg.tracking.home import ENVIRONMENT_KEY as TRACKING_KEY
 from brainseg.tracking.home import home_of, resolve_uri
-from brainseg.tracking.mlflow_tracker import MlflowTracker
-from brainseg.tracking.start import check_store, where_to_look
-from brainseg.tracking.sync import deliver_leftovers
-from brainseg.training.checkpoint import Checkpoints
-from brainseg.training.precision import resolve_threads
-from brainseg.training.run_data import load_run_data
-from brainseg.training.signals import StopRequest, stop_on_signals
-from brainseg.training.start_up import import_tensorflow
+from brainseg.tracking.mlflow.connection import check_store, where_to_look
+from brainseg.tracking.mlflow.sync import deliver_leftovers
+from brainseg.tracking.mlflow.tracker import MlflowTracker
+from brainseg.train.checkpoint import Checkpoints
+from brainseg.train.run_data import load_run_data
+from brainseg.train.signals import StopRequest, stop_on_signals
 
 UNFINISHED = "unfinished"  # the tag `state` of the parent of a study that can go on
 LEFTOVERS_S = 30.0  # what the end of a sweep spends on records that others have left in the spool, at most

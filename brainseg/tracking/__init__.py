@@ -1,8 +1,9 @@
 """Writing a run's record (`Tracker`), reading it back (`RunStore`), registering models (`ModelRegistry`)."""
 
 from brainseg.tracking.memory import MemoryRegistry, MemoryStore, MemoryTracker
-from brainseg.tracking.mlflow_store import open_store
-from brainseg.tracking.mlflow_tracker import open_tracker
+from brainseg.tracking.mlflow.registry import open_registry
+from brainseg.tracking.mlflow.store import open_store
+from brainseg.tracking.mlflow.tracker import open_tracker
 from brainseg.tracking.protocol import (
     MODEL_FILE,
     Curves,
@@ -17,7 +18,6 @@ from brainseg.tracking.protocol import (
     RunSummary,
     Tracker,
 )
-from brainseg.tracking.registry import open_registry
 
 __all__ = [
     "MODEL_FILE",

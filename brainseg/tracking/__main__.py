@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from brainseg.command_line import OneLineParser
+from brainseg.cli.command_line import OneLineParser
 from brainseg.config import TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 from brainseg.tracking.home import Home, home_of, mask, resolve_uri
@@ -13,7 +13,7 @@ from brainseg.tracking.home import Home, home_of, mask, resolve_uri
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from brainseg.tracking.clean import Checkpoints
+    from brainseg.tracking.mlflow.clean import Checkpoints
 
 PROGRAM = "python -m brainseg.tracking"
 EXAMPLES = f"""examples:
@@ -55,8 +55,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _sync(parsed: argparse.Namespace) -> int:
-    from brainseg.tracking.spool import spooled_runs
-    from brainseg.tracking.sync import sync_spools
+    from brainseg.tracking.mlflow.sync import sync_spools
+    from brainseg.tracking.spool.spool import spooled_runs
 
     home, uri = _home(parsed), _uri(parsed)
     if not spooled_runs(home.spool):
@@ -74,8 +74,8 @@ def _sync(parsed: argparse.Namespace) -> int:
 
 
 def _clean(parsed: argparse.Namespace) -> int:
-    from brainseg.tracking.clean import delete, named, unneeded
-    from brainseg.tracking.connection import store_errors
+    from brainseg.tracking.mlflow.clean import delete, named, unneeded
+    from brainseg.tracking.mlflow.connection import store_errors
 
     home = _home(parsed)
     if not home.checkpoints.is_dir():
@@ -118,7 +118,7 @@ def _agreed() -> bool:
 
 
 def _client(uri: str) -> "MlflowClient":
-    from brainseg.tracking.connection import reached
+    from brainseg.tracking.mlflow.connection import reached
 
     client, _ = reached(uri, lambda client: client.search_experiments(max_results=1))
     return client

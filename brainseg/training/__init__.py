@@ -1,1 +1,1 @@
-"""One training run, from a checked configuration to its record."""
+"""The former name of `brainseg.train`."""

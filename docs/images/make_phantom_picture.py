@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from brainseg.data.phantom import TYPE_COUNTS, PhantomSource
+from brainseg.data.phantom.source import TYPE_COUNTS, PhantomSource
 from brainseg.data.source import TUMOR_TYPE
 
 COLUMNS = 6

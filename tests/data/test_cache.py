@@ -194,7 +194,7 @@ BUILD = """
 import hashlib, sys, time
 from pathlib import Path
 from brainseg.data.cache import load_slices
-from brainseg.data.phantom import PhantomSource
+from brainseg.data.phantom.source import PhantomSource
 print("ready", flush=True)
 sys.stdin.readline()
 slices = load_slices(PhantomSource(patients=4, seed=1), image_size=32, cache_dir=Path(sys.argv[1]))

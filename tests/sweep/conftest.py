@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from postgres import sql
 
-from brainseg.sweep.storage import open_storage
+from brainseg.sweep.engine.storage import open_storage
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from queue_processes import PATIENCE_S
 from study_files import made_study, write_study
 
 from brainseg.errors import ConfigError
-from brainseg.sweep.alive import SignOfLife
+from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine.supervisor import worker_pool
 from brainseg.sweep.secrets import ENVIRONMENT_KEY, hide_secrets
-from brainseg.sweep.supervisor import worker_pool
 
 SECRET = "rosebud"  # noqa: S105  # of nothing
 WITHOUT_SETTINGS = {

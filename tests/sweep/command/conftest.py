@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from brainseg.tracking.database import prepare_database
+from brainseg.tracking.mlflow.database import prepare_database
 from sweeps import DROPOUT, PATIENCE_S, RATE, Finished, MakeSweep, Server, Sweep
 
 

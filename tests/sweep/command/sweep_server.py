@@ -35,15 +35,15 @@ import sklearn.ensemble  # noqa: F401
 import tensorflow  # noqa: F401
 
 import brainseg.sweep.__main__
-import brainseg.sweep.plots
+import brainseg.sweep.engine.worker
+import brainseg.sweep.outcome.plots
 import brainseg.sweep.run
-import brainseg.sweep.worker
-import brainseg.train
-import brainseg.training.experiment
-from brainseg.sweep import supervisor
-from brainseg.training.environment import packages
+import brainseg.train.__main__
+import brainseg.train.experiment
+from brainseg.sweep.engine import supervisor
+from brainseg.train.environment import packages
 
-PROGRAMS = {"brainseg.sweep": brainseg.sweep.__main__.main, "brainseg.train": brainseg.train.main}
+PROGRAMS = {"brainseg.sweep": brainseg.sweep.__main__.main, "brainseg.train": brainseg.train.__main__.main}
 
 
 def main():

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tracking.backends import Server
+from backends import Server
 
 from brainseg.config import TrackingConfig
-from brainseg.data.phantom import PhantomSource, write_phantom
-from brainseg.sweep.storage import open_storage
+from brainseg.data.phantom.source import PhantomSource, write_phantom
+from brainseg.sweep.engine.storage import open_storage
 from brainseg.tracking import open_store
-from brainseg.tracking.database import prepare_database
+from brainseg.tracking.mlflow.database import prepare_database
 from sweeps import BAD_RATE, DECAY, DROPOUT, RATE, Sweep, kill, wait_until
 
 pytestmark = pytest.mark.timeout(900)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from brainseg.sweep.trial_queue import DEATHS_ALLOWED
+from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED
 from sweeps import POLL_S, Command, MakeSweep, Sweep, Worker, kill, wait_until
 
 pytestmark = pytest.mark.timeout(1800)

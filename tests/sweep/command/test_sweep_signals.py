@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from brainseg.training.checkpoint import Checkpoints
+from brainseg.train.checkpoint import Checkpoints
 from sweeps import Command, Sweep, is_alive, wait_until
 
 pytestmark = pytest.mark.timeout(900)

@@ -1,0 +1,148 @@
+"""`python -m brainseg.compare`: runs by score with 95 % intervals, and the difference of two, slice by slice.
+
+TensorFlow is never imported, and MLflow isn't for runs in an SQLite file.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainseg.cli.command_line import OneLineParser, check_new_file, exit_code_of
+from brainseg.config import TrackingConfig
+from brainseg.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from brainseg.tracking import RunStore
+
+PROGRAM = "python -m brainseg.compare"
+EXAMPLES = f"""examples:
+  {PROGRAM}                              the best runs
+  {PROGRAM} quick model.depth=5          those of a study, with this depth
+  {PROGRAM} 1a2b3c 4d5e6f                these two (starts of run ids)
+  {PROGRAM} --pair 1a2b3c 4d5e6f         their difference, slice by slice
+"""
+STDOUT = "-"
+PLAIN_WIDTH = 10_000  # characters of a line where there is no terminal
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
+    parser = make_parser()
+    parsed = parser.parse_args(argv)
+    if parsed.pair and parsed.runs:
+        parser.error("--pair names both runs itself; leave the others out")
+    if parsed.part and not parsed.pair:
+        parser.error("--part belongs to --pair A B; a table shows the validation scores")
+    from brainseg.tracking.home import mask
+
+    return exit_code_of(lambda: _compare(parsed), masked=mask)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description="Shows runs by their final Dice, with 95 % intervals over people, and what differs between them; "
+        "or the paired difference of two runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN_ID|STUDY|KEY=VALUE",
+        help="which runs: any of the ids and studies, all conditions",
+    )
+    parser.add_argument("--pair", nargs=2, metavar=("A", "B"), help="the difference B - A over the same slices")
+    parser.add_argument("--part", choices=("val", "test"), help="of --pair: val (default), or test once evaluated")
+    parser.add_argument("--top", type=_rows, default=20, metavar="N", help="finished runs shown, or all: %(default)s")
+    parser.add_argument("--csv", metavar="FILE", help="write a row a run (of --pair: a slice); - for stdout")
+    parser.add_argument("--json", metavar="FILE", help="write everything; - for stdout")
+    parser.add_argument("--force", action="store_true", help="replace FILE where it exists")
+    parser.add_argument("--experiment", default=TrackingConfig().experiment, metavar="NAME", help="%(default)s")
+    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
+    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    return parser
+
+
+def _rows(text: str) -> int | None:
+    """A number of rows; None for all."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, or all, got {text!r}")
+    return int(text)
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    """Reads, prints, and writes the files; the exit code."""
+    _check_files(parsed)
+    from brainseg.tracking import open_store
+
+    store = open_store(TrackingConfig(root=parsed.root, uri=parsed.uri))
+    console = None if STDOUT in (parsed.csv, parsed.json) else _console()
+    as_csv, as_json = _pair(parsed, store, console) if parsed.pair else _table(parsed, store, console)
+    for name, text in ((parsed.csv, as_csv), (parsed.json, as_json)):
+        if name == STDOUT:
+            sys.stdout.write(text)
+        elif name is not None:
+            _write(Path(name), text)
+    return 0
+
+
+def _table(parsed: argparse.Namespace, store: "RunStore", console: "Console | None") -> tuple[str, str]:
+    """Prints the table; it as CSV and as JSON."""
+    from brainseg.compare.comparison import compare
+    from brainseg.compare.files import comparison_csv, comparison_json
+    from brainseg.compare.text import print_comparison
+
+    found = compare(store, parsed.runs, experiment=parsed.experiment, top=parsed.top)
+    if console is not None:
+        print_comparison(found, console)
+    return comparison_csv(found), comparison_json(found)
+
+
+def _pair(parsed: argparse.Namespace, store: "RunStore", console: "Console | None") -> tuple[str, str]:
+    """Prints the difference; it as CSV and as JSON."""
+    from brainseg.compare.comparison import compare_pair
+    from brainseg.compare.files import pair_csv, pair_json
+    from brainseg.compare.text import print_pair
+
+    found = compare_pair(store, *parsed.pair, part=parsed.part or "val")
+    if console is not None:
+        print_pair(found, console)
+    return pair_csv(found), pair_json(found)
+
+
+def _check_files(parsed: argparse.Namespace) -> None:
+    """Raises InputError where a file can't be written, before anything is read."""
+    if parsed.csv is not None and parsed.csv == parsed.json:
+        raise InputError(f"--csv and --json both name {parsed.csv}; name two files")
+    for option in ("csv", "json"):
+        name = getattr(parsed, option)
+        if name is None or name == STDOUT:
+            continue
+        check_new_file(Path(name), option=f"--{option}", force=parsed.force)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} can't be written ({error.strerror or error}); name another file") from error
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    # Without a terminal nothing may be cut off: it is read by programs, or later.
+    return console if console.is_terminal else Console(markup=False, highlight=False, width=PLAIN_WIDTH)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

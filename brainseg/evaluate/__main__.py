@@ -1,0 +1,254 @@
+"""`python -m brainseg.evaluate`: scores of runs with confidence intervals, by tumour type and size; and failures.
+
+What can be wrong is said before a slice is predicted. TensorFlow and MLflow are imported when a run is scored.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainseg.cli.command_line import (
+    OneLineParser,
+    check_named_once,
+    check_output,
+    exit_code_with_folder,
+    given_settings,
+)
+from brainseg.config import FLIPS, SHIFTS, TrackingConfig
+from brainseg.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from brainseg.evaluate.evaluation import Outcome, Task
+    from brainseg.tracking import RunStore
+
+PROGRAM = "python -m brainseg.evaluate"
+EXAMPLES = f"""examples:
+  {PROGRAM} RUN_ID                     its validation slices
+  {PROGRAM} RUN_ID --split test --tune its test slices, with settings chosen on validation
+  {PROGRAM} RUN_ID --data DIR          another data set
+  {PROGRAM} --study NAME               the folds of a cross-validation, pooled
+  {PROGRAM} RUN_ID RUN_ID --average    two models of one split together
+"""
+PLAIN_WIDTH = 240  # characters of a table where there is no terminal
+PROGRESS_S = 30.0  # between two lines of progress where there is no terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The runs that are to be scored."""
+
+    run_ids: tuple[str, ...]
+    parent: str | None  # of the study, which gets the pooled files; None for runs by their ids, or several studies
+
+    @property
+    def are_pooled(self) -> bool:
+        return len(self.run_ids) > 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
+    parser = make_parser()
+    parsed = parser.parse_args(argv)
+    if bool(parsed.runs) == bool(parsed.study):
+        parser.error("name runs by their ids, or a study with --study NAME")
+    from brainseg.tracking.home import mask
+
+    return exit_code_with_folder(lambda folder: _evaluate(parsed, folder), masked=mask)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description="Scores runs slice by slice: Dice, IoU, precision, recall and distances of outlines with "
+        "95 % intervals, by tumour type and size; the files are added to the runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN_ID", help="one run, or several that are pooled")
+    parser.add_argument(
+        "--study", metavar="NAME", action="append", default=[], help="every finished run of a study, pooled; repeatable"
+    )
+    parser.add_argument("--split", choices=("val", "test"), help="default: val for one run, test for several")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="another data set, or where the run's has moved to")
+    parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour: 0.5")
+    parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
+    parser.add_argument("--shift", choices=SHIFTS, help="mean over shifts by some pixels as well")
+    parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
+    parser.add_argument("--tune", action="store_true", help="choose these four on each run's validation slices")
+    parser.add_argument("--average", action="store_true", help="mean of the probabilities of runs with the same slices")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write the files here too; new or empty")
+    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
+    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    return parser
+
+
+def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
+    """Scores what was asked for, prints the tables, and adds the files to the runs; the exit code.
+
+    folder: for what is fetched.
+    """
+    from brainseg.model.runtime import import_tensorflow
+    from brainseg.tracking import open_store
+
+    if parsed.output is not None:
+        check_output(parsed.output)
+    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    store = open_store(tracking)
+    asked = _asked(parsed, store)
+    tasks = _tasks(parsed, store, asked, folder / "runs")
+    import_tensorflow()
+    from brainseg.evaluate.evaluation import outcome_of, score
+    from brainseg.evaluate.text import print_outcome
+
+    _use_threads(tasks[0])
+    progress = Progress()
+    try:
+        scored = [score(task, progress) for task in tasks]
+    finally:
+        progress.end()
+    outcome = outcome_of(scored)
+    try:
+        _keep(outcome, store, asked, output=parsed.output, folder=folder)
+    finally:  # the scores are told where the store has gone away, too
+        print_outcome(outcome, _console())
+    _tell_where(outcome, asked, tracking, output=parsed.output)
+    return 0
+
+
+def _asked(parsed: argparse.Namespace, store: "RunStore") -> Asked:
+    check_named_once(parsed.runs, called="run")
+    check_named_once(parsed.study, called="study")
+    if not parsed.study:
+        return Asked(run_ids=tuple(parsed.runs), parent=None)
+    studies = [_asked_study(name, store) for name in parsed.study]
+    run_ids = tuple(run_id for study in studies for run_id in study.run_ids)
+    return Asked(run_ids=run_ids, parent=studies[0].parent if len(studies) == 1 else None)
+
+
+def _asked_study(name: str, store: "RunStore") -> Asked:
+    parents = store.find({"sweep": name, "sweep_role": "parent"})
+    finished = store.find({"sweep": name, "state": "finished"})
+    run_ids = tuple(run_id for run_id in finished if run_id not in parents)
+    if not run_ids:
+        raise InputError(
+            f"study {name} has no finished runs here; check the name, --root and --uri, or train them first"
+        )
+    if len(parents) > 1:
+        raise InputError(
+            f"{len(parents)} studies are called {name}, with the parent runs {', '.join(parents)}; "
+            "name the runs by their ids instead"
+        )
+    return Asked(run_ids=run_ids, parent=parents[0] if parents else None)
+
+
+def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: Path) -> "list[Task]":
+    """What to do with each run. Raises InputError for everything that can be wrong with it."""
+    from brainseg.evaluate.evaluation import Task, part_of, together, validation_part
+    from brainseg.inference.postprocess import Settings
+    from brainseg.runs.stored_run import read_run
+
+    given = given_settings(parsed)
+    settings = Settings(**given)
+    if parsed.tune and given:
+        raise InputError("--tune chooses --flip, --shift, --threshold and --min-area itself; leave them out")
+    default = "test" if asked.are_pooled or parsed.study else "val"
+    tasks = []
+    for run_id in asked.run_ids:
+        run = read_run(store, run_id, root=parsed.root, folder=folder)
+        part = part_of(run, split=parsed.split, data=parsed.data, default=default)
+        validation = validation_part(run, part) if parsed.tune else None
+        tasks.append(Task(runs=(run,), part=part, settings=None if parsed.tune else settings, validation=validation))
+    return together(tasks, average=parsed.average)
+
+
+def _use_threads(task: "Task") -> None:
+    """As many as the (first) run was trained on, if there are so many: others may give other last digits."""
+    from brainseg.model.runtime import apply, resolve_threads
+
+    available = resolve_threads(None)
+    apply("float32", min(task.runs[0].threads or available, available))  # a stored model has its own number format
+
+
+def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path | None, folder: Path) -> None:
+    """Writes the files: to the output folder first, since a server may be away."""
+    from brainseg.evaluate.evaluation import outcome_of
+    from brainseg.evaluate.files import tags_of, write_files
+
+    def written(outcome: "Outcome", name: str) -> Path:
+        (folder / name).mkdir()
+        write_files(folder / name, outcome)
+        return folder / name
+
+    whole = written(outcome, "whole")
+    if output is not None:
+        try:
+            shutil.copytree(whole, output, dirs_exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"-o {output} can't be written ({error.strerror or error}); name another folder"
+            ) from error
+    for scored in outcome.scored:
+        if len(scored.runs) > 1:
+            continue  # a mean is the score of none of its runs
+        own = outcome_of([scored]) if asked.are_pooled else outcome
+        files = written(own, f"of-{scored.id}") if asked.are_pooled else whole
+        store.add(scored.id, files, to=f"evaluation/{own.place}", tags=tags_of(own))
+    if asked.parent is not None:
+        store.add(asked.parent, whole, to=f"evaluation/{outcome.place}", tags=tags_of(outcome))
+
+
+def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, output: Path | None) -> None:
+    from brainseg.tracking.mlflow.connection import where_to_look
+
+    print()
+    if asked.parent is not None:
+        print(f"pooled      evaluation/{outcome.place} of the parent run {asked.parent}")
+    elif asked.are_pooled and output is None:
+        print("pooled      not kept; -o DIR writes it to a folder")
+    if output is not None:
+        print(f"files       {output}")
+    if any(len(scored.runs) == 1 for scored in outcome.scored):
+        alone = "each run" if outcome.averaged == 1 else "each run that is scored alone"
+        print(f"artifacts   evaluation/{outcome.part} of {alone if asked.are_pooled else 'the run'}")
+    print(f"look at it  {where_to_look(tracking)}")
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    # Without a terminal nothing may be cut off: it is read by programs, or later.
+    return console if console.is_terminal else Console(markup=False, highlight=False, width=PLAIN_WIDTH)
+
+
+class Progress:
+    """How many slices are scored: one line that is rewritten on a terminal, now and then a line elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._said = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Says that `done` of `total` slices are done."""
+        if self._is_terminal:
+            print(f"\r\033[K{what}: {done} of {total} slices", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._said > PROGRESS_S:
+            self._said = time.monotonic()
+            print(f"{what}: {done} of {total} slices", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._is_terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""The story of an evaluation: which slices, which settings, every slice scored, the tables.
+
+Everything that can be wrong is found before a slice is predicted; nothing is written here.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from brainseg.data.cache import SliceSet
+from brainseg.data.source import PATIENT, TUMOR_TYPE
+from brainseg.errors import InputError
+from brainseg.evaluate.summary import GroupScores, Summary, group_scores, people_of, summarize
+from brainseg.evaluate.tuning import Choice, choose, dice_table
+from brainseg.inference.postprocess import Settings
+from brainseg.inference.prediction import Predictor, mean_of
+from brainseg.runs.stored_run import StoredRun, model_of, slices_in, training_slices
+from brainseg.scoring.calibration import Calibration
+from brainseg.scoring.measures import SliceMeasures, measure
+
+SPLITS = ("val", "test")
+# Is told what is being done, and of how many slices how many are done.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The slices on which a run is scored."""
+
+    name: str  # val, test, or data-NAME for another data set
+    slices: SliceSet
+    ids: tuple[str, ...]  # sorted, at least one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be done with one run, or with several whose probabilities are averaged."""
+
+    runs: tuple[StoredRun, ...]
+    part: Part  # of each of them
+    settings: Settings | None  # None: to be chosen on the validation slices below
+    validation: Part | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """One run, or the mean of several, scored on its part."""
+
+    runs: tuple[StoredRun, ...]
+    part: Part
+    settings: Settings
+    choice: Choice | None  # how the settings were chosen, if they were
+    measures: tuple[SliceMeasures, ...]  # in the order of ids
+    packed: Mapping[str, bytes]  # id -> predicted mask, one bit a pixel
+    calibration: Calibration
+
+    @property
+    def id(self) -> str:
+        """The run's id, or the ids of all runs joined by plus signs."""
+        return "+".join(run.id for run in self.runs)
+
+    @property
+    def fold(self) -> int | None:
+        """Of the cross-validation, where there is one: runs that are averaged share it with their slices."""
+        return self.runs[0].config.data.fold
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """One run or mean of runs, or several pooled over all of their slices."""
+
+    part: str
+    scored: tuple[Scored, ...]
+    summary: Summary
+    by_run: tuple[GroupScores, ...]  # a row for each of several, and one without fold 0; empty for one
+    calibration: Calibration
+
+    @property
+    def measures(self) -> list[SliceMeasures]:
+        """Of all runs, one after the other."""
+        return [item for scored in self.scored for item in scored.measures]
+
+    @property
+    def averaged(self) -> int:
+        """Of how many runs the probabilities of a slice are the mean, at most; 1: nothing is averaged."""
+        return max(len(scored.runs) for scored in self.scored)
+
+    @property
+    def place(self) -> str:
+        """The name under `evaluation/` and of the tags: averaging takes no other scores' place."""
+        return self.part if self.averaged == 1 else f"{self.part}-averaged"
+
+
+def part_of(run: StoredRun, *, split: str | None, data: Path | None, default: str = "val") -> Part:
+    """The slices to score. split: val or test. data: another folder, or the one to which the run's data has moved.
+
+    Raises InputError where the run has no such slices, or where the data isn't what the run was trained on.
+    """
+    if data is None:
+        _ids_of(run, split or default)  # an error comes before minutes of decoding
+        return _split_part(run, training_slices(run), split or default)
+    slices = slices_in(run, data)
+    if slices.fingerprint != run.fingerprint:
+        if split is not None:
+            raise InputError(
+                f"--split {split} has no meaning for {data}, which is not the data that run {run.id} was trained on; "
+                "leave --split out to score all of its slices"
+            )
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", slices.source.name)  # for a folder of artifacts and a tag
+        return Part(name=f"data-{name}", slices=slices, ids=tuple(item.id for item in slices.slices))
+    return _split_part(run, slices, split or default)
+
+
+def validation_part(run: StoredRun, part: Part) -> Part:
+    """The run's validation slices, from the data of its part where that is the run's own."""
+    slices = part.slices if part.slices.fingerprint == run.fingerprint else training_slices(run)
+    return _split_part(run, slices, "val")
+
+
+def together(tasks: Sequence[Task], *, average: bool) -> list[Task]:
+    """The tasks of several runs that are pooled. average: those that score the same slices become one task.
+
+    Raises InputError unless all runs were trained on the same data, and no slice is scored twice; with `average`
+    also where no two runs score the same slices, or where those that do can't be averaged.
+    """
+    first = tasks[0].runs[0]
+    for (run,) in (task.runs for task in tasks):
+        if run.fingerprint != first.fingerprint:
+            raise InputError(
+                f"run {first.id} and run {run.id} were trained on different data; evaluate them one by one"
+            )
+    joined = _averaged(tasks) if average else list(tasks)
+    owner: dict[str, str] = {}
+    for task in joined:
+        run = task.runs[0]
+        for slice_id in task.part.ids:
+            if slice_id in owner:
+                remedy = "" if average else "average them with --average, or "
+                raise InputError(
+                    f"slice {slice_id} is in the {task.part.name} part of run {owner[slice_id]} and of run "
+                    f"{run.id}, and a pooled score counts each slice once; {remedy}evaluate them one by one"
+                )
+            owner[slice_id] = run.id
+    return joined
+
+
+def score(task: Task, progress: Progress) -> Scored:
+    """Chooses the settings, if that is asked for, and scores every slice of the part."""
+    predictor = Predictor(mean_of([model_of(run) for run in task.runs]))
+    choice = None if task.validation is None else _tuned(predictor, task.validation, progress)
+    settings = choice.settings if choice is not None else task.settings or Settings()
+    infos = {item.id: item for item in task.part.slices.slices}
+    measures: list[SliceMeasures] = []
+    packed: dict[str, bytes] = {}
+    calibration = Calibration()
+    for item in predictor.predict(task.part.slices, task.part.ids, flip=settings.flip, shift=settings.shift):
+        probability = item.probability(flip=settings.flip, shift=settings.shift)
+        predicted = settings.mask(probability)
+        measures.append(measure(infos[item.id], item.mask, predicted))
+        packed[item.id] = np.packbits(predicted).tobytes()
+        calibration.add(probability, item.mask)
+        progress(f"{runs_short_title(task.runs)}, {task.part.name}", len(measures), len(task.part.ids))
+    return Scored(
+        runs=task.runs,
+        part=task.part,
+        settings=settings,
+        choice=choice,
+        measures=tuple(measures),
+        packed=packed,
+        calibration=calibration,
+    )
+
+
+def outcome_of(scored: Sequence[Scored]) -> Outcome:
+    """The tables of one run, or of several pooled: all slices count alike, whichever run they belong to."""
+    calibration = Calibration()
+    for each in scored:
+        calibration.merge(each.calibration)
+    return Outcome(
+        part=scored[0].part.name,
+        scored=tuple(scored),
+        summary=summarize([item for each in scored for item in each.measures]),
+        by_run=_by_run(scored) if len(scored) > 1 else (),
+        calibration=calibration,
+    )
+
+
+def runs_title(runs: Sequence[StoredRun]) -> str:
+    """`run 1a2b...`, or `mean of runs 1a2b..., 3c4d...`."""
+    ids = ", ".join(run.id for run in runs)
+    return f"run {ids}" if len(runs) == 1 else f"mean of runs {ids}"
+
+
+def runs_short_title(runs: Sequence[StoredRun]) -> str:
+    """`fold 0, run 1a2b...` or `fold 0, mean of 2 runs`; where they have no fold, `runs_title`."""
+    fold = runs[0].config.data.fold
+    if fold is None:
+        return runs_title(runs)
+    return f"fold {fold}, {runs_title(runs) if len(runs) == 1 else f'mean of {len(runs)} runs'}"
+
+
+def _split_part(run: StoredRun, slices: SliceSet, split: str) -> Part:
+    ids = _ids_of(run, split)
+    unknown = sorted(set(ids) - {item.id for item in slices.slices})
+    if unknown:
+        raise InputError(
+            f"split.json of run {run.id} names slice {unknown[0]}, which its data doesn't have "
+            f"({len(unknown)} in all); restore the artifact that the run recorded"
+        )
+    return Part(name=split, slices=slices, ids=ids)
+
+
+def _ids_of(run: StoredRun, split: str) -> tuple[str, ...]:
+    ids = {"val": run.split.val, "test": run.split.test}[split]
+    if not ids:
+        raise InputError(
+            f"run {run.id} has no {split} slices in its split; score its validation slices with --split val, "
+            "or train with data.test_fraction or data.folds"
+        )
+    return ids
+
+
+def _tuned(predictor: Predictor, validation: Part, progress: Progress) -> Choice:
+    done = 0
+
+    def on_slice() -> None:
+        nonlocal done
+        done += 1
+        progress("choosing on validation slices", done, len(validation.ids))
+
+    dices = dice_table(predictor, validation.slices, validation.ids, on_slice=on_slice)
+    columns = {item.id: item.columns for item in validation.slices.slices}
+    ordered = sorted(validation.ids)
+    people = people_of([(slice_id, columns[slice_id].get(PATIENT, "")) for slice_id in ordered])
+    return choose(dices, people, [columns[slice_id].get(TUMOR_TYPE, "") for slice_id in ordered])
+
+
+def _averaged(tasks: Sequence[Task]) -> list[Task]:
+    groups: dict[tuple[str, ...], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.part.ids, []).append(task)
+    if len(groups) == len(tasks):
+        raise InputError("--average is for runs that score the same slices, and no two of these do; leave it out")
+    return [_joined(group) for group in groups.values()]
+
+
+def _joined(tasks: Sequence[Task]) -> Task:
+    first = tasks[0]
+    size = first.runs[0].config.data.image_size
+    for task in tasks:
+        pair = f"run {first.runs[0].id} and run {task.runs[0].id}"
+        other_size = task.runs[0].config.data.image_size
+        if other_size != size:
+            raise InputError(
+                f"{pair} work at {size} and at {other_size} pixels, and only models of one data.image_size can be "
+                "averaged; leave one out"
+            )
+        if first.validation and task.validation and task.validation.ids != first.validation.ids:
+            raise InputError(
+                f"{pair} have different validation slices, and --tune needs slices that no model was trained on; "
+                "leave --tune out, or one of the runs"
+            )
+    return replace(first, runs=tuple(run for task in tasks for run in task.runs))
+
+
+def _by_run(scored: Sequence[Scored]) -> tuple[GroupScores, ...]:
+    rows = [group_scores(runs_short_title(each.runs), each.measures) for each in scored]
+    # The recipe may have been searched on fold 0.
+    others = [item for each in scored if each.fold != 0 for item in each.measures]
+    if any(each.fold == 0 for each in scored) and others:
+        rows.append(group_scores("without fold 0", others))
+    return tuple(rows)

@@ -1,0 +1,156 @@
+"""The scores of many slices as tables: overall, by tumour type, by tumour size, each with 95 % intervals."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.data.people import person_of, whose
+from brainseg.scoring.intervals import Estimate, mean_interval, per_person, ratio_interval
+from brainseg.scoring.measures import SliceMeasures
+
+# Upper bounds of the classes of size: the tumour's share of the slice, the bound itself excluded.
+SIZES: Mapping[str, float] = {"<0.5 %": 0.005, "0.5-1.5 %": 0.015, "1.5-3 %": 0.03, ">=3 %": float("inf")}
+NO_TUMOR = "no tumour"  # a class of its own: its Dice is 0 or 1
+# What is averaged over slices: attribute of SliceMeasures -> title.
+MEASURES: Mapping[str, str] = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "surface_dice": "surface Dice",
+    "hd95_px": "HD95 (px)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureScores:
+    """One measure over the slices of a group."""
+
+    mean: Estimate  # over slices
+    median: float
+    standard_deviation: float  # of the slices, divided by their number
+    per_person: Estimate  # mean over people of each person's mean
+    pooled: Estimate | None  # from the pixels of all slices together; None for distances
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupScores:
+    """The scores of some slices."""
+
+    name: str
+    slices: int
+    people: int | None  # None where no patient id is known
+    measures: Mapping[str, MeasureScores]  # by the keys of MEASURES
+    at_zero: Estimate  # share of the slices with a Dice of 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FalseAlarms:
+    """What the model finds on slices without a tumour."""
+
+    slices: int  # without a tumour
+    share: Estimate  # of them with any predicted pixel
+    mean_area_px: float | None  # predicted pixels, mean over the slices with a false alarm; None without one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What the scores say, as tables."""
+
+    overall: GroupScores
+    by_type: tuple[GroupScores, ...]  # in the order of names; empty where types are unknown
+    by_size: tuple[GroupScores, ...]  # from small to large, classes without slices left out
+    false_alarms: FalseAlarms | None  # None where every slice has a tumour
+    drawn: str  # what the bootstrap draws: people, slices, or both
+
+
+def summarize(measures: Sequence[SliceMeasures]) -> Summary:
+    """The tables of these slices. Raises ValueError for none."""
+    types = sorted({item.tumor_type for item in measures} - {""})
+    sizes = [name for name in (NO_TUMOR, *SIZES) if any(size_of(item) == name for item in measures)]
+    return Summary(
+        overall=group_scores("all", measures),
+        by_type=tuple(group_scores(name, [item for item in measures if item.tumor_type == name]) for name in types),
+        by_size=tuple(group_scores(name, [item for item in measures if size_of(item) == name]) for name in sizes),
+        false_alarms=_false_alarms([item for item in measures if item.area_px == 0]),
+        drawn=_drawn(measures),
+    )
+
+
+def group_scores(name: str, measures: Sequence[SliceMeasures]) -> GroupScores:
+    """The scores of these slices under a name. Raises ValueError for none."""
+    people = people_of([(item.id, item.patient_id) for item in measures])
+    known = {person_of(item.patient_id) for item in measures if item.patient_id}
+    pooled = _pooled(measures, people)
+    return GroupScores(
+        name=name,
+        slices=len(measures),
+        people=len(known) or None,
+        measures={key: _measure_scores(column(measures, key), people, pooled.get(key)) for key in MEASURES},
+        at_zero=mean_interval([float(item.dice == 0) for item in measures], people),
+    )
+
+
+def people_of(slices: Sequence[tuple[str, str]]) -> list[Hashable]:
+    """Whose slice each one is, from its id and patient id; one without a patient id stands for itself."""
+    return [whose(slice_id, patient) for slice_id, patient in slices]
+
+
+def column(measures: Sequence[SliceMeasures], key: str) -> NDArray[np.float64]:
+    """One measure of each slice, shape (slices,). key: one of MEASURES."""
+    return np.array([getattr(item, key) for item in measures], dtype=np.float64)
+
+
+def size_of(item: SliceMeasures) -> str:
+    """The class of size, by the tumour's share of the slice."""
+    if item.area_px == 0:
+        return NO_TUMOR
+    return next(name for name, bound in SIZES.items() if item.tumor_share < bound)
+
+
+def _measure_scores(values: NDArray[np.float64], people: Sequence[Hashable], pooled: Estimate | None) -> MeasureScores:
+    each = per_person(values, people)
+    return MeasureScores(
+        mean=mean_interval(values, people),
+        median=float(np.median(values)),
+        standard_deviation=float(np.std(values)),
+        per_person=mean_interval(each, range(len(each))),
+        pooled=pooled,
+    )
+
+
+def _pooled(measures: Sequence[SliceMeasures], people: Sequence[Hashable]) -> dict[str, Estimate]:
+    """Scores of all pixels together: large tumours count for more."""
+    area, predicted, shared = (
+        np.array([getattr(item, key) for item in measures], dtype=np.float64)
+        for key in ("area_px", "predicted_area_px", "shared_px")
+    )
+    return {
+        "dice": ratio_interval(2 * shared, area + predicted, people),
+        "iou": ratio_interval(shared, area + predicted - shared, people),
+        "precision": ratio_interval(shared, predicted, people),
+        "recall": ratio_interval(shared, area, people),
+    }
+
+
+def _false_alarms(healthy: Sequence[SliceMeasures]) -> FalseAlarms | None:
+    if not healthy:
+        return None
+    areas = [item.predicted_area_px for item in healthy if item.predicted_area_px]
+    people = people_of([(item.id, item.patient_id) for item in healthy])
+    return FalseAlarms(
+        slices=len(healthy),
+        share=mean_interval([float(item.predicted_area_px > 0) for item in healthy], people),
+        mean_area_px=float(np.mean(areas)) if areas else None,
+    )
+
+
+def _drawn(measures: Sequence[SliceMeasures]) -> str:
+    without = sum(not item.patient_id for item in measures)
+    if not without:
+        return "people"
+    if without == len(measures):
+        return "slices, since no patient ids are known"
+    return f"people, and the {without} slices without a patient id one by one"

@@ -1,0 +1,243 @@
+"""An evaluation in words and tables: the same sections for the terminal, for `summary.md` and for people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from brainseg.evaluate.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
+from brainseg.evaluate.summary import MEASURES, GroupScores, Summary
+from brainseg.evaluate.tuning import Candidate, Choice
+from brainseg.scoring.calibration import NEAR_PROBABILITY
+from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES
+from brainseg.scoring.surfaces import TOLERANCE_PX
+
+ANY_WIDTH = 10_000
+RULES = (
+    "Each slice is scored at its stored size. Two empty masks score 1 and one empty mask scores 0, in Dice, IoU, "
+    "precision, recall and surface Dice; HD95 is then 0 px, and the slice's diagonal.",
+    f"Surface Dice is the share of both outlines within {TOLERANCE_PX:g} px of the other one; HD95 is the 95th "
+    "percentile of the distances between the outlines, both ways together.",
+    "The size is the tumour's share of the slice. Per person: the mean over people of each person's mean. "
+    "Pooled: from the pixels of all slices together. At 0: share of the slices with a Dice of 0.",
+    "Calibration error over all pixels is small whatever the model does at a tumour, since nearly all pixels are "
+    "background; near a tumour means the pixels of the true masks and those with a probability above "
+    f"{NEAR_PROBABILITY:.0%}.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A titled table; lines stand below it."""
+
+    title: str
+    headings: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    narrow: tuple[str, ...] = ()  # the headings that stay where a terminal is too narrow for all
+    lines: tuple[str, ...] = ()
+
+
+def title_of(outcome: Outcome) -> str:
+    """What was scored on what."""
+    first = outcome.scored[0]
+    if len(outcome.scored) > 1:
+        runs = sum(len(scored.runs) for scored in outcome.scored)
+        return f"{runs} runs, pooled over their {outcome.part} parts"
+    if outcome.part not in SPLITS:
+        return f"{runs_title(first.runs)} on {first.part.slices.source.location}"
+    return f"{runs_title(first.runs)} on {'its' if len(first.runs) == 1 else 'their'} {outcome.part} part"
+
+
+def head_lines(outcome: Outcome) -> list[str]:
+    """How many slices, how masks were made, how intervals were."""
+    overall = outcome.summary.overall
+    people = "" if overall.people is None else f" of {overall.people} people"
+    lines = [f"{overall.slices} slices{people}"]
+    if outcome.averaged > 1:
+        least = min(len(scored.runs) for scored in outcome.scored)
+        runs = f"{outcome.averaged}" if least == outcome.averaged else f"{least} to {outcome.averaged}"
+        lines.append(f"probabilities: of each slice the mean over {runs} runs")
+    for text in dict.fromkeys(scored.settings.text for scored in outcome.scored):
+        lines.append(f"masks: {text}")
+    lines.append(
+        f"({CONFIDENCE:.0%} intervals in brackets: bootstrap over {outcome.summary.drawn}, {RESAMPLES} resamples)"
+    )
+    return lines
+
+
+def sections(outcome: Outcome) -> list[Section]:
+    """Everything that is said of an evaluation, from what matters most to how it was made."""
+    summary = outcome.summary
+    found = [_overall(summary.overall)]
+    if summary.by_type:
+        found.append(_groups("By tumour type", "type", summary.by_type))
+    found.append(_groups("By tumour size", "size", summary.by_size))
+    if outcome.by_run:
+        found.append(replace(_groups("By run", "run", outcome.by_run), lines=_averaged_lines(outcome)))
+    found.append(_calibration(outcome))
+    if summary.false_alarms is not None:
+        found.append(_false_alarms(summary))
+    found += [_choice(scored, scored.choice) for scored in outcome.scored if scored.choice is not None]
+    return found
+
+
+def as_markdown(outcome: Outcome) -> str:
+    """`summary.md`."""
+    lines = [f"# Evaluation of {title_of(outcome)}", ""]
+    lines += [line for text in head_lines(outcome) for line in (text, "")]
+    for section in sections(outcome):
+        lines += [f"## {section.title}", ""]
+        if section.rows:
+            lines += [_markdown_row(section.headings), _markdown_row(["---"] * len(section.headings))]
+            lines += [*(_markdown_row(row) for row in section.rows), ""]
+        lines += [line for text in section.lines for line in (text, "")]
+    lines += ["## Rules", "", *(f"- {rule}" for rule in RULES)]
+    return "\n".join(lines) + "\n"
+
+
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """The same on a terminal; plain text where there is none."""
+
+    def say(text: str) -> None:
+        # Text, since names may hold brackets.
+        console.print(Text(text), soft_wrap=True)
+
+    say(title_of(outcome))
+    for line in head_lines(outcome):
+        say(line)
+    for section in sections(outcome):
+        say(f"\n{section.title}")
+        if section.rows:
+            table = _table(section, section.headings)
+            if Measurement.get(console, console.options.update(max_width=ANY_WIDTH), table).maximum > console.width:
+                table = _table(section, section.narrow)
+            console.print(table, soft_wrap=False)
+        for line in section.lines:
+            say(line)
+    say("")
+    for rule in RULES:
+        console.print(Text(rule, style="dim"))
+
+
+def _table(section: Section, headings: Sequence[str]) -> Table:
+    """The columns with these headings."""
+    places = [section.headings.index(heading) for heading in headings]
+    table = Table(box=None, pad_edge=False)
+    for heading, place in zip(headings, places, strict=True):
+        table.add_column(Text(heading), justify="right" if place else "left")
+    for row in section.rows:
+        table.add_row(*(Text(row[place]) for place in places))
+    return table
+
+
+def _overall(overall: GroupScores) -> Section:
+    rows = []
+    for key, title in MEASURES.items():
+        scores = overall.measures[key]
+        rows.append(
+            (
+                title,
+                scores.mean.text,
+                f"{scores.median:.4f}",
+                f"{scores.standard_deviation:.4f}",
+                scores.per_person.text,
+                "" if scores.pooled is None else scores.pooled.text,
+            )
+        )
+    headings = ("", "mean over slices", "median", "std", "mean per person", "pooled pixels")
+    return Section(
+        title="Overall",
+        headings=headings,
+        rows=tuple(rows),
+        narrow=headings[:4],
+        lines=(f"slices with a Dice of 0: {_percent(overall)}",),
+    )
+
+
+def _groups(title: str, first: str, groups: Sequence[GroupScores]) -> Section:
+    dice = ("Dice", "median", "std", "per person", "pooled")
+    others = (title for key, title in MEASURES.items() if key != "dice")
+    headings = (first, "slices", "people", *dice, *others, "at 0")
+    narrow = (first, "slices", "people", "Dice", "median", "at 0")
+    return Section(title=title, headings=headings, rows=tuple(_group_row(group) for group in groups), narrow=narrow)
+
+
+def _group_row(group: GroupScores) -> tuple[str, ...]:
+    dice = group.measures["dice"]
+    return (
+        group.name,
+        str(group.slices),
+        "" if group.people is None else str(group.people),
+        dice.mean.text,
+        f"{dice.median:.4f}",
+        f"{dice.standard_deviation:.4f}",
+        f"{dice.per_person.value:.4f}",
+        "" if dice.pooled is None else f"{dice.pooled.value:.4f}",
+        *(_short(key, group.measures[key].mean.value) for key in MEASURES if key != "dice"),
+        f"{group.at_zero.value:.1%}",
+    )
+
+
+def _averaged_lines(outcome: Outcome) -> tuple[str, ...]:
+    """Which runs each mean is of."""
+    several = (scored.runs for scored in outcome.scored if len(scored.runs) > 1)
+    return tuple(f"{runs_short_title(runs)}: {', '.join(run.id for run in runs)}" for runs in several)
+
+
+def _calibration(outcome: Outcome) -> Section:
+    near, every = outcome.calibration.near_tumor, outcome.calibration.all_pixels
+    return Section(
+        title="Calibration",
+        headings=("", "expected calibration error", "pixels"),
+        rows=(
+            ("near a tumour", f"{near.error:.4f}", str(sum(near.pixels))),
+            ("all pixels, mostly background", f"{every.error:.4f}", str(sum(every.pixels))),
+        ),
+        narrow=("", "expected calibration error"),
+    )
+
+
+def _false_alarms(summary: Summary) -> Section:
+    alarms = summary.false_alarms
+    assert alarms is not None  # asked for where there are some
+    area = "" if alarms.mean_area_px is None else f", on average of {alarms.mean_area_px:.1f} px"
+    return Section(
+        title="Slices without a tumour",
+        lines=(f"{alarms.slices} slices, a false alarm on {alarms.share.text} of them{area}",),
+    )
+
+
+def _choice(scored: Scored, choice: Choice) -> Section:
+    lines = [f"chosen: {choice.settings.text}; Dice {choice.dice:.4f} on {choice.slices} validation slices"]
+    if scored.part.name == "val":
+        lines.append("note: chosen on the slices that are scored here, so that these scores are too good")
+    return Section(
+        title=f"Choice on the validation part, {runs_short_title(scored.runs)}",
+        headings=("tried", "Dice", "difference", "by type", ""),
+        narrow=("tried", "difference", ""),
+        rows=tuple(_candidate_row(candidate) for candidate in choice.candidates),
+        lines=tuple(lines),
+    )
+
+
+def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
+    by_type = ", ".join(f"{name} {each.text}" for name, each in candidate.by_type.items())
+    mark = "chosen" if candidate.is_chosen else ""
+    return candidate.settings.text, f"{candidate.dice:.4f}", candidate.difference.text, by_type, mark
+
+
+def _percent(group: GroupScores) -> str:
+    zero = group.at_zero
+    between = "" if zero.low is None or zero.high is None else f" ({zero.low:.1%}-{zero.high:.1%})"
+    return f"{zero.value:.1%}{between}"
+
+
+def _short(key: str, value: float) -> str:
+    return f"{value:.1f}" if key == "hd95_px" else f"{value:.4f}"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,124 @@
+"""`python -m brainseg.export`: the model of a run as an ONNX, LiteRT or Keras file, checked before it is kept.
+
+What can be wrong is said before TensorFlow starts, with nothing written. Libraries are imported when they are needed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainseg.cli.command_line import OneLineParser, exit_code_with_folder
+from brainseg.config import TrackingConfig
+from brainseg.errors import InputError
+from brainseg.runs.models import loaded, segmenter_of
+
+if TYPE_CHECKING:
+    from brainseg.export.check_slices import CheckSlices
+    from brainseg.export.export import Exported
+    from brainseg.runs.models import Segmenter
+
+PROGRAM = "python -m brainseg.export"
+EXAMPLES = f"""examples:
+  {PROGRAM} RUN_ID --format onnx                    brainseg-RUN.onnx, for ONNX Runtime and others
+  {PROGRAM} champion --format litert -o tumour.tflite
+  {PROGRAM} model.keras --format onnx --data DIR    checked on the slices of a data folder
+"""
+FORMATS = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras"}  # as in exporting.formats, which needs NumPy
+SLICES = 32
+ID_LENGTH = 8  # of the run's id, in the name of a file
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit code: 0 done, 1 the file isn't the model, 2 the input is wrong, 130 after Ctrl-C."""
+    parsed = make_parser().parse_args(argv)
+    from brainseg.tracking.home import mask
+
+    return exit_code_with_folder(lambda folder: _export(parsed, folder), masked=mask)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments; their errors leave the process."""
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description="Writes a model as a file for other programs, in float32. The file is run on slices and compared "
+        "with the model before it is kept.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as champion, or a .keras file")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="onnx, litert (TensorFlow Lite) or keras")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a new file; default: brainseg-RUN.onnx")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a data folder to check on, or where the run's lies")
+    parser.add_argument("--slices", type=_count, default=SLICES, metavar="N", help="to check on: %(default)s")
+    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
+    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def _export(parsed: argparse.Namespace, folder: Path) -> int:
+    """Checks, loads, exports and tells; the exit code. folder: for what is fetched."""
+    from brainseg.export.check_slices import choose_slices
+    from brainseg.export.formats import check_new, check_packages
+
+    if parsed.output is not None:
+        _check_output(parsed)
+    check_packages(parsed.format)
+    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    segmenter = segmenter_of(parsed.model, tracking, folder=folder, given={})
+    path = parsed.output or Path(_default_name(segmenter) + FORMATS[parsed.format])
+    check_new(path)
+    model, size = loaded(segmenter)
+    slices = choose_slices(segmenter.run, data=parsed.data, size=size, count=parsed.slices)
+    _tell(segmenter, slices, _written(parsed, segmenter, model, size, path, slices), size, parsed.format)
+    return 0
+
+
+def _check_output(parsed: argparse.Namespace) -> None:
+    from brainseg.export.formats import check_new
+
+    path, ending = parsed.output, FORMATS[parsed.format]
+    if path.suffix != ending:
+        raise InputError(f"-o {path} must end in {ending} for --format {parsed.format}; name it {path.stem}{ending}")
+    check_new(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder; create it first")
+
+
+def _default_name(segmenter: "Segmenter") -> str:
+    return f"brainseg-{segmenter.run.id[:ID_LENGTH]}" if segmenter.run is not None else segmenter.model_file.stem
+
+
+def _written(
+    parsed: argparse.Namespace, segmenter: "Segmenter", model: Any, size: int, path: Path, slices: "CheckSlices"
+) -> "Exported":
+    from brainseg.export.export import export
+    from brainseg.model.runtime import stderr_set_aside
+
+    with stderr_set_aside():  # converters and runtimes tell how they start
+        return export(segmenter, model, size=size, format_name=parsed.format, path=path, slices=slices)
+
+
+def _tell(segmenter: "Segmenter", slices: "CheckSlices", exported: "Exported", size: int, name: str) -> None:
+    from brainseg.export.check import ALLOWED, ALLOWED_PX
+
+    print(f"model       {segmenter.name}, at {size}x{size}")
+    print(f"format      {name}, float32, batches of any size")
+    print(f"checked on  {slices.text}")
+    if slices.note is not None:
+        print(f"note        {slices.note}")
+    print(f"difference  at most {exported.difference.text} (allowed: {ALLOWED:g} and {ALLOWED_PX})")
+    if exported.rounding is not None:
+        print(f"trained in  bfloat16, whose rounding makes at most {exported.rounding.text}")
+    print(f"file        {exported.path}, {exported.size_bytes / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

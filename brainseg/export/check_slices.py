@@ -1,0 +1,84 @@
+"""The slices on which an exported file is checked: real ones where they are at hand, else those of the phantom."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.data.cache import resize_image
+from brainseg.data.folder import FolderSource
+from brainseg.data.phantom.source import PhantomSource
+from brainseg.data.source import Source
+from brainseg.errors import InputError
+from brainseg.evaluate.evaluation import Part, part_of
+from brainseg.runs.stored_run import StoredRun
+
+PARTS = {"val": "validation", "test": "test"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CheckSlices:
+    """Slices as the model sees them."""
+
+    text: str  # which, for people
+    note: str | None  # why they are the phantom's
+    ids: tuple[str, ...]
+    images: NDArray[np.uint8]  # (slices, size, size, 1)
+    shapes: tuple[tuple[int, int], ...]  # height and width as stored
+
+
+def choose_slices(run: StoredRun | None, *, data: Path | None, size: int, count: int) -> CheckSlices:
+    """At most `count` slices, evenly over the sorted ids.
+
+    They are the run's validation slices, or those in `data` where that is another data set; without a run, those in
+    `data`. Where there are none of these, they are the phantom's. Raises DataError where `data` can't be used.
+    """
+    if run is None:
+        if data is not None:
+            return _of_source(FolderSource(data), count=count, size=size)
+        return _phantom(count, size, why="of a file alone no slices are known; name some with --data DIR")
+    try:
+        return _of_part(run, part_of(run, split=None, data=data), count)
+    except InputError as error:
+        if data is not None:
+            raise
+        return _phantom(count, size, why=str(error))
+
+
+def _phantom(count: int, size: int, *, why: str) -> CheckSlices:
+    return dataclasses.replace(_of_source(PhantomSource(patients=8, seed=0), count=count, size=size), note=why)
+
+
+def _of_part(run: StoredRun, part: Part, count: int) -> CheckSlices:
+    ids = _spread(part.ids, count)
+    positions = part.slices.positions(ids)
+    own = part.name in PARTS
+    which = f"{PARTS[part.name]} slices of run {run.id}" if own else f"slices of {part.slices.source.name}"
+    return CheckSlices(
+        text=f"{len(ids)} of {len(part.ids)} {which}",
+        note=None,
+        ids=ids,
+        images=part.slices.images[positions],
+        shapes=tuple((int(height), int(width)) for height, width in part.slices.sizes[positions]),
+    )
+
+
+def _of_source(source: Source, *, count: int, size: int) -> CheckSlices:
+    """Read one by one: the others need no decoding."""
+    known = sorted(item.id for item in source.slices())
+    ids = _spread(known, count)
+    images = [source.read(slice_id)[0] for slice_id in ids]
+    return CheckSlices(
+        text=f"{len(ids)} of {len(known)} slices of {source.name}",
+        note=None,
+        ids=ids,
+        images=np.stack([resize_image(image, size) for image in images])[..., np.newaxis],
+        shapes=tuple((image.shape[0], image.shape[1]) for image in images),
+    )
+
+
+def _spread(ids: Sequence[str], count: int) -> tuple[str, ...]:
+    places = np.unique(np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int))
+    return tuple(ids[place] for place in places)

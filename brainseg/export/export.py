@@ -1,0 +1,58 @@
+"""The story of an export: the model in float32, written under a temporary name, run, compared, and only then kept."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brainseg.errors import InputError
+from brainseg.export.check import Difference, check, difference, probabilities
+from brainseg.export.check_slices import CheckSlices
+from brainseg.export.description import describe
+from brainseg.export.formats import FORMATS, check_new
+from brainseg.model.stock import is_float32, to_float32
+from brainseg.runs.models import Segmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A file that was kept."""
+
+    path: Path
+    size_bytes: int
+    difference: Difference  # of the file from the model in float32
+    rounding: Difference | None  # of the model in float32 from the model as trained; None where that is float32
+
+
+def export(
+    segmenter: Segmenter, model: Any, *, size: int, format_name: str, path: Path, slices: CheckSlices
+) -> Exported:
+    """Writes the model to a new file. model: as `segmenter.load` gives it, slices of size x size in.
+
+    Raises BrainsegError where the file's probabilities or masks differ from the model's by more than rounding, and
+    InputError where it can't be written, or has come into being meanwhile; nothing is left then.
+    """
+    kind = FORMATS[format_name]
+    plain = to_float32(model)
+    expected = probabilities(lambda images: plain(images, training=False), slices)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".brainseg-") as folder:
+            unfinished = Path(folder, path.name)
+            kind.write(plain, unfinished, describe(segmenter, size=size))
+            found = difference(expected, probabilities(kind.runner(unfinished), slices), slices, segmenter.settings)
+            check(found, called=f"the {format_name} file")
+            size_bytes = unfinished.stat().st_size
+            _keep(unfinished, path)
+    except OSError as error:
+        raise InputError(f"-o {path} can't be written ({error.strerror or error}); name another file") from error
+    rounding = None
+    if not is_float32(model):
+        trained = probabilities(lambda images: model(images, training=False), slices)
+        rounding = difference(trained, expected, slices, segmenter.settings)
+    return Exported(path=path, size_bytes=size_bytes, difference=found, rounding=rounding)
+
+
+def _keep(unfinished: Path, path: Path) -> None:
+    check_new(path)  # it may have come into being meanwhile
+    os.replace(unfinished, path)

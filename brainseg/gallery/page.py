@@ -1,0 +1,80 @@
+"""A gallery as one HTML file."""
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import brainseg
+from brainseg.data.people import whose
+from brainseg.drawing.page import as_data_uri, page_file, render
+from brainseg.gallery.gallery import Gallery, GallerySlice
+from brainseg.runs.select import called, quoted
+from brainseg.scoring.intervals import CONFIDENCE
+
+
+def gallery_html(gallery: Gallery, *, made: datetime) -> str:
+    """The page. made: when, for its last line."""
+    types = Counter(item.tumor_type for item in gallery.slices)
+    return render(
+        "gallery.html",
+        styles=("page.css", "gallery.css"),
+        scripts=(page_file("gallery.js"),),
+        title=title(gallery),
+        summary=summary(gallery),
+        is_pair=gallery.pair is not None,
+        names=[called(run) for run in gallery.runs],
+        run_ids=[run.run_id for run in gallery.runs],
+        types=sorted(types.items()),
+        content={
+            "runs": [called(run) for run in gallery.runs],
+            "slices": [_content(item) for item in gallery.slices],
+        },
+        made=made.strftime("%Y-%m-%d %H:%M"),
+        version=brainseg.__version__,
+    )
+
+
+def title(gallery: Gallery) -> str:
+    """The page's name."""
+    names = [quoted(run) for run in gallery.runs]
+    return f"Gallery of run {names[0]}" if len(names) == 1 else f"Gallery of runs {names[0]} and {names[1]}"
+
+
+def summary(gallery: Gallery) -> str:
+    """Which slices, and how well they were segmented, in a sentence or two."""
+    count, pair = len(gallery.slices), gallery.pair
+    slices = f"{count} validation slice{'' if count == 1 else 's'}{_people(gallery)}"
+    if pair is None:
+        return f"{slices}, mean Dice {sum(item.dices[0] for item in gallery.slices) / count:.4f}."
+    first, second = pair.mean_dice()
+    interval = "" if pair.overall.low is None else f", in brackets the {CONFIDENCE:.0%} interval"
+    left_out = pair.only_first + pair.only_second
+    more = f" {left_out} more, which one run alone has scored, aren't shown." if left_out else ""
+    return (
+        f"{slices} that both runs have scored: mean Dice {first:.4f} of {quoted(pair.first)} and {second:.4f} of "
+        f"{quoted(pair.second)}. The second less the first is {pair.overall.text}{interval}.{more}"
+    )
+
+
+def _people(gallery: Gallery) -> str:
+    """Of how many people the slices are; empty where no patient id is known."""
+    if not any(item.patient_id for item in gallery.slices):
+        return ""
+    people = len({whose(item.id, item.patient_id) for item in gallery.slices})
+    return f" of {people} {'person' if people == 1 else 'people'}"
+
+
+def _content(item: GallerySlice) -> dict[str, Any]:
+    """A slice as the script reads it."""
+    return {
+        "id": item.id,
+        "patient": item.patient_id,
+        "type": item.tumor_type,
+        "height": item.height,
+        "width": item.width,
+        "area": item.area_px,
+        "image": as_data_uri(item.image, kind="webp"),
+        "truth": item.truth,
+        "dices": item.dices,
+        "predicted": item.predicted,
+    }

@@ -1,0 +1,107 @@
+"""A model's probabilities of slices at their stored size, a batch at a time: nothing is kept of what was seen."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.data.batches import evaluation_batches
+from brainseg.data.cache import SliceSet
+from brainseg.inference.postprocess import FLIPPED_AXES, SHIFTED_PX
+from brainseg.inference.resize import resize_probability
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """One slice as the model sees it, beside its stored mask."""
+
+    id: str
+    mask: NDArray[np.bool_]  # (height, width), as stored
+    views: NDArray[np.float32]  # (shifts, flips, size, size), in [0, 1], as `Predictor.views` has them
+
+    def probability(self, *, flip: str = "none", shift: str = "none") -> NDArray[np.float32]:
+        """(height, width), in [0, 1]: the mean over flips and shifts, of `FLIPS` and `SHIFTS`, then resized.
+
+        Raises ValueError for flips or shifts that were not predicted.
+        """
+        shifts, flips = len(SHIFTED_PX[shift]), len(FLIPPED_AXES[flip])
+        if self.views.shape[0] < shifts or self.views.shape[1] < flips:
+            raise ValueError(f"slice {self.id} was predicted otherwise; predict it with {flip=} and {shift=}")
+        averaged = self.views[:shifts, :flips].mean(axis=(0, 1))
+        return resize_probability(averaged, (self.mask.shape[0], self.mask.shape[1]))
+
+
+def mean_of(models: Sequence[Any]) -> Any:
+    """The one model itself; of several, a function called like a model that gives the mean of their probabilities.
+
+    All must take images of one size.
+    """
+    if len(models) == 1:
+        return models[0]
+    return lambda images, training: sum(model(images, training=training) for model in models) / len(models)
+
+
+class Predictor:
+    """Predicts slices with a Keras model, or with `mean_of` several. Its graph is built with the first batch."""
+
+    def __init__(self, model: Any) -> None:
+        import tensorflow as tf
+
+        self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        self._seconds: list[float] = []
+
+    def predict(
+        self,
+        slices: SliceSet,
+        ids: Sequence[str],
+        *,
+        flip: str = "none",
+        shift: str = "none",
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> Iterator[Prediction]:
+        """The slices in the order of sorted ids. flip: one of `FLIPS`; shift: one of `SHIFTS`.
+
+        `on_batch` is called before each batch, and may raise to stop.
+        """
+        ordered = iter(sorted(ids))
+        for images, _ in evaluation_batches(slices, ids):
+            on_batch()
+            begun = time.perf_counter()
+            views = self.views(images, flip=flip, shift=shift)
+            self._seconds.append((time.perf_counter() - begun) / len(views))
+            # The ids last: zip takes from its first argument before it sees that the second has ended.
+            for of_slice, slice_id in zip(views, ordered, strict=False):
+                mask = slices.source.read(slice_id)[1].astype(np.bool_)
+                yield Prediction(id=slice_id, mask=mask, views=of_slice)
+
+    def views(self, images: Any, *, flip: str, shift: str) -> NDArray[np.float32]:
+        """(batch, shifts, flips, size, size) in [0, 1]: of SHIFTED_PX[shift] and FLIPPED_AXES[flip], undone again.
+
+        images: a float32 tensor in [0, 1], (batch, size, size, 1). What a shift moves out on one side comes in on
+        the other, so that each view has a probability for each pixel.
+        """
+        return np.stack(
+            [
+                np.stack([self._view(images, moved, axes) for axes in FLIPPED_AXES[flip]], axis=1)
+                for moved in SHIFTED_PX[shift]
+            ],
+            axis=1,
+        )
+
+    @property
+    def seconds_per_image(self) -> float:
+        """The model's forward passes alone: median over batches, the first one aside, which builds the graph."""
+        return float(np.median(self._seconds[1:] or self._seconds))
+
+    def _view(self, images: Any, moved: tuple[int, int], axes: tuple[int, ...]) -> NDArray[np.float32]:
+        """Probabilities (batch, size, size) of the images moved (down, right) and then flipped, both undone."""
+        import tensorflow as tf
+
+        down, right = moved
+        shown = tf.roll(images, (down, right), axis=(1, 2))
+        predicted = self._predict(tf.reverse(shown, axes) if axes else shown).numpy()
+        undone = np.roll(np.flip(predicted, axes), (-down, -right), axis=(1, 2))
+        return np.asarray(undone, dtype=np.float32)[..., 0]

@@ -1,0 +1,123 @@
+"""In which number format, and on how many threads, TensorFlow computes.
+
+Both change a run's weights in their last bits: a run resolves them once and records what it got.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from brainseg.config import PRECISIONS, in_range, one_of
+from brainseg.errors import ConfigError
+
+# Processors with one of these flags multiply bfloat16 in hardware; the others are slower than in float32.
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+# The first generation of NVIDIA GPUs with bfloat16 (Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
+
+
+def resolve_precision(
+    name: str,
+    *,
+    flags: Collection[str] | None = None,
+    capabilities: Collection[tuple[int, int]] | None = None,
+) -> str:
+    """float32 or mixed_bfloat16; `auto` becomes the one that is faster where the training will run.
+
+    That is on the GPUs if there are any, else on the processor.
+    flags: the processor's, by default this machine's. capabilities: the compute capability of each
+    GPU, by default those that TensorFlow sees. Raises ConfigError for an unknown name.
+    """
+    one_of("train.precision", name, PRECISIONS)
+    if name != "auto":
+        return name
+    capabilities = gpu_capabilities() if capabilities is None else capabilities
+    if capabilities:
+        fast = min(capabilities) >= BFLOAT16_CAPABILITY
+    else:
+        fast = not BFLOAT16_FLAGS.isdisjoint(cpu_flags() if flags is None else flags)
+    return "mixed_bfloat16" if fast else "float32"
+
+
+def resolve_threads(threads: int | None) -> int:
+    """The number of CPU threads: `threads`, or for None the cores that this process may use.
+
+    Raises ConfigError below 1.
+    """
+    in_range("train.threads", threads, low=1)
+    if threads is not None:
+        return threads
+    if hasattr(os, "sched_getaffinity"):  # Linux; it knows of taskset and cpusets
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def apply(precision: str, threads: int) -> None:
+    """Makes Keras build its next layers in `precision`, and TensorFlow compute on `threads` threads.
+
+    precision: float32 or mixed_bfloat16, as `resolve_precision` gives it. threads: at least 1.
+    Raises ConfigError if TensorFlow already computes on another number of threads in this process.
+    """
+    import keras
+    import tensorflow as tf
+
+    threading = tf.config.threading
+    try:
+        threading.set_intra_op_parallelism_threads(threads)
+        threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        # 0 is TensorFlow's default: every core.
+        running = threading.get_intra_op_parallelism_threads() or resolve_threads(None)
+        if running != threads:
+            raise ConfigError(
+                "train.threads can't change within one process: TensorFlow computes on "
+                f"{running} threads already, got {threads}; train in a process of its own"
+            ) from error
+    keras.config.set_dtype_policy(precision)
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """The instruction sets of the first processor; none where the file doesn't exist (not Linux)."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        key, _, values = line.partition(":")
+        if key.strip() == "flags":
+            return frozenset(values.split())
+    return frozenset()
+
+
+def gpu_capabilities() -> tuple[tuple[int, int], ...]:
+    """The compute capability of each GPU that TensorFlow sees; (0, 0) where it isn't known."""
+    import tensorflow as tf
+
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU"))
+    return tuple(detail.get("compute_capability", (0, 0)) for detail in details)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines on its start-up, which say nothing that a user can act on.
+
+    Some are written before its log level is read: the process's stderr is set aside meanwhile.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with stderr_set_aside():
+        import tensorflow  # noqa: F401  # for its side effect
+
+
+@contextlib.contextmanager
+def stderr_set_aside() -> Iterator[None]:
+    """Whatever libraries write to the process's stderr inside, past Python, is dropped."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

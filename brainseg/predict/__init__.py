@@ -1,0 +1,1 @@
+"""`python -m brainseg.predict`: masks, overlays and a table for new images."""

@@ -1,0 +1,166 @@
+"""Predicts images that no training has seen, whatever their sizes: read, resized, predicted and written at once.
+
+Threads read what comes next and write what is done, while the model computes.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.data.cache import resize_image
+from brainseg.data.decode import read_image
+from brainseg.data.encode import write_mask, write_outlined, write_probability
+from brainseg.data.image_files import ImageFile
+from brainseg.data.likeness import Likeness
+from brainseg.errors import DataError
+from brainseg.inference.apply import batch_size, confidence_of, mask_of, unlike_training, views_of
+from brainseg.inference.postprocess import Settings
+from brainseg.inference.prediction import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """What was found on one image, at its own size."""
+
+    file: ImageFile
+    width: int
+    height: int
+    area_px: int
+    confidence: float | None  # mean probability of the mask's pixels; None for an empty mask
+    max_probability: float
+    warnings: tuple[str, ...]  # in which ways the image is unlike the training slices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """An image that can't be read."""
+
+    file: ImageFile
+    error: str  # one line that names the file
+
+
+Outcome = Predicted | Failed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Read:
+    file: ImageFile
+    image: NDArray[np.uint8]  # (height, width)
+    resized: NDArray[np.uint8]  # (size, size)
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Where the pictures of an image go: `masks/ID.png`, `overlays/ID.png`, and if asked for `probabilities/ID.png`."""
+
+    folder: Path
+    probability_bits: int | None  # 8 or 16; None: no probabilities
+
+    def write(
+        self, file: ImageFile, image: NDArray[np.uint8], mask: NDArray[np.bool_], probability: NDArray[np.float32]
+    ) -> None:
+        """All arrays (height, width). Raises OSError where the folder can't be written to."""
+        name = f"{file.id}.png"
+        write_mask(self.folder / "masks" / name, mask)
+        write_outlined(self.folder / "overlays" / name, image, mask)
+        if self.probability_bits is not None:
+            write_probability(self.folder / "probabilities" / name, probability, bits=self.probability_bits)
+
+
+def predict_images(
+    files: Sequence[ImageFile],
+    *,
+    model: Any,
+    size: int,
+    settings: Settings,
+    likeness: Likeness | None,
+    pictures: Pictures,
+    on_outcome: Callable[[Outcome], None],
+) -> None:
+    """Predicts each file and writes its pictures; tells of each, in the order of `files`, when they are written.
+
+    model: a Keras model of slices (size, size). A file that can't be read is told of, and the others go on.
+    Raises OSError where a picture can't be written.
+    """
+    predictor = Predictor(model)
+    batch = batch_size(len(files))
+
+    def read(file: ImageFile) -> _Read | Failed:
+        try:
+            image = read_image(file.path)
+        except DataError as error:
+            return Failed(file=file, error=str(error))
+        resized = resize_image(image, size)
+        return _Read(file=file, image=image, resized=resized, warnings=unlike_training(image, resized, likeness))
+
+    def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
+        mask, probability = mask_of(views, (item.image.shape[0], item.image.shape[1]), settings)
+        pictures.write(item.file, item.image, mask, probability)
+        return _predicted(item, mask, probability)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            writing: deque[list[Future[Predicted] | Failed]] = deque()
+            for group in _groups(_ahead(pool, read, files, count=2 * batch), batch):
+                resized = [item.resized for item in group if isinstance(item, _Read)]
+                views = iter(views_of(predictor, resized, batch=batch, settings=settings))
+                writing.append(
+                    [item if isinstance(item, Failed) else pool.submit(finish, item, next(views)) for item in group]
+                )
+                if len(writing) > 1:  # what the model computed before was written meanwhile
+                    _tell(writing.popleft(), on_outcome)
+            for rest in writing:
+                _tell(rest, on_outcome)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _predicted(item: _Read, mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> Predicted:
+    height, width = mask.shape
+    return Predicted(
+        file=item.file,
+        width=width,
+        height=height,
+        area_px=int(mask.sum()),
+        confidence=confidence_of(mask, probability),
+        max_probability=float(probability.max()),
+        warnings=item.warnings,
+    )
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, read: Callable[[ImageFile], _Read | Failed], files: Sequence[ImageFile], *, count: int
+) -> Iterator[_Read | Failed]:
+    """What was read of each file, in their order; the next `count` are being read."""
+    reading: deque[Future[_Read | Failed]] = deque()
+    for file in files:
+        reading.append(pool.submit(read, file))
+        if len(reading) > count:
+            yield reading.popleft().result()
+    while reading:
+        yield reading.popleft().result()
+
+
+def _groups(items: Iterator[_Read | Failed], size: int) -> Iterator[list[_Read | Failed]]:
+    group: list[_Read | Failed] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _tell(items: Sequence[Future[Predicted] | Failed], on_outcome: Callable[[Outcome], None]) -> None:
+    for item in items:
+        on_outcome(item if isinstance(item, Failed) else item.result())

@@ -1,0 +1,181 @@
+"""What is told of a registered model: its scores as tags, and its card."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import brainseg
+from brainseg.runs.select import SCORE
+from brainseg.runs.slice_scores import SliceDice, read_scores
+from brainseg.runs.stored_run import StoredRun
+from brainseg.scoring.intervals import Estimate, mean_interval
+from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord, RunStore
+
+CARD_FILE = "model_card.md"
+BEST = "best_val_dice_image"
+NOT_CLINICAL = "NOT FOR CLINICAL USE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What the run has reached on its validation slices, at their stored size."""
+
+    dice: Estimate  # with an interval over people
+    by_type: Mapping[str, Estimate]  # tumour type -> Dice; empty where types are unknown
+    best_val_dice_image: float | None  # at the model's size; it chose the epoch
+    slices: int
+    people: int | None  # None where no patient id is known
+    empty: int | None  # slices without a tumour; None where areas aren't recorded
+    evaluated: Mapping[str, str]  # what `brainseg.evaluate` has scored: part -> Dice with its interval
+
+
+def scores_of(store: RunStore, record: RunRecord) -> Scores:
+    """The scores of a finished run. Raises InputError where those of its slices aren't there, or can't be read."""
+    slices = read_scores(store, record, part="val")
+    dice = _mean(slices)
+    final = _last(record, SCORE)
+    types = sorted({item.tumor_type for item in slices} - {""})
+    return Scores(
+        dice=dice if final is None else replace(dice, value=final),
+        by_type={name: _mean([item for item in slices if item.tumor_type == name]) for name in types},
+        best_val_dice_image=_last(record, BEST),
+        slices=len(slices),
+        people=len({item.person for item in slices if item.patient_id}) or None,
+        empty=_empty(store.text(record.run_id, "val_scores.csv")),
+        evaluated={
+            tag.removeprefix("evaluation_"): value
+            for tag, value in sorted(record.tags.items())
+            if tag.startswith("evaluation_") and f"{tag}_masks" in record.tags
+        },
+    )
+
+
+def version_tags(record: RunRecord, scores: Scores) -> dict[str, str]:
+    """The tags of the registered version, by which versions are compared."""
+    tags = {SCORE: scores.dice.text}
+    tags |= {f"{SCORE}_{_tag(name)}": dice.text for name, dice in scores.by_type.items()}
+    if scores.best_val_dice_image is not None:
+        tags[BEST] = f"{scores.best_val_dice_image:.4f}"
+    tags |= {f"evaluation_{_tag(part)}": dice for part, dice in scores.evaluated.items()}
+    known = ("data", "data_fingerprint", "split", "split_fingerprint", "patients_on_both_sides")
+    tags |= {tag: record.tags[tag] for tag in known if tag in record.tags}
+    return tags | {"run_id": record.run_id}
+
+
+def model_card(record: RunRecord, run: StoredRun, scores: Scores, *, masks: str) -> str:
+    """The card in Markdown. masks: how masks are made of probabilities, in words."""
+    size = run.config.data.image_size
+    parts = [
+        f"# {REGISTERED_MODEL}: run {record.name}",
+        f"**{NOT_CLINICAL}.** brainseg is no medical device, and this model has been tried on the slices below alone. "
+        "It marks the tumour on single slices, for research.",
+        f"Run `{record.run_id}`, registered by brainseg {brainseg.__version__}.",
+        "## Trained on",
+        _table(["", ""], _training(record, run, scores)),
+        "## Scores",
+        f"Dice on {scores.slices} validation slices{_of_people(scores)}: mean over slices at their stored size, with "
+        "its 95 % interval over people. The best epoch was chosen on these slices, so that they flatter a little.",
+        _table(["", "Dice"], [["all", scores.dice.text], *([name, it.text] for name, it in scores.by_type.items())]),
+        *_further(scores),
+        _about_people(record),
+        "## What it can't do",
+        "\n".join(f"- {line}" for line in _limits(size, scores)),
+        "## Use",
+        f"Masks are made with {masks}.",
+        _commands(record),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _training(record: RunRecord, run: StoredRun, scores: Scores) -> list[list[str]]:
+    data, split, dataset = run.config.data, run.split, record.dataset
+    people = "unknown" if dataset is None or dataset.patients is None else str(dataset.patients)
+    total = "" if dataset is None else f"{dataset.slices} in all: "
+    by = "a file" if data.split_file is not None else data.split_by
+    return [
+        ["data set", f"{record.tags.get('data', data.name)}, fingerprint `{run.fingerprint[:16]}`"],
+        ["slices", f"{total}{len(split.train)} trained on, {len(split.val)} validation, {len(split.test)} test"],
+        ["people", people],
+        ["image size", f"{data.image_size}x{data.image_size}, grey; images of any size are resized to it"],
+        ["split", f"by {by}, fingerprint `{record.tags.get('split_fingerprint', '')[:16]}`"],
+        ["patients on both sides", record.tags.get("patients_on_both_sides", "unknown")],
+        ["epochs", f"{_number(record, 'best_epoch')} of {run.config.train.epochs}, loss {run.config.train.loss}"],
+        ["number format", record.tags.get("precision", "unknown")],
+    ]
+
+
+def _further(scores: Scores) -> list[str]:
+    lines = [f"- {part}, evaluated: {dice}" for part, dice in scores.evaluated.items()]
+    if scores.best_val_dice_image is not None:
+        lines.insert(0, f"- {BEST}, at the model's size: {scores.best_val_dice_image:.4f}")
+    return ["\n".join(lines)] if lines else []
+
+
+def _about_people(record: RunRecord) -> str:
+    both = record.tags.get("patients_on_both_sides", "unknown")
+    if both == "0":
+        return ""
+    if both == "unknown":
+        return "Whose slices they are isn't known: the same people may be on both sides of the split."
+    return f"**{both} patients have slices on both sides of the split**: these scores say little about new patients."
+
+
+def _limits(size: int, scores: Scores) -> list[str]:
+    lines = [
+        "Other modalities and sequences, other contrast agents, other scanners: it has seen one data set.",
+        f"Images unlike the training data: they are pointed out where that shows in size, brightness or contrast, and "
+        f"what is finer than {size}x{size} is lost.",
+        "Volumes: it sees 2D slices one by one, and nothing of the slices beside them.",
+        "Kinds of tumour: it marks pixels and names nothing. Other findings may be marked as well, or passed over.",
+    ]
+    if scores.empty == 0:
+        lines.insert(1, "Slices without a tumour: none was among the validation slices. It may mark one where none is.")
+    elif scores.empty is not None:
+        lines.insert(1, f"Slices without a tumour: {scores.empty} of {scores.slices} validation slices were such.")
+    return lines
+
+
+def _commands(record: RunRecord) -> str:
+    return (
+        "```sh\n"
+        f"python -m brainseg.predict {record.run_id} IMAGES -o DIR\n"
+        f"mlflow models serve -m models:/{REGISTERED_MODEL}/VERSION --env-manager local --host 127.0.0.1 --port 5001\n"
+        f"python -m brainseg.export {record.run_id} --format onnx\n"
+        "```\n\n"
+        "The second one answers HTTP requests that carry images; VERSION is the number of this version."
+    )
+
+
+def _of_people(scores: Scores) -> str:
+    return "" if scores.people is None else f" of {scores.people} people"
+
+
+def _mean(slices: list[SliceDice]) -> Estimate:
+    return mean_interval([item.dice for item in slices], [item.person for item in slices])
+
+
+def _last(record: RunRecord, metric: str) -> float | None:
+    values = record.metrics.get(metric)
+    return values[max(values)] if values else None
+
+
+def _number(record: RunRecord, metric: str) -> str:
+    value = _last(record, metric)
+    return "?" if value is None else f"{value:.0f}"
+
+
+def _empty(scores: str) -> int | None:
+    """How many of the slices have no tumour. scores: `val_scores.csv`."""
+    areas = [row.get("area_px") for row in csv.DictReader(scores.splitlines())]
+    return None if None in areas else sum(area == "0" for area in areas)
+
+
+def _tag(name: str) -> str:
+    """MLflow takes no other characters in a tag's name."""
+    return re.sub(r"[^\w .-]", "_", name, flags=re.ASCII)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

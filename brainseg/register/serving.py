@@ -1,0 +1,176 @@
+"""The model of a registered version behind MLflow's scoring server: an image in, a mask out, as by `brainseg.predict`.
+
+MLflow imports this module from the version's own copy of brainseg, and calls `_load_pyfunc`. It needs TensorFlow,
+Keras, NumPy, SciPy and Pillow; nothing of it is pickled.
+"""
+
+import base64
+import binascii
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.data.cache import resize_image
+from brainseg.data.decode import decode_image
+from brainseg.data.encode import image_png, mask_png
+from brainseg.data.likeness import Likeness, parse_likeness
+from brainseg.errors import DataError, InputError
+from brainseg.inference.apply import MIN_BATCH, confidence_of, mask_of, unlike_training, views_of
+from brainseg.inference.postprocess import Settings
+from brainseg.inference.prediction import Predictor
+from brainseg.model.keras_file import read_model
+
+LOADER = __name__  # what MLflow imports
+SERVED_SCHEMA = 2
+MODEL_NAME = "model.keras"
+SETTINGS_NAME = "served.json"
+LIKENESS_NAME = "data_statistics.json"
+IMAGE = "image"  # the column that a request has
+# One shape for every request: its graph is built before the first one comes, and by one thread.
+BATCH = MIN_BATCH
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Served:
+    """How the masks of a served model are made."""
+
+    run_id: str
+    image_size: int  # pixels a side, of what the model sees
+    threads: int | None  # of TensorFlow in the training, where known: they decide the last digits
+    settings: Settings
+
+
+def write_served(folder: Path, served: Served, *, model_file: Path, likeness: Likeness | None) -> None:
+    """Writes what `_load_pyfunc` reads into a new folder."""
+    folder.mkdir()
+    shutil.copyfile(model_file, folder / MODEL_NAME)
+    content = {"schema_version": SERVED_SCHEMA} | dataclasses.asdict(served)
+    (folder / SETTINGS_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if likeness is not None:
+        (folder / LIKENESS_NAME).write_text(likeness.to_json(), encoding="utf-8")
+
+
+def example_request(size: int) -> list[str]:
+    """The column `image` of a request that shows the form: one grey image of size x size."""
+    row = np.linspace(0, 255, size)
+    image = np.rint(np.minimum.outer(row, row)).astype(np.uint8)
+    return [base64.b64encode(image_png(image)).decode("ascii")]
+
+
+class ServedModel:
+    """What MLflow calls; from any number of threads."""
+
+    def __init__(self, served: Served, model: Any, likeness: Likeness | None) -> None:
+        self._served = served
+        self._likeness = likeness
+        self._predictor = Predictor(model)
+        size = served.image_size
+        # The graph is built here: AutoGraph converts wrongly where two threads do that at once.
+        views_of(self._predictor, [np.zeros((size, size), np.uint8)], batch=BATCH, settings=served.settings)
+
+    def predict(self, requested: Any) -> list[dict[str, Any]]:
+        """One answer for each row of a table whose column `image` holds PNG, JPEG or TIFF files in base64.
+
+        An image that can't be read gets an answer with `error`, and the others go on.
+        """
+        texts = list(requested[IMAGE])
+        answers: list[dict[str, Any]] = []
+        for first in range(0, len(texts), BATCH):
+            answers += self._answers(texts[first : first + BATCH], first=first)
+        return answers
+
+    def _answers(self, texts: Sequence[str], *, first: int) -> list[dict[str, Any]]:
+        """Of at most `BATCH` images, the first of which is number `first`, from 0."""
+        decoded = [_decode(text, called=f"image {number}") for number, text in enumerate(texts, start=first + 1)]
+        images = [image for image in decoded if not isinstance(image, str)]
+        resized = [resize_image(image, self._served.image_size) for image in images]
+        views = views_of(self._predictor, resized, batch=BATCH, settings=self._served.settings)
+        found = iter([self._found(*item) for item in zip(images, resized, views, strict=True)])
+        return [_answer(error=image) if isinstance(image, str) else next(found) for image in decoded]
+
+    def _found(
+        self, image: NDArray[np.uint8], resized: NDArray[np.uint8], views: NDArray[np.float32]
+    ) -> dict[str, Any]:
+        height, width = image.shape
+        mask, probability = mask_of(views, (height, width), self._served.settings)
+        return _answer(
+            mask=base64.b64encode(mask_png(mask)).decode("ascii"),
+            width=width,
+            height=height,
+            area_px=int(mask.sum()),
+            confidence=confidence_of(mask, probability),
+            max_probability=float(probability.max()),
+            warnings=list(unlike_training(image, resized, self._likeness)),
+        )
+
+
+def _answer(
+    *,
+    mask: str | None = None,  # a PNG of 0 and 255 in base64, of the image's size
+    width: int | None = None,
+    height: int | None = None,
+    area_px: int | None = None,
+    confidence: float | None = None,  # mean probability of the mask's pixels; None for an empty mask
+    max_probability: float | None = None,
+    warnings: Sequence[str] = (),  # in which ways the image is unlike the training slices
+    error: str | None = None,  # why there is no mask
+) -> dict[str, Any]:
+    return {
+        "mask": mask,
+        "width": width,
+        "height": height,
+        "area_px": area_px,
+        "confidence": confidence,
+        "max_probability": max_probability,
+        "warnings": list(warnings),
+        "error": error,
+    }
+
+
+def _decode(text: str, *, called: str) -> NDArray[np.uint8] | str:
+    """The image in grey, (height, width), or what is wrong with it."""
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        return f"{called} is not base64 ({error}); send a PNG, JPEG or TIFF file in base64, without line breaks"
+    try:
+        return decode_image(content, called=called)
+    except DataError as error:
+        return str(error)
+
+
+def _load_pyfunc(path: str) -> ServedModel:
+    """Called by MLflow with what `write_served` wrote. Raises InputError for a model that can't be loaded."""
+    folder = Path(path)
+    content = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+    version = content.pop("schema_version")
+    if version != SERVED_SCHEMA:
+        raise InputError(
+            f"{SETTINGS_NAME} has schema_version {version}, and this brainseg reads {SERVED_SCHEMA}; "
+            "serve it without brainseg on the Python path: the model brings its own"
+        )
+    served = Served(**content | {"settings": Settings(**content["settings"])})
+    likeness = folder / LIKENESS_NAME
+    _use_threads(served.threads)
+    return ServedModel(
+        served,
+        read_model(folder / MODEL_NAME, called=f"the model of run {served.run_id}", remedy="register the run again"),
+        parse_likeness(likeness.read_text(encoding="utf-8"), where=LIKENESS_NAME) if likeness.exists() else None,
+    )
+
+
+def _use_threads(threads: int | None) -> None:
+    import tensorflow as tf
+
+    if threads is None:
+        return
+    with contextlib.suppress(RuntimeError):  # TensorFlow computes already in this process
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)

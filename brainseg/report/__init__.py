@@ -1,0 +1,1 @@
+"""`python -m brainseg.report`: runs or a study as one HTML file, the answer first."""

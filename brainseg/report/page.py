@@ -1,0 +1,134 @@
+"""A report as one HTML file."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import brainseg
+from brainseg.compare.comparison import Row
+from brainseg.compare.text import SHORT, shown_minutes
+from brainseg.config import short_names
+from brainseg.data.encode import as_webp
+from brainseg.drawing.figures import Panel
+from brainseg.drawing.outlines import outline_path
+from brainseg.drawing.page import as_data_uri, page_file, render
+from brainseg.drawing.page_figures import LINES, curves_figure, plotly_script
+from brainseg.report.report import MOST_CURVES, Report
+from brainseg.report.text import answer, notes, question, title
+from brainseg.runs.select import SCORE, called
+from brainseg.scoring.intervals import CONFIDENCE
+
+# Role of a curve -> what the legend says.
+ROLES = {"best": "best run", "baseline": "baseline", "other": "other runs", "pruned": "pruned"}
+SHOWN_VALUES = 12  # of a key that many runs have differently
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell of a table that is sorted."""
+
+    text: str
+    number: float | None = None  # by which it is sorted; None: by its text
+    is_id: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A slice with its outlines."""
+
+    id: str
+    tumor_type: str
+    dice: str
+    height: int
+    width: int
+    image: str  # an address that holds it
+    truth: str  # SVG paths
+    predicted: str
+
+
+def report_html(report: Report, *, made: datetime) -> str:
+    """The page. made: when, for its last line."""
+    curves = curves_figure(report.curves)
+    groups = report.study.groups if report.study is not None else ()
+    is_drawn = any(
+        figure.content is not None for figure in (curves, *(each for group in groups for each in group.figures))
+    )
+    return render(
+        "report.html",
+        styles=("page.css", "report.css"),
+        scripts=(*((plotly_script(),) if is_drawn else ()), page_file("report.js")),
+        title=title(report),
+        question=question(report),
+        answer=answer(report),
+        notes=notes(report),
+        report=report,
+        curves=curves,
+        legend=[(ROLES[role], *LINES[role]) for role in ROLES if any(curve.role == role for curve in report.curves)],
+        left_out=max(0, len(report.comparison.rows) - MOST_CURVES),
+        headings=_headings(report),
+        rows=[_cells(row, report) for row in report.comparison.rows],
+        confidence=f"{CONFIDENCE:.0%}",
+        shown=called(report.best.run) if report.best is not None else "",
+        pictures=[_picture(panel) for panel in report.predictions.panels],
+        recorded=None if report.predictions.picture is None else as_data_uri(report.predictions.picture, kind="png"),
+        differences=[(item.key, item.baseline, item.best, _listed(item.values.items())) for item in report.differences],
+        origins=[(item.what, _listed(item.values.items())) for item in report.origins],
+        made=made.strftime("%Y-%m-%d %H:%M"),
+        version=brainseg.__version__,
+    )
+
+
+def _headings(report: Report) -> list[str]:
+    keys = short_names(report.comparison.differing).values()
+    return ["#", "run", SCORE, f"{CONFIDENCE:.0%} interval", *keys, "epochs run", "minutes", "split", "state", "id"]
+
+
+def _cells(row: Row, report: Report) -> list[Cell]:
+    """In the order of the headings."""
+    score = row.score
+    interval = "" if score is None or score.low is None else f"{score.low:.4f} to {score.high:.4f}"
+    rank = "*" if row.mark else "" if row.rank is None else str(row.rank)
+    epochs = report.epochs[row.run.run_id]
+    split = f"{row.split[:SHORT]}{'*' if row.mark else ''}"
+    return [
+        Cell(text=rank, number=row.rank),
+        Cell(text=called(row.run)),
+        Cell(text="" if score is None else f"{score.value:.4f}", number=None if score is None else score.value),
+        Cell(text=interval, number=None if score is None else score.low),
+        *(_value(row.run.params.get(key, "")) for key in report.comparison.differing),
+        Cell(text=str(epochs) if epochs else "", number=epochs or None),
+        Cell(text=shown_minutes(row), number=row.run.total),
+        Cell(text=split),
+        Cell(text=row.state),
+        Cell(text=row.run.run_id, is_id=True),
+    ]
+
+
+def _value(text: str) -> Cell:
+    """A configuration value, sorted as a number where it is one; to four digits, whole in the table of differences."""
+    try:
+        number = float(text)
+    except ValueError:
+        return Cell(text=text)
+    return Cell(text=text if text.isdecimal() else f"{number:.4g}", number=number)
+
+
+def _picture(panel: Panel) -> Picture:
+    height, width = panel.mask.shape
+    return Picture(
+        id=panel.id,
+        tumor_type=panel.tumor_type,
+        dice=f"{panel.dice:.4f}",
+        height=height,
+        width=width,
+        image=as_data_uri(as_webp(panel.image), kind="webp"),
+        truth=outline_path(panel.mask),
+        predicted=outline_path(panel.predicted),
+    )
+
+
+def _listed(values: Iterable[tuple[str, int]]) -> list[tuple[str, str]]:
+    """Value and how many runs have it, where several values are to be told apart."""
+    pairs = list(values)
+    told = [(value or "not recorded", "" if len(pairs) == 1 else f"{count}") for value, count in pairs[:SHOWN_VALUES]]
+    return told + ([("…", f"{len(pairs) - SHOWN_VALUES} more values")] if len(pairs) > SHOWN_VALUES else [])

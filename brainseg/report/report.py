@@ -1,0 +1,317 @@
+"""A report of runs: which one is best, by how much, whether that is chance, and all that is needed to judge it.
+
+Everything is read here and nothing is written: `page.py` makes the page.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainseg.compare.comparison import Comparison, Pair, Row, compare_pair, comparison_of
+from brainseg.drawing.figures import Panel, choose_panels
+from brainseg.drawing.page_figures import CURVES, Curve
+from brainseg.errors import InputError, TrackingError
+from brainseg.runs.select import SCORE
+from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_predictions
+from brainseg.sweep.outcome.figures import StudyFacts
+from brainseg.tracking.listing import FINISHED, ranked
+from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.protocol import Curves, RunFilter, RunList, RunStore, RunSummary
+
+PICTURE_FILE = "figures/predictions.png"
+PACKAGES_FILE = "environment/packages.txt"
+MACHINE_FILE = "environment/machine.json"
+COMMAND_TAG = "mlflow.source.name"  # the command line that started the run
+GALLERY = 9  # slices: a third each of the worst, the median and the best
+MOST_CURVES = 200  # lines in one figure: more are slow to draw and can't be told apart
+SECONDS = "seconds"
+# Tag -> what it is, in the table of where the runs come from.
+ORIGINS = {
+    "data": "data",
+    "data_fingerprint": "fingerprint of the data",
+    "split": "split by",
+    "split_fingerprint": "fingerprint of the split",
+    "patients_on_both_sides": "people with slices on both sides of the split",
+    "mlflow.source.git.commit": "git commit",
+    "code_changed": "uncommitted changes in the code",
+    "precision": "number format",
+    "threads": "threads",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Slices of the best run with their outlines, or its recorded picture, or the reason why there is neither."""
+
+    panels: tuple[Panel, ...] = ()
+    picture: bytes | None = None  # PNG
+    missing: str = ""  # why there are no panels; empty where there are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What the runs took."""
+
+    minutes: float  # of training, without pauses
+    epochs: int
+    epochs_saved: int  # that pruned runs were asked for and didn't run
+    minutes_saved: float  # by the pace of each pruned run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A configuration key that isn't the same in all runs."""
+
+    key: str
+    baseline: str  # empty where there is no such run, or where it hasn't recorded the key
+    best: str
+    values: Mapping[str, int]  # value -> how many runs have it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the runs come from, in one respect."""
+
+    what: str
+    values: Mapping[str, int]  # value -> how many runs have it
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """All that the page says."""
+
+    study: StudyFacts | None
+    comparison: Comparison
+    best: Row | None  # None where nothing can be ranked
+    baseline: RunSummary | None
+    pair: Pair | None  # of the baseline and the best; None where they are one, or can't be paired
+    curves: tuple[Curve, ...]
+    epochs: Mapping[str, int]  # run id -> epochs that were trained
+    predictions: Predictions
+    differences: tuple[Difference, ...]
+    cost: Cost
+    origins: tuple[Origin, ...]
+    machine: Mapping[str, str]  # of the best run; empty where it isn't recorded
+    packages: str  # of the best run, a line each
+    commands: Mapping[str, str]  # what it repeats -> command
+
+    @property
+    def rankable(self) -> tuple[Row, ...]:
+        """The finished runs that can be held against each other, the best first."""
+        return tuple(row for row in self.comparison.rows if row.rank is not None)
+
+
+def list_of(runs: Iterable[RunSummary]) -> RunList:
+    """Runs as a store lists them, each once."""
+    each = {run.run_id: run for run in runs}.values()
+    finished = [run for run in each if run.tags.get("state") == FINISHED]
+    others = tuple(run for run in each if run.tags.get("state") != FINISHED)
+    return RunList(finished=ranked(finished, SCORE), others=others, more_finished=False, more_others=False)
+
+
+def of_study(runs: RunList, study: StudyFacts) -> RunList:
+    """Those of them that are this study's, and not those of an earlier one of its name."""
+    return list_of(run for run in (*runs.finished, *runs.others) if run.tags.get("sweep_id", "") in ("", study.id))
+
+
+def study_without_storage(name: str, runs: RunList) -> StudyFacts:
+    """What the runs alone tell of their study. Raises InputError where they are of several studies of one name."""
+    ids = sorted({run.tags.get("sweep_id", "") for run in (*runs.finished, *runs.others)} - {""})
+    if len(ids) > 1:
+        raise InputError(
+            f"{len(ids)} studies are called {name}; name the storage of one with --storage, or runs by their ids"
+        )
+    # A study tries its baseline first.
+    first = next((run for run in (*runs.finished, *runs.others) if run.tags.get("trial") == "0"), None)
+    return StudyFacts(
+        name=name,
+        id="".join(ids),
+        baseline=None if first is None else first.run_id,
+        missing="Nothing can be drawn of them: the storage of the study isn't here, and --storage names it. "
+        "The baseline is taken to be trial 0.",
+    )
+
+
+def make_report(
+    store: RunStore,
+    runs: RunList,
+    *,
+    study: StudyFacts | None,
+    baseline: RunSummary | None,
+    data: Path | None,
+    folder: Path,
+) -> Report:
+    """Reads all that a report of these runs needs.
+
+    baseline: one of the runs, or another one; None where there is none. data: where the runs' data lies now. folder:
+    for what is fetched. Raises InputError where no run has finished.
+    """
+    if not any(SCORE in run.metrics for run in runs.finished):
+        raise InputError(
+            f"none of the {len(runs.finished) + len(runs.others)} runs has finished with a {SCORE}; "
+            "name runs that were trained to their end, or wait for them"
+        )
+    is_scored = baseline is not None and SCORE in baseline.metrics
+    comparison = comparison_of(store, runs, reference=baseline if is_scored else None)
+    best = _best(comparison)
+    everyone = [row.run for row in comparison.rows]
+    histories = store.curves([run.run_id for run in everyone], (*CURVES, SECONDS))
+    epochs = {run_id: len(metrics.get(SECONDS, ())) for run_id, metrics in histories.items()}
+    told = best.run if best is not None else runs.finished[0]
+    return Report(
+        study=study,
+        comparison=comparison,
+        best=best,
+        baseline=baseline,
+        pair=_pair(store, baseline, best),
+        curves=_curves(comparison, histories, best=best, baseline=baseline),
+        epochs=epochs,
+        predictions=_predictions(store, told, data=data, folder=folder),
+        differences=_differences(comparison, best=best, baseline=baseline),
+        cost=_cost(comparison, epochs),
+        origins=_origins(everyone),
+        machine=_machine(store, told),
+        packages=_text(store, told, PACKAGES_FILE),
+        commands=_commands(store, study, best=told, baseline=baseline),
+    )
+
+
+def _best(comparison: Comparison) -> Row | None:
+    """The first of the ranked runs; None where all others were scored on other slices than the one that is left."""
+    ranked = [row for row in comparison.rows if row.rank is not None]
+    alone = len(ranked) == 1 and any(row.mark for row in comparison.rows)
+    return None if alone or not ranked else ranked[0]
+
+
+def _pair(store: RunStore, baseline: RunSummary | None, best: Row | None) -> Pair | None:
+    if baseline is None or best is None or baseline.run_id == best.run.run_id or SCORE not in baseline.metrics:
+        return None
+    try:
+        return compare_pair(store, baseline.run_id, best.run.run_id, part="val")
+    except UnreachableError:
+        raise
+    except InputError:  # the scores of the slices are lost
+        return None
+
+
+def _curves(
+    comparison: Comparison, histories: Curves, *, best: Row | None, baseline: RunSummary | None
+) -> tuple[Curve, ...]:
+    """Of at most MOST_CURVES runs: the best and the baseline, then in the order of the table."""
+    chosen = {} if best is None else {best.run.run_id: best}
+    rows = {row.run.run_id: row for row in comparison.rows}
+    if baseline is not None and baseline.run_id in rows:
+        chosen[baseline.run_id] = rows[baseline.run_id]
+    chosen |= {run_id: row for run_id, row in rows.items() if run_id not in chosen}
+
+    def role(row: Row) -> str:
+        if best is not None and row.run.run_id == best.run.run_id:
+            return "best"
+        if baseline is not None and row.run.run_id == baseline.run_id:
+            return "baseline"
+        return "pruned" if row.state == "pruned" else "other"
+
+    return tuple(
+        Curve(name=row.run.name or run_id, role=role(row), metrics=histories[run_id])
+        for run_id, row in list(chosen.items())[:MOST_CURVES]
+    )
+
+
+def _predictions(store: RunStore, run: RunSummary, *, data: Path | None, folder: Path) -> Predictions:
+    """The panels where the images are at hand, else the picture that the run recorded."""
+    try:
+        predictions = read_predictions(store, run, folder=folder)
+        images = images_of(store, run, data=data)
+        chosen = choose_panels([score.dice for score in predictions.scores], count=GALLERY)
+        panels = tuple(panel_as_scored(predictions, predictions.scores[place], images) for place in chosen)
+    except UnreachableError:
+        raise
+    except InputError as error:
+        if data is not None:
+            raise  # it was asked for
+        reason = str(error)
+    else:
+        return Predictions(panels=panels)
+    try:
+        picture = store.file(run.run_id, PICTURE_FILE, folder / f"{run.run_id}-picture").read_bytes()
+    except UnreachableError:
+        raise
+    except (TrackingError, OSError):
+        return Predictions(missing=f"{reason}; and the run has no {PICTURE_FILE}")
+    return Predictions(picture=picture, missing=reason)
+
+
+def _differences(comparison: Comparison, *, best: Row | None, baseline: RunSummary | None) -> tuple[Difference, ...]:
+    recorded = [row.run.params for row in comparison.rows if row.run.params]
+    return tuple(
+        Difference(
+            key=key,
+            baseline="" if baseline is None else baseline.params.get(key, ""),
+            best="" if best is None else best.run.params.get(key, ""),
+            values=_counted(params.get(key, "") for params in recorded),
+        )
+        for key in comparison.differing
+    )
+
+
+def _cost(comparison: Comparison, epochs: Mapping[str, int]) -> Cost:
+    saved, minutes_saved = 0, 0.0
+    for row in comparison.rows:
+        asked, done = row.run.params.get("train.epochs", ""), epochs[row.run.run_id]
+        if row.state == "pruned" and asked.isdecimal() and done:
+            saved += int(asked) - done
+            minutes_saved += (int(asked) - done) * (row.run.total or 0.0) / done / 60
+    return Cost(
+        minutes=sum(row.run.total or 0.0 for row in comparison.rows) / 60,
+        epochs=sum(epochs.values()),
+        epochs_saved=saved,
+        minutes_saved=minutes_saved,
+    )
+
+
+def _origins(runs: Sequence[RunSummary]) -> tuple[Origin, ...]:
+    return tuple(
+        Origin(what=what, values=values)
+        for tag, what in ORIGINS.items()
+        if (values := _counted(run.tags.get(tag, "") for run in runs if run.tags.get(tag)))
+    )
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    """The most frequent first."""
+    return dict(Counter(values).most_common())
+
+
+def _machine(store: RunStore, run: RunSummary) -> dict[str, str]:
+    try:
+        found = json.loads(_text(store, run, MACHINE_FILE) or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return {str(key).replace("_", " "): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _commands(
+    store: RunStore, study: StudyFacts | None, *, best: RunSummary, baseline: RunSummary | None
+) -> dict[str, str]:
+    """As they were recorded; a run that was made by other means has none."""
+    told = {f"run {best.name or best.run_id}": best}
+    if baseline is not None and baseline.run_id != best.run_id:
+        told[f"the baseline {baseline.name or baseline.run_id}"] = baseline
+    if study is not None:
+        tags = {"sweep": study.name} | ({"sweep_id": study.id} if study.id else {})
+        which = RunFilter(parents=True, tags=tags)
+        parents = store.overview(which, rank_by=SCORE, total_of=SECONDS, limit=None)
+        told |= {f"study {study.name}": run for run in (*parents.finished, *parents.others)}
+    return {what: run.tags[COMMAND_TAG] for what, run in told.items() if COMMAND_TAG in run.tags}
+
+
+def _text(store: RunStore, run: RunSummary, name: str) -> str:
+    """A text artifact; empty where the run has none."""
+    try:
+        return store.text(run.run_id, name)
+    except UnreachableError:
+        raise
+    except TrackingError:
+        return ""

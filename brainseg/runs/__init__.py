@@ -1,0 +1,1 @@
+"""Finds and reads finished runs and their models."""

@@ -1,0 +1,118 @@
+"""A finished run as it is evaluated: its configuration, split and model, read from the store."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brainseg.config import RunConfig
+from brainseg.config_file import from_yaml
+from brainseg.data.cache import SliceSet, load_slices
+from brainseg.data.folder import FolderSource
+from brainseg.data.load import source_of
+from brainseg.data.source import Source
+from brainseg.data.split import Split, parse_split
+from brainseg.errors import InputError, TrackingError
+from brainseg.model.keras_file import read_model
+from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.protocol import MODEL_FILE, RunRecord, RunStore
+
+CONFIG_FILE = "config.yaml"
+SPLIT_FILE = "split.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """What is needed to score a run's model."""
+
+    id: str
+    name: str
+    config: RunConfig  # with `tracking.root` as it is now
+    split: Split
+    fingerprint: str  # of the data that it was trained on
+    threads: int | None  # of TensorFlow in its training
+    model_file: Path
+    evaluated: tuple[str, ...]  # its evaluated parts, as under evaluation/ in its artifacts
+
+
+def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> StoredRun:
+    """Reads the run and fetches its model into `folder`. root: where the cache of decoded slices lies.
+
+    Raises InputError for an unknown run, for one without a model, and for artifacts that can't be read.
+    """
+    record = store.read(run_id)
+    if record.tags.get("sweep_role") == "parent":
+        study = record.tags.get("sweep", "NAME")
+        raise InputError(
+            f"run {run_id} is the parent run of study {study} and has no model; name one of the study's runs, "
+            f"or evaluate them all with --study {study}"
+        )
+    model_file = _fetch_model(store, record, folder / run_id)
+    stored = from_yaml(store.text(run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run_id}")
+    split = parse_split(
+        store.text(run_id, SPLIT_FILE),
+        where=f"{SPLIT_FILE} of run {run_id}",
+        remedy="restore the artifact that the run recorded",
+    )
+    return StoredRun(
+        id=run_id,
+        name=record.name,
+        config=dataclasses.replace(stored, tracking=dataclasses.replace(stored.tracking, root=root)),
+        split=split,
+        fingerprint=record.tags.get("data_fingerprint", ""),
+        threads=int(record.tags["threads"]) if "threads" in record.tags else None,
+        model_file=model_file,
+        evaluated=_evaluated_parts(record),
+    )
+
+
+def model_of(run: StoredRun) -> Any:
+    """The run's Keras model, in Keras's safe mode. Raises InputError for a file that Keras can't load so."""
+    return read_model(
+        run.model_file, called=f"run {run.id}: its model", remedy=f"restore the artifact {MODEL_FILE}, or train again"
+    )
+
+
+def training_slices(run: StoredRun) -> SliceSet:
+    """The data that the run was trained on. Raises InputError where it is gone, or has changed since."""
+    root = run.config.data.root
+    if root is not None and not Path(root).is_dir():
+        raise InputError(f"run {run.id}: its data {root} isn't there; name where it lies now with --data DIR")
+    slices = slices_of(run, source_of(run.config))
+    if slices.fingerprint != run.fingerprint:
+        raise InputError(
+            f"run {run.id}: the data in {slices.source.location} has changed since the run was trained; "
+            "restore it, or score the run on it as another data set with --data DIR"
+        )
+    return slices
+
+
+def slices_in(run: StoredRun, folder: Path) -> SliceSet:
+    """The slices of a folder at the size that the run works at. Raises DataError where it can't be used."""
+    return slices_of(run, FolderSource(folder))
+
+
+def slices_of(run: StoredRun, source: Source) -> SliceSet:
+    """The decoded slices of a source, from the cache where they are there."""
+    data = run.config.data
+    cache_dir = Path(data.cache_dir or Path(run.config.tracking.root) / "cache")
+    return load_slices(source, image_size=data.image_size, cache_dir=cache_dir)
+
+
+def _evaluated_parts(record: RunRecord) -> tuple[str, ...]:
+    """Those that `evaluation_files.tags_of` has tagged."""
+    prefix = "evaluation_"
+    tagged = (tag for tag in record.tags if tag.startswith(prefix) and f"{tag}_masks" in record.tags)
+    return tuple(sorted(tag.removeprefix(prefix) for tag in tagged))
+
+
+def _fetch_model(store: RunStore, record: RunRecord, folder: Path) -> Path:
+    try:
+        return store.file(record.run_id, MODEL_FILE, folder)
+    except UnreachableError:
+        raise
+    except TrackingError as error:
+        raise InputError(
+            f"run {record.run_id} has no model (state: {record.tags.get('state', record.status.lower())}); "
+            "name a run that was trained to its end"
+        ) from error

@@ -1,0 +1,1 @@
+"""Masks -> numbers, with intervals."""

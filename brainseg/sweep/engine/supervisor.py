@@ -1,0 +1,302 @@
+"""Keeps a number of workers alive and shows what they do; holds nothing that its death could lose."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from brainseg.errors import Interrupted, SweepError
+from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine.live import LiveTable
+from brainseg.sweep.engine.storage import StudyStorage
+from brainseg.sweep.engine.trial_queue import lease_of
+from brainseg.sweep.engine.worker import STOP
+from brainseg.sweep.secrets import TRACKING_URI
+from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.sweep.study.study_rules import key_of
+from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.train.signals import handled_by
+
+POLL_S = 0.5  # between two looks at the workers and the study
+PATIENCE_S = 20.0  # for a worker that was told to stop at once; it writes a checkpoint
+# Before a worker that ended with an error starts again: a store, or the data, may be away for a moment.
+PAUSES_S = (0.0, 10.0, 30.0)
+CRASHES_ALLOWED = len(PAUSES_S)  # one after the other, of one worker, with no trial getting further in between
+# The same, where it was killed from outside. Of trials there is another account: this is about workers that
+# die before they have one.
+KILLS_ALLOWED = 10
+KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+# Is told of the trials whenever one more of them is finished.
+OnFinished = Callable[[Sequence[FrozenTrial]], None]
+Progress = Mapping[int, tuple[bool, int]]  # trial -> whether it is finished, and how many epochs were reported
+
+
+@dataclass
+class StopRequests:
+    """How often, and by which signal, the user has asked to stop; the signals end nothing themselves."""
+
+    signal: int | None = None
+    times: int = 0
+
+    def handle(self, number: int, frame: object) -> None:
+        """The signal handler. SIGTERM leaves no time to finish an epoch."""
+        self.signal = number
+        self.times = max(self.times + 1, 2 if number == signal.SIGTERM else 1)
+
+
+@dataclass(eq=False)
+class Slot:
+    """The place of one worker, whose processes follow one another."""
+
+    log: Path
+    process: "subprocess.Popen[str] | None" = None
+    is_done: bool = False  # its worker found nothing left to do
+    crashes: int = 0  # in a row
+    kills: int = 0  # in a row
+    not_before: float = 0.0  # of `time.monotonic`: when the next process may start
+
+
+@dataclass(kw_only=True)
+class Pool:
+    """The workers of one supervisor."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    slots: list[Slot]
+
+    def keep_alive(self, now: float, *, restart: bool) -> list[str]:
+        """Starts the workers that are missing; what is to be said of those that have ended, a line each.
+
+        now: of `time.monotonic`. Raises SweepError where a worker can't live.
+        """
+        news = []
+        for slot in self.slots:
+            if slot.process is not None:
+                code = slot.process.poll()
+                if code is None:
+                    continue
+                _close(slot.process)
+                slot.process = None
+                slot.is_done = code == 0
+                if restart and not slot.is_done:
+                    news.append(_take_note(slot, code, now))
+            if restart and not slot.is_done and now >= slot.not_before:
+                slot.process = self._start(slot)
+        return news
+
+    def is_busy(self, *, restart: bool) -> bool:
+        """Whether a worker runs, or is to start again."""
+        return any(slot.process is not None or (restart and not slot.is_done) for slot in self.slots)
+
+    def forgive(self, pids: Collection[int]) -> None:
+        """The trials of these processes have got further: what happened before counts no more."""
+        for slot in self.slots:
+            if slot.process is not None and slot.process.pid in pids:
+                slot.crashes = slot.kills = 0
+
+    def finish_epochs(self) -> None:
+        """Asks the workers to end after their epoch."""
+        for process in self._processes():
+            with contextlib.suppress(OSError):  # it ends just now
+                assert process.stdin is not None
+                process.stdin.write(f"{STOP}\n")
+                process.stdin.flush()
+
+    def send(self, number: int) -> None:
+        """Sends a signal to every worker."""
+        for process in self._processes():
+            process.send_signal(number)
+
+    def end(self) -> None:
+        """Ends the workers that still run, with a checkpoint where they are quick enough, and waits for them."""
+        self.finish_epochs()  # else one that is just recording a trial would take the next one
+        self.send(signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_S
+        for process in self._processes():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            process.kill()
+            process.wait()
+            _close(process)
+
+    def _processes(self) -> "list[subprocess.Popen[str]]":
+        return [slot.process for slot in self.slots if slot.process is not None]
+
+    def _start(self, slot: Slot) -> "subprocess.Popen[str]":
+        slot.log.parent.mkdir(parents=True, exist_ok=True)
+        with slot.log.open("ab") as log:
+            return subprocess.Popen(
+                self.command,
+                env=dict(self.environment),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the supervisor, which passes it on
+            )
+
+
+def _close(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # what was written to it last was never read
+        process.stdin.close()
+
+
+def _take_note(slot: Slot, code: int, now: float) -> str:
+    """What to say of a worker that has ended with this code. Raises SweepError where it happens again and again."""
+    name = slot.log.stem.replace("-", " ")
+    number = -code if code < 0 else code - 128  # a worker that was told to stop ends with 128 + the signal's number
+    if number in KILLED_FROM_OUTSIDE:
+        slot.kills += 1
+        if slot.kills >= KILLS_ALLOWED:
+            raise SweepError(f"{name} was killed {slot.kills} times before an epoch was over; out of memory?")
+        return f"{name} was killed; it starts again"
+    slot.crashes += 1
+    ended = f"signal {signal.Signals(number).name}" if code < 0 else last_line(slot.log)
+    if slot.crashes > CRASHES_ALLOWED:
+        raise SweepError(f"{name} ended with an error {slot.crashes} times in a row: {ended}; see {slot.log}")
+    pause_s = PAUSES_S[slot.crashes - 1]
+    slot.not_before = now + pause_s
+    return f"{name} ended with an error: {ended}; it starts again" + (f" in {pause_s:.0f} s" if pause_s else "")
+
+
+def supervise(
+    storage: StudyStorage,
+    study: optuna.Study,
+    config: StudyConfig,
+    pool: Callable[[SignOfLife], Pool],
+    table: LiveTable,
+    *,
+    on_finished: OnFinished,
+) -> None:
+    """Runs the workers until the study is done, its time is over or the user stops it.
+
+    pool: makes the workers of the supervisor with this sign of life. No worker lives afterwards. Raises
+    Interrupted where the user has stopped it, and SweepError where workers can't live.
+    """
+    begun = time.monotonic()
+    limit_s = float("inf") if config.time_limit_min is None else 60 * config.time_limit_min
+    stop = StopRequests()
+    with SignOfLife(storage.folder) as sign, handled_by(stop.handle), table:
+        workers = pool(sign)
+        view = View(storage, study, table, on_finished)
+        stopping = Stopping(workers, table)
+        try:
+            while True:
+                now = time.monotonic()
+                is_late = now - begun > limit_s
+                restart = not stop.times and not is_late
+                for line in workers.keep_alive(now, restart=restart):
+                    table.say(line)
+                workers.forgive(view.look())
+                if not workers.is_busy(restart=restart):
+                    break
+                stopping.go_on(stop.times, is_late=is_late)
+                time.sleep(POLL_S)
+        finally:
+            workers.end()
+        if stop.signal is not None:
+            raise Interrupted(stop.signal)
+
+
+class View:
+    """Looks at the study again and again, and shows what it sees."""
+
+    def __init__(self, storage: StudyStorage, study: optuna.Study, table: LiveTable, on_finished: OnFinished) -> None:
+        self._storage = storage
+        self._study = study
+        self._table = table
+        self._on_finished = on_finished
+        self._before: Progress | None = None
+        self._is_away = False  # whether the storage didn't answer the last time
+
+    def look(self) -> list[int]:
+        """The processes whose trials have got further since the last look."""
+        try:
+            with self._storage.reached():
+                trials = self._study.get_trials(deepcopy=False)
+        except UnreachableError as error:  # where it stays away, the workers can't live
+            if not self._is_away:
+                self._table.say(f"{str(error).partition(';')[0]}; the sweep waits for it")
+            self._is_away = True
+            return []
+        self._is_away = False
+        self._table.update(trials, time.time())
+        before, progress = self._before, _progress(trials)
+        self._before = progress
+        if before is None or _ended(progress) > _ended(before):
+            self._on_finished(trials)
+        advanced = [trial for trial in trials if (before or {}).get(trial.number) != progress[trial.number]]
+        return [lease.pid for lease in map(lease_of, advanced) if lease is not None]
+
+
+def _progress(trials: Sequence[FrozenTrial]) -> Progress:
+    return {trial.number: (trial.state.is_finished(), len(trial.intermediate_values)) for trial in trials}
+
+
+def _ended(progress: Progress) -> int:
+    return sum(is_finished for is_finished, _ in progress.values())
+
+
+class Stopping:
+    """Passes on to the workers what the user, or the time limit, asks for."""
+
+    def __init__(self, workers: Pool, table: LiveTable) -> None:
+        self._workers = workers
+        self._table = table
+        self._told = 0
+        self._since = 0.0
+
+    def go_on(self, times: int, *, is_late: bool) -> None:
+        """times: how often the user has asked. Called again and again."""
+        wanted = max(times, 1 if is_late else 0)
+        if wanted:
+            # Each time, since a worker may have started afresh; before a signal, which ends one trial alone.
+            self._workers.finish_epochs()
+        if wanted > self._told:
+            self._say(wanted, is_late=is_late)
+            self._told, self._since = wanted, time.monotonic()
+            if wanted >= 2:
+                self._workers.send(signal.SIGTERM if wanted == 2 else signal.SIGKILL)
+        if self._told == 2 and time.monotonic() - self._since > PATIENCE_S:
+            self._workers.send(signal.SIGKILL)
+
+    def _say(self, wanted: int, *, is_late: bool) -> None:
+        if wanted == 1:
+            why = "the time limit is reached" if is_late else "stopping"
+            self._table.say(f"{why}: the current epochs are finished first; Ctrl-C again stops at once")
+        elif wanted == 2:
+            self._table.say("stopping at once, with a checkpoint after the current step")
+
+
+def worker_pool(
+    config: StudyConfig, sign: SignOfLife, *, threads: int, logs: Path, environment: Mapping[str, str]
+) -> Pool:
+    """Workers of this study, each a process of its own that writes a log into `logs`.
+
+    environment: what they need to know beside the process's own; passwords are handed on here, and
+    stand in no command line.
+    """
+    command = [sys.executable, "-m", "brainseg.sweep", "worker", config.name]
+    command += ["--supervisor", sign.id, "--threads", str(threads)]
+    command += [item for item in config.tracking if key_of(item) != TRACKING_URI]
+    return Pool(
+        command=command,
+        environment={**os.environ, **environment},
+        slots=[Slot(logs / f"worker-{number}.log") for number in range(1, config.workers + 1)],
+    )
+
+
+def last_line(path: Path) -> str:
+    """What a log ends with."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it has printed nothing")

@@ -1,0 +1,116 @@
+"""A trial as people read it: one row of a table, the same for the terminal, the CSV file and the MLflow UI."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.study.study_file import StudyConfig
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+# Optuna's name -> the name shown. A RUNNING trial that no worker holds is shown as interrupted.
+STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}
+INTERRUPTED = "interrupted"
+FINISHED = ("complete", "pruned")  # what counts towards the trials asked for
+ENDED = (*FINISHED, "failed")
+COLOURS = {
+    "complete": "green",
+    "pruned": "yellow",
+    "running": "cyan",
+    INTERRUPTED: "magenta",
+    "waiting": "dim",
+    "failed": "red",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """What is shown of a trial."""
+
+    number: int
+    state: str  # complete, pruned, running, interrupted, waiting or failed
+    values: tuple[float, ...]  # of the study's metrics, in their order; empty unless complete
+    best_dice: float | None  # highest val_dice_image of any epoch so far
+    params: Mapping[str, Any]
+    epoch: int  # epochs finished
+    epochs: int | None  # epochs asked for; None before a worker has taken the trial
+    reason: str  # why it was pruned, or why it failed last; one line, or empty
+    run_id: str  # MLflow's child run, or empty
+    line: str  # the overrides that repeat the trial behind `python -m brainseg.train`, or empty
+    deaths: int  # workers that died over it
+    seconds: float | None  # training time, known at the end
+    claimed_at: float | None  # unix seconds at which the worker that holds it took it
+    epochs_at_claim: int  # epochs that were finished then
+    ended: datetime | None
+
+
+def trial_row(trial: "FrozenTrial") -> TrialRow:
+    """The row of a trial in any state; an attribute that isn't set yet is None, empty or 0."""
+    attrs = trial.user_attrs
+    state = STATES[trial.state.name]
+    lease = attrs.get(keys.LEASE)
+    if state == "running" and keys.LEASE not in attrs:
+        state = "waiting"  # a worker is just asking for it
+    elif state == "running" and lease is None:
+        state = INTERRUPTED
+    pruned = attrs.get(keys.PRUNED) if state == "pruned" else None
+    finished_epochs = max(trial.intermediate_values, default=0)
+    return TrialRow(
+        number=trial.number,
+        state=state,
+        # Optuna gives a pruned trial its last report as a value, which is none.
+        values=tuple(trial.values) if state == "complete" else (),
+        best_dice=max(trial.intermediate_values.values(), default=None),
+        params=trial.params,
+        epoch=finished_epochs if pruned is None else pruned["epoch"],
+        epochs=attrs.get(keys.EPOCHS),
+        reason=attrs.get(keys.FAILURE) or "" if pruned is None else pruned["reason"],
+        run_id=attrs.get(keys.RUN_ID, ""),
+        line=attrs.get(keys.LINE, ""),
+        deaths=len(attrs.get(keys.DEATHS, ())),
+        seconds=attrs.get(keys.SECONDS),
+        claimed_at=None if lease is None else lease["claimed_at"],
+        epochs_at_claim=0 if lease is None else lease["epochs_at_claim"],
+        ended=trial.datetime_complete,
+    )
+
+
+def by_metric(rows: Iterable[TrialRow], config: StudyConfig, metric: str) -> list[TrialRow]:
+    """The complete trials, the best in this metric first; of equal ones the earlier."""
+    position = list(config.metrics).index(metric)
+    sign = -1 if config.metrics[metric] == "maximize" else 1
+    complete = [row for row in rows if row.state == "complete"]
+    return sorted(complete, key=lambda row: (sign * row.values[position], row.number))
+
+
+def shown_value(value: Any) -> str:
+    """A parameter's value: numbers to four digits, the rest as on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def shown_metric(value: float) -> str:
+    """A metric's value: 0.7123 for a score, 0.00123 for seconds, 1940817 for weights."""
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.4g}"
+
+
+def shown_params(params: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """`learning_rate=0.001 dropout=0.1`, in the order of `names` (key -> name shown)."""
+    return " ".join(f"{name}={shown_value(params[key])}" for key, name in names.items() if key in params)
+
+
+def trial_name(params: Mapping[str, Any], *, baseline: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """What sets a trial apart: the parameters that differ from the baseline, as `shown_params` does, or `baseline`."""
+    different = {key: value for key, value in params.items() if key not in baseline or baseline[key] != value}
+    return shown_params(different, names) or "baseline"
+
+
+def shown_epochs(row: TrialRow) -> str:
+    """`3/10`, or `3` where the number of epochs isn't known yet."""
+    return f"{row.epoch}" if row.epochs is None else f"{row.epoch}/{row.epochs}"

@@ -1,0 +1,370 @@
+"""A worker: a process that loads TensorFlow once and trains trial after trial, until there is none left.
+
+    claim -> compose -> open or go on with the MLflow run -> train, reporting each epoch -> tell
+
+It holds nothing that its death could lose: what it knows is in the study's storage, the checkpoint and MLflow.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGTERM
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+import optuna
+from optuna.trial import TrialState
+
+from brainseg import compose
+from brainseg.config import RunConfig, short_names
+from brainseg.data.load import RunData
+from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
+from brainseg.model.runtime import import_tensorflow, resolve_threads
+from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine.alive import BEAT_S, SignOfLife
+from brainseg.sweep.engine.storage import open_storage
+from brainseg.sweep.engine.stored_study import load_config
+from brainseg.sweep.engine.trial_queue import Claim, Nothing, TrialQueue
+from brainseg.sweep.engine.trial_row import shown_params, trial_name
+from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
+from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.tracking import Tracker, open_store, open_tracker
+from brainseg.tracking.home import home_of, mask
+from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.rules import ending_of
+from brainseg.train.checkpoint import Checkpoints
+from brainseg.train.run_data import load_run_data
+from brainseg.train.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from brainseg.train.experiment import Result
+
+RECYCLE_AFTER = 25  # trials: TensorFlow keeps a little of each
+IDLE_S = 0.5  # between two looks for a trial, while others run and may come back
+STOP = "stop"  # what a supervisor writes to a worker's stdin: finish the epoch, then end
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recycle:
+    """The worker has to start afresh: with other threads, or because it has trained enough."""
+
+    reason: str
+
+
+class StopAfterEpoch:
+    """Whether the supervisor has asked to stop; and that it is still there."""
+
+    def __init__(self) -> None:
+        self.is_requested = False
+
+    def listen(self, stream: TextIO) -> None:
+        """Reads what the supervisor writes, in a thread. Without a supervisor any more, stops at once."""
+        threading.Thread(target=self._listen, args=(stream,), name="brainseg-listen", daemon=True).start()
+
+    def _listen(self, stream: TextIO) -> None:
+        for line in stream:
+            if line.strip() == STOP:
+                self.is_requested = True
+        if not self.is_requested:
+            self.is_requested = True
+            os.kill(os.getpid(), SIGTERM)  # a checkpoint is written after the current step
+
+
+class Worker:
+    """Trains the trials of one study, one after the other."""
+
+    def __init__(self, queue: TrialQueue, config: StudyConfig, *, threads: int, stop: StopAfterEpoch) -> None:
+        """threads: of TensorFlow, for trials that haven't begun elsewhere."""
+        self._queue = queue
+        self._config = config
+        self._threads = threads
+        self._stop = stop
+        self._threads_in_use: int | None = None  # once TensorFlow computes: it can't change them
+        self._trained = 0
+        self._names = short_names(parameter.key for parameter in config.space)
+        self._open_run: str | None = None  # of the trial in hand, as long as MLflow doesn't know how it ended
+
+    def work(self) -> Recycle | str:
+        """Trains until nothing is left, or until a fresh process has to go on. Why it ended.
+
+        Raises Interrupted when it is stopped.
+        """
+        while not self._stop.is_requested:
+            if self._trained >= RECYCLE_AFTER:
+                return Recycle(reason=f"{self._trained} trials trained")
+            claim = self._queue.claim()
+            if isinstance(claim, Nothing):
+                if claim.is_over:
+                    return claim.reason
+                time.sleep(IDLE_S)
+                continue
+            threads = claim.attributes.get(keys.THREADS, self._threads)
+            if self._threads_in_use not in (None, threads):
+                self._queue.give_back(claim)
+                return Recycle(reason=f"trial {claim.trial.number} computes on {threads} threads")
+            self._train(claim, threads)
+            self._trained += 1
+        return "stopped by the supervisor"
+
+    def _train(self, claim: Claim, threads: int) -> None:
+        """One trial, from the claim to its end, whatever that is."""
+        say(f"trial {claim.trial.number}: {shown_params(claim.params, self._names)}")
+        with self._beating(claim):
+            try:
+                with self._queue.storage.reached():
+                    self._run(claim, threads)
+            except LeaseLost:
+                say("another worker has taken this trial; this one leaves it")
+            except (Interrupted, *NOT_OF_THE_TRIAL):
+                self._queue.give_back(claim)
+                raise
+            except Exception as error:
+                self._failed(claim, error)
+        _forget_models()
+        if self._trained == 0:
+            gc.freeze()  # what is imported by now stays: the garbage collector need not go through it after each trial
+
+    def _run(self, claim: Claim, threads: int) -> None:
+        config, overrides = compose_trial(self._config, claim.params, threads=threads)
+        line = mask(compose.as_line(overrides))
+        if keys.LINE not in claim.attributes:
+            self._queue.remember(claim, {keys.THREADS: threads, keys.EPOCHS: config.train.epochs, keys.LINE: line})
+        run_id = self._open_run = self._run_of(claim, config)
+        if claim.is_condemned:
+            raise KilledTooOftenError(
+                f"killed {keys.DEATHS_ALLOWED} times at epoch {len(self._queue.reported(claim)) + 1}; out of memory?"
+            )
+        self._threads_in_use = threads
+        config, data = self._going_on(config, overrides, run_id)
+        from brainseg.train.experiment import prepare, run
+        from brainseg.train.progress import Terminal
+
+        prepared = prepare(config, data)
+        tracker = self._open_tracker(claim, config, line, run_id)
+        self._open_run = None  # closed by the tracker's own end
+        result: Result | None = None
+        try:
+            result = run(
+                config,
+                tracker,
+                prepared=prepared,
+                reporter=Terminal(),
+                on_epoch=_Watch(self._queue, claim, self._stop, epochs=config.train.epochs),
+                keep_checkpoint=True,
+            )
+        except Pruned as pruned:
+            say(str(pruned))
+            is_told = self._queue.tell(claim, TrialState.PRUNED)
+        else:
+            is_told = self._complete(claim, result)
+        if result is not None and result.unwritten:
+            say(f"not everything could be written: {'; '.join(result.unwritten)}; the checkpoint stays")
+        elif is_told:  # not before the study knows: killed in between, the trial ends again in the same way
+            Checkpoints(Path(config.tracking.root), tracker.run_id).remove()
+
+    def _complete(self, claim: Claim, result: "Result") -> bool:
+        """Tells the study what the trial has reached; False where another worker has taken it."""
+        told: dict[str, object] = {keys.SECONDS: round(sum(metrics["seconds"] for metrics in result.history), 3)}
+        if result.unwritten:
+            told[keys.UNWRITTEN] = list(result.unwritten)
+        self._queue.remember(claim, told)
+        values = {
+            "val_dice_image": result.best_val_dice_image,
+            "final_dice": result.final_dice,
+            "parameters": float(result.parameters),
+            "seconds_per_image": result.seconds_per_image,
+        }
+        return self._queue.tell(claim, TrialState.COMPLETE, [values[metric] for metric in self._config.metrics])
+
+    def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
+        """The configuration and data of a trial: of its run's checkpoint where there is one."""
+        data = load_run_data(config)
+        if data.slices.fingerprint != self._queue.data_fingerprint:
+            raise DataError(
+                f"the data in {data.slices.source.location} has changed since the study started; "
+                "restore it, or start another study with --new NAME"
+            )
+        if run_id is None:
+            return config, data
+        checkpoints = Checkpoints(Path(config.tracking.root), run_id)
+        if not checkpoints.have_begun:
+            where = checkpoints.folder.parent
+            say(f"no checkpoint of run {run_id} in {where}: the trial starts again from its first epoch")
+            return config, data
+        asked = dataclasses.replace(config, resume=run_id)
+        resumed = compose.resumed(checkpoints.stored_config(), asked, overrides)
+        return resumed, load_run_data(resumed)
+
+    def _run_of(self, claim: Claim, config: RunConfig) -> str | None:
+        """The MLflow run that an earlier worker opened for this trial, if any."""
+        known = claim.attributes.get(keys.RUN_ID)
+        if known is not None or claim.is_new:
+            return known
+        # Killed between opening the run and telling the study of it.
+        found = open_store(config.tracking).find(self._identity(claim))
+        return found[0] if found else None
+
+    def _identity(self, claim: Claim) -> dict[str, str]:
+        """The tags by which the trial's run is found."""
+        attributes = self._queue.study.user_attrs
+        return {
+            "sweep": self._config.name,
+            "sweep_id": attributes[keys.STUDY_ID],
+            "trial": str(claim.trial.number),
+            "mlflow.parentRunId": attributes[keys.PARENT_RUN],
+        }
+
+    def _open_tracker(self, claim: Claim, config: RunConfig, line: str, run_id: str | None) -> Tracker:
+        name = trial_name(claim.params, baseline=self._config.baseline, names=self._names)
+        tracker = open_tracker(
+            config.tracking,
+            run_name=f"{self._config.name} {claim.trial.number:03d} {name}"[:100],
+            tags=self._identity(claim) | {"overrides": line, "mlflow.source.name": f"python -m brainseg.train {line}"},
+            run_id=run_id,
+        )
+        self._queue.remember(claim, {keys.RUN_ID: tracker.run_id})
+        return tracker
+
+    def _failed(self, claim: Claim, error: Exception) -> None:
+        """Tells the study and, where the run was never opened again, MLflow."""
+        reason = mask(ending_of(error).failure or type(error).__name__)
+        say(f"failed: {reason}")
+        if self._open_run is not None:
+            tracking = compose.freeze(self._config.tracking).tracking
+            with contextlib.suppress(Exception), open_tracker(tracking, run_name="", tags={}, run_id=self._open_run):
+                raise error
+        self._queue.fail(claim, reason, may_retry=not isinstance(error, NOT_RETRIED))
+
+    @contextlib.contextmanager
+    def _beating(self, claim: Claim) -> Iterator[None]:
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(BEAT_S):
+                with contextlib.suppress(Exception):  # a storage that is away for a moment; the next beat tells
+                    self._queue.beat(claim)
+
+        thread = threading.Thread(target=beat, name="brainseg-beat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+class KilledTooOftenError(BrainsegError):
+    """The trial's workers were killed again and again in one epoch."""
+
+
+class LeaseLost(Interrupted):
+    """Another worker has taken the trial: this one was taken for dead. For the tracker, stopped from outside."""
+
+    def __init__(self) -> None:
+        super().__init__(SIGTERM)
+
+
+# Training is deterministic: these would come again.
+NOT_RETRIED = (NonFiniteError, ConfigError, KilledTooOftenError)
+# What all trials share is away, perhaps for a moment: the trial goes back as it is, and the worker ends.
+NOT_OF_THE_TRIAL = (UnreachableError, DataError)
+
+
+class _Watch:
+    """Reports each epoch to the study, and ends the run that its pruner gives up."""
+
+    def __init__(self, queue: TrialQueue, claim: Claim, stop: StopAfterEpoch, *, epochs: int) -> None:
+        self._queue = queue
+        self._claim = claim
+        self._stop = stop
+        self._epochs = epochs
+        self._reported = set(queue.reported(claim))
+        self._prunes = len(queue.study.directions) == 1
+        self._decided = claim.attributes.get(keys.PRUNED)  # before a kill
+
+    def __call__(self, epoch: int, metrics: Metrics) -> None:
+        if not self._queue.is_mine(self._claim):
+            raise LeaseLost
+        if epoch not in self._reported:
+            self._queue.report(self._claim, epoch, metrics["val_dice_image"])
+            self._reported.add(epoch)
+        # Not for an epoch from before a resume; nor after the last one, when there is nothing to save.
+        if self._prunes and max(self._reported) <= epoch < self._epochs:
+            self._prune(epoch, metrics)
+        if self._stop.is_requested:
+            raise Interrupted(SIGTERM)
+
+    def _prune(self, epoch: int, metrics: Metrics) -> None:
+        """Raises Pruned where the pruner gives the trial up, now or before it was killed."""
+        if self._decided is None and self._claim.trial.should_prune():
+            pruner = type(self._queue.study.pruner).__name__
+            value = metrics["val_dice_image"]
+            reason = f"pruned after epoch {epoch} of {self._epochs} by {pruner}, at val_dice_image {value:.4f}"
+            self._decided = {"epoch": epoch, "reason": reason}
+            self._queue.remember(self._claim, {keys.PRUNED: self._decided})
+        if self._decided is not None:
+            raise Pruned(self._decided["reason"], epoch=self._decided["epoch"])
+
+
+def run_worker(
+    name: str, *, tracking: Sequence[str], where: str | None, threads: int | None, supervisor: str | None
+) -> int:
+    """Trains trials of the study `name` until none is left. The exit code.
+
+    tracking: overrides that take the place of those that the study was started with. where: the study's storage.
+    threads: CPU threads, by default every core; the study may fix others. supervisor: id of the sign of life of the
+    process that started this one, and that it listens to. Raises InputError, with nothing trained, and Interrupted.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    root = home_of(compose.freeze(tracking).tracking).root
+    storage = open_storage(where, root=root, name=name, create=False)
+    config = load_config(storage, name)
+    config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
+    stop = StopAfterEpoch()
+    if supervisor is not None:
+        stop.listen(sys.stdin)
+    import_tensorflow()  # before a trial is claimed: it takes seconds
+    # It takes the graph of a new trial for a mistake.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    with stop_on_signals(), storage.reached(), SignOfLife(storage.folder) as sign:
+        baseline = check(config)  # the overrides alone need not be a configuration that can run
+        queue = TrialQueue(storage, config, epochs=baseline.train.epochs, sign=sign, supervisor=supervisor)
+        threads = threads_of_trials(baseline, share=resolve_threads(threads))
+        ending = Worker(queue, config, threads=threads, stop=stop).work()
+    if isinstance(ending, Recycle):
+        say(f"starts afresh: {ending.reason}")
+        _start_afresh()
+    say(ending)
+    return 0
+
+
+def merged(overrides: Sequence[str], later: Sequence[str]) -> tuple[str, ...]:
+    """Both, each key once: of one that both have, the later value."""
+    return tuple({item.partition("=")[0]: item for item in (*overrides, *later)}.values())
+
+
+def _start_afresh() -> NoReturn:
+    """The same command in the same process, whose memory is then its own again."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "brainseg.sweep", *sys.argv[1:]])  # noqa: S606  # no shell
+
+
+def _forget_models() -> None:
+    """Frees what Keras and TensorFlow keep of a trained model."""
+    import keras
+
+    keras.backend.clear_session()  # it collects the garbage as well
+
+
+def say(text: str) -> None:
+    """A line for the worker's log."""
+    print(text, flush=True)

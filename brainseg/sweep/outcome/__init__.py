@@ -1,0 +1,1 @@
+"""What a study has found: tables, figures, and its run in MLflow."""

@@ -1,0 +1,301 @@
+"""What a sweep has found: computed from its trials, and told as a table, as a CSV file and as Markdown."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from brainseg.config import short_names
+from brainseg.sweep.engine.trial_queue import settings_of
+from brainseg.sweep.engine.trial_row import (
+    FINISHED,
+    INTERRUPTED,
+    TrialRow,
+    by_metric,
+    shown_epochs,
+    shown_metric,
+    shown_params,
+    shown_value,
+    trial_row,
+)
+from brainseg.sweep.study.study_file import StudyConfig
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+COMMAND = "python -m brainseg.train"
+TRIALS_FOR_IMPORTANCE = 5  # below, a random forest tells chance
+BEST_SHOWN = 10
+BAR_WIDTH = 30
+ANY_WIDTH = 10_000  # of a table that is only measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """How much of a metric's variance over the complete trials each parameter explains by itself.
+
+    By fANOVA: Hutter et al. 2014, "An efficient approach for assessing hyperparameter importance".
+    """
+
+    shares: Mapping[str, float]  # parameter -> share, the largest first, 1 together; empty where nothing can be said
+    note: str  # why nothing can be said, or which parameters are left out; else empty
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSummary:
+    """What the sweep has found for one of its metrics."""
+
+    name: str
+    direction: str  # maximize or minimize
+    best: TrialRow | None  # None while no trial is complete
+    best_value: float | None
+    baseline_value: float | None  # None without a baseline, or while it isn't complete
+    gain: float | None  # of the best over the baseline; positive is better in either direction
+    importance: Importance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a sweep has found so far."""
+
+    name: str
+    asked: int  # trials asked for; complete and pruned ones count
+    counts: Mapping[str, int]  # state -> trials, without the states that no trial is in
+    metrics: tuple[MetricSummary, ...]  # in the study's order
+    best: tuple[TrialRow, ...]  # complete, the best first; with several metrics the Pareto front, by the first metric
+    baseline: TrialRow | None
+    failed: tuple[TrialRow, ...]
+    epochs_run: int  # of all trials
+    epochs_saved: int  # that pruned trials were asked for and didn't run
+
+    @property
+    def finished(self) -> int:
+        """Trials that count towards `asked`."""
+        return sum(self.counts.get(state, 0) for state in FINISHED)
+
+
+def summarize(study: "optuna.Study", config: StudyConfig) -> Summary:
+    """What the study has found so far. Reads the study alone; the same trials give the same summary."""
+    trials = study.get_trials(deepcopy=False)
+    rows = [trial_row(trial) for trial in trials]
+    baseline = next((row for row in rows if config.baseline and row.params == config.baseline), None)
+    best = by_metric(rows, config, next(iter(config.metrics)))
+    if len(config.metrics) > 1:
+        front = {trial.number for trial in study.best_trials}
+        best = [row for row in best if row.number in front]
+    return Summary(
+        name=config.name,
+        asked=settings_of(study).trials,
+        counts=dict(Counter(row.state for row in rows)),
+        metrics=tuple(_metric(study, rows, config, metric, baseline) for metric in config.metrics),
+        best=tuple(best),
+        baseline=baseline,
+        failed=tuple(row for row in rows if row.state == "failed"),
+        epochs_run=sum(row.epoch for row in rows),
+        epochs_saved=sum((row.epochs or row.epoch) - row.epoch for row in rows if row.state == "pruned"),
+    )
+
+
+def _metric(
+    study: "optuna.Study", rows: Sequence[TrialRow], config: StudyConfig, metric: str, baseline: TrialRow | None
+) -> MetricSummary:
+    position = list(config.metrics).index(metric)
+    best = next(iter(by_metric(rows, config, metric)), None)
+    best_value = best.values[position] if best is not None else None
+    baseline_value = baseline.values[position] if baseline is not None and baseline.values else None
+    gain = None
+    if best_value is not None and baseline_value is not None:
+        gain = best_value - baseline_value if config.metrics[metric] == "maximize" else baseline_value - best_value
+    return MetricSummary(
+        name=metric,
+        direction=config.metrics[metric],
+        best=best,
+        best_value=best_value,
+        baseline_value=baseline_value,
+        gain=gain,
+        importance=_importance(study, rows, position),
+    )
+
+
+def _importance(study: "optuna.Study", rows: Sequence[TrialRow], position: int) -> Importance:
+    """Of the study's metric at `position`."""
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    complete = [row for row in rows if row.state == "complete"]
+    if len(complete) < TRIALS_FOR_IMPORTANCE:
+        return Importance(shares={}, note=f"{len(complete)} of the {TRIALS_FOR_IMPORTANCE} complete trials it takes")
+    if len({row.values[position] for row in complete}) == 1:
+        return Importance(shares={}, note="every complete trial has the same value")
+
+    def target(trial: "FrozenTrial") -> float:
+        return float(trial.values[position])
+
+    nothing = "no parameter that every complete trial has explains the differences"
+    shared = set.intersection(*(set(row.params) for row in complete))
+    if all(len({row.params[key] for row in complete}) == 1 for key in shared):
+        return Importance(shares={}, note=nothing)  # Optuna would give each the same share
+    try:
+        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), target=target)
+    except RuntimeError:  # no tree of the forest could split the trials
+        return Importance(shares={}, note=nothing)
+    left_out = sorted({key for row in complete for key in row.params} - shares.keys())
+    note = f"left out, since not every complete trial has them: {', '.join(left_out)}" if left_out else ""
+    return Importance(shares={key: float(share) for key, share in shares.items()}, note=note)
+
+
+def headline(summary: Summary) -> str:
+    """`quick: 12 of 12 trials finished: 9 complete, 3 pruned; 1 failed`."""
+    text = f"{summary.name}: {summary.finished} of {summary.asked} trials finished"
+    finished = [f"{summary.counts[state]} {state}" for state in FINISHED if state in summary.counts]
+    others = [
+        f"{summary.counts[state]} {state}"
+        for state in ("failed", "running", INTERRUPTED, "waiting")
+        if state in summary.counts
+    ]
+    return text + (f": {', '.join(finished)}" if finished else "") + (f"; {', '.join(others)}" if others else "")
+
+
+def verdict(summary: Summary, metric: MetricSummary) -> str:
+    """The best value of a metric, of which trial, and how it compares to the baseline; one line."""
+    if metric.best is None or metric.best_value is None:
+        return f"No trial is complete yet: no best {metric.name}."
+    found = f"Best {metric.name}: {shown_metric(metric.best_value)}"
+    if metric.best is summary.baseline:
+        return f"{found}, the baseline (trial {metric.best.number}): no trial is better."
+    text = f"{found}, trial {metric.best.number}"
+    if summary.baseline is None:
+        return f"{text}."
+    if metric.gain is None or metric.baseline_value is None:
+        return f"{text}; the baseline (trial {summary.baseline.number}) is {summary.baseline.state}, without a value."
+    return f"{text}: {shown_metric(metric.gain)} better than the baseline ({shown_metric(metric.baseline_value)})."
+
+
+def epochs_line(summary: Summary) -> str:
+    """`Pruning saved 31 of 120 epochs.`"""
+    if summary.epochs_saved == 0:
+        return f"{summary.epochs_run} epochs run."
+    return f"Pruning saved {summary.epochs_saved} of {summary.epochs_run + summary.epochs_saved} epochs."
+
+
+def trials_csv(trials: "Sequence[FrozenTrial]", config: StudyConfig) -> str:
+    """Every trial in a line, parameters under their full keys; numbers in full precision; empty where there is none."""
+    keys = [parameter.key for parameter in config.space]
+    ran_columns = ("best_val_dice_image", "epochs", "epochs_asked", "seconds", "deaths", "run_id", "reason", "line")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["trial", "state", *config.metrics, *keys, *ran_columns])
+    for row in map(trial_row, trials):
+        values = row.values or (None,) * len(config.metrics)
+        params = (row.params.get(key) for key in keys)
+        ran = (row.best_dice, row.epoch, row.epochs, row.seconds, row.deaths, row.run_id, row.reason, row.line)
+        writer.writerow([row.number, row.state, *values, *params, *ran])
+    return out.getvalue()
+
+
+def summary_markdown(summary: Summary, config: StudyConfig) -> str:
+    """The description of the parent run in the MLflow UI: the answer, then what it rests on."""
+    parts = [f"**{verdict(summary, metric)}**" for metric in summary.metrics]
+    if summary.best and summary.best[0].line:
+        parts.append(f"```\n{COMMAND} {summary.best[0].line}\n```")
+    parts.append(f"{headline(summary)}. {epochs_line(summary)}")
+    if summary.best:
+        names = short_names(parameter.key for parameter in config.space)
+        table = [["trial", *config.metrics, "epochs", *names.values(), "run"]]
+        table += [_best_cells(row, summary, names) for row in summary.best[:BEST_SHOWN]]
+        parts += [f"### {_best_title(summary)}", _markdown_table(table)]
+    for metric in summary.metrics:
+        parts.append(f"### Importance for {metric.name}")
+        if metric.importance.shares:
+            shares = [[key, f"{share:.2f}"] for key, share in metric.importance.shares.items()]
+            parts.append(_markdown_table([["parameter", "share of the variance"], *shares]))
+        if metric.importance.note:
+            parts.append(f"{metric.importance.note[0].upper()}{metric.importance.note[1:]}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _best_title(summary: Summary) -> str:
+    return "Best trials" if len(summary.metrics) == 1 else "Pareto front"
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def print_status(summary: Summary, config: StudyConfig, console: Console) -> None:
+    """The summary in a terminal: the answer, the best trials, what mattered, what failed."""
+
+    def say(text: str) -> None:
+        # Text, since names may hold brackets; not wrapped, so that a command can be pasted.
+        console.print(Text(text), soft_wrap=True)
+
+    say(headline(summary))
+    for metric in summary.metrics:
+        say(verdict(summary, metric))
+    if summary.best and summary.best[0].line:
+        say(f"{COMMAND} {summary.best[0].line}")
+    say(epochs_line(summary))
+    if summary.best:
+        say(f"\n{_best_title(summary)}")
+        table = _best_table(summary, config)
+        if Measurement.get(console, console.options.update(max_width=ANY_WIDTH), table).maximum <= console.width:
+            console.print(table, soft_wrap=False)
+        else:
+            for row in summary.best[:BEST_SHOWN]:
+                say(_best_line(row, summary, config))
+    for metric in summary.metrics:
+        say(f"\nImportance for {metric.name}")
+        if metric.importance.shares:
+            console.print(_bars(metric.importance.shares, console), soft_wrap=False)
+        if metric.importance.note:
+            say(metric.importance.note)
+    if summary.failed:
+        say("\nFailed trials")
+        table = Table("trial", "epochs", "reason", box=None, pad_edge=False)
+        for row in summary.failed:
+            table.add_row(str(row.number), shown_epochs(row), Text(row.reason))
+        console.print(table, soft_wrap=False)
+
+
+def _best_table(summary: Summary, config: StudyConfig) -> Table:
+    names = short_names(parameter.key for parameter in config.space)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("trial", *config.metrics, "epochs", *names.values()):
+        table.add_column(Text(heading), justify="right")
+    table.add_column("run")
+    for row in summary.best[:BEST_SHOWN]:
+        table.add_row(*map(Text, _best_cells(row, summary, names)))
+    return table
+
+
+def _best_cells(row: TrialRow, summary: Summary, names: Mapping[str, str]) -> list[str]:
+    """Trial, metrics, epochs, parameters, run."""
+    trial = f"baseline {row.number}" if row is summary.baseline else str(row.number)
+    params = [shown_value(row.params[key]) if key in row.params else "" for key in names]
+    return [trial, *map(shown_metric, row.values), shown_epochs(row), *params, row.run_id]
+
+
+def _best_line(row: TrialRow, summary: Summary, config: StudyConfig) -> str:
+    """What a row of the table says, where the terminal is too narrow for the table."""
+    trial = f"trial {row.number}" + (", the baseline" if row is summary.baseline else "")
+    values = " ".join(
+        f"{metric} {shown_metric(value)}" for metric, value in zip(config.metrics, row.values, strict=True)
+    )
+    params = shown_params(row.params, short_names(parameter.key for parameter in config.space))
+    return f"{trial}: {values}, epochs {shown_epochs(row)}, {params}, run {row.run_id}"
+
+
+def _bars(shares: Mapping[str, float], console: Console) -> Table:
+    block = "█" if console.encoding.startswith("utf") else "#"
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for key, share in shares.items():
+        table.add_row(Text(short_names(shares)[key]), f"{share:.2f}", Text(block * round(share * BAR_WIDTH)))
+    return table

@@ -1,0 +1,185 @@
+"""What a study will do, before it does it: whether every trial can run, and which ones come first."""
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from brainseg.compose import GROUPS, Composition
+from brainseg.config import RunConfig, did_you_mean, flatten
+from brainseg.errors import ConfigError
+from brainseg.sweep.study.parameter import Value
+from brainseg.sweep.study.space import as_overrides, corners, exact, suggest
+from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.sweep.study.study_rules import key_of
+
+THREADS = "train.threads"
+SHOWN = 8  # first trials, where they don't depend on the scores of others
+
+
+def check(config: StudyConfig) -> RunConfig:
+    """The configuration of the baseline, else of the first trial in the file, else of the space's first corner.
+
+    Before, every corner of the space and every trial in the file is composed.
+
+    Raises ConfigError for a key that doesn't exist, a bound that the configuration refuses, values that can't go
+    together, and choices of a group that change nothing.
+    """
+    from brainseg.sweep.study.samplers import build_pruner
+
+    _check_keys(config)
+    tried: list[Mapping[str, Value]] = [*corners(config.space)]
+    composed: list[tuple[Mapping[str, Value], RunConfig]] = []
+    refused: list[tuple[Mapping[str, Value], str]] = []
+    for params in tried:
+        try:
+            composed.append((params, _compose(config, params)))
+        except ConfigError as error:
+            refused.append((params, str(error)))
+    if refused:
+        raise ConfigError(_explain(refused, tried))
+    _check_groups(config, composed)
+    first = composed[0][1]
+    for where, params in reversed(config.first_points()):
+        try:
+            first = _compose(config, params)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+    build_pruner(config, epochs=first.train.epochs)
+    return first
+
+
+def first_trials(config: StudyConfig, count: int) -> list[dict[str, Value]]:
+    """What the first trials are, at most `count`: the baseline, what is enqueued, and the sampler's draws.
+
+    Those that depend on the scores of earlier trials are left out: after n_startup_trials of tpe and cmaes.
+    """
+    import optuna
+    from optuna.study import StudyDirection
+
+    from brainseg.sweep.study.samplers import build_sampler
+
+    first = config.first_points()
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(directions=[StudyDirection[each.upper()] for each in config.metrics.values()])
+        for _, params in first:
+            study.enqueue_trial(dict(params))
+        trials = []
+        for number in range(min(count, max(len(first), _independent_of_scores(config, count)))):
+            study.sampler = build_sampler(config, number=number)
+            trials.append(exact(suggest(study.ask(), config.space), config.space))
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    return trials
+
+
+def show_plan(config: StudyConfig) -> None:
+    """Checks the study and prints what would come first. Raises ConfigError like `check`."""
+    baseline = check(config)
+    metrics = ", ".join(f"{direction} {metric}" for metric, direction in config.metrics.items())
+    print(f"{config.name}: {config.trials} trials of {baseline.train.epochs} epochs, {metrics}")
+    print(f"sampler {config.sampler.name}, pruner {config.pruner.name}, {config.workers} workers")
+    print(f"every corner of the space can be trained ({len(corners(config.space))} tried)")
+    print("first trials:")
+    for number, params in enumerate(first_trials(config, min(SHOWN, config.trials))):
+        print(f"  {number:>3}  {' '.join(as_overrides(params))}")
+
+
+def compose_trial(config: StudyConfig, params: Mapping[str, Value], *, threads: int) -> tuple[RunConfig, list[str]]:
+    """A trial's configuration, and its overrides as they can be pasted behind `python -m brainseg.train`.
+
+    The overrides may hold a password, within tracking.uri. Raises ConfigError where the trial can't run.
+    """
+    chosen = exact(params, config.space)
+    if not any(key_of(override) == THREADS for override in config.overrides):
+        chosen[THREADS] = threads
+    return _compose(config, chosen), [*config.overrides, *config.tracking, *as_overrides(chosen)]
+
+
+def threads_of_trials(baseline: RunConfig, *, share: int) -> int:
+    """CPU threads that each trial computes on: what the study fixes, as in its baseline, or else a worker's share."""
+    fixed = baseline.train.threads
+    return share if fixed is None else fixed
+
+
+def _compose(config: StudyConfig, params: Mapping[str, Value]) -> RunConfig:
+    groups = {key: value for key, value in params.items() if key in GROUPS}
+    values = {key: value for key, value in params.items() if key not in GROUPS}
+    return _compose_unchecked(config, groups).with_values(values)
+
+
+def _compose_unchecked(config: StudyConfig, groups: Mapping[str, Value]) -> Composition:
+    """What the fixed overrides and these options of groups compose to; Hydra runs once for each."""
+    return _composition(Path.cwd(), (*config.overrides, *config.tracking, *as_overrides(groups)))
+
+
+@functools.lru_cache(maxsize=64)
+def _composition(_folder: Path, overrides: tuple[str, ...]) -> Composition:
+    # The folder decides as well: ./conf comes before the configuration that brainseg carries.
+    return Composition(overrides)
+
+
+def _independent_of_scores(config: StudyConfig, count: int) -> int:
+    """How many trials the sampler draws without looking at the scores of others; at most `count`."""
+    by_default = {"tpe": 10, "cmaes": 1}  # of Optuna
+    if config.sampler.name not in by_default:
+        return count
+    return int(config.sampler.options.get("n_startup_trials", by_default[config.sampler.name]))
+
+
+def _check_keys(config: StudyConfig) -> None:
+    """That Hydra composes the fixed part, and knows every searched key and every option of a group."""
+    _compose_unchecked(config, {})
+    known = [*flatten(RunConfig()), *GROUPS]
+    for parameter in config.space:
+        if parameter.key not in known:
+            raise ConfigError(
+                f"space.{parameter.key}: {parameter.key} is not a configuration key"
+                f"{did_you_mean(parameter.key, known) or '; python -m brainseg.train --help lists them'}"
+            )
+        if parameter.key in GROUPS:
+            for choice in parameter.choices:
+                try:
+                    _compose_unchecked(config, {parameter.key: choice})
+                except ConfigError as error:
+                    raise ConfigError(f"space.{parameter.key}: {choice} is refused: {error}") from error
+
+
+def _check_groups(config: StudyConfig, composed: Sequence[tuple[Mapping[str, Value], RunConfig]]) -> None:
+    """Refuses a searched group whose options all compose to the same: an experiment may pin its keys."""
+    for parameter in config.space:
+        if parameter.key not in GROUPS:
+            continue
+        by_choice: dict[Value, set[tuple[object, ...]]] = {}
+        for params, run in composed:
+            if parameter.key in params:
+                of_group = tuple(value for key, value in flatten(run).items() if key.startswith(f"{parameter.key}."))
+                by_choice.setdefault(params[parameter.key], set()).add(of_group)
+        if all(one == other for one, other in itertools.pairwise(by_choice.values())):
+            raise ConfigError(
+                f"space.{parameter.key}: its choices all give the same configuration, since other overrides "
+                f"set every {parameter.key}.* key; search those keys, or leave out what sets them"
+            )
+
+
+def _explain(refused: Sequence[tuple[Mapping[str, Value], str]], tried: Sequence[Mapping[str, Value]]) -> str:
+    """One line on the first corner that was refused: the value, or the fewest values together, to blame."""
+    params, message = refused[0]
+    if len(refused) == len(tried) and len({each for _, each in refused}) == 1:
+        return message  # whatever is searched: the fixed part is wrong
+    reasons = {tuple(each.items()): text for each, text in refused}
+    for size in range(1, len(params) + 1):
+        for blamed in itertools.combinations(params.items(), size):
+            having = [each for each in tried if all(each.get(key) == value for key, value in blamed)]
+            if all(tuple(each.items()) in reasons for each in having):
+                return _blame(dict(blamed), message)
+    raise AssertionError("the whole of a refused corner is refused")
+
+
+def _blame(blamed: Mapping[str, Value], message: str) -> str:
+    if len(blamed) == 1:
+        ((key, value),) = blamed.items()
+        return f"space.{key}: {value} is refused: {message}"
+    return f"space: {' with '.join(as_overrides(blamed))} is refused: {message}; narrow one of them"

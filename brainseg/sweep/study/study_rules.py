@@ -1,0 +1,189 @@
+"""What a study must be: the tables of known metrics, samplers and pruners, and the rules across keys.
+
+Every check raises ConfigError, in one line that names the key, the rule, the value and the remedy.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from brainseg.config import did_you_mean, in_range, one_of
+from brainseg.errors import ConfigError
+from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_whole
+
+# What can be searched for -> what it is.
+METRICS: Mapping[str, str] = {
+    "val_dice_image": "mean Dice of the validation slices at the model's size, in the best epoch",
+    "final_dice": "mean Dice of the validation slices at their stored size, by the saved model",
+    "parameters": "how many weights the model has",
+    "seconds_per_image": "how long the saved model takes for the prediction of one slice",
+}
+# What the epochs' val_dice_image, which a pruner sees, foretells.
+PRUNABLE = ("val_dice_image", "final_dice")
+DIRECTIONS = ("maximize", "minimize")
+# What an override may not fix, and why.
+NOT_FIXED: Mapping[str, str] = {
+    "resume": "the engine itself resumes a trial that was stopped",
+    "run_name": "the engine names its runs",
+}
+
+# What an option may be: a whole number of at least this, one of these words, or (bool) true or false.
+OptionRule = int | tuple[str, ...] | type[bool]
+SAMPLERS: Mapping[str, Mapping[str, OptionRule]] = {
+    "tpe": {"n_startup_trials": 1, "n_ei_candidates": 1, "multivariate": bool, "constant_liar": bool},
+    "random": {},
+    "grid": {},
+    "cmaes": {"n_startup_trials": 0, "popsize": 4, "with_margin": bool, "consider_pruned_trials": bool},
+    "qmc": {"qmc_type": ("sobol", "halton"), "scramble": bool},
+}
+PRUNERS: Mapping[str, Mapping[str, OptionRule]] = {
+    "median": {"n_startup_trials": 0, "n_warmup_steps": 0, "interval_steps": 1, "n_min_trials": 1},
+    "hyperband": {"min_resource": 1, "max_resource": 1, "reduction_factor": 2, "bootstrap_count": 0},
+    "none": {},
+}
+
+
+def check_metrics(metrics: Mapping[str, str]) -> None:
+    """One or more known metrics, each with its direction."""
+    if not metrics:
+        raise ConfigError(f"metric must be given: one of {', '.join(METRICS)}")
+    for name, direction in metrics.items():
+        one_of("metric", name, tuple(METRICS))
+        key = "direction" if len(metrics) == 1 else f"metrics.{name}"
+        one_of(key, direction, DIRECTIONS)
+
+
+def check_overrides(overrides: Sequence[str], space: Sequence[Parameter]) -> None:
+    """key=value with a plain value, of a key that is neither searched nor the engine's own."""
+    searched = {parameter.key for parameter in space}
+    for override in overrides:
+        key = key_of(override)
+        if "=" not in override or not key:
+            raise ConfigError(f"overrides must be of the form key=value, got {override!r}")
+        if "${" in override:
+            raise ConfigError(f"overrides must have plain values, got {override!r}; write what it stands for")
+        if key in NOT_FIXED:
+            raise ConfigError(f"overrides can't set {key}: {NOT_FIXED[key]}; leave {override!r} out")
+        if key in searched:
+            raise ConfigError(f"{key} is in the space and fixed by {override!r}; leave it out of one of them")
+
+
+def key_of(override: str) -> str:
+    """The key that an override sets: model.dropout of model.dropout=0.2."""
+    return override.partition("=")[0].lstrip("+~").strip()
+
+
+def check_space(space: Sequence[Parameter]) -> None:
+    """At least one parameter, each once; `when` names parameters before it and values that they can take."""
+    if not space:
+        raise ConfigError("space must have at least one parameter, such as model.dropout; add it")
+    earlier: dict[str, Parameter] = {}
+    for parameter in space:
+        if parameter.key in earlier:
+            raise ConfigError(f"space.{parameter.key} must be there once, got it twice; leave one out")
+        for key, values in parameter.when.items():
+            where = f"space.{parameter.key}.when"
+            if key not in earlier:
+                raise ConfigError(
+                    f"{where} must name a parameter of the space before it, got {key!r}"
+                    f"{did_you_mean(key, list(earlier)) or f'; move {key} before {parameter.key}'}"
+                )
+            _check_when(f"{where}.{key}", values, earlier[key])
+        earlier[parameter.key] = parameter
+
+
+def _check_when(where: str, values: Sequence[Value], parent: Parameter) -> None:
+    if parent.size is None:
+        raise ConfigError(f"{where} must be a key with single values, and a float has them only with a step; add step")
+    if not values:
+        raise ConfigError(f"{where} must have at least one value, got none; add it, or leave it out")
+    for value in values:
+        if not parent.holds(value):
+            raise ConfigError(f"{where} must be {parent.rule}, got {value!r}")
+
+
+def check_params(where: str, params: Mapping[str, Value], space: Sequence[Parameter]) -> None:
+    """A trial inside the space: what is searched is there, with a value that can be drawn, and nothing else."""
+    known = [parameter.key for parameter in space]
+    for key in params:
+        if key not in known:
+            raise ConfigError(f"{where}.{key} is not in the space{did_you_mean(key, known) or '; leave it out'}")
+    taken: dict[str, Value] = {}
+    for parameter in space:
+        key = parameter.key
+        if not parameter.is_searched(taken):
+            if key in params:
+                raise ConfigError(f"{where}.{key} is not searched there, by its when; leave it out")
+            continue
+        if key not in params:
+            raise ConfigError(f"{where} must say every searched key, and {key} is missing; add it")
+        if not parameter.holds(params[key]):
+            raise ConfigError(f"{where}.{key} must be {parameter.rule}, got {params[key]!r}")
+        taken[key] = params[key]
+
+
+def check_options(where: str, name: str, options: Mapping[str, Value], rules: Mapping[str, OptionRule]) -> None:
+    """Options that the sampler or pruner of this name has, each with a value that it may take."""
+    for option, value in options.items():
+        if option not in rules:
+            known = f"; it has {', '.join(rules)}" if rules else "; it has none"
+            raise ConfigError(
+                f"{where}.{option} is not an option of {name}{did_you_mean(option, list(rules)) or known}"
+            )
+        rule, key = rules[option], f"{where}.{option}"
+        if isinstance(rule, tuple):
+            one_of(key, str(value), rule)
+        elif isinstance(rule, type):
+            if not isinstance(value, bool):
+                raise ConfigError(f"{key} must be true or false, got {value!r}")
+        else:
+            check_whole(key, value)
+            in_range(key, int(value), low=rule, high=1_000_000)
+
+
+def check_sampler(name: str, space: Sequence[Parameter], *, metrics: int, trials: int) -> None:
+    """What grid, cmaes and qmc can't do."""
+    conditional = next((parameter.key for parameter in space if parameter.when), None)
+    if name in ("grid", "cmaes", "qmc") and conditional is not None:
+        raise ConfigError(f"sampler.name: {name} can't search space.{conditional}, which has a when; use tpe or random")
+    if name == "cmaes":
+        numbers = sum(parameter.type != "categorical" for parameter in space)
+        if numbers < 2:
+            raise ConfigError(f"sampler.name: cmaes needs at least two parameters of numbers, got {numbers}; use tpe")
+        if metrics > 1:
+            raise ConfigError(f"sampler.name: cmaes needs a single metric, got {metrics}; use tpe")
+    if name == "grid":
+        points = grid_points(space)
+        if trials > points:
+            raise ConfigError(f"trials must be at most the {points} points of the grid, got {trials}; try {points}")
+
+
+def check_splits(space: Sequence[Parameter], *, sampler: str, pruner: str) -> None:
+    """Trials on different slices are all trained to their end: their scores can't be ranked."""
+    split = next((parameter.key for parameter in space if parameter.key in SPLITS), None)
+    if split is not None and (sampler, pruner) != ("grid", "none"):
+        raise ConfigError(
+            f"space.{split} needs sampler.name grid and pruner.name none, as scores on different slices can't be "
+            f"ranked, got {sampler} and {pruner}"
+        )
+
+
+def grid_points(space: Sequence[Parameter]) -> int:
+    """How many points the grid has, the baseline among them; ConfigError for a continuous range."""
+    points = 1
+    for parameter in space:
+        if parameter.size is None:
+            raise ConfigError(f"space.{parameter.key}.step must be given for sampler.name: grid; add it")
+        points *= parameter.size
+    return points
+
+
+def check_pruner(name: str, metrics: Sequence[str]) -> None:
+    """A pruner sees val_dice_image after each epoch, and nothing else."""
+    if name == "none":
+        return
+    if len(metrics) > 1:
+        raise ConfigError(f"pruner.name must be none for several metrics, got {name!r}; write pruner: {{name: none}}")
+    if metrics[0] not in PRUNABLE:
+        raise ConfigError(
+            f"pruner.name must be none for metric {metrics[0]}, which no epoch foretells, got {name!r}; "
+            "write pruner: {name: none}"
+        )

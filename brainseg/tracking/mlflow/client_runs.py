@@ -1,0 +1,138 @@
+"""Lists runs through MLflow's client, from whatever store it speaks to."""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError, is_parent
+from brainseg.tracking.mlflow.writer import LOCAL_ID, LOCAL_PREFIX
+from brainseg.tracking.protocol import RunFilter, RunList, RunSummary
+from brainseg.tracking.rules import STATE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PAGE = 1000  # runs a request, at most
+REQUESTS = 8  # at once
+# MLflow sorts every run that fulfils a condition, which takes seconds for ten thousand; so the first questions are
+# for high scores alone. The answer is right for any metric, and quick for one between 0 and 1.
+FLOORS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
+
+
+def experiment_ids(client: "MlflowClient", name: str | None, *, uri: str) -> list[str]:
+    """The ids of the experiments of this name, or of all for None. Raises UnknownExperimentError."""
+    found = {experiment.name: str(experiment.experiment_id) for experiment in client.search_experiments()}
+    if name is None:
+        return list(found.values())
+    if name not in found:
+        raise UnknownExperimentError(name, list(found), uri=uri)
+    return [found[name]]
+
+
+def overview(
+    client: "MlflowClient",
+    which: RunFilter,
+    experiments: list[str],
+    *,
+    rank_by: str,
+    total_of: str,
+    limit: int | None,
+) -> RunList:
+    """`RunStore.overview` over the experiments with these ids. Raises what MLflow raises."""
+    more = None if limit is None else limit + 1  # tells whether there are more
+
+    def first(condition: str, order: list[str]) -> "list[Run]":
+        wanted = " and ".join([condition, *_conditions(which)])
+        found = _runs(client, experiments, wanted, order, page=min(more or PAGE, PAGE))
+        # Here, since an older MLflow can't ask for the runs without a tag.
+        return list(islice((run for run in found if is_parent(run.data.tags) == which.parents), more))
+
+    def best() -> "list[Run]":
+        condition, order = f"tags.`{STATE}` = '{FINISHED}'", [f"metrics.`{rank_by}` DESC", "attributes.start_time ASC"]
+        for floor in FLOORS if more is not None else ():
+            found = first(f"{condition} and metrics.`{rank_by}` >= {floor}", order)
+            if len(found) == more:
+                return found
+        return first(condition, order)
+
+    # A run without the tag `state` is in neither list.
+    finished = best()
+    others = first(f"tags.`{STATE}` != '{FINISHED}'", ["attributes.start_time DESC"])
+    with ThreadPoolExecutor(REQUESTS) as pool:  # the history of a metric is a request for each run
+
+        def summaries(runs: "list[Run]") -> tuple[RunSummary, ...]:
+            return tuple(pool.map(lambda run: _summary(client, run, total_of=total_of), runs[:limit]))
+
+        return RunList(
+            finished=summaries(finished),
+            others=summaries(others),
+            more_finished=limit is not None and len(finished) > limit,
+            more_others=limit is not None and len(others) > limit,
+        )
+
+
+def curves(client: "MlflowClient", runs: "Sequence[Run]", keys: Sequence[str]) -> list[dict[str, dict[int, float]]]:
+    """Metric -> epoch -> value, of each run. Raises what MLflow raises."""
+
+    def history(run: "Run") -> dict[str, dict[int, float]]:
+        return {
+            key: {
+                point.step: float(point.value)
+                for point in client.get_metric_history(run.info.run_id, key)
+                if not math.isnan(point.value)
+            }
+            for key in keys
+            if key in run.data.metrics
+        }
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        return list(pool.map(history, runs))
+
+
+def quoted(value: str) -> str:
+    """A text in a filter of MLflow's, which knows no escapes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def _conditions(which: RunFilter) -> Iterator[str]:
+    if which.id_start:
+        key = f"tags.`{LOCAL_ID}`" if which.id_start.startswith(LOCAL_PREFIX) else "attributes.run_id"
+        yield f"{key} LIKE {quoted(which.id_start + '%')}"
+    for key, value in which.params.items():
+        yield f"params.`{key}` = {quoted(value)}"
+    for key, value in which.tags.items():
+        yield f"tags.`{key}` = {quoted(value)}"
+    if which.parents:
+        yield f"tags.`{ROLE}` = '{PARENT}'"
+
+
+def _runs(
+    client: "MlflowClient", experiments: list[str], wanted: str, order: list[str], *, page: int
+) -> "Iterator[Run]":
+    """Asks for a further page when the last one is used up."""
+    token = None
+    while experiments:
+        found = client.search_runs(experiments, wanted, max_results=page, order_by=order, page_token=token)
+        yield from found
+        token = found.token
+        if not token:
+            return
+
+
+def _summary(client: "MlflowClient", run: "Run", *, total_of: str) -> RunSummary:
+    metrics = {key: float(value) for key, value in run.data.metrics.items() if not math.isnan(value)}
+    total = None
+    if total_of in metrics:
+        total = sum(float(point.value) for point in client.get_metric_history(run.info.run_id, total_of))
+    return RunSummary(
+        run_id=run.data.tags.get(LOCAL_ID, run.info.run_id),
+        name=run.info.run_name,
+        status=run.info.status,
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        metrics=metrics,
+        total=total,
+    )

@@ -1,0 +1,150 @@
+"""Delivers a spool to the store, from a thread of its own while the run goes on."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from brainseg.tracking.mlflow.connection import is_refusal, reason
+from brainseg.tracking.mlflow.writer import RunWriter
+from brainseg.tracking.spool.spool import Record, Spool
+
+FIRST_PAUSE_S = 1.0  # after a failed delivery; doubled each time
+LONGEST_PAUSE_S = 60.0
+END_RETRY_S = 3.0  # how long a store that fails at the end of a run is asked again
+END_PATIENCE_S = 30.0  # how long the end of a run waits for one record; a model needs some
+
+logger = logging.getLogger("brainseg")
+
+
+class Delivery:
+    """A thread that writes what is appended to the spool, and closes the spool when it ends.
+
+    The thread sleeps while there is nothing to do, and never raises: a store that fails is asked again
+    later, and that it fails is said once.
+    """
+
+    def __init__(self, spool: Spool, open_writer: Callable[[], RunWriter], *, where: str) -> None:
+        """open_writer: connects to the store; called again until it returns. where: the store, for messages."""
+        self.refused: list[str] = []  # what the store will never take, a line each
+        self.undelivered = 0  # records that are left in the spool at the end
+        self._spool = spool
+        self._open_writer = open_writer
+        self.writer: RunWriter | None = None  # where the caller has connected already
+        self._where = where
+        self._is_down = False
+        self._progress = 0
+        self._news = threading.Event()
+        self._finishing = threading.Event()
+        # A daemon: a store that hangs must not hold the process; what it hasn't taken stays in the spool.
+        self._thread = threading.Thread(target=self._run, name="brainseg-delivery", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something was appended."""
+        self._news.set()
+
+    def finish(self) -> None:
+        """Waits until everything is delivered, or until there is no progress any more."""
+        self._finishing.set()
+        self._news.set()
+        while self._thread.is_alive():
+            before = self._progress
+            self._thread.join(END_PATIENCE_S)
+            if self._progress == before:
+                break
+        if self._thread.is_alive():
+            self.undelivered = self._spool.pending
+
+    def _run(self) -> None:
+        try:
+            self._deliver_all()
+        finally:
+            self.undelivered = self._spool.pending
+            if self.undelivered:
+                self._spool.close()
+            else:
+                self._spool.delete()
+
+    def _deliver_all(self) -> None:
+        pause_s, give_up_at = FIRST_PAUSE_S, float("inf")
+        while True:
+            record = self._spool.next()
+            if record is None:
+                if self._finishing.is_set():
+                    return
+                self._news.wait()
+                self._news.clear()
+            elif self._deliver(record):
+                pause_s, give_up_at = FIRST_PAUSE_S, float("inf")
+            elif self._finishing.is_set():
+                give_up_at = min(give_up_at, time.monotonic() + END_RETRY_S)
+                if time.monotonic() >= give_up_at:
+                    return
+                time.sleep(0.5)
+            else:
+                self._finishing.wait(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _deliver(self, record: Record) -> bool:
+        """Whether the record is done with: the store has taken it, or has refused it for good."""
+        try:
+            if self.writer is None:
+                self.writer = self._open_writer()
+            self.writer.write(record, self._spool)
+        except Exception as error:
+            if self.writer is None or not is_refusal(error):
+                self._say_down(error)
+                return False
+            self.refused.append(f"{describe(record)}: {reason(error)}")
+        else:
+            self._say_up()
+        self._spool.advance(record)
+        self._progress += 1
+        return True
+
+    def _say_down(self, error: Exception) -> None:
+        if not self._is_down:
+            self._is_down = True
+            logger.warning(
+                "the tracking store %s doesn't take records (%s); the run goes on, and they are kept in %s",
+                self._where,
+                reason(error),
+                self._spool.folder,
+            )
+
+    def _say_up(self) -> None:
+        if self._is_down:
+            self._is_down = False
+            logger.warning("the tracking store %s takes records again", self._where)
+
+
+def deliver_until(spool: Spool, writer: RunWriter, *, deadline: float, models: bool) -> list[str]:
+    """Delivers what is pending, up to a moment of `time.monotonic`; what was refused, a line each.
+
+    models: also models, whose delivery imports TensorFlow. Raises what MLflow raises where the store fails.
+    """
+    refused = []
+    while (record := spool.next()) is not None and time.monotonic() < deadline:
+        if record.kind == "model" and not models:
+            break
+        try:
+            writer.write(record, spool)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            refused.append(f"{describe(record)}: {reason(error)}")
+        spool.advance(record)
+    return refused
+
+
+def describe(record: Record) -> str:
+    """What a record holds, for people."""
+    if record.kind == "metrics":
+        return f"metrics of epoch {record.body['epoch']}"
+    if "file" in record.body:
+        return str(record.body["name"])
+    return record.kind

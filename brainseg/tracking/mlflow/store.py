@@ -1,0 +1,252 @@
+"""Reads runs from MLflow, and adds to them; a run that is still offline is read from its spool."""
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import TrackingError
+from brainseg.tracking.home import Home, home_of, mask, resolve_uri, sqlite_path
+from brainseg.tracking.listing import UnknownExperimentError, merged
+from brainseg.tracking.memory import MemoryStore, no_artifact
+from brainseg.tracking.mlflow import client_runs
+from brainseg.tracking.mlflow.client_runs import quoted
+from brainseg.tracking.mlflow.connection import reached, store_errors
+from brainseg.tracking.mlflow.sqlite_runs import SqliteRuns, UnknownLayoutError
+from brainseg.tracking.mlflow.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, dataset_of, find_model, find_run
+from brainseg.tracking.protocol import REGISTERED_MODEL, Curves, RunFilter, RunList, RunRecord
+from brainseg.tracking.rules import checked_additions, checked_name, files_below
+from brainseg.tracking.spool.spool import spooled_runs
+from brainseg.tracking.spool.spooled_run import experiment_of_spool, memory_of_spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import RegisteredModel
+
+Result = TypeVar("Result")
+
+
+class NoDatabaseError(TrackingError):
+    """No run has been recorded in this place yet."""
+
+
+class MlflowStore:
+    """A `RunStore` over MLflow. It connects when it is first asked for something."""
+
+    def __init__(self, uri: str, home: Home) -> None:
+        """Used by `open_store`."""
+        self._uri = uri
+        self._home = home
+        self._client: MlflowClient | None = None
+
+    def read(self, run_id: str) -> RunRecord:
+        """The record of one run; its id is the local one where it started offline."""
+        spooled = self._spooled(run_id)
+        if spooled is not None:
+            return spooled.read(run_id)
+        client, run = self._run(run_id)
+        with store_errors(self._uri):
+            metrics = {
+                key: {point.step: float(point.value) for point in client.get_metric_history(run.info.run_id, key)}
+                for key in run.data.metrics
+            }
+        return RunRecord(
+            run_id=run.data.tags.get(LOCAL_ID, run.info.run_id),
+            name=run.info.run_name,
+            status=run.info.status,
+            params=dict(run.data.params),
+            tags=dict(run.data.tags),
+            metrics=metrics,
+            dataset=dataset_of(run),
+        )
+
+    def find(self, tags: Mapping[str, str]) -> list[str]:
+        """The ids of the runs that carry all of these tags, in whichever experiment; the oldest first.
+
+        A run that the store doesn't have yet is found in the spool.
+        """
+        path = sqlite_path(self._uri)
+        if path is not None and not path.exists():
+            return []
+        wanted = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
+
+        def search(client: "MlflowClient") -> "list[Run]":
+            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+            return list(client.search_runs(experiments, wanted, max_results=1000, order_by=["attributes.start_time"]))
+
+        _, runs = self._asked(search)
+        return [run.data.tags.get(LOCAL_ID, run.info.run_id) for run in runs] + [
+            run_id
+            for run_id in spooled_runs(self._home.spool)
+            if (spooled := self._spooled(run_id)) is not None and spooled.find(tags)
+        ]
+
+    def aliases(self) -> Mapping[str, str]:
+        """Alias of the registered model `brainseg` -> run id, from MLflow's model registry in the same store."""
+
+        def search(client: "MlflowClient") -> "list[RegisteredModel]":
+            return list(client.search_registered_models(f"name = '{REGISTERED_MODEL}'"))
+
+        client, found = self._asked(search)
+        with store_errors(self._uri):
+            return {
+                alias: client.get_model_version(REGISTERED_MODEL, version).run_id or ""
+                for model in found
+                for alias, version in sorted(model.aliases.items())
+            }
+
+    def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
+        """The runs of the store, and those that it doesn't have yet."""
+        waiting = [
+            spooled.overview(which, rank_by=rank_by, total_of=total_of, limit=limit)
+            for run_id in spooled_runs(self._home.spool)
+            if which.experiment in (None, experiment_of_spool(self._home.spool, run_id))
+            and (spooled := self._spooled(run_id)) is not None
+        ]
+        try:
+            stored = [self._stored(which, rank_by=rank_by, total_of=total_of, limit=limit)]
+        except (UnknownExperimentError, NoDatabaseError):
+            if not waiting:
+                raise
+            stored = []
+        return merged([*stored, *waiting], rank_by=rank_by, limit=limit)
+
+    def curves(self, run_ids: Sequence[str], keys: Sequence[str]) -> Curves:
+        """By SQL where that is possible, else a request for each run and metric, several at once."""
+        found: dict[str, Mapping[str, Mapping[int, float]]] = {}
+        for run_id in run_ids:
+            if (spooled := self._spooled(run_id)) is not None:
+                found |= spooled.curves([run_id], keys)
+        others = [run_id for run_id in run_ids if run_id not in found]
+        found |= self._read(lambda runs: runs.curves(others, keys)) or {}
+        unread = [run_id for run_id in others if run_id not in found]
+        if unread:  # a run that SQL doesn't know either is named by the client
+            runs = [self._run(run_id) for run_id in unread]
+            client = runs[0][0]
+            with store_errors(self._uri):
+                histories = client_runs.curves(client, [run for _, run in runs], keys)
+            found |= dict(zip(unread, histories, strict=True))
+        return {run_id: found[run_id] for run_id in run_ids}
+
+    def text(self, run_id: str, name: str) -> str:
+        """A text artifact; one that is a local file is read without MLflow."""
+        spooled = self._spooled(run_id)
+        if spooled is not None:
+            return spooled.text(run_id, name)
+        artifacts = self._read(lambda runs: runs.artifacts(run_id))
+        if artifacts is not None and name.partition("/")[0] != MODEL_NAME:
+            try:
+                return (artifacts / checked_name(name)).read_text(encoding="utf-8")
+            except OSError as error:
+                raise no_artifact(run_id, name, mask(self._uri)) from error
+        with tempfile.TemporaryDirectory() as folder:
+            return self.file(run_id, name, Path(folder)).read_text()
+
+    def file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Fetches an artifact (a file or a folder) to `folder/name`."""
+        spooled = self._spooled(run_id)
+        if spooled is not None:
+            return spooled.file(run_id, name, folder)
+        client, run = self._run(run_id)
+        top, _, rest = name.partition("/")
+        with store_errors(self._uri):
+            model = find_model(client, run) if top == MODEL_NAME else None
+        # A logged model lies outside its run; MLflow's own runs:/RUN/model asks the global tracking URI for it.
+        if model is None:
+            self._download(run.info.artifact_uri, name, folder, of_run=run_id)
+        else:
+            self._download(model.artifact_location, rest, folder / top, of_run=run_id)
+        if not (folder / name).exists():
+            raise no_artifact(run_id, name, mask(self._uri))
+        return folder / name
+
+    def add(self, run_id: str, folder: Path, *, to: str, tags: Mapping[str, str]) -> None:
+        """Uploads the files, deletes what else the artifact folder had, and sets the tags."""
+        from mlflow.entities import RunTag
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        to, added = checked_name(to), checked_additions(tags)
+        if self._spooled(run_id) is not None:
+            raise TrackingError(
+                f"run {run_id} still waits in {self._home.spool}; "
+                "deliver it first, with python -m brainseg.tracking sync"
+            )
+        client, run = self._run(run_id)
+        with store_errors(self._uri):
+            repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=self._uri)
+            repository.log_artifacts(str(folder), to)
+            # The old ones last: nothing is lost where the upload fails.
+            for path in _files_in(repository, to) - {f"{to}/{name}" for name in files_below(folder)}:
+                repository.delete_artifacts(path)
+            client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in added.items()])
+
+    def _download(self, location: str, name: str, folder: Path, *, of_run: str) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with tempfile.TemporaryDirectory() as temporary:  # nothing of a failed download stays
+            try:
+                repository = get_artifact_repository(location, tracking_uri=self._uri)
+                repository.download_artifacts(name, temporary)
+            except (MlflowException, OSError) as error:
+                raise no_artifact(of_run, name, mask(self._uri)) from error
+            shutil.copytree(temporary, folder, dirs_exist_ok=True)
+
+    def _stored(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
+        """By SQL where that is possible, else through the client."""
+        read = self._read(lambda runs: runs.overview(which, rank_by=rank_by, total_of=total_of, limit=limit))
+        if read is not None:
+            return read
+        # The first question to a server has a time limit; this one is answered at once.
+        client, experiments = self._asked(
+            lambda client: client_runs.experiment_ids(client, which.experiment, uri=self._uri)
+        )
+        with store_errors(self._uri):
+            return client_runs.overview(client, which, experiments, rank_by=rank_by, total_of=total_of, limit=limit)
+
+    def _read(self, ask: Callable[[SqliteRuns], Result]) -> Result | None:
+        """What SQL says; None where the store is no SQLite file, or is one that has to be left to MLflow."""
+        path = sqlite_path(self._uri)
+        if path is None or not path.exists():
+            return None
+        try:
+            return ask(SqliteRuns(path))
+        except (UnknownLayoutError, sqlite3.Error):
+            return None
+
+    def _run(self, run_id: str) -> "tuple[MlflowClient, Run]":
+        return self._asked(lambda client: find_run(client, run_id, uri=self._uri))
+
+    def _asked(self, ask: "Callable[[MlflowClient], Result]") -> "tuple[MlflowClient, Result]":
+        path = sqlite_path(self._uri)
+        if path is not None and not path.exists():
+            raise NoDatabaseError(
+                f"no runs are kept in {mask(self._uri)}; train one first, or check tracking.root and tracking.uri"
+            )
+        if self._client is None:
+            self._client, answer = reached(self._uri, ask)
+            return self._client, answer
+        with store_errors(self._uri):
+            return self._client, ask(self._client)
+
+    def _spooled(self, run_id: str) -> MemoryStore | None:
+        if not run_id.startswith(LOCAL_PREFIX):
+            return None
+        return memory_of_spool(self._home.spool, run_id)
+
+
+def _files_in(repository: Any, folder: str) -> set[str]:
+    """The artifact paths of all files in an artifact folder and below."""
+    found: set[str] = set()
+    for item in repository.list_artifacts(folder):
+        found |= _files_in(repository, item.path) if item.is_dir else {item.path}
+    return found
+
+
+def open_store(config: TrackingConfig) -> MlflowStore:
+    """The store that `tracking` names. Raises TrackingError for a URI that can't be used; asks nothing yet."""
+    return MlflowStore(resolve_uri(config), home_of(config))

@@ -1,0 +1,107 @@
+"""Replays what runs left in the spool because the store was down or the process was killed."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import TrackingError
+from brainseg.tracking.home import Home, home_of, mask, resolve_uri
+from brainseg.tracking.mlflow.connection import connect, reason
+from brainseg.tracking.mlflow.delivery import deliver_until
+from brainseg.tracking.mlflow.writer import RunWriter, opening
+from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spooled_runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger("brainseg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synced:
+    """What became of one spooled run."""
+
+    run_id: str
+    delivered: int  # records
+    pending: int  # records that are still in the spool
+    problem: str | None  # why something is pending or was refused, in one line
+
+
+def sync_spools(
+    client: "MlflowClient", home: Home, *, uri: str, deadline: float = float("inf"), models: bool = True
+) -> list[Synced]:
+    """Delivers the spool of every run that no process holds, and deletes what is delivered whole.
+
+    A run without an ending was killed: it is marked so, and can be resumed. deadline: of `time.monotonic`.
+    models: also models, whose delivery imports TensorFlow. Never raises for a single run.
+    """
+    results = []
+    for run_id in spooled_runs(home.spool):
+        if time.monotonic() >= deadline:
+            break
+        with _taken_up(home.spool, run_id) as spool:
+            if spool is not None:
+                results.append(_sync(client, spool, home, uri=uri, deadline=deadline, models=models))
+    return results
+
+
+def deliver_leftovers(config: TrackingConfig, *, patience_s: float, models: bool) -> int:
+    """`sync_spools` for whoever has ended what left them; how many records still wait. Never raises."""
+    home, uri = home_of(config), resolve_uri(config)
+    if not spooled_runs(home.spool):
+        return 0
+    try:
+        client = connect(uri)
+    except TrackingError:
+        logger.warning("the tracking store %s can't be reached; what waits for it is in %s", mask(uri), home.spool)
+        return 0
+    synced = sync_spools(client, home, uri=uri, deadline=time.monotonic() + patience_s, models=models)
+    return sum(each.pending for each in synced)
+
+
+@contextlib.contextmanager
+def _taken_up(parent: Path, run_id: str) -> Iterator[Spool | None]:
+    try:
+        spool = open_spool(parent, run_id, create=False)
+    except (SpoolBusyError, OSError):  # alive, or delivered by somebody else meanwhile
+        yield None
+        return
+    with spool:
+        yield spool
+
+
+def _sync(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, deadline: float, models: bool) -> Synced:
+    before = spool.pending
+    problem = None
+    try:
+        refused = _deliver(client, spool, home, uri=uri, deadline=deadline, models=models)
+        problem = "; ".join(refused) or None
+    except Exception as error:  # of this run; the others may do better
+        problem = reason(error)
+    pending = spool.pending
+    if pending == 0:
+        spool.delete()
+    return Synced(run_id=spool.run_id, delivered=max(0, before - pending), pending=pending, problem=problem)
+
+
+def _deliver(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, deadline: float, models: bool) -> list[str]:
+    opened = spool.first()
+    if opened is None:  # killed before its first record
+        return []
+    if opened.body["uri"] != mask(uri):
+        raise TrackingError(f"it belongs to {opened.body['uri']}; run sync with --uri")
+    if not spool.is_ended():
+        body = {"status": "KILLED", "state": "killed", "failure": None, "time_ms": _last_ms(spool)}
+        spool.append("end", body, last=True)
+    writer = RunWriter(client, opening(dict(opened.body), client, uri=uri, home=home))
+    return deliver_until(spool, writer, deadline=deadline, models=models)
+
+
+def _last_ms(spool: Spool) -> int:
+    """When the killed run last wrote something."""
+    return int((spool.folder / "records.jsonl").stat().st_mtime * 1000)

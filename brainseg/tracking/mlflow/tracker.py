@@ -1,0 +1,236 @@
+"""The tracker on MLflow: every record goes to the spool, and a thread delivers it."""
+
+import contextlib
+import getpass
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import ResumeError, TrackingError
+from brainseg.tracking.home import Home, check_root, home_of, mask, resolve_uri
+from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason
+from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
+from brainseg.tracking.mlflow.sync import sync_spools
+from brainseg.tracking.mlflow.writer import LOCAL_ID, LOCAL_PREFIX, RunWriter, experiment_id, find_run, now_ms, opening
+from brainseg.tracking.protocol import DatasetInfo
+from brainseg.tracking.rules import (
+    RUNNING,
+    STATE,
+    checked_folder,
+    checked_metrics,
+    checked_name,
+    ending_of,
+)
+from brainseg.tracking.spool.spool import Record, Spool, SpoolBusyError, open_spool, spooled_runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LEFTOVERS_S = 3.0  # what a start spends on delivering records of earlier runs, at most
+BEGIN_S = 3.0  # and on this run's own first records
+RESUME_WAIT_S = 3.0  # a `sync` may hold the run for a moment
+
+logger = logging.getLogger("brainseg")
+
+
+class MlflowTracker:
+    """A `Tracker` whose records reach MLflow through a spool on the local disk. Opened by `open_tracker`."""
+
+    def __init__(self, spool: Spool, delivery: Delivery) -> None:
+        """Used by `open_tracker`."""
+        self._run_id = spool.run_id
+        self._spool = spool
+        self._delivery = delivery
+        self._lost: list[str] = []
+        self._inside = False
+        self._own_state: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run; `local-...` for a run that started offline."""
+        return self._run_id
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """What is neither in the store nor in the spool, a line each."""
+        return (*self._lost, *self._delivery.refused)
+
+    @property
+    def undelivered(self) -> int:
+        """How many records wait in the spool."""
+        return self._delivery.undelivered
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Spools configuration values, as text."""
+        self._append("params", {"params": {key: str(value) for key, value in params.items()}}, "parameters")
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Spools tags."""
+        self._own_state = tags.get(STATE, self._own_state)
+        self._append("tags", {"tags": dict(tags)}, f"tags {', '.join(tags)}")
+
+    def log_dataset(self, dataset: DatasetInfo) -> None:
+        """Spools the data set."""
+        body = {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "source": dataset.source,
+            "slices": dataset.slices,
+            "patients": dataset.patients,
+        }
+        self._append("dataset", body, f"data set {dataset.name}")
+
+    def log_metrics(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """Spools an epoch's values, with the time."""
+        body = {"epoch": epoch, "metrics": checked_metrics(metrics, epoch=epoch), "time_ms": now_ms()}
+        self._append("metrics", body, f"metrics of epoch {epoch}")
+
+    def log_text(self, text: str, name: str) -> None:
+        """Spools a text artifact."""
+        path = PurePosixPath(checked_name(name))
+        folder = "" if str(path.parent) == "." else str(path.parent)
+        self._append_file("file", text.encode(), path.name, folder=folder)
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Spools a copy of the file."""
+        self._append_file("file", path, path.name, folder=checked_folder(folder))
+
+    def log_model(self, path: Path) -> None:
+        """Spools a copy of the `.keras` file; the MLflow model is made from it when it is delivered."""
+        self._append_file("model", path, path.name, folder="model")
+
+    def __enter__(self) -> Self:
+        self._inside = True
+        self._delivery.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        ending = ending_of(error)
+        state = self._own_state if error is None and self._own_state else ending.state
+        failure = None if ending.failure is None else mask(ending.failure)
+        body = {"status": ending.status, "state": state, "failure": failure, "time_ms": now_ms()}
+        self._append("end", body, "how the run ended", last=True)
+        self._inside = False
+        self._delivery.finish()
+
+    def _append(self, kind: str, body: Mapping[str, Any], what: str, *, last: bool = False) -> None:
+        self._spooled(lambda: self._spool.append(kind, body, last=last), what)
+
+    def _append_file(self, kind: str, source: Path | bytes, name: str, *, folder: str) -> None:
+        what = str(PurePosixPath(folder, name))
+        body = {"folder": folder, "name": what}
+        self._spooled(lambda: self._spool.append_file(kind, source, name, body), what)
+
+    def _spooled(self, append: Callable[[], None], what: str) -> None:
+        if not self._inside:
+            raise RuntimeError("a tracker may be used only inside its with block")
+        try:
+            append()
+        except OSError as error:
+            self._lost.append(f"{what}: {reason(error)}")
+            logger.warning("%s can't be recorded (%s); the run goes on without", what, reason(error))
+        self._delivery.wake()
+
+
+def open_tracker(
+    config: TrackingConfig, *, run_name: str, tags: Mapping[str, str], run_id: str | None = None
+) -> MlflowTracker:
+    """The tracker of a new run, or of an earlier one to go on with, which is then RUNNING again.
+
+    run_id: MLflow's or a local one. Records that earlier runs left in the spool are delivered on the way,
+    as far as a few seconds allow.
+    Raises TrackingError for a store that can't be used or doesn't have the run, and within 10 s for one
+    that doesn't answer, unless `tracking.offline`; ResumeError where a process still writes the run.
+    """
+    home, uri = home_of(config), resolve_uri(config)
+    check_root(home)
+    body: dict[str, Any] = {
+        "run_id": run_id,
+        "is_new": run_id is None,
+        "experiment": config.experiment,
+        "name": run_name,
+        "tags": {**(_source_tags() if run_id is None else {}), **tags, STATE: RUNNING.lower()},
+        "uri": mask(uri),
+        "time_ms": now_ms(),
+    }
+    client: MlflowClient | None = None
+    try:
+        client, body["run_id"] = reached(uri, lambda client: _run_in_store(client, body, uri=uri, home=home))
+    except UnreachableError as error:
+        if not config.offline:
+            raise
+        body["run_id"] = run_id or f"{LOCAL_PREFIX}{uuid.uuid4().hex[:16]}"
+        logger.warning("%s; recording %s on this machine", reason(error).partition(";")[0], body["run_id"])
+    spool = _open_spool(home, body["run_id"], client if run_id is None else None)
+    if spool.is_new:
+        spool.append("open", body)
+    spool.append("begin", {"tags": body["tags"]})
+    opened = spool.first()
+    assert opened is not None  # appended above, or by the process that made the spool
+    delivery = Delivery(spool, lambda: _writer(connect(uri), opened, uri=uri, home=home), where=mask(uri))
+    if client is not None:
+        _deliver_first(client, spool, opened, delivery, uri=uri, home=home)
+    return MlflowTracker(spool, delivery)
+
+
+def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, home: Home) -> str:
+    """The id under which brainseg knows the run: made in the store where it is new."""
+    run_id = body["run_id"]
+    if run_id is None:
+        experiment = experiment_id(client, body["experiment"], uri=uri, home=home)
+        run = client.create_run(experiment, start_time=body["time_ms"], run_name=body["name"], tags=body["tags"])
+        return str(run.info.run_id)
+    if run_id in spooled_runs(home.spool) and run_id.startswith(LOCAL_PREFIX):
+        return str(run_id)  # the store has it once its `open` record is delivered
+    run = find_run(client, run_id, uri=uri)
+    return str(run.data.tags.get(LOCAL_ID, run.info.run_id))
+
+
+def _open_spool(home: Home, run_id: str, maker: "MlflowClient | None") -> Spool:
+    """The run's spool. maker: what made the run just now, to delete it again where there is no spool for it."""
+    try:
+        return open_spool(home.spool, run_id, wait_s=RESUME_WAIT_S)
+    except SpoolBusyError:
+        raise ResumeError(f"run {run_id} is still being written by another process; wait for its end") from None
+    except OSError as error:
+        if maker is not None:
+            with contextlib.suppress(Exception):  # the error below is the one to tell
+                maker.delete_run(run_id)
+        raise TrackingError(
+            f"tracking.root must have room for the spool, got {home.spool} ({reason(error)}); "
+            "free some space or choose another with tracking.root=DIR"
+        ) from error
+
+
+def _deliver_first(
+    client: "MlflowClient", spool: Spool, opened: Record, delivery: Delivery, *, uri: str, home: Home
+) -> None:
+    """This run's first records, so that the store shows it as running; then what earlier runs left."""
+    try:
+        delivery.writer = _writer(client, opened, uri=uri, home=home)
+        delivery.refused += deliver_until(spool, delivery.writer, deadline=time.monotonic() + BEGIN_S, models=False)
+        sync_spools(client, home, uri=uri, deadline=time.monotonic() + LEFTOVERS_S, models=False)
+    except Exception as error:  # the thread goes on with it, and says what is wrong
+        logger.debug("records wait for the store: %s", reason(error))
+
+
+def _writer(client: "MlflowClient", opened: Record, *, uri: str, home: Home) -> RunWriter:
+    return RunWriter(client, opening(dict(opened.body), client, uri=uri, home=home))
+
+
+def _source_tags() -> dict[str, str]:
+    """What the columns Source and User of the MLflow UI show."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = "unknown"
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return {"mlflow.user": user, "mlflow.source.name": program, "mlflow.source.type": "LOCAL"}

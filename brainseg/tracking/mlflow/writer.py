@@ -1,0 +1,278 @@
+"""Turns the spooled records of one run into MLflow calls, each of which may be made twice."""
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from brainseg.errors import TrackingError
+from brainseg.tracking.home import Home, mask, sqlite_path
+from brainseg.tracking.mlflow.database import artifacts_beside
+from brainseg.tracking.mlflow.model_folders import write_model_folder
+from brainseg.tracking.mlflow.views import INSTALLED, view_tags
+from brainseg.tracking.protocol import DatasetInfo
+from brainseg.tracking.rules import FAILURE, RUNNING, STATE, UnknownRunError
+from brainseg.tracking.spool.spool import Record, Spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+
+LOCAL_ID = "local_id"  # tag: the id of a run that started offline
+LOCAL_PREFIX = "local-"
+MODEL_NAME = "model"
+MODEL_DIGEST = "brainseg.sha256"  # tag of the logged model: of the .keras file that it was made from
+# Opens the experiment in the UI's pages for model training, not in those for language models.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+BATCH_SIZE = 100  # MLflow's limit of parameters, and of tags, a request
+DIGEST_LENGTH = 36  # MLflow's limit
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What the store has of the run: asked once, then kept up to date, and asked again after a failure."""
+
+    params: set[str]
+    tags: set[str]
+    points: set[tuple[str, int]]  # (metric, epoch)
+
+
+class RunWriter:
+    """Writes the records of one MLflow run. Writing a record again changes nothing."""
+
+    def __init__(self, client: "MlflowClient", mlflow_id: str) -> None:
+        self.mlflow_id = mlflow_id
+        self._client = client
+        self._known: _Known | None = None
+        self._writers: dict[str, Callable[[Record, Spool], None]] = {
+            "open": lambda record, spool: None,  # names the run; `writer_for` has read it
+            "begin": self._begin,
+            "params": self._params,
+            "tags": self._tags,
+            "dataset": self._dataset,
+            "metrics": self._metrics,
+            "file": self._file,
+            "model": self._model,
+            "end": self._end,
+        }
+
+    def write(self, record: Record, spool: Spool) -> None:
+        """Makes the record's calls. Raises what MLflow raises; the record may then have arrived or not."""
+        try:
+            self._writers[record.kind](record, spool)
+        except Exception:
+            self._known = None
+            raise
+
+    def _known_now(self) -> _Known:
+        if self._known is None:
+            run = self._client.get_run(self.mlflow_id)
+            points = {
+                (key, point.step)
+                for key in run.data.metrics
+                for point in self._client.get_metric_history(self.mlflow_id, key)
+            }
+            self._known = _Known(params=set(run.data.params), tags=set(run.data.tags), points=points)
+        return self._known
+
+    def _begin(self, record: Record, spool: Spool) -> None:
+        known = self._known_now()
+        if FAILURE in known.tags:
+            self._client.delete_tag(self.mlflow_id, FAILURE)
+            known.tags.discard(FAILURE)
+        self._set_tags({**record.body["tags"], STATE: RUNNING.lower()})
+        self._client.update_run(self.mlflow_id, status=RUNNING)
+
+    def _params(self, record: Record, spool: Spool) -> None:
+        from mlflow.entities import Param
+
+        known = self._known_now()
+        new = {key: value for key, value in record.body["params"].items() if key not in known.params}
+        for part in _parts(list(new.items())):
+            self._client.log_batch(self.mlflow_id, params=[Param(key, value) for key, value in part])
+        known.params.update(new)
+
+    def _tags(self, record: Record, spool: Spool) -> None:
+        self._set_tags(record.body["tags"])
+
+    def _set_tags(self, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        for part in _parts(list(tags.items())):
+            self._client.log_batch(self.mlflow_id, tags=[RunTag(key, value) for key, value in part])
+        self._known_now().tags.update(tags)
+
+    def _dataset(self, record: Record, spool: Spool) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        body = record.body
+        dataset = Dataset(
+            name=body["name"],
+            digest=body["fingerprint"][:DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": body["source"]}),
+            profile=json.dumps({"slices": body["slices"], "patients": body["patients"]}),
+        )
+        context = InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(self.mlflow_id, [DatasetInput(dataset=dataset, tags=[context])])
+
+    def _metrics(self, record: Record, spool: Spool) -> None:
+        from mlflow.entities import Metric
+
+        known, epoch = self._known_now(), record.body["epoch"]
+        new = {key: value for key, value in record.body["metrics"].items() if (key, epoch) not in known.points}
+        if new:
+            time_ms = record.body["time_ms"]
+            self._client.log_batch(
+                self.mlflow_id, metrics=[Metric(key, value, time_ms, epoch) for key, value in new.items()]
+            )
+        known.points.update((key, epoch) for key in new)
+
+    def _file(self, record: Record, spool: Spool) -> None:
+        self._client.log_artifact(self.mlflow_id, str(spool.path_of(record)), record.body["folder"] or None)
+
+    def _model(self, record: Record, spool: Spool) -> None:
+        """One logged model a run: found again by its run and name, and left alone where its digest is the same."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+        keras_file = spool.path_of(record)
+        digest = hashlib.sha256(keras_file.read_bytes()).hexdigest()
+        run = self._client.get_run(self.mlflow_id)
+        model = find_model(self._client, run) or self._client.create_logged_model(
+            run.info.experiment_id, name=MODEL_NAME, source_run_id=self.mlflow_id, params=dict(run.data.params)
+        )
+        outputs = run.outputs.model_outputs if run.outputs else []
+        if model.model_id not in {output.model_id for output in outputs}:
+            self._client.log_outputs(self.mlflow_id, [LoggedModelOutput(model.model_id, step=0)])
+        if model.status == LoggedModelStatus.READY and model.tags.get(MODEL_DIGEST) == digest:
+            return
+        with tempfile.TemporaryDirectory(dir=spool.folder) as temporary:
+            folder = Path(temporary, MODEL_NAME)
+            write_model_folder(keras_file, folder, model=model, run_id=self.mlflow_id)
+            self._client.log_model_artifacts(model.model_id, str(folder))
+        self._client.set_logged_model_tags(model.model_id, {MODEL_DIGEST: digest})
+        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def _end(self, record: Record, spool: Spool) -> None:
+        body = record.body
+        failure = {FAILURE: body["failure"]} if body["failure"] is not None else {}
+        self._set_tags({STATE: body["state"], **failure})
+        self._client.set_terminated(self.mlflow_id, body["status"], body["time_ms"])
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return int(time.time() * 1000)
+
+
+def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) -> str:
+    """The id of the experiment, made where there is none. Raises TrackingError where it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        path = sqlite_path(uri)
+        is_server = uri.startswith("http")
+        folder = None if is_server else (artifacts_beside(path) if path else home.artifacts).as_uri()
+        try:
+            tags = EXPERIMENT_TAGS | view_tags(time_ms=now_ms())
+            return str(client.create_experiment(name, artifact_location=folder, tags=tags))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)
+            if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise  # else another process was faster
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"tracking.experiment {name!r} is deleted in {mask(uri)}; "
+            f"restore it with `mlflow experiments restore -x {found.experiment_id}` or name another"
+        )
+    if INSTALLED not in found.tags:  # made by an older brainseg, or by the user
+        for key, value in view_tags(time_ms=now_ms()).items():
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return str(found.experiment_id)
+
+
+def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":
+    """The MLflow run of this id, MLflow's own or a local one.
+
+    Raises UnknownRunError where the store doesn't have it, and TrackingError where it has it deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if run_id.startswith(LOCAL_PREFIX):
+        run = find_local_run(client, run_id)
+    else:
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            run = None
+    if run is None:
+        raise UnknownRunError(f"no run {run_id!r} in {mask(uri)}; see the MLflow UI for the ids, or check tracking.uri")
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(
+            f"run {run_id!r} is deleted in {mask(uri)}; "
+            f"restore it with `mlflow runs restore --run-id {run.info.run_id}`"
+        )
+    return run
+
+
+def find_local_run(client: "MlflowClient", local_id: str) -> "Run | None":
+    """The MLflow run that a run which started offline became, if it did."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, filter_string=f"tags.{LOCAL_ID} = '{local_id}'", max_results=1)
+    return found[0] if found else None
+
+
+def dataset_of(run: "Run") -> DatasetInfo | None:
+    """The data set as `log_dataset` recorded it; None where it hasn't, or where something else did."""
+    for item in run.inputs.dataset_inputs if run.inputs else ():
+        try:
+            profile, source = json.loads(item.dataset.profile), json.loads(item.dataset.source)
+            return DatasetInfo(
+                name=item.dataset.name,
+                # MLflow has but the start of it.
+                fingerprint=run.data.tags.get("data_fingerprint", item.dataset.digest),
+                source=source["uri"],
+                slices=profile["slices"],
+                patients=profile["patients"],
+            )
+        except (ValueError, TypeError, KeyError):
+            continue
+    return None
+
+
+def find_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":
+    """The run's logged model, whole or still being uploaded."""
+    found = client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}' AND name = '{MODEL_NAME}'"
+    )
+    return found[0] if found else None
+
+
+def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), BATCH_SIZE):
+        yield items[start : start + BATCH_SIZE]
+
+
+def opening(body: dict[str, Any], client: "MlflowClient", *, uri: str, home: Home) -> str:
+    """The MLflow id of the run that an `open` record names; a new run that started offline is made here, once.
+
+    Raises TrackingError where the store doesn't have the run.
+    """
+    if not body["is_new"] or not body["run_id"].startswith(LOCAL_PREFIX):
+        return str(find_run(client, body["run_id"], uri=uri).info.run_id)
+    found = find_local_run(client, body["run_id"])
+    if found is not None:
+        return str(found.info.run_id)
+    experiment = experiment_id(client, body["experiment"], uri=uri, home=home)
+    tags = {**body["tags"], LOCAL_ID: body["run_id"]}
+    run = client.create_run(experiment, start_time=body["time_ms"], run_name=body["name"], tags=tags)
+    return str(run.info.run_id)

@@ -1,0 +1,1 @@
+"""`python -m brainseg.train`: trains one run, from configuration to record."""

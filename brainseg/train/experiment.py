@@ -1,0 +1,208 @@
+"""One training run, from a checked configuration to its record."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from brainseg.config import RunConfig
+from brainseg.config_file import to_yaml
+from brainseg.data.load import RunData
+from brainseg.errors import Interrupted, Pruned
+from brainseg.model import runtime as hardware
+from brainseg.model.stock import to_stock
+from brainseg.scoring.final_scores import Evaluation, evaluate
+from brainseg.tracking.protocol import Tracker
+from brainseg.train.checkpoint import Checkpoints, Start
+from brainseg.train.loop import Trainer
+from brainseg.train.progress import Reporter, Silent
+from brainseg.train.record import as_recorded, record_pruned, record_result, record_start
+from brainseg.train.run_data import load_run_data
+from brainseg.train.signals import StopRequest, stop_on_signals
+
+# Is told of each epoch (from 1) and its metrics, once they are recorded and the checkpoint is written; of those
+# before a resume as well. It ends the run by raising Pruned or Interrupted.
+EpochWatch = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished run has reached."""
+
+    run_id: str
+    history: tuple[Mapping[str, float], ...]  # metrics of each epoch
+    best_epoch: int  # from 1
+    best_val_dice_image: float  # of that epoch, at the model's size
+    final_dice: float  # of the saved model, at the stored size: what ranks runs
+    dice_by_type: Mapping[str, float]  # tumour type -> final Dice; empty where types are unknown
+    parameters: int  # weights of the saved model
+    seconds_per_image: float  # its prediction of one slice
+    unwritten: tuple[str, ...]  # parts of the record that couldn't be written, a line each
+    undelivered: int  # records that wait in the spool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a run starts from, once everything that can be checked beforehand is checked."""
+
+    data: RunData
+    start: Start
+
+
+def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
+    """Sets precision and threads; on a resume, as the first start had them.
+
+    data: what `load_run_data` gives; loaded here if it is left out. Raises InputError, with nothing
+    written, where the run can't start or go on.
+    """
+    data = data or load_run_data(config)
+    if config.resume is None:
+        start = Start(
+            config_yaml=to_yaml(as_recorded(config)),
+            data_fingerprint=data.slices.fingerprint,
+            split_json=data.split.to_json(),
+            precision=hardware.resolve_precision(config.train.precision),
+            threads=hardware.resolve_threads(config.train.threads),
+        )
+    else:
+        stored = Checkpoints(Path(config.tracking.root), config.resume).start()
+        start = dataclasses.replace(stored, config_yaml=to_yaml(as_recorded(config)))
+    hardware.apply(start.precision, start.threads)
+    return Prepared(data=data, start=start)
+
+
+def run(
+    config: RunConfig,
+    tracker: Tracker,
+    *,
+    prepared: Prepared | None = None,
+    reporter: Reporter | None = None,
+    on_epoch: EpochWatch | None = None,
+    keep_checkpoint: bool = False,
+) -> Result:
+    """Trains, evaluates and records one run; with `config.resume`, goes on with that one.
+
+    `config` is complete: on a resume it is the stored one (`Checkpoints.stored_config`).
+    keep_checkpoint: leave the finished run's checkpoint to the caller, from which it ends in the same way again.
+    Raises what `prepare` raises, NonFiniteError, Interrupted once a checkpoint is written, or what
+    `on_epoch` raises.
+    """
+    prepared = prepared or prepare(config)
+    reporter = reporter or Silent()
+    data, start = prepared.data, prepared.start
+    with (
+        stop_on_signals() as stop,
+        tracker,
+        Checkpoints(Path(config.tracking.root), tracker.run_id).lease() as checkpoints,
+    ):
+        checkpoints.begin(start)
+        record_start(tracker, config, data, precision=start.precision, threads=start.threads)
+        _announce(reporter, config, data, start, tracker.run_id)
+        with stop.deferred():  # an exception in the middle of Keras comes out as another one
+            trainer = Trainer(config, data.slices, data.split)
+        stop.check()
+        try:
+            unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch)
+        except Pruned as pruned:
+            position = trainer.position
+            record_pruned(tracker, history=position.history, best_epoch=position.best_epoch, pruned=pruned)
+            raise
+        position = trainer.position
+        model, evaluation = _finish(trainer, tracker, config, data, stop)
+    unwritten = (*unsaved, *tracker.unwritten)
+    if not unwritten and not keep_checkpoint:
+        checkpoints.remove()  # the record has the model
+    return Result(
+        run_id=tracker.run_id,
+        history=position.history,
+        best_epoch=position.best_epoch,
+        best_val_dice_image=position.best_score,
+        final_dice=evaluation.dice,
+        dice_by_type=evaluation.dice_by_type(),
+        parameters=model.count_params(),
+        seconds_per_image=evaluation.seconds_per_image,
+        unwritten=unwritten,
+        undelivered=tracker.undelivered,
+    )
+
+
+def _finish(
+    trainer: Trainer, tracker: Tracker, config: RunConfig, data: RunData, stop: StopRequest
+) -> tuple[keras.Model, Evaluation]:
+    """The best model in stock layers, and its scores; both recorded."""
+    position = trainer.position
+    with stop.deferred():  # as for the trainer
+        model = to_stock(trainer.best_model())
+        evaluation = evaluate(model, data.slices, data.split.val, on_batch=stop.check)
+        record_result(
+            tracker,
+            config,
+            data,
+            history=position.history,
+            best_epoch=position.best_epoch,
+            evaluation=evaluation,
+            model=model,
+        )
+    return model, evaluation
+
+
+def _announce(reporter: Reporter, config: RunConfig, data: RunData, start: Start, run_id: str) -> None:
+    split = data.split
+    test = f", {len(split.test)} to test on" if split.test else ""
+    reporter.say(f"run {run_id}")
+    reporter.say(
+        f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
+        f"split by {config.data.split_by}, {start.precision}, {start.threads} threads"
+    )
+    if data.patients_on_both_sides:
+        reporter.say(
+            f"note: {data.patients_on_both_sides} patients have slices on both sides of the split, "
+            "so that the scores say little about new patients; data.split_by=patient keeps them apart"
+        )
+
+
+def _fit(
+    trainer: Trainer,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
+    reporter: Reporter,
+    stop: StopRequest,
+    watch: EpochWatch | None,
+) -> tuple[str, ...]:
+    """Trains to the end, a checkpoint an epoch. Says which epochs' checkpoints couldn't be written."""
+    stored = checkpoints.load()
+    if stored is not None:
+        trainer.restore(stored)
+        reporter.say(f"goes on in epoch {trainer.position.epoch}, after {trainer.position.step} of its steps")
+        for epoch, metrics in enumerate(trainer.position.history, start=1):
+            tracker.log_metrics(metrics, epoch=epoch)  # what a kill may have kept from the store
+            if watch is not None:
+                watch(epoch, metrics)
+    failure: str | None = None
+
+    def save() -> None:
+        nonlocal failure
+        try:
+            checkpoints.save(trainer.state())
+            failure = None
+        except OSError as error:
+            if failure is None:
+                reporter.say(f"warning: no checkpoint in {checkpoints.folder} ({error.strerror}); training goes on")
+            failure = f"the checkpoint of epoch {trainer.position.epoch} ({error.strerror})"
+
+    def on_epoch() -> None:
+        save()
+        history = trainer.position.history
+        tracker.log_metrics(history[-1], epoch=len(history))
+        if watch is not None:
+            watch(len(history), history[-1])
+
+    try:
+        trainer.fit(stop=stop, reporter=reporter, on_epoch=on_epoch)
+    except Interrupted:
+        if not stop.is_urgent:  # else the weights may be a step ahead of the position
+            save()
+        raise
+    return () if failure is None else (failure,)

@@ -1,0 +1,219 @@
+"""The training loop: steps, validation, and the position that a checkpoint keeps."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS, RunConfig
+from brainseg.data.batches import TrainingBatches, evaluation_batches, steps_per_epoch
+from brainseg.data.cache import SliceSet
+from brainseg.data.split import Split
+from brainseg.errors import NonFiniteError
+from brainseg.inference.postprocess import THRESHOLD
+from brainseg.model.losses import dice_coefficient, loss_of
+from brainseg.model.models import build_model
+from brainseg.scoring.overlap import dice_per_image
+from brainseg.train.average import WeightAverage
+from brainseg.train.checkpoint import Position, TrainingState
+from brainseg.train.deep_supervision import DeepSupervision
+from brainseg.train.optimizers import build_optimizer, learning_rate_at
+from brainseg.train.progress import Reporter
+from brainseg.train.signals import StopRequest
+
+# Called after each epoch, when the position is at the start of the next one.
+EpochEnd = Callable[[], None]
+
+
+def _copied(variables: Sequence[keras.Variable]) -> list[NDArray[Any]]:
+    return [np.array(variable) for variable in variables]
+
+
+class Trainer:
+    """A model, its optimizer, and how far they have come. Precision and threads are set before it is made."""
+
+    def __init__(self, config: RunConfig, slices: SliceSet, split: Split) -> None:
+        self._config = config
+        self._slices = slices
+        self._split = split
+        self._steps = steps_per_epoch(len(split.train), batch_size=config.data.batch_size)
+        size = config.data.image_size
+        self.position = Position()
+        self.model = build_model(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed)
+        self._optimizer = build_optimizer(config.optimizer)
+        self._deep = DeepSupervision(self.model, config.model, weight=config.train.deep_supervision, seed=config.seed)
+        self._trained = [*self.model.trainable_variables, *self._deep.trainable_variables]
+        self._optimizer.build(self._trained)
+        self._average = WeightAverage(self.model, decay=config.train.ema_decay)
+        self._best: Sequence[NDArray[Any]] = []  # the model's variables, averaged, after its best epoch
+        self._loss = loss_of(config.train.loss)
+        # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
+        # and keeps the whole graph in memory for ever.
+        batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (IMAGE_CHANNELS, MASK_CHANNELS))
+        self._train_step = tf.function(self._step, input_signature=batch)
+        self._evaluate_step = tf.function(self._evaluate, input_signature=batch)
+
+    def state(self) -> TrainingState:
+        """All that decides how the training goes on, copied."""
+        return TrainingState(position=self.position, variables=_copied(self._variables()), best=self._best)
+
+    def restore(self, state: TrainingState) -> None:
+        """Goes back to where `state` was taken."""
+        for variable, value in zip(self._variables(), state.variables, strict=True):
+            variable.assign(value)
+        self.position = state.position
+        self._best = state.best
+
+    def _variables(self) -> tuple[keras.Variable, ...]:
+        heads = self._deep.trainable_variables
+        return (*self.model.variables, *self._optimizer.variables, *self._average.variables, *heads)
+
+    def best_model(self) -> keras.Model:
+        """The model as it was after its best epoch; training can't go on afterwards."""
+        for variable, value in zip(self.model.variables, self._best, strict=True):
+            variable.assign(value)
+        return self.model
+
+    def fit(self, *, stop: StopRequest, reporter: Reporter, on_epoch: EpochEnd) -> None:
+        """Trains from the position on to the last epoch, or until patience ends.
+
+        Raises NonFiniteError as soon as a loss or score isn't finite, and Interrupted, with the position
+        between two steps, when a signal has come.
+        """
+        if self.is_done():
+            return
+        reporter.begin(epoch=self.position.epoch, epochs=self._config.train.epochs, steps=self._steps)
+        batches = TrainingBatches(
+            self._slices,
+            self._split.train,
+            batch_size=self._config.data.batch_size,
+            augment=self._config.data.augment,
+            seed=self._config.seed,
+            epoch=self.position.epoch,
+            step=self.position.step,
+        )
+        try:
+            with batches:
+                while not self.is_done():
+                    with stop.deferred():
+                        self._train_epoch(batches, stop, reporter)
+                        self._end_epoch(stop, reporter, on_epoch)
+                    stop.check()  # the last epoch has no next step that would
+        finally:
+            reporter.end()
+
+    def is_done(self) -> bool:
+        """Whether the last epoch is over, or patience has ended."""
+        finished = len(self.position.history)
+        patience = self._config.train.patience
+        waited = finished - self.position.best_epoch
+        return finished >= self._config.train.epochs or (patience is not None and waited >= patience)
+
+    def _train_epoch(self, batches: TrainingBatches, stop: StopRequest, reporter: Reporter) -> None:
+        """Runs the epoch's remaining steps."""
+        while self.position.step < self._steps:
+            stop.check()
+            begun = time.perf_counter()
+            images, masks = next(batches)
+            self._optimizer.learning_rate.assign(self._learning_rate())
+            loss, dice = (float(value) for value in self._train_step(images, masks))
+            done = self.position.step + 1
+            check_finite({"train_loss": loss, "train_dice": dice}, epoch=self.position.epoch, step=done)
+            self.position = dataclasses.replace(
+                self.position,
+                step=done,
+                loss_sum=self.position.loss_sum + loss,
+                dice_sum=self.position.dice_sum + dice,
+                seconds=self.position.seconds + time.perf_counter() - begun,
+            )
+            reporter.step(
+                epoch=self.position.epoch,
+                step=done,
+                dice=self.position.dice_sum / done,
+                images_per_second=self._images(done) / self.position.seconds,
+            )
+
+    def _end_epoch(self, stop: StopRequest, reporter: Reporter, on_epoch: EpochEnd) -> None:
+        """Validates, moves the position to the next epoch and hands it on."""
+        epoch = self.position.epoch
+        with self._average.applied():
+            metrics = {
+                "train_loss": self.position.loss_sum / self._steps,
+                "train_dice": self.position.dice_sum / self._steps,
+                **self._validate(stop),
+                "learning_rate": self._learning_rate(step=self._steps - 1),
+                "seconds": self.position.seconds,
+                "images_per_second": self._images(self._steps) / self.position.seconds,
+            }
+            check_finite(metrics, epoch=epoch)
+            score = metrics["val_dice_image"]
+            is_best = score > self.position.best_score
+            if is_best:
+                self._best = _copied(self.model.variables)
+        self.position = Position(
+            epoch=epoch + 1,
+            history=(*self.position.history, metrics),
+            best_epoch=epoch if is_best else self.position.best_epoch,
+            best_score=score if is_best else self.position.best_score,
+        )
+        on_epoch()
+        reporter.epoch(epoch, metrics)
+
+    def _validate(self, stop: StopRequest) -> dict[str, float]:
+        """val_loss and val_dice, means over batches; val_dice_image, mean over slices."""
+        losses: list[float] = []
+        dices: list[float] = []
+        scores: list[NDArray[np.float64]] = []
+        for images, masks in evaluation_batches(self._slices, self._split.val):
+            stop.check()
+            loss, dice, probability = self._evaluate_step(images, masks)
+            losses.append(float(loss))
+            dices.append(float(dice))
+            scores.append(dice_per_image(masks.numpy() >= THRESHOLD, probability.numpy() >= THRESHOLD))
+        return {
+            "val_loss": float(np.mean(losses)),
+            "val_dice": float(np.mean(dices)),
+            "val_dice_image": float(np.mean(np.concatenate(scores))),
+        }
+
+    def _learning_rate(self, step: int | None = None) -> float:
+        """The rate of a step of this epoch; by default the next one."""
+        return learning_rate_at(
+            self._config.optimizer,
+            step=(self.position.epoch - 1) * self._steps + (self.position.step if step is None else step),
+            steps_per_epoch=self._steps,
+            epochs=self._config.train.epochs,
+        )
+
+    def _images(self, steps: int) -> int:
+        """How many slices so many steps of an epoch train on."""
+        return min(steps * self._config.data.batch_size, len(self._split.train))
+
+    def _step(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            probability, coarser = self._deep(images)
+            loss = self._loss(masks, probability)
+            whole = loss + self._deep.loss(self._loss, masks, coarser)
+        step = tf.identity(self._optimizer.iterations.value)
+        gradients = tape.gradient(whole, [weight.value for weight in self._trained])
+        self._optimizer.apply(gradients, self._trained)
+        self._average.update(step)
+        return loss, dice_coefficient(masks, probability)
+
+    def _evaluate(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        probability = self.model(images, training=False)
+        return self._loss(masks, probability), dice_coefficient(masks, probability), probability
+
+
+def check_finite(values: Mapping[str, float], *, epoch: int, step: int | None = None) -> None:
+    """Raises NonFiniteError that names the first value which is NaN or infinite, and the epoch."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            where = f"epoch {epoch}" if step is None else f"epoch {epoch}, step {step}"
+            raise NonFiniteError(f"{name} is {value} in {where}; try a lower optimizer.learning_rate")

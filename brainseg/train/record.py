@@ -1,0 +1,143 @@
+"""What is recorded of a run, apart from the metrics of each epoch."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import keras
+
+from brainseg.config import RunConfig, flatten
+from brainseg.config_file import to_yaml
+from brainseg.data.likeness import STATISTICS_FILE, likeness_of
+from brainseg.data.load import RunData
+from brainseg.data.split import count_people
+from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves, save_panels
+from brainseg.errors import Pruned
+from brainseg.scoring.final_scores import Evaluation, save_predictions
+from brainseg.tracking.home import mask
+from brainseg.tracking.protocol import DatasetInfo, Tracker
+from brainseg.train.environment import record_environment
+
+RUN_SCHEMA = 1
+
+
+def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precision: str, threads: int) -> None:
+    """Everything that is known before the first step."""
+    slices = data.slices
+    told = as_recorded(config)
+    tracker.log_params({key: value for key, value in flatten(told).items() if key != "resume"})
+    tags = {
+        "schema_version": str(RUN_SCHEMA),
+        "data": slices.source.name,
+        "data_fingerprint": slices.fingerprint,
+        "split": config.data.split_by if config.data.split_file is None else "file",
+        "split_fingerprint": data.split.fingerprint,
+        "patients_on_both_sides": "unknown"
+        if data.patients_on_both_sides is None
+        else str(data.patients_on_both_sides),
+        "precision": precision,
+        "threads": str(threads),
+    }
+    tracker.set_tags(tags)
+    tracker.log_dataset(
+        DatasetInfo(
+            name=slices.source.name,
+            fingerprint=slices.fingerprint,
+            source=slices.source.location,
+            slices=len(slices.slices),
+            patients=count_people(slices.slices),
+        )
+    )
+    tracker.log_text(to_yaml(told), "config.yaml")
+    tracker.log_text(data.split.to_json(), "split.json")
+    tracker.log_text(likeness_of(slices, data.split.train).to_json(), STATISTICS_FILE)
+    record_environment(tracker)
+
+
+def as_recorded(config: RunConfig) -> RunConfig:
+    """The configuration as it may be written down: no password, and nothing of how the run was resumed."""
+    uri = None if config.tracking.uri is None else mask(config.tracking.uri)
+    return dataclasses.replace(config, resume=None, tracking=dataclasses.replace(config.tracking, uri=uri))
+
+
+def record_result(
+    tracker: Tracker,
+    config: RunConfig,
+    data: RunData,
+    *,
+    history: Sequence[Mapping[str, float]],
+    best_epoch: int,
+    evaluation: Evaluation,
+    model: keras.Model,
+) -> None:
+    """Final scores, figures, predictions and the best model, which is in stock Keras layers."""
+    best_score = history[best_epoch - 1]["val_dice_image"]
+    metrics = {
+        "best_val_dice_image": best_score,
+        "best_epoch": float(best_epoch),
+        "final_dice": evaluation.dice,
+        "parameters": float(model.count_params()),
+        "seconds_per_image": evaluation.seconds_per_image,
+    }
+    tracker.log_metrics(metrics, epoch=len(history))
+    tracker.set_tags(
+        {"mlflow.note.content": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))}
+    )
+    tracker.log_text(evaluation.to_csv(), "val_scores.csv")
+    _log_made(tracker, "val_predictions.npz", lambda path: save_predictions(path, evaluation))
+    _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
+    if config.tracking.predictions:
+        panels = _panels(data, evaluation, count=config.tracking.predictions)
+        _log_made(tracker, "figures/predictions.png", lambda path: save_panels(path, panels))
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        tracker.log_model(path)
+
+
+def record_pruned(tracker: Tracker, *, history: Sequence[Mapping[str, float]], best_epoch: int, pruned: Pruned) -> None:
+    """What a run has reached that a sweep ended early: scores and curves, but no model."""
+    best_score = history[best_epoch - 1]["val_dice_image"]
+    tracker.log_metrics(
+        {"best_val_dice_image": best_score, "best_epoch": float(best_epoch)},
+        epoch=len(history),
+    )
+    tracker.set_tags({"pruned_epoch": str(pruned.epoch), "pruned_reason": str(pruned)})
+    _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
+
+
+def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None:
+    """Lets `make` write the artifact to a temporary file, and records it."""
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        path = Path(folder) / Path(name).name
+        make(path)
+        parent = Path(name).parent
+        tracker.log_file(path, folder="" if parent == Path() else str(parent))
+
+
+def _panels(data: RunData, evaluation: Evaluation, *, count: int) -> list[Panel]:
+    panels = []
+    for position in choose_panels([score.dice for score in evaluation.scores], count=count):
+        score, predicted = evaluation.scores[position], evaluation.predictions[position]
+        source = data.slices.source
+        panels.append(panel_of(source, score.id, tumor_type=score.tumor_type, dice=score.dice, predicted=predicted))
+    return panels
+
+
+def _description(evaluation: Evaluation, data: RunData, *, best_epoch: int, epochs: int) -> str:
+    """What the MLflow UI shows above the run, in Markdown."""
+    split = data.split
+    lines = [
+        f"**Dice {evaluation.dice:.4f}** over {len(split.val)} validation slices "
+        f"(mean over images at 0.5, stored size), best epoch {best_epoch} of {epochs}.",
+        "",
+        f"Trained on {len(split.train)} slices of {data.slices.source.location}.",
+    ]
+    if data.patients_on_both_sides:
+        lines += ["", f"**{data.patients_on_both_sides} patients have slices on both sides of the split.**"]
+    by_type = evaluation.dice_by_type()
+    if by_type:
+        lines += ["", "| tumour type | Dice |", "| --- | --- |"]
+        lines += [f"| {name} | {dice:.4f} |" for name, dice in by_type.items()]
+    return "\n".join(lines)

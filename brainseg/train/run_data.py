@@ -1,0 +1,32 @@
+"""The data of a run that starts or goes on; read before TensorFlow is imported, so that bad data is said at once."""
+
+import json
+from pathlib import Path
+
+from brainseg.config import RunConfig
+from brainseg.data.load import RunData, load_data
+from brainseg.data.split import Split
+from brainseg.errors import ResumeError
+from brainseg.train.checkpoint import Checkpoints
+
+
+def load_run_data(config: RunConfig) -> RunData:
+    """The decoded slices and their split; with `config.resume`, the split that the run was started with.
+
+    Raises DataError where the data can't be used, and ResumeError where the run has no checkpoint, is
+    alive, or was started with other data; nothing is written then.
+    """
+    if config.resume is None:
+        return load_data(config)
+    checkpoints = Checkpoints(Path(config.tracking.root), config.resume)
+    start = checkpoints.start()
+    with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
+        pass
+    parts = json.loads(start.split_json)
+    data = load_data(config, split=Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")}))
+    if start.data_fingerprint != data.slices.fingerprint:
+        raise ResumeError(
+            f"resume={config.resume}: the data in {data.slices.source.location} has changed since the run started; "
+            "restore it, or start a new run"
+        )
+    return data

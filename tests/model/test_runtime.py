@@ -1,0 +1,111 @@
+"""What `auto` becomes on which machine, and what a process can't change."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from brainseg.errors import ConfigError
+from brainseg.model.runtime import cpu_flags, resolve_precision, resolve_threads
+
+AMPERE, TURING = (8, 0), (7, 5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "capabilities", "expected"),
+    [
+        ({"avx2", "avx512_bf16"}, [], "mixed_bfloat16"),
+        ({"avx2", "amx_bf16"}, [], "mixed_bfloat16"),
+        ({"avx2", "avx512f"}, [], "float32"),
+        (set(), [], "float32"),
+        (set(), [AMPERE], "mixed_bfloat16"),
+        ({"avx512_bf16"}, [TURING], "float32"),  # the GPU trains, whatever the processor could
+        (set(), [AMPERE, TURING], "float32"),  # the slower of two sets the pace
+    ],
+)
+def test_auto_is_bfloat16_where_the_hardware_that_trains_has_it(flags, capabilities, expected):
+    assert resolve_precision("auto", flags=flags, capabilities=capabilities) == expected
+
+
+@pytest.mark.parametrize("name", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("flags", [{"avx512_bf16"}, set()])
+def test_a_named_precision_is_kept_on_every_machine(name, flags):
+    assert resolve_precision(name, flags=flags, capabilities=[]) == name
+
+
+def test_an_unknown_precision_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"train.precision must be one of auto, float32, mixed_bfloat16, got 'half'"):
+        resolve_precision("half")
+
+
+def test_flags_are_read_from_the_first_processor(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nvmx flags\t: vnmi\nflags\t\t: fpu avx2 avx512_bf16\n\nflags\t: other\n")
+    assert cpu_flags(cpuinfo) == {"fpu", "avx2", "avx512_bf16"}
+
+
+def test_a_machine_without_cpuinfo_has_no_flags(tmp_path):
+    assert cpu_flags(tmp_path / "missing") == frozenset()
+
+
+def test_threads_default_to_the_cores_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
+    assert resolve_threads(None) == 3
+
+
+def test_a_given_number_of_threads_is_kept():
+    assert resolve_threads(7) == 7
+
+
+def test_no_threads_at_all_are_refused():
+    with pytest.raises(ConfigError, match=r"train.threads must be at least 1, got 0"):
+        resolve_threads(0)
+
+
+def run_python(code):
+    """Runs code in a process of its own: threads and precision belong to the process."""
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_apply_sets_precision_and_threads_and_may_be_repeated():
+    done = run_python(
+        "import keras, tensorflow as tf\n"
+        "from brainseg.model.runtime import apply\n"
+        "apply('mixed_bfloat16', 3)\n"
+        "tf.constant(1.0)\n"
+        "apply('float32', 3)\n"
+        "print(keras.config.dtype_policy().name, tf.config.threading.get_intra_op_parallelism_threads(),"
+        " tf.config.threading.get_inter_op_parallelism_threads())\n"
+    )
+    assert done.stdout.splitlines() == ["float32 3 3"], done.stderr
+
+
+def test_every_core_may_be_asked_for_after_tensorflow_has_started_by_itself():
+    done = run_python(
+        "import tensorflow as tf\n"
+        "from brainseg.model.runtime import apply, resolve_threads\n"
+        "tf.constant(1.0)\n"
+        "apply('float32', resolve_threads(None))\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_number_of_threads_is_refused_and_changes_nothing():
+    done = run_python(
+        "import keras, tensorflow as tf\n"
+        "from brainseg.errors import ConfigError\n"
+        "from brainseg.model.runtime import apply\n"
+        "apply('float32', 3)\n"
+        "tf.constant(1.0)\n"
+        "try:\n"
+        "    apply('mixed_bfloat16', 4)\n"
+        "except ConfigError as error:\n"
+        "    print(error)\n"
+        "print(keras.config.dtype_policy().name)\n"
+    )
+    assert done.stdout.splitlines() == [
+        "train.threads can't change within one process: TensorFlow computes on 3 threads already, got 4; "
+        "train in a process of its own",
+        "float32",
+    ], done.stderr

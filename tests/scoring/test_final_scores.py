@@ -1,0 +1,111 @@
+"""Final scores of slices whose sizes differ from each other and from the model's, and their packed predictions."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from brainseg.data.cache import load_slices
+from brainseg.data.source import SliceInfo
+from brainseg.scoring.final_scores import Evaluation, SliceScore, evaluate, load_predictions, save_predictions
+
+SIZES = {"a": (7, 5), "b": (8, 8), "c": (13, 16), "d": (3, 3)}
+
+
+class Made:
+    """Slices of odd sizes; each image is 255 where its mask is, on the left half."""
+
+    name, location = "made", "nowhere"
+
+    def slices(self):
+        return tuple(
+            SliceInfo(id=slice_id, columns={"patient_id": f"P{slice_id}", "tumor_type": kind} if kind else {})
+            for slice_id, kind in zip("abcd", ("glioma", "glioma", "meningioma", ""), strict=True)
+        )
+
+    def read(self, slice_id):
+        height, width = SIZES[slice_id]
+        mask = np.zeros((height, width), np.uint8)
+        if slice_id != "d":
+            mask[:, : width // 2] = 1
+        return mask * np.uint8(255), mask
+
+    def stamp(self):
+        return "made"
+
+
+@pytest.fixture
+def slices(tmp_path):
+    return load_slices(Made(), image_size=8, cache_dir=tmp_path)
+
+
+def echo(images, training):
+    """A model whose probability is the image."""
+    assert training is False
+    return images
+
+
+def inverted(images, training):
+    return 1.0 - images
+
+
+def test_every_slice_is_scored_at_its_stored_size(slices):
+    evaluation = evaluate(echo, slices, ["c", "a", "d", "b"])
+    assert [score.id for score in evaluation.scores] == ["a", "b", "c", "d"]
+    assert {score.id: predicted.shape for score, predicted in zip(
+        evaluation.scores, evaluation.predictions, strict=True
+    )} == SIZES  # fmt: skip
+    # b has the model's size, and the image is its mask; d is empty, and so is what is predicted.
+    assert [(score.dice, score.iou) for score in evaluation.scores if score.id in "bd"] == [(1.0, 1.0), (1.0, 1.0)]
+    assert [score.area_px for score in evaluation.scores] == [7 * 2, 8 * 4, 13 * 8, 0]
+
+
+def test_a_prediction_beside_the_tumour_scores_zero(slices):
+    evaluation = evaluate(inverted, slices, ["b", "d"])
+    assert [(score.dice, score.iou) for score in evaluation.scores] == [(0.0, 0.0), (0.0, 0.0)]
+
+
+def made_evaluation(*, dices=(0.5, 1.0, 0.25), kinds=("glioma", "", "glioma"), shapes=((3, 3), (1, 17), (8, 2))):
+    rng = np.random.default_rng(0)
+    scores = tuple(
+        SliceScore(id=f"s{n}", patient_id="P, 1", tumor_type=kind, area_px=n, dice=dice, iou=dice / (2 - dice))
+        for n, (dice, kind) in enumerate(zip(dices, kinds, strict=True))
+    )
+    return Evaluation(
+        scores=scores, predictions=tuple(rng.random(shape) < 0.5 for shape in shapes), seconds_per_image=0.01
+    )
+
+
+def test_the_mean_is_over_slices_and_by_type_where_it_is_known():
+    evaluation = made_evaluation()
+    assert evaluation.dice == pytest.approx((0.5 + 1.0 + 0.25) / 3)
+    assert evaluation.dice_by_type() == {"glioma": 0.375}
+    assert made_evaluation(kinds=("", "", "")).dice_by_type() == {}
+
+
+def test_the_table_reads_back_exactly():
+    evaluation = made_evaluation(dices=(1 / 3, 2 / 7, 0.1))
+    rows = list(csv.DictReader(io.StringIO(evaluation.to_csv())))
+    assert [row["patient_id"] for row in rows] == ["P, 1"] * 3
+    assert [(row["id"], float(row["dice"]), float(row["iou"]), int(row["area_px"])) for row in rows] == [
+        (score.id, score.dice, score.iou, score.area_px) for score in evaluation.scores
+    ]
+
+
+def test_packed_predictions_of_any_size_come_back_as_they_were(tmp_path):
+    evaluation = made_evaluation()
+    save_predictions(tmp_path / "p.npz", evaluation)
+    found = load_predictions(tmp_path / "p.npz")
+    assert list(found) == ["s0", "s1", "s2"]
+    for mask, expected in zip(found.values(), evaluation.predictions, strict=True):
+        np.testing.assert_array_equal(mask, expected, strict=True)
+
+
+def test_predictions_of_another_schema_are_refused(tmp_path):
+    save_predictions(tmp_path / "p.npz", made_evaluation())
+    with np.load(tmp_path / "p.npz") as stored:
+        arrays = dict(stored) | {"schema_version": np.array(2)}
+    np.savez(tmp_path / "p.npz", **arrays)
+    with pytest.raises(ValueError, match="has schema_version 2, not 1"):
+        load_predictions(tmp_path / "p.npz")

@@ -1,0 +1,68 @@
+"""The stores that the tracking tests run over: memory, SQLite, and one real `mlflow server`."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from backends import Backend, MemoryBackend, MlflowBackend, Server
+
+from brainseg.config import TrackingConfig
+from brainseg.tracking.mlflow.database import prepare_database
+
+
+@pytest.fixture(autouse=True)
+def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server"), empty_store)
+    try:
+        running.start()
+        yield running
+    finally:  # also where starting it ran into the time limit of a test
+        running.kill()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database without runs; making it takes seconds, so that most tests copy it."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    prepare_database(path)
+    return path
+
+
+@pytest.fixture
+def sqlite_config(tmp_path: Path, empty_store: Path) -> TrackingConfig:
+    root = tmp_path / "my runs"
+    root.mkdir()
+    shutil.copy(empty_store, root / "mlflow.db")
+    return TrackingConfig(root=str(root))
+
+
+@pytest.fixture
+def server_config(server: Server, tmp_path: Path) -> TrackingConfig:
+    return TrackingConfig(root=str(tmp_path / "runs"), uri=server.uri, experiment=tmp_path.name)
+
+
+@pytest.fixture(params=["memory", "sqlite", "server"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "memory":
+        return MemoryBackend()
+    return MlflowBackend(config=request.getfixturevalue(f"{request.param}_config"))
+
+
+@pytest.fixture(scope="session")
+def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network, two slices in and two masks out."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
+    )
+    path = tmp_path_factory.mktemp("keras") / "best.keras"
+    network.save(path)
+    return path

@@ -1,0 +1,205 @@
+"""Where studies are kept: two kinds of storage with one behaviour, and what is refused before anything is written."""
+
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+from postgres import sql
+from queue_processes import opened, started, trials_of
+from study_files import made_study
+
+from brainseg.errors import ConfigError, TrackingError
+from brainseg.sweep.__main__ import main
+from brainseg.sweep.engine import storage
+from brainseg.sweep.engine.storage import ENVIRONMENT_KEY, JournalStudyStorage, open_storage
+
+SECRET = "rosebud"  # noqa: S105  # of nothing
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(ENVIRONMENT_KEY, raising=False)
+
+
+def refusal(where: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which the command refuses a storage; nothing is printed or written beside it."""
+    before = sorted(Path.cwd().rglob("*"))
+    assert main(["status", "study", "--storage", where]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert sorted(Path.cwd().rglob("*")) == before
+    return line
+
+
+def test_who_opens_the_storage_again_finds_the_study(where: str, tmp_path: Path) -> None:
+    study = started(where, made_study(tmp_path))
+    study.set_user_attr("note", "Grüße")
+    again = started(where, made_study(tmp_path))
+    assert again.user_attrs == study.user_attrs
+    assert again.user_attrs["note"] == "Grüße"
+    assert len(trials_of(where)) == 1
+
+
+def test_one_at_a_time_has_the_turn(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "LOCK_WAIT_S", 1.0)
+    first, second = opened(where), opened(where)
+    with first.lock(), pytest.raises(TrackingError, match=r"lock timeout|is held by another process since 1 s"):
+        second.lock().__enter__()
+    with second.lock():
+        pass
+
+
+def test_an_error_within_the_turn_ends_it(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "LOCK_WAIT_S", 1.0)
+    first, second = opened(where), opened(where)
+    with pytest.raises(ZeroDivisionError), first.lock():
+        raise ZeroDivisionError
+    with second.lock():
+        pass
+
+
+def test_workers_on_other_hosts_can_share_postgresql_alone(where: str) -> None:
+    assert opened(where).is_shared_between_hosts == where.startswith("postgresql")
+
+
+def test_by_default_a_study_is_a_journal_beside_the_runs(tmp_path: Path) -> None:
+    opened_here = open_storage(None, root=tmp_path / "mlruns", name="quick")
+    assert opened_here.shown == str(tmp_path / "mlruns" / "studies" / "quick.journal")
+    assert opened_here.folder == tmp_path / "mlruns" / "studies" / "alive"
+
+
+def test_the_environment_names_the_storage_and_the_option_comes_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_KEY, str(tmp_path / "from_environment"))
+    assert open_storage(None, root=tmp_path, name="quick").shown == str(tmp_path / "from_environment")
+    assert open_storage("given", root=tmp_path, name="quick").shown == str(tmp_path / "given")
+
+
+def test_a_journal_whose_first_line_was_cut_short_is_begun_again(tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    for start in (b"", b'{"op', b'{"op_code":0,"worker_id":"x","study_na'):
+        journal.write_bytes(start)
+        JournalStudyStorage(journal)
+        assert journal.read_bytes() == b""
+
+
+def test_an_unknown_study_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = refusal("none.journal", capsys)
+    assert line == (
+        f"error: no study 'study' in {tmp_path / 'none.journal'}; start it with: python -m brainseg.sweep run study"
+    )
+
+
+@pytest.mark.parametrize("where", ["sqlite:///study.db", "SQLite:///study.db", "mysql://host/db", "postgres://host/db"])
+def test_other_databases_are_refused(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(where, capsys) == (
+        f"error: --storage must be a path or a postgresql:// URL, got '{where}'; leave it out for a journal file"
+    )
+
+
+def test_a_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert refusal(".", capsys) == (
+        f"error: --storage must name a file, got the folder {tmp_path}; try {tmp_path / 'study.journal'}"
+    )
+
+
+def test_a_device_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal("/dev/null", capsys) == ("error: --storage must name a regular file, got /dev/null; choose another")
+
+
+def write_sqlite(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE notes (text TEXT)")
+    connection.close()
+
+
+def test_a_file_that_is_no_journal_is_refused_and_stays_as_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "notes"
+    for write in (
+        lambda: file.write_bytes(b"first line\nno line end"),
+        lambda: file.write_bytes(b'[{"op_code":0}]'),
+        lambda: write_sqlite(file),
+    ):
+        file.unlink(missing_ok=True)
+        write()
+        content = file.read_bytes()
+        line = refusal("notes", capsys)
+        assert line == (
+            f"error: {file} is not a journal of Optuna's (it holds something else); "
+            "restore it or choose another --storage"
+        )
+        assert file.read_bytes() == content
+
+
+def test_a_journal_that_is_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    started(str(journal), made_study(tmp_path))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for damage in (b"{\n", b"[]\n", b'{"op_code":4}\n'):
+        journal.write_bytes(b"".join([lines[0], damage, *lines[2:]]))
+        with pytest.raises(TrackingError, match=r"study\.journal is not a journal of Optuna's") as error:
+            opened(str(journal))
+        assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("where", ["/proc/study.journal", "/proc/none/study.journal", "file/study.journal"])
+def test_a_place_that_cannot_be_written_to_is_refused(where: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrackingError, match=r"^the study can't be kept in .*study\.journal \(.+\); choose another"):
+        opened(where)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_server_that_does_not_answer_is_one_line_without_the_password(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refusal(f"postgresql://user:{SECRET}@127.0.0.1:1/studies", capsys)
+    assert line.startswith("error: the storage postgresql://user:***@127.0.0.1:1/studies can't be used (")
+    assert "Connection refused" in line
+    assert SECRET not in line
+
+
+def test_a_password_that_breaks_the_url_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refusal(f"postgresql://user:pass:word@host:{SECRET}/studies", capsys)
+    assert line == (
+        "error: --storage must be a URL of PostgreSQL, got "
+        f"'postgresql://user:***@host:{SECRET}/studies'; in a password, write / as %2F, : as %3A and @ as %40"
+    )
+    line = refusal(f"postgresql://user:12/{SECRET}@host/studies", capsys)
+    assert SECRET not in line
+
+
+def test_a_missing_driver_is_named_with_the_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    line = refusal(f"postgresql://user:{SECRET}@127.0.0.1:1/studies", capsys)
+    assert line.endswith("pip install 'brainseg[postgresql]'")
+    assert "psycopg2" in line
+    assert SECRET not in line
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(
+    empty_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sql(empty_database, "CREATE TABLE alembic_version (version_num text)", "CREATE TABLE experiments (name text)")
+    line = refusal(empty_database, capsys)
+    assert "it belongs to another program, such as MLflow: make a database for studies" in line
+    found = sql(empty_database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    assert sorted(found) == [("alembic_version",), ("experiments",)]
+
+
+def test_a_user_who_may_not_make_tables_is_told(empty_database: str) -> None:
+    sql(empty_database, "CREATE ROLE reader LOGIN", "REVOKE CREATE ON SCHEMA public FROM public")
+    with pytest.raises(TrackingError, match="permission denied for schema public"):
+        opened(empty_database.replace("postgres:@", "reader:@"))
+
+
+def test_only_what_is_a_url_is_taken_for_one(tmp_path: Path) -> None:
+    assert open_storage("a:b", root=tmp_path, name="study").shown == str(tmp_path / "a:b")
+    with pytest.raises(ConfigError, match="must be a path or a postgresql:// URL"):
+        open_storage("http://host/study", root=tmp_path, name="study")

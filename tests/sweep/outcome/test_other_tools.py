@@ -1,0 +1,130 @@
+"""Optuna's own tools open a study: its command line, and its dashboard in a browser."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made_studies import DROPOUT, RATE
+
+from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine.storage import open_storage
+from brainseg.sweep.engine.stored_study import open_study
+from brainseg.sweep.engine.trial_queue import Claim, TrialQueue
+from brainseg.sweep.study.study_file import Parameter, PrunerConfig, StudyConfig
+
+NAME = "shown_to_others"
+SERVER_START_S = 120.0  # about 5 on a machine that does nothing else
+CONFIG = StudyConfig(
+    name=NAME,
+    metrics={"val_dice_image": "maximize"},
+    trials=3,
+    baseline={DROPOUT: 0.1, RATE: 1e-3},
+    space=(
+        Parameter(key=DROPOUT, type="float", low=0.0, high=0.5),
+        Parameter(key=RATE, type="float", low=1e-4, high=1e-2, log=True),
+    ),
+    pruner=PrunerConfig(name="none"),
+)
+VALUES = (0.5, 0.75, 0.25)
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study, made through the queue as workers do; trial 1 is the best."""
+    from optuna.trial import TrialState
+
+    root = tmp_path_factory.mktemp("mlruns")
+    storage = open_storage(None, root=root, name=NAME)
+    open_study(storage, CONFIG, data_fingerprint="of the test")
+    with SignOfLife(storage.folder) as sign:
+        queue = TrialQueue(storage, CONFIG, epochs=2, sign=sign, supervisor=None)
+        for value in VALUES:
+            claim = queue.claim()
+            assert isinstance(claim, Claim)
+            claim.trial.report(value, 1)
+            queue.tell(claim, TrialState.COMPLETE, [value])
+    return root / "studies" / f"{NAME}.journal"
+
+
+def optuna(*arguments: str) -> list[dict[str, object]]:
+    """What Optuna's command line answers, as JSON."""
+    program = Path(sys.executable).parent / "optuna"
+    done = subprocess.run(
+        [program, *arguments, "--format", "json"], capture_output=True, text=True, timeout=120, check=True
+    )
+    answer = json.loads(done.stdout)
+    return answer if isinstance(answer, list) else [answer]
+
+
+def test_optunas_command_line_shows_the_trials(journal: Path) -> None:
+    trials = optuna("trials", "--storage", str(journal), "--study-name", NAME)
+    assert [trial["value"] for trial in trials] == [{"val_dice_image": value} for value in VALUES]
+    assert {trial["state"] for trial in trials} == {"COMPLETE"}
+
+
+def test_optunas_command_line_shows_the_best_trial(journal: Path) -> None:
+    (best,) = optuna("best-trial", "--storage", str(journal), "--study-name", NAME)
+    assert (best["number"], best["value"]) == (1, {"val_dice_image": 0.75})
+
+
+@pytest.fixture(scope="module")
+def dashboard(journal: Path) -> Iterator[str]:
+    """The address of optuna-dashboard on the study."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = Path(sys.executable).parent / "optuna-dashboard"
+    with (journal.parent / "dashboard.txt").open("wb") as log:
+        server = subprocess.Popen(
+            [program, str(journal), "--host", "127.0.0.1", "--port", str(port), "--server", "wsgiref"],
+            stdout=log,
+            stderr=log,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + SERVER_START_S
+        while not answers(f"{address}/api/studies"):
+            assert server.poll() is None, (journal.parent / "dashboard.txt").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=10).close()  # noqa: S310  # on loopback
+    except (urllib.error.URLError, TimeoutError):
+        return False
+    return True
+
+
+def test_the_dashboard_has_the_study_and_its_trials(dashboard: str) -> None:
+    with urllib.request.urlopen(f"{dashboard}/api/studies", timeout=30) as answer:  # noqa: S310  # on loopback
+        (study,) = json.load(answer)["study_summaries"]
+    assert (study["study_name"], study["directions"]) == (NAME, ["maximize"])
+    with urllib.request.urlopen(f"{dashboard}/api/studies/{study['study_id']}", timeout=30) as answer:  # noqa: S310
+        trials = json.load(answer)["trials"]
+    assert [trial["values"] for trial in trials] == [[value] for value in VALUES]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here")
+def test_the_dashboards_page_shows_the_study(dashboard: str, tmp_path: Path) -> None:
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000", "--dump-dom", f"{dashboard}/dashboard"]
+    page = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, check=True, env=os.environ | {"HOME": str(tmp_path)}
+    )
+    assert NAME in page.stdout

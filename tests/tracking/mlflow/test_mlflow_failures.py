@@ -1,0 +1,350 @@
+"""Whatever happens to the store, the disk or the process: nothing is lost, nothing is doubled, nothing raises."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from backends import MlflowBackend, Server, environment
+from mlflow import MlflowClient
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import ResumeError, TrackingError
+from brainseg.tracking import MODEL_FILE, DatasetInfo, open_store, open_tracker
+from brainseg.tracking.__main__ import main
+from brainseg.tracking.home import resolve_uri
+
+# Logs an epoch for each line that it reads, and says so; never leaves its block by itself.
+TRAIN = """
+import sys
+from brainseg.config import TrackingConfig
+from brainseg.tracking import open_tracker
+with open_tracker(TrackingConfig(root=sys.argv[1]), run_name="first", tags={}) as tracker:
+    print(tracker.run_id, flush=True)
+    for epoch, _ in enumerate(sys.stdin, start=1):
+        tracker.log_metrics({"val_dice": epoch / 8}, epoch=epoch)
+        tracker.log_text(f"epoch {epoch}", f"notes/{epoch}.txt")
+        print(epoch, flush=True)
+"""
+
+# As many processes as its second argument says, forked where MLflow is imported, so that they start as one.
+TRAIN_TOGETHER = """
+import os, sys
+import mlflow.store.tracking.sqlalchemy_store
+from brainseg.config import TrackingConfig
+from brainseg.tracking import open_tracker
+children = []
+for _ in range(int(sys.argv[2])):
+    child = os.fork()
+    if child == 0:
+        with open_tracker(TrackingConfig(root=sys.argv[1]), run_name="first", tags={}) as tracker:
+            for epoch in (1, 2):
+                tracker.log_metrics({"val_dice": epoch / 8}, epoch=epoch)
+        os._exit(0 if not tracker.unwritten and tracker.undelivered == 0 else 1)
+    children.append(child)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
+
+
+def points(config: TrackingConfig, run_id: str, key: str) -> list[tuple[int, float]]:
+    """Every stored point, so that a double one shows."""
+    history = MlflowClient(tracking_uri=resolve_uri(config)).get_metric_history(run_id, key)
+    return [(point.step, point.value) for point in history]
+
+
+def sync(config: TrackingConfig) -> int:
+    return main(["sync", "--root", config.root, *(["--uri", config.uri] if config.uri else [])])
+
+
+def spooled(config: TrackingConfig) -> list[str]:
+    """Names in the spool folder."""
+    folder = Path(config.root, "spool")
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_eight_processes_that_start_together_on_a_fresh_folder_all_succeed(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    command = [sys.executable, "-c", TRAIN_TOGETHER, str(root), "8"]
+    assert subprocess.run(command, env=environment(), timeout=250, check=False).returncode == 0
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        runs = database.execute("SELECT status, count(*) FROM runs GROUP BY status").fetchall()
+        assert database.execute("SELECT count(*) FROM metrics").fetchone() == (16,)
+    assert runs == [("FINISHED", 8)]
+    assert list((root / "spool").iterdir()) == []
+
+
+def test_a_server_that_is_killed_in_mid_run_costs_nothing(
+    server: Server, server_config: TrackingConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="brainseg"):
+        tracker = MlflowBackend(config=server_config).open()
+        with server.killed():
+            with tracker:
+                for epoch in (1, 2, 3):
+                    tracker.log_metrics({"val_dice": epoch / 8}, epoch=epoch)
+                tracker.log_params({"seed": 1})
+                tracker.log_text("seed: 1", "config.yaml")
+            assert sync(server_config) == 2  # still down
+    assert tracker.unwritten == ()
+    assert tracker.undelivered == 6  # three epochs, parameters, a text, the ending
+    assert [record.message.partition("(")[0] for record in caplog.records] == [
+        f"the tracking store {server.uri} doesn't take records "
+    ]
+    assert sync(server_config) == 0
+    assert sync(server_config) == 0
+    record = open_store(server_config).read(tracker.run_id)
+    assert points(server_config, tracker.run_id, "val_dice") == [(1, 0.125), (2, 0.25), (3, 0.375)]
+    assert (record.status, record.params) == ("FINISHED", {"seed": "1"})
+    assert open_store(server_config).text(tracker.run_id, "config.yaml") == "seed: 1"
+    assert spooled(server_config) == []
+
+
+@contextlib.contextmanager
+def training_process(config: TrackingConfig) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that runs TRAIN, and the id of its run; killed at the end."""
+    command = [sys.executable, "-c", TRAIN, config.root]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.send_signal(signal.SIGKILL)
+
+
+def train_epoch(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline().strip().isdigit()
+
+
+def test_a_killed_process_loses_nothing_that_it_logged(sqlite_config: TrackingConfig) -> None:
+    with training_process(sqlite_config) as (process, run_id):
+        for _ in range(3):
+            train_epoch(process)
+        process.send_signal(signal.SIGKILL)
+    with open_tracker(sqlite_config, run_name="first", tags={}, run_id=run_id) as tracker:
+        tracker.log_metrics({"val_dice": 0.9}, epoch=3)  # not sure whether it was logged
+        tracker.log_metrics({"val_dice": 0.5}, epoch=4)
+    expected = [(1, 0.125), (2, 0.25), (3, 0.375), (4, 0.5)]
+    assert points(sqlite_config, run_id, "val_dice") == expected
+    assert open_store(sqlite_config).text(run_id, "notes/3.txt") == "epoch 3"
+    assert open_store(sqlite_config).read(run_id).status == "FINISHED"
+    assert spooled(sqlite_config) == []
+
+
+def test_the_next_run_delivers_what_a_killed_one_left_and_marks_it_killed(sqlite_config: TrackingConfig) -> None:
+    with training_process(sqlite_config) as (process, run_id):
+        train_epoch(process)
+        process.send_signal(signal.SIGKILL)
+    with open_tracker(sqlite_config, run_name="second", tags={}):
+        record = open_store(sqlite_config).read(run_id)
+    assert (record.status, record.tags["state"], record.metrics) == ("KILLED", "killed", {"val_dice": {1: 0.125}})
+
+
+def test_a_run_that_is_alive_can_not_be_resumed_or_synced(
+    sqlite_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with training_process(sqlite_config) as (_, run_id):
+        with pytest.raises(ResumeError, match=f"run {run_id} is still being written"):
+            open_tracker(sqlite_config, run_name="again", tags={}, run_id=run_id)
+        assert sync(sqlite_config) == 0
+        assert f"{run_id}: left alone" in capsys.readouterr().out
+        assert open_store(sqlite_config).read(run_id).status == "RUNNING"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    if not mounted:
+        pytest.skip("mounting a small file system isn't permitted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_no_metric_and_names_what_could_not_be_kept(
+    small_disk: Path, empty_store: Path, tmp_path: Path
+) -> None:
+    shutil.copy(empty_store, small_disk / "mlflow.db")
+    config = TrackingConfig(root=str(small_disk))
+    figure = tmp_path / "curves.png"
+    figure.write_bytes(bytes(100_000))
+    with open_tracker(config, run_name="first", tags={}) as tracker:
+        filler = small_disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        for epoch in range(1, 101):
+            tracker.log_metrics({"val_dice": epoch / 128, "val_loss": 1.0}, epoch=epoch)
+        tracker.log_file(figure, "figures")
+    assert tracker.unwritten == ("figures/curves.png: No space left on device",)
+    assert tracker.undelivered > 0
+    filler.unlink()
+    assert sync(config) == 0
+    assert points(config, tracker.run_id, "val_dice") == [(epoch, epoch / 128) for epoch in range(1, 101)]
+    assert open_store(config).read(tracker.run_id).status == "FINISHED"
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine on which nobody answers."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
+        yield holder.getsockname()[1]
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+@pytest.mark.parametrize("port", ["closed_port", "silent_port"])
+def test_a_server_that_does_not_answer_at_the_start_is_an_error(
+    port: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brainseg.tracking.mlflow.connection.START_PATIENCE_S", 1.0)
+    uri = f"http://ada:s3cret@127.0.0.1:{request.getfixturevalue(port)}"
+    config = TrackingConfig(root=str(tmp_path / "runs"), uri=uri)
+    with pytest.raises(TrackingError, match=r"http://ada:\*\*\*@127\.0\.0\.1:\d+ can't be reached") as caught:
+        open_tracker(config, run_name="first", tags={})
+    assert "set tracking.offline=true" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not Path(config.root).exists()
+
+
+def test_an_offline_run_is_made_by_sync_and_keeps_its_id(
+    server: Server, server_config: TrackingConfig, tmp_path: Path, keras_file: Path
+) -> None:
+    config = dataclasses.replace(server_config, offline=True)
+    with server.killed():
+        with open_tracker(config, run_name="trip", tags={}) as tracker:
+            tracker.log_params({"seed": 1})
+            tracker.log_dataset(DatasetInfo(name="phantom", fingerprint="f" * 64, source="0", slices=9, patients=3))
+            tracker.log_metrics({"val_dice": 0.25}, epoch=1)
+            tracker.log_text("seed: 1", "config.yaml")
+            tracker.log_model(keras_file)
+        run_id = tracker.run_id
+        store = open_store(config)
+        before = store.read(run_id)
+        assert store.text(run_id, "config.yaml") == "seed: 1"
+        assert store.file(run_id, MODEL_FILE, tmp_path).read_bytes() == keras_file.read_bytes()
+        with open_tracker(config, run_name="trip", tags={}, run_id=run_id) as resumed:
+            resumed.log_metrics({"val_dice": 0.5}, epoch=2)
+    assert run_id.startswith("local-")
+    assert resumed.run_id == run_id
+    assert (before.status, before.metrics, before.params) == ("FINISHED", {"val_dice": {1: 0.25}}, {"seed": "1"})
+
+    assert sync(server_config) == 0
+    record = open_store(server_config).read(run_id)
+    assert (record.run_id, record.name, record.status) == (run_id, "trip", "FINISHED")
+    assert record.metrics == {"val_dice": {1: 0.25, 2: 0.5}}
+    assert open_store(server_config).text(run_id, "config.yaml") == "seed: 1"
+    client = MlflowClient(tracking_uri=server.uri)
+    experiment = client.get_experiment_by_name(server_config.experiment)
+    (made,) = client.search_runs([experiment.experiment_id])
+    for known_as in (run_id, made.info.run_id):
+        assert open_store(server_config).read(known_as) == record
+        with open_tracker(server_config, run_name="trip", tags={}, run_id=known_as) as tracker:
+            assert tracker.run_id == run_id
+    assert spooled(server_config) == []
+
+
+def test_nothing_of_a_password_is_spooled_or_said(
+    closed_port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = f"http://ada:s3cret@127.0.0.1:{closed_port}"
+    config = TrackingConfig(root=str(tmp_path / "runs"), uri=uri, offline=True)
+    tracker = open_tracker(config, run_name="first", tags={})
+    with caplog.at_level(logging.DEBUG, logger="brainseg"), contextlib.suppress(RuntimeError), tracker:
+        raise RuntimeError(f"{uri} went away")
+    assert "s3cret" not in caplog.text
+    assert open_store(config).read(tracker.run_id).tags["failure"].startswith("RuntimeError: http://ada:***@127")
+    written = b"".join(path.read_bytes() for path in Path(config.root).rglob("*") if path.is_file())
+    assert b"ada:***@" in written
+    assert b"s3cret" not in written
+
+
+def test_nothing_is_added_to_a_run_that_waits_in_the_spool(tmp_path: Path) -> None:
+    config = TrackingConfig(root=str(tmp_path / "runs"), uri="http://127.0.0.1:9", offline=True)
+    with open_tracker(config, run_name="first", tags={}) as tracker:
+        pass
+    (tmp_path / "in").mkdir()
+    with pytest.raises(TrackingError, match=r"still waits in .*/spool; deliver it first, with python -m brainseg"):
+        open_store(config).add(tracker.run_id, tmp_path / "in", to="evaluation/val", tags={})
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("./mlruns", r"tracking\.uri must start with one of sqlite://, http://.* got './mlruns'"),
+        ("ftp://ada:s3cret@host/runs", r"got 'ftp://ada:\*\*\*@host/runs'"),
+        ("sqlite://", "must name an SQLite file"),
+        ("sqlite:///:memory:", "must name an SQLite file"),
+        ("sqlite:///what?.db", r"must not hold \? or %"),
+        ("sqlite:////proc/nowhere/mlflow.db", "must be a folder that can be written to, got /proc/nowhere"),
+    ],
+)
+def test_a_uri_that_can_not_be_used_is_an_error(uri: str, message: str, tmp_path: Path) -> None:
+    config = TrackingConfig(root=str(tmp_path / "runs"), uri=uri)
+    with pytest.raises(TrackingError, match=message) as caught:
+        open_tracker(config, run_name="first", tags={})
+    assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_variable_in_the_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///runs")
+    with pytest.raises(TrackingError, match=r"^MLFLOW_TRACKING_URI must start with"):
+        open_tracker(TrackingConfig(root=str(tmp_path)), run_name="first", tags={})
+
+
+def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("mine")
+    with pytest.raises(TrackingError, match=r"tracking\.root must be a folder, got the file"):
+        open_tracker(TrackingConfig(root=str(tmp_path / "runs" / "deep")), run_name="first", tags={})
+    assert (tmp_path / "runs").read_text() == "mine"
+
+
+def test_a_file_that_is_no_database_is_an_error_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("not a database, but my notes" * 100)
+    with pytest.raises(TrackingError, match=r"mlflow\.db is not an SQLite database"):
+        open_tracker(TrackingConfig(root=str(tmp_path)), run_name="first", tags={})
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_the_database_of_another_program_is_an_error_and_stays(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("CREATE TABLE studies (study_id INTEGER)")
+    with pytest.raises(TrackingError, match=r"something other than MLflow \(it has the table 'studies'\)"):
+        open_tracker(TrackingConfig(root=str(tmp_path)), run_name="first", tags={})
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_reading_where_there_are_no_runs_makes_nothing(tmp_path: Path) -> None:
+    store = open_store(TrackingConfig(root=str(tmp_path / "runs")))
+    with pytest.raises(TrackingError, match="no runs are kept in sqlite:///"):
+        store.read("0" * 32)
+    assert os.listdir(tmp_path) == []

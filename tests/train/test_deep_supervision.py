@@ -1,0 +1,68 @@
+"""Deep supervision: its loss worked out by hand, what it trains, and that a saved model has none of it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_run import TINY
+
+from brainseg.config import ModelConfig, from_flat
+from brainseg.model.models import build_model
+from brainseg.tracking import MemoryTracker
+from brainseg.train.deep_supervision import DeepSupervision
+from brainseg.train.experiment import run
+
+CONFIG = ModelConfig(depth=3, base_filters=2, foreground_prior=0.02)
+
+
+def supervised(config=CONFIG, weight=0.5):
+    model = build_model(config, input_shape=(16, 16, 1), seed=0)
+    return DeepSupervision(model, config, weight=weight, seed=0)
+
+
+def test_each_level_but_the_finest_gives_a_mask_of_its_size_that_starts_at_the_foreground_prior():
+    deep = supervised()
+    images = tf.zeros((2, 16, 16, 1))
+    finest, coarser = deep(images)
+    assert finest.shape == (2, 16, 16, 1)
+    assert [level.shape for level in coarser] == [(2, 8, 8, 1), (2, 4, 4, 1)]
+    for level in coarser:  # black slices give features of 0
+        np.testing.assert_allclose(level, 0.02, rtol=1e-5)
+
+
+def test_with_a_stem_the_levels_are_that_much_coarser():
+    deep = supervised(ModelConfig(depth=2, base_filters=2, stem=4))
+    _, coarser = deep(tf.zeros((1, 16, 16, 1)))
+    assert [level.shape for level in coarser] == [(1, 2, 2, 1)]
+
+
+def test_a_level_learns_the_pixels_that_hold_any_tumour_and_counts_half_of_the_one_above():
+    deep = supervised()
+    mask = np.zeros((1, 16, 16, 1), np.float32)
+    mask[0, 5, 6] = 1.0  # one pixel: in row 2, column 3 of 8x8, and in row 1, column 1 of 4x4
+    seen = []
+
+    def loss(target, probability):
+        seen.append(target.numpy()[0, ..., 0])
+        return tf.reduce_sum(probability)
+
+    halves = [tf.fill((1, 8, 8, 1), 1 / 64), tf.fill((1, 4, 4, 1), 3 / 16)]  # sums of 1 and 3
+    assert float(deep.loss(loss, tf.constant(mask), halves)) == pytest.approx(0.5 * 1 + 0.25 * 3)
+    assert [np.argwhere(target).tolist() for target in seen] == [[[2, 3]], [[1, 1]]]
+
+
+def test_it_trains_the_heads_and_the_saved_model_has_as_many_weights_as_without(tmp_path):
+    def trained(weight):
+        config = from_flat(TINY | {"train.deep_supervision": weight, "tracking.root": str(tmp_path)})
+        return run(config, MemoryTracker(run_id=f"weight-{weight}"))
+
+    without, with_it = trained(0.0), trained(0.25)
+    assert with_it.parameters == without.parameters
+    assert with_it.history[0]["train_loss"] != without.history[0]["train_loss"]
+    assert with_it.history[0]["val_loss"] != without.history[0]["val_loss"]
+
+
+def test_without_a_weight_there_are_no_heads():
+    deep = supervised(weight=0.0)
+    finest, coarser = deep(tf.zeros((1, 16, 16, 1)))
+    assert (finest.shape, coarser, deep.trainable_variables) == ((1, 16, 16, 1), [], [])
+    assert float(deep.loss(lambda mask, probability: tf.constant(1.0), tf.zeros((1, 16, 16, 1)), [])) == 0.0
