@@ -4,6 +4,9 @@ import os
 import sys
 from importlib import import_module
 
+from brainseg.cli.command import Main, plain_command
+from brainseg.errors import InputError
+
 COMMANDS = {
     "train": "train a model; every run is tracked",
     "evaluate": "score runs with confidence intervals, and show where they fail",
@@ -20,24 +23,25 @@ COMMANDS = {
 MODULES = {name: f"brainseg.{name}.__main__" for name in COMMANDS}
 
 
-def main() -> None:
-    """Hands the arguments after the command's name to that command."""
+def _brainseg(words: list[str]) -> int:
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
         from brainseg.completion import complete
 
         complete(MODULES)
-    name, *arguments = sys.argv[1:] or ["--help"]
+    name, *arguments = words or ["--help"]
     if name in ("-h", "--help"):
         print("usage: brainseg COMMAND ...\n")
         for command, does in COMMANDS.items():
             print(f"  {command:<10}{does}")
         print("\nbrainseg COMMAND --help tells more.")
-        return
+        return 0
     if name not in MODULES:
-        print(f"error: {name} is no command; the commands are {', '.join(MODULES)}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(import_module(MODULES[name]).main(arguments))
+        raise InputError(f"{name} is no command; the commands are {', '.join(MODULES)}")
+    main: Main = import_module(MODULES[name]).main
+    return main(arguments)
 
+
+main = plain_command(_brainseg)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

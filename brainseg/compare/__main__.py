@@ -5,11 +5,13 @@ TensorFlow is never imported, and MLflow isn't for runs in an SQLite file.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.cli.command_line import OneLineParser, check_new_file, exit_code_of
+from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.console import table_console
+from brainseg.cli.options import add_store_options, tracking_of
+from brainseg.cli.output import check_new_file, replacing, writing
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
@@ -29,19 +31,6 @@ STDOUT = "-"
 PLAIN_WIDTH = 10_000  # characters of a line where there is no terminal
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
-    parser = make_parser()
-    parsed = parser.parse_args(argv)
-    if parsed.pair and parsed.runs:
-        parser.error("--pair names both runs itself; leave the others out")
-    if parsed.part and not parsed.pair:
-        parser.error("--part belongs to --pair A B; a table shows the validation scores")
-    from brainseg.tracking.home import mask
-
-    return exit_code_of(lambda: _compare(parsed), masked=mask)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
@@ -49,7 +38,6 @@ def make_parser() -> argparse.ArgumentParser:
         description="Shows runs by their final Dice, with 95 % intervals over people, and what differs between them; "
         "or the paired difference of two runs.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "runs",
@@ -64,8 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write everything; - for stdout")
     parser.add_argument("--force", action="store_true", help="replace FILE where it exists")
     parser.add_argument("--experiment", default=TrackingConfig().experiment, metavar="NAME", help="%(default)s")
-    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
-    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    add_store_options(parser)
     return parser
 
 
@@ -80,17 +67,24 @@ def _rows(text: str) -> int | None:
 
 def _compare(parsed: argparse.Namespace) -> int:
     """Reads, prints, and writes the files; the exit code."""
+    if parsed.pair and parsed.runs:
+        raise InputError(f"--pair names both runs itself; leave the others out; {PROGRAM} --help shows how it is used")
+    if parsed.part and not parsed.pair:
+        raise InputError(
+            f"--part belongs to --pair A B; a table shows the validation scores; {PROGRAM} --help shows how it is used"
+        )
     _check_files(parsed)
     from brainseg.tracking import open_store
 
-    store = open_store(TrackingConfig(root=parsed.root, uri=parsed.uri))
-    console = None if STDOUT in (parsed.csv, parsed.json) else _console()
+    store = open_store(tracking_of(parsed))
+    console = None if STDOUT in (parsed.csv, parsed.json) else table_console(plain_width=PLAIN_WIDTH)
     as_csv, as_json = _pair(parsed, store, console) if parsed.pair else _table(parsed, store, console)
     for name, text in ((parsed.csv, as_csv), (parsed.json, as_json)):
         if name == STDOUT:
             sys.stdout.write(text)
         elif name is not None:
-            _write(Path(name), text)
+            with writing(Path(name)), replacing(Path(name)) as partial:
+                partial.write_text(text, encoding="utf-8")
     return 0
 
 
@@ -129,20 +123,7 @@ def _check_files(parsed: argparse.Namespace) -> None:
         check_new_file(Path(name), option=f"--{option}", force=parsed.force)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror or error}); name another file") from error
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False)
-    # Without a terminal nothing may be cut off: it is read by programs, or later.
-    return console if console.is_terminal else Console(markup=False, highlight=False, width=PLAIN_WIDTH)
-
+main = command(_compare, make_parser)
 
 if __name__ == "__main__":
     sys.exit(main())

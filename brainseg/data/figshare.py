@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from brainseg.cli.console import OnProgress
+from brainseg.cli.output import check_new_folder
 from brainseg.data.decode import MAX_PIXELS, scale_to_uint8
 from brainseg.data.layout import IMAGES, MASKS, METADATA
 from brainseg.data.metadata import ID
@@ -38,8 +40,6 @@ MAX_MAT_BYTES = 64 * 2**20
 MAX_RATIO = 100  # unpacked to packed; the slices are compressed already, so that theirs is near 1
 _RATIO_FROM_BYTES = 2**20  # a small member may shrink a lot and still do no harm
 _PNG_LEVEL = 3  # a third of the time of PIL's own 6, for files about a tenth larger
-
-Progress = Callable[[int, int], None]  # slices done, slices in all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class MatSlice:
     tumor_type: str
 
 
-def import_figshare(src: Path, out: Path, *, progress: Progress | None = None) -> int:
+def import_figshare(src: Path, out: Path, *, progress: OnProgress = lambda what, done, total: None) -> int:
     """Writes images/<id>.png, masks/<id>.png and metadata.csv into `out`; returns the number of slices.
 
     src: a folder with .mat files at any depth or .zip archives, or one archive. out: new or empty; it
@@ -74,7 +74,7 @@ def import_figshare(src: Path, out: Path, *, progress: Progress | None = None) -
         workplace = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         try:
             result = workplace / out.name  # a folder of its own, since mkdtemp's is private to the user
-            _write(files, result, progress or (lambda done, total: None))
+            _write(files, result, progress)
             if out.exists():
                 out.rmdir()
             result.rename(out)
@@ -140,8 +140,7 @@ def check_members(members: Sequence[zipfile.ZipInfo], archive: str) -> None:
 
 
 def _check_out(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} must be a new or an empty folder, but something is there; name another one")
+    check_new_folder(out)
     if not out.parent.is_dir():
         raise DataError(f"{out.parent} is not a folder; create it first")
 
@@ -232,7 +231,7 @@ def _read_array(dataset: Any, name: str) -> NDArray[Any]:
     return np.asarray(dataset[()])
 
 
-def _write(files: Sequence[MatFile], folder: Path, progress: Progress) -> None:
+def _write(files: Sequence[MatFile], folder: Path, progress: OnProgress) -> None:
     for name in (IMAGES, MASKS):
         (folder / name).mkdir(parents=True)
     with open(folder / METADATA, "w", newline="", encoding="utf-8") as table:
@@ -243,7 +242,7 @@ def _write(files: Sequence[MatFile], folder: Path, progress: Progress) -> None:
             Image.fromarray(item.image).save(folder / IMAGES / f"{file.id}.png", compress_level=_PNG_LEVEL)
             Image.fromarray(item.mask * np.uint8(255)).save(folder / MASKS / f"{file.id}.png")
             writer.writerow([file.id, item.patient_id, item.tumor_type])
-            progress(done, len(files))
+            progress("importing", done, len(files))
 
 
 def _one_line(error: Exception) -> str:

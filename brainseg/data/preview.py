@@ -1,7 +1,6 @@
 """A contact sheet: slices with the outline of their mask, spread over tumour types and patients."""
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from brainseg.cli.output import check_new_file, replacing
 from brainseg.data.encode import OUTLINE, inner_border
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo, Source
-from brainseg.errors import DataError
 
 TILE_PX = 192
 _LABEL_PX = 18
@@ -77,20 +76,11 @@ def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
 
 
 def write_preview(source: Source, file: Path, *, count: int, force: bool) -> None:
-    """Writes the contact sheet as PNG. Raises DataError where the file exists, unless `force`."""
-    if file.is_dir():
-        raise DataError(f"{file} is a folder; name a file with -o FILE")
-    if file.exists() and not force:
-        raise DataError(f"{file} exists; name another file with -o FILE, or overwrite it with --force")
-    if not file.parent.is_dir():
-        raise DataError(f"{file.parent} is not a folder; create it first")
+    """Writes the contact sheet as PNG. Raises InputError where the file exists, unless `force`."""
+    check_new_file(file, option="-o", force=force)
     sheet = contact_sheet(source, count=count)
-    partial = file.with_name(f".{file.name}.partial")  # so that a failure leaves the old file as it was
-    try:
+    with replacing(file) as partial:
         sheet.save(partial, format="PNG")
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _over_people(slices: Sequence[SliceInfo], count: int) -> list[SliceInfo]:

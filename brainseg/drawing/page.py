@@ -6,12 +6,11 @@ those whose digests it carries.
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brainseg.errors import InputError
+from brainseg.cli.output import replacing, writing
 
 PAGES = Path(__file__).parent / "pages"  # templates, styles and scripts
 # Plotly writes styles; pictures are in the page, or made by it to be saved.
@@ -51,17 +50,9 @@ def as_data_uri(content: bytes, *, kind: str) -> str:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Writes the page under a temporary name, then renames it. Raises InputError where it can't be written."""
-    partial = path.with_name(f".{path.name}.partial")  # so that a failure leaves an old file as it was
-    try:
+    """Writes the page. Raises InputError where it can't be written; an old file is then as it was."""
+    with writing(path), replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(
-            f"{path} can't be written ({error.strerror or error}); name another file with -o FILE"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _digest(script: str) -> str:

@@ -6,25 +6,18 @@ What can be wrong is said before a slice is predicted. TensorFlow and MLflow are
 import argparse
 import shutil
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.cli.command_line import (
-    OneLineParser,
-    check_named_once,
-    check_output,
-    exit_code_with_folder,
-    given_settings,
-)
-from brainseg.config import FLIPS, SHIFTS, TrackingConfig
+from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.console import Progress, table_console
+from brainseg.cli.options import add_mask_options, add_store_options, check_named_once, given_settings, tracking_of
+from brainseg.cli.output import check_new_folder, with_folder, writing
+from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from brainseg.evaluate.evaluation import Outcome, Task
     from brainseg.tracking import RunStore
 
@@ -37,7 +30,6 @@ EXAMPLES = f"""examples:
   {PROGRAM} RUN_ID RUN_ID --average    two models of one split together
 """
 PLAIN_WIDTH = 240  # characters of a table where there is no terminal
-PROGRESS_S = 30.0  # between two lines of progress where there is no terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +44,6 @@ class Asked:
         return len(self.run_ids) > 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
-    parser = make_parser()
-    parsed = parser.parse_args(argv)
-    if bool(parsed.runs) == bool(parsed.study):
-        parser.error("name runs by their ids, or a study with --study NAME")
-    from brainseg.tracking.home import mask
-
-    return exit_code_with_folder(lambda folder: _evaluate(parsed, folder), masked=mask)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
@@ -70,7 +51,6 @@ def make_parser() -> argparse.ArgumentParser:
         description="Scores runs slice by slice: Dice, IoU, precision, recall and distances of outlines with "
         "95 % intervals, by tumour type and size; the files are added to the runs.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", nargs="*", metavar="RUN_ID", help="one run, or several that are pooled")
     parser.add_argument(
@@ -78,15 +58,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--split", choices=("val", "test"), help="default: val for one run, test for several")
     parser.add_argument("--data", type=Path, metavar="DIR", help="another data set, or where the run's has moved to")
-    parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour: 0.5")
-    parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
-    parser.add_argument("--shift", choices=SHIFTS, help="mean over shifts by some pixels as well")
-    parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
+    add_mask_options(parser)
     parser.add_argument("--tune", action="store_true", help="choose these four on each run's validation slices")
     parser.add_argument("--average", action="store_true", help="mean of the probabilities of runs with the same slices")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write the files here too; new or empty")
-    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
-    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    add_store_options(parser)
     return parser
 
 
@@ -98,9 +74,11 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     from brainseg.model.runtime import import_tensorflow
     from brainseg.tracking import open_store
 
+    if bool(parsed.runs) == bool(parsed.study):
+        raise InputError(f"name runs by their ids, or a study with --study NAME; {PROGRAM} --help shows how it is used")
     if parsed.output is not None:
-        check_output(parsed.output)
-    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+        check_new_folder(parsed.output, option="-o")
+    tracking = tracking_of(parsed)
     store = open_store(tracking)
     asked = _asked(parsed, store)
     tasks = _tasks(parsed, store, asked, folder / "runs")
@@ -109,16 +87,13 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     from brainseg.evaluate.text import print_outcome
 
     _use_threads(tasks[0])
-    progress = Progress()
-    try:
+    with Progress(unit="slices") as progress:
         scored = [score(task, progress) for task in tasks]
-    finally:
-        progress.end()
     outcome = outcome_of(scored)
     try:
         _keep(outcome, store, asked, output=parsed.output, folder=folder)
     finally:  # the scores are told where the store has gone away, too
-        print_outcome(outcome, _console())
+        print_outcome(outcome, table_console(plain_width=PLAIN_WIDTH))
     _tell_where(outcome, asked, tracking, output=parsed.output)
     return 0
 
@@ -189,12 +164,8 @@ def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path |
 
     whole = written(outcome, "whole")
     if output is not None:
-        try:
+        with writing(output, option="-o"):
             shutil.copytree(whole, output, dirs_exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"-o {output} can't be written ({error.strerror or error}); name another folder"
-            ) from error
     for scored in outcome.scored:
         if len(scored.runs) > 1:
             continue  # a mean is the score of none of its runs
@@ -221,34 +192,7 @@ def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, o
     print(f"look at it  {where_to_look(tracking)}")
 
 
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False)
-    # Without a terminal nothing may be cut off: it is read by programs, or later.
-    return console if console.is_terminal else Console(markup=False, highlight=False, width=PLAIN_WIDTH)
-
-
-class Progress:
-    """How many slices are scored: one line that is rewritten on a terminal, now and then a line elsewhere."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._said = time.monotonic()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Says that `done` of `total` slices are done."""
-        if self._is_terminal:
-            print(f"\r\033[K{what}: {done} of {total} slices", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._said > PROGRESS_S:
-            self._said = time.monotonic()
-            print(f"{what}: {done} of {total} slices", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Takes the line away."""
-        if self._is_terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
+main = command(with_folder(_evaluate), make_parser)
 
 if __name__ == "__main__":
     sys.exit(main())

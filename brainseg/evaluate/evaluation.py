@@ -4,12 +4,13 @@ Everything that can be wrong is found before a slice is predicted; nothing is wr
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from brainseg.cli.console import OnProgress
 from brainseg.data.cache import SliceSet
 from brainseg.data.source import PATIENT, TUMOR_TYPE
 from brainseg.errors import InputError
@@ -23,7 +24,6 @@ from brainseg.scoring.measures import SliceMeasures, measure
 
 SPLITS = ("val", "test")
 # Is told what is being done, and of how many slices how many are done.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def together(tasks: Sequence[Task], *, average: bool) -> list[Task]:
     return joined
 
 
-def score(task: Task, progress: Progress) -> Scored:
+def score(task: Task, progress: OnProgress) -> Scored:
     """Chooses the settings, if that is asked for, and scores every slice of the part."""
     predictor = Predictor(mean_of([model_of(run) for run in task.runs]))
     choice = None if task.validation is None else _tuned(predictor, task.validation, progress)
@@ -223,7 +223,7 @@ def _ids_of(run: StoredRun, split: str) -> tuple[str, ...]:
     return ids
 
 
-def _tuned(predictor: Predictor, validation: Part, progress: Progress) -> Choice:
+def _tuned(predictor: Predictor, validation: Part, progress: OnProgress) -> Choice:
     done = 0
 
     def on_slice() -> None:

@@ -5,14 +5,13 @@ What can be wrong is said before TensorFlow starts, with nothing written. Librar
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainseg.cli.command_line import OneLineParser, exit_code_with_folder
-from brainseg.config import TrackingConfig
+from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.options import add_store_options, tracking_of, whole_number
+from brainseg.cli.output import check_new_file, with_folder
 from brainseg.errors import InputError
-from brainseg.runs.models import loaded, segmenter_of
 
 if TYPE_CHECKING:
     from brainseg.export.check_slices import CheckSlices
@@ -25,17 +24,9 @@ EXAMPLES = f"""examples:
   {PROGRAM} champion --format litert -o tumour.tflite
   {PROGRAM} model.keras --format onnx --data DIR    checked on the slices of a data folder
 """
-FORMATS = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras"}  # as in exporting.formats, which needs NumPy
+FORMATS = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras"}  # as in export.formats, which needs NumPy
 SLICES = 32
 ID_LENGTH = 8  # of the run's id, in the name of a file
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit code: 0 done, 1 the file isn't the model, 2 the input is wrong, 130 after Ctrl-C."""
-    parsed = make_parser().parse_args(argv)
-    from brainseg.tracking.home import mask
-
-    return exit_code_with_folder(lambda folder: _export(parsed, folder), masked=mask)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,36 +36,31 @@ def make_parser() -> argparse.ArgumentParser:
         description="Writes a model as a file for other programs, in float32. The file is run on slices and compared "
         "with the model before it is kept.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as champion, or a .keras file")
     parser.add_argument("--format", required=True, choices=FORMATS, help="onnx, litert (TensorFlow Lite) or keras")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a new file; default: brainseg-RUN.onnx")
     parser.add_argument("--data", type=Path, metavar="DIR", help="a data folder to check on, or where the run's lies")
-    parser.add_argument("--slices", type=_count, default=SLICES, metavar="N", help="to check on: %(default)s")
-    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
-    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    parser.add_argument(
+        "--slices", type=whole_number(low=1), default=SLICES, metavar="N", help="to check on: %(default)s"
+    )
+    add_store_options(parser)
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
-    return int(text)
 
 
 def _export(parsed: argparse.Namespace, folder: Path) -> int:
     """Checks, loads, exports and tells; the exit code. folder: for what is fetched."""
     from brainseg.export.check_slices import choose_slices
-    from brainseg.export.formats import check_new, check_packages
+    from brainseg.export.formats import check_packages
+    from brainseg.runs.models import loaded, segmenter_of
 
     if parsed.output is not None:
         _check_output(parsed)
     check_packages(parsed.format)
-    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    tracking = tracking_of(parsed)
     segmenter = segmenter_of(parsed.model, tracking, folder=folder, given={})
     path = parsed.output or Path(_default_name(segmenter) + FORMATS[parsed.format])
-    check_new(path)
+    check_new_file(path, option="-o")
     model, size = loaded(segmenter)
     slices = choose_slices(segmenter.run, data=parsed.data, size=size, count=parsed.slices)
     _tell(segmenter, slices, _written(parsed, segmenter, model, size, path, slices), size, parsed.format)
@@ -82,14 +68,10 @@ def _export(parsed: argparse.Namespace, folder: Path) -> int:
 
 
 def _check_output(parsed: argparse.Namespace) -> None:
-    from brainseg.export.formats import check_new
-
     path, ending = parsed.output, FORMATS[parsed.format]
     if path.suffix != ending:
         raise InputError(f"-o {path} must end in {ending} for --format {parsed.format}; name it {path.stem}{ending}")
-    check_new(path)
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder; create it first")
+    check_new_file(path, option="-o")
 
 
 def _default_name(segmenter: "Segmenter") -> str:
@@ -119,6 +101,8 @@ def _tell(segmenter: "Segmenter", slices: "CheckSlices", exported: "Exported", s
         print(f"trained in  bfloat16, whose rounding makes at most {exported.rounding.text}")
     print(f"file        {exported.path}, {exported.size_bytes / 1e6:.1f} MB")
 
+
+main = command(with_folder(_export), make_parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brainseg.cli.output import check_new_file
 from brainseg.errors import InputError
 from brainseg.export.check import Difference, check, difference, probabilities
 from brainseg.export.check_slices import CheckSlices
 from brainseg.export.description import describe
-from brainseg.export.formats import FORMATS, check_new
+from brainseg.export.formats import FORMATS
 from brainseg.model.stock import is_float32, to_float32
 from brainseg.runs.models import Segmenter
 
@@ -54,5 +55,5 @@ def export(
 
 
 def _keep(unfinished: Path, path: Path) -> None:
-    check_new(path)  # it may have come into being meanwhile
+    check_new_file(path, option="-o")  # it may have come into being meanwhile
     os.replace(unfinished, path)

@@ -48,9 +48,3 @@ def check_packages(name: str) -> None:
     missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise InputError(f"--format {name} needs {', '.join(missing)}; install with pip install 'brainseg[export]'")
-
-
-def check_new(path: Path) -> None:
-    """Raises InputError for a file that exists: nothing is ever overwritten."""
-    if path.exists():
-        raise InputError(f"{path} exists, and is left as it is; name another file with -o FILE")

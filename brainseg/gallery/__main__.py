@@ -5,12 +5,12 @@ What can be wrong is said before anything is written. TensorFlow is never import
 
 import argparse
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from brainseg.cli.command_line import OneLineParser, check_new_file, exit_code_with_folder
-from brainseg.config import TrackingConfig
+from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.options import add_store_options, tracking_of
+from brainseg.cli.output import check_new_file, with_folder
 
 PROGRAM = "python -m brainseg.gallery"
 EXAMPLES = f"""examples:
@@ -20,14 +20,6 @@ EXAMPLES = f"""examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
-    parsed = make_parser().parse_args(argv)
-    from brainseg.tracking.home import mask
-
-    return exit_code_with_folder(lambda folder: _gallery(parsed, folder), masked=mask)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
@@ -35,15 +27,13 @@ def make_parser() -> argparse.ArgumentParser:
         description="Writes one HTML file with every validation slice of a run, its true and its predicted outline: "
         "sorted by Dice, area or id, filtered by tumour type, patient or id. It opens without a network.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN_ID", help="the run, or the start of its id")
     parser.add_argument("other", nargs="?", metavar="OTHER_ID", help="a second run, shown beside the first")
     parser.add_argument("-o", "--output", type=Path, default=Path("gallery.html"), metavar="FILE", help="%(default)s")
     parser.add_argument("--data", type=Path, metavar="DIR", help="where the slices lie now")
     parser.add_argument("--force", action="store_true", help="replace FILE where it exists")
-    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
-    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    add_store_options(parser)
     return parser
 
 
@@ -55,13 +45,15 @@ def _gallery(parsed: argparse.Namespace, folder: Path) -> int:
     from brainseg.gallery.page import gallery_html, summary
     from brainseg.tracking import open_store
 
-    store = open_store(TrackingConfig(root=parsed.root, uri=parsed.uri))
+    store = open_store(tracking_of(parsed))
     gallery = make_gallery(store, parsed.run, parsed.other, data=parsed.data, folder=folder)
     write_page(parsed.output, gallery_html(gallery, made=datetime.now()))
     print(summary(gallery))
     print(f"gallery  {parsed.output}")
     return 0
 
+
+main = command(with_folder(_gallery), make_parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,26 +6,17 @@ are needed.
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from brainseg.cli.command_line import (
-    OneLineParser,
-    check_named_once,
-    check_output,
-    exit_code_with_folder,
-    given_settings,
-)
-from brainseg.config import FLIPS, SHIFTS, TrackingConfig
+from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.console import Progress
+from brainseg.cli.options import add_mask_options, add_store_options, check_named_once, given_settings, tracking_of
+from brainseg.cli.output import check_new_folder, with_folder
 from brainseg.errors import BrainsegError, InputError
-from brainseg.runs.models import averaged, loaded_together, segmenter_of
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from brainseg.data.image_files import ImageFile
     from brainseg.predict.images import Outcome
     from brainseg.runs.models import Segmenter
@@ -37,16 +28,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} model.keras slices -o predicted --probabilities 16
   {PROGRAM} RUN_ID slices -o predicted --average OTHER_RUN_ID
 """
-PROGRESS_S = 30.0  # between two lines of progress where there is no terminal
 SHOWN = 5  # warnings on the terminal; the table has them all
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit code: 0 done, 1 an image failed, 2 the input is wrong as a whole, 130 after Ctrl-C."""
-    parsed = make_parser().parse_args(argv)
-    from brainseg.tracking.home import mask
-
-    return exit_code_with_folder(lambda folder: _predict(parsed, folder), masked=mask)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -56,7 +38,6 @@ def make_parser() -> argparse.ArgumentParser:
         description="Predicts tumour masks on images of any size, prepared as in the model's training. Writes "
         "masks/, overlays/ and predictions.csv.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as champion, or a .keras file")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="PNG, JPEG or TIFF files, or folders")
@@ -65,20 +46,17 @@ def make_parser() -> argparse.ArgumentParser:
         "--average", metavar="MODEL", action="append", default=[], help="a further model: their mean; repeatable"
     )
     parser.add_argument("--probabilities", type=int, choices=(8, 16), metavar="BITS", help="write them too: 8 or 16")
-    parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour")
-    parser.add_argument("--flip", choices=FLIPS, help="mean of the probabilities over these flips")
-    parser.add_argument("--shift", choices=SHIFTS, help="mean over shifts by some pixels as well")
-    parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")
-    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
-    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    add_mask_options(parser)
+    add_store_options(parser)
     return parser
 
 
 def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     """Checks, loads, predicts and tells; the exit code. folder: for what is fetched."""
     from brainseg.data.image_files import find_images
+    from brainseg.runs.models import loaded_together
 
-    check_output(parsed.output)
+    check_new_folder(parsed.output, option="-o")
     _check_outside(parsed.output, parsed.images)
     files = find_images(parsed.images)
     segmenters, segmenter = _segmenters(parsed, folder)
@@ -102,12 +80,13 @@ def _check_outside(output: Path, named: Sequence[Path]) -> None:
 def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segmenter], Segmenter]":
     """The models that predict, and what is told of them together."""
     from brainseg.inference.postprocess import Settings
+    from brainseg.runs.models import averaged, segmenter_of
 
     names = [parsed.model, *parsed.average]
     check_named_once(names, called="the model")
     given = given_settings(parsed)
     Settings(**given)  # a value out of range is said before a server is asked
-    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    tracking = tracking_of(parsed)
     segmenters = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]
     return segmenters, averaged(segmenters, given=given)
 
@@ -120,12 +99,12 @@ def _write(
 
     outcomes: list[Outcome] = []
     try:
-        with PredictionTable(parsed.output) as table, Bar(len(files)) as bar:
+        with PredictionTable(parsed.output) as table, Progress(unit="images") as progress:
 
             def on_outcome(outcome: "Outcome") -> None:
                 table.add(outcome)
                 outcomes.append(outcome)
-                bar.done(len(outcomes))
+                progress("predicting", len(outcomes), len(files))
 
             predict_images(
                 files,
@@ -168,46 +147,7 @@ def _tell(outcomes: "Sequence[Outcome]", output: Path) -> int:
     return 1 if failed else 0
 
 
-class Bar:
-    """How many images are done: a bar on a terminal, now and then a line elsewhere; on stderr."""
-
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self._said = time.monotonic()
-        self._progress: Progress | None = None
-
-    def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        if console.is_terminal:
-            self._progress = Progress(
-                TextColumn("predicting"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=console,
-                transient=True,
-            )
-            self._progress.add_task("", total=self._images)
-            self._progress.start()
-        return self
-
-    def done(self, images: int) -> None:
-        """So many images are done."""
-        if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=images)
-        elif time.monotonic() - self._said > PROGRESS_S:
-            self._said = time.monotonic()
-            print(f"{images} of {self._images} images predicted", file=sys.stderr, flush=True)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
+main = command(with_folder(_predict), make_parser)
 
 if __name__ == "__main__":
     sys.exit(main())

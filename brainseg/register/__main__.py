@@ -7,12 +7,13 @@ are needed.
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.cli.command_line import OneLineParser, exit_code_with_folder
+from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.options import add_store_options, tracking_of
+from brainseg.cli.output import with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import BrainsegError, InputError
 
@@ -39,14 +40,6 @@ class Registered:
     before: "ModelVersion | None"  # which the alias named, where that was another one
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
-    parsed = make_parser().parse_args(argv)
-    from brainseg.tracking.home import mask
-
-    return exit_code_with_folder(lambda folder: _register(parsed, folder), masked=mask)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
@@ -54,12 +47,10 @@ def make_parser() -> argparse.ArgumentParser:
         description="Makes the model of a finished run a version of the registered model brainseg in MLflow, with its "
         "scores as tags and a model card; `mlflow models serve` then answers images with masks.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN_ID", help="the run whose best model is registered")
     parser.add_argument("--alias", metavar="NAME", help="let this alias name the version: champion, say")
-    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
-    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    add_store_options(parser)
     return parser
 
 
@@ -70,7 +61,7 @@ def _register(parsed: argparse.Namespace, folder: Path) -> int:
 
     if parsed.alias is not None:
         check_alias(parsed.alias)
-    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    tracking = tracking_of(parsed)
     store, registry = open_store(tracking), open_registry(tracking)
     _check_finished(store, parsed.run)
     version = registry.of_run(parsed.run)
@@ -144,7 +135,8 @@ def _move_alias(registry: "ModelRegistry", alias: str | None, version: "ModelVer
 
 
 def _tell(done: Registered, parsed: argparse.Namespace, tracking: TrackingConfig) -> None:
-    from brainseg.tracking.home import mask, resolve_uri
+    from brainseg.cli.secrets import mask
+    from brainseg.tracking.home import resolve_uri
     from brainseg.tracking.protocol import REGISTERED_MODEL
 
     version = done.version
@@ -174,6 +166,8 @@ def _score(version: "ModelVersion") -> str:
     dice = version.tags.get("final_dice")
     return "Dice unknown" if dice is None else f"Dice {dice}"
 
+
+main = command(with_folder(_register), make_parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,12 +5,13 @@ What can be wrong is said before anything is written. TensorFlow is never import
 
 import argparse
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainseg.cli.command_line import OneLineParser, check_new_file, exit_code_with_folder
+from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.options import add_store_options, tracking_of
+from brainseg.cli.output import check_new_file, with_folder
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
@@ -27,14 +28,6 @@ EXAMPLES = f"""examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 after Ctrl-C."""
-    parsed = make_parser().parse_args(argv)
-    from brainseg.tracking.home import mask
-
-    return exit_code_with_folder(lambda folder: _report(parsed, folder), masked=mask)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
@@ -42,7 +35,6 @@ def make_parser() -> argparse.ArgumentParser:
         description="Writes one HTML file about a study or some runs: the best one and its gain over the baseline with "
         "a 95 % interval, curves, parameters, predictions, and all that repeats them. It opens without a network.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="+", metavar="STUDY|RUN_ID", help="one study, or runs by their ids")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="%(default)s")
@@ -50,8 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="where the slices lie now, to draw the predictions")
     parser.add_argument("--storage", help="of the study: a journal file, or postgresql://USER@HOST/DATABASE")
     parser.add_argument("--force", action="store_true", help="replace FILE where it exists")
-    parser.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
-    parser.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    add_store_options(parser)
     return parser
 
 
@@ -64,7 +55,7 @@ def _report(parsed: argparse.Namespace, folder: Path) -> int:
     from brainseg.report.text import answer
     from brainseg.tracking import open_store
 
-    tracking = TrackingConfig(root=parsed.root, uri=parsed.uri)
+    tracking = tracking_of(parsed)
     store = open_store(tracking)
     runs, study = _asked(parsed, store, tracking)
     baseline = _baseline(parsed, store, runs, study)
@@ -115,6 +106,8 @@ def _baseline(
         return find_run(store, parsed.names[0])
     return next((run for run in (*runs.finished, *runs.others) if run.run_id == study.baseline), None)
 
+
+main = command(with_folder(_report), make_parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from brainseg.cli.command_line import OneLineParser
-from brainseg.errors import BrainsegError, ConfigError, Interrupted
-from brainseg.sweep.secrets import hide_secrets
-from brainseg.tracking.home import mask
+from brainseg.cli.command import OneLineParser, plain_command
+from brainseg.cli.secrets import hide_secrets, mask
+from brainseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from brainseg.sweep.study.study_file import StudyConfig
@@ -25,18 +24,9 @@ EXAMPLES = f"""examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit code: 0 done, 2 the input is wrong, 1 anything else, 130 and 143 after a signal."""
-    try:
-        parsed = _parsed(hide_secrets(sys.argv[1:] if argv is None else argv))
-        return int(parsed.does(parsed))
-    except Interrupted as stopped:
-        return stopped.exit_code
-    except BrainsegError as error:
-        print(mask(f"error: {error}"), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+def _sweep(arguments: list[str]) -> int:
+    parsed = _parsed(hide_secrets(arguments, module="brainseg.sweep"))
+    return int(parsed.does(parsed))
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -44,7 +34,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parsed, rest = parser.parse_known_args(arguments)
     unknown = next((item for item in rest if item.startswith("-")), None)
     if unknown is not None:
-        parser.error(mask(f"{unknown} is no option of {parsed.command}"))
+        parser.error(f"{unknown} is no option of {parsed.command}")
     parsed.overrides += rest  # overrides and options in any order
     return parsed
 
@@ -55,7 +45,6 @@ def make_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description="Searches hyperparameters with Optuna; every trial is a tracked run.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = _command(commands, "run", _run, "start a study, or go on with it")
@@ -143,6 +132,8 @@ def _command_line(parsed: argparse.Namespace) -> str:
         words += [] if value is None else [option, str(value)]
     return mask(f"{PROGRAM} run {shlex.join(words)}")
 
+
+main = plain_command(_sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,7 +21,6 @@ from brainseg.sweep.engine.stored_study import load_config, open_study
 from brainseg.sweep.engine.supervisor import Pool, supervise, worker_pool
 from brainseg.sweep.outcome.parent import open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
-from brainseg.sweep.secrets import TRACKING_URI
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import key_of
@@ -142,7 +141,7 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, wher
     """Keeps workers alive until the study is done. Raises SweepError where too many trials have failed."""
     config, study = sweep.config, sweep.study
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
-    if any(key_of(item) == TRACKING_URI for item in config.tracking):
+    if any(key_of(item) == "tracking.uri" for item in config.tracking):
         environment[TRACKING_KEY] = resolve_uri(sweep.tracking)
     if where is not None:
         environment[ENVIRONMENT_KEY] = where

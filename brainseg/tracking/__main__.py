@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from brainseg.cli.command_line import OneLineParser
-from brainseg.config import TrackingConfig
+from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.options import add_store_options, tracking_of
+from brainseg.cli.secrets import mask
 from brainseg.errors import BrainsegError, InputError
-from brainseg.tracking.home import Home, home_of, mask, resolve_uri
+from brainseg.tracking.home import Home, home_of, resolve_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,33 +24,21 @@ EXAMPLES = f"""examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit code: 0 done, 2 the input is wrong, 1 anything else."""
-    parsed = make_parser().parse_args(argv)
-    commands: dict[str, Callable[[argparse.Namespace], int]] = {"sync": _sync, "clean": _clean}
-    try:
-        return commands[parsed.command](parsed)
-    except BrainsegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
         description="Looks after the records of runs.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="deliver the records that wait in the spool")
     clean = commands.add_parser("clean", help="delete the checkpoints of finished runs (asks first)")
     clean.add_argument("runs", nargs="*", metavar="RUN_ID", help="these runs, even if they could be resumed")
     clean.add_argument("--yes", action="store_true", help="don't ask")
-    for command in (sync, clean):
-        command.add_argument("--root", default=TrackingConfig().root, metavar="DIR", help="tracking.root: %(default)s")
-        command.add_argument("--uri", default=None, help="tracking.uri: an MLflow store or server")
+    for subcommand, work in ((sync, _sync), (clean, _clean)):
+        add_store_options(subcommand)
+        subcommand.set_defaults(work=work)
     return parser
 
 
@@ -125,17 +113,19 @@ def _client(uri: str) -> "MlflowClient":
 
 
 def _home(parsed: argparse.Namespace) -> Home:
-    home = home_of(TrackingConfig(root=parsed.root))
+    home = home_of(tracking_of(parsed))
     if home.root.exists() and not home.root.is_dir():
         raise InputError(f"{home.root} is a file, not a folder of runs; name the folder with --root DIR")
     return home
 
 
 def _uri(parsed: argparse.Namespace) -> str:
-    uri = resolve_uri(TrackingConfig(root=parsed.root, uri=parsed.uri))
+    uri = resolve_uri(tracking_of(parsed))
     print(f"store: {mask(uri)}", file=sys.stderr)
     return uri
 
+
+main = command(lambda parsed: parsed.work(parsed), make_parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,21 +1,17 @@
 """Where a run's record goes: the folders under `tracking.root`, the store's URI, and URIs fit for printing."""
 
 import os
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
 
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 ENVIRONMENT_KEY = "MLFLOW_TRACKING_URI"
-
-# Up to the last @, since a password that holds an unescaped @ or / must not show its second half.
-_CREDENTIALS = re.compile(r"(?<=://)([^\s'\"]*)@")
-_SECRET_OPTION = re.compile(r"([?&](?:password|passwd|pwd|token|sslpassword)=)[^&\s'\"]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +76,6 @@ def check_root(home: Home) -> None:
 def sqlite_path(uri: str) -> Path | None:
     """The database file of an SQLite URI, None for any other."""
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
-
-
-def mask(text: str) -> str:
-    """The text with every password and token in a URL replaced by ***."""
-    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(_masked_credentials, text))
-
-
-def _masked_credentials(match: re.Match[str]) -> str:
-    user, colon, _ = match.group(1).partition(":")
-    return f"{user}:***@" if colon else "***@"
 
 
 def _checked(key: str, uri: str, config: TrackingConfig) -> str:

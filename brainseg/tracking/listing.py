@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from brainseg.cli.secrets import mask
 from brainseg.config import did_you_mean
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import mask
 from brainseg.tracking.protocol import RunFilter, RunList, RunRecord, RunSummary
 from brainseg.tracking.rules import STATE
 

@@ -6,46 +6,40 @@ nothing behind. TensorFlow and MLflow are imported when a run starts, not before
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser  # Hydra's own flags: nothing public reads them
 from omegaconf import DictConfig
 
 from brainseg import compose
-from brainseg.cli.command_line import ended_by_its_reader
+from brainseg.cli.command import exit_code_of, plain_command
 from brainseg.config import RunConfig
-from brainseg.errors import BrainsegError, ConfigError, Interrupted, RecordError
+from brainseg.errors import ConfigError, Interrupted, RecordError
 
 PROGRAM = "python -m brainseg.train"
 # Hydra's flags that would compose something else than what is checked.
 UNUSED_FLAGS = ("config_path", "config_name", "config_dir", "package", "experimental_rerun")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command with these arguments (by default those of the process); errors exit by SystemExit."""
-    if arguments is not None:
-        sys.argv = [sys.argv[0], *arguments]
+def _command(arguments: list[str]) -> int:
+    sys.argv = [sys.argv[0], *arguments]  # Hydra reads them there
     compose.register_local_conf()
-    try:
-        flags = _read_flags()
-        is_told = flags.help or flags.hydra_help or flags.info or flags.shell_completion
-        if flags.multirun:
-            for job in compose.expand(flags.overrides):
-                _resolve(compose.freeze(job), job)
-        elif flags.cfg or not is_told:
-            _resolve(compose.freeze(flags.overrides), flags.overrides)
-        with ended_by_its_reader() if is_told or flags.cfg else nullcontext():
-            _run_hydra(multirun=flags.multirun)
-    except BrainsegError as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    flags = _read_flags()
+    is_told = flags.help or flags.hydra_help or flags.info or flags.shell_completion
+    if flags.multirun:
+        for job in compose.expand(flags.overrides):
+            _resolve(compose.freeze(job), job)
+    elif flags.cfg or not is_told:
+        _resolve(compose.freeze(flags.overrides), flags.overrides)
+    with _ended_by_its_reader() if is_told or flags.cfg else nullcontext():
+        _run_hydra(multirun=flags.multirun)
+    return 0
 
 
 def _read_flags() -> argparse.Namespace:
@@ -71,6 +65,20 @@ def _read_flags() -> argparse.Namespace:
     return flags
 
 
+@contextmanager
+def _ended_by_its_reader() -> Iterator[None]:
+    """Ends the process, as it ends any other program, once the reader of its output has seen enough (`head`).
+
+    Hydra would print the traceback of a BrokenPipeError.
+    """
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
 def _run_hydra(*, multirun: bool) -> None:
     if not multirun:
         _job()
@@ -90,10 +98,9 @@ def _job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     overrides = list(HydraConfig.get().overrides.task)
-    try:
-        _train(_resolve(compose.from_dictconfig(composed), overrides), overrides)
-    except BrainsegError as error:
-        _fail(error)  # here: Hydra would print a traceback
+    code = exit_code_of(lambda: _train(_resolve(compose.from_dictconfig(composed), overrides), overrides))
+    if code:
+        sys.exit(code)  # Hydra would print the traceback of an exception
 
 
 def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
@@ -106,11 +113,11 @@ def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     return compose.resumed(stored, config, overrides)
 
 
-def _train(config: RunConfig, overrides: Sequence[str]) -> None:
-    """Trains, and prints the scores and where to look."""
+def _train(config: RunConfig, overrides: Sequence[str]) -> int:
+    """Trains, and prints the scores and where to look; the exit code."""
+    from brainseg.cli.secrets import mask
     from brainseg.model.runtime import import_tensorflow
     from brainseg.tracking import open_tracker
-    from brainseg.tracking.home import mask
     from brainseg.tracking.mlflow.connection import check_store, where_to_look
     from brainseg.train.run_data import load_run_data
 
@@ -153,23 +160,18 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> None:
             f"not everything could be written: {'; '.join(result.unwritten)}; "
             f"make room and run: {PROGRAM} resume={result.run_id}{_kept_elsewhere(config)}"
         )
+    return 0
 
 
 def _kept_elsewhere(config: RunConfig) -> str:
     """What a resume must say to find the run again; passwords are masked."""
-    from brainseg.tracking.home import mask
+    from brainseg.cli.secrets import mask
 
     told = {"tracking.root": (config.tracking.root, "mlruns"), "tracking.uri": (config.tracking.uri, None)}
     return mask("".join(f" {key}={value}" for key, (value, default) in told.items() if value != default))
 
 
-def _fail(error: BrainsegError) -> NoReturn:
-    from brainseg.tracking.home import mask
-
-    if not isinstance(error, Interrupted):
-        print(mask(f"error: {error}"), file=sys.stderr)
-    sys.exit(error.exit_code)
-
+main = plain_command(_command)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, flatten
 from brainseg.config_file import to_yaml
 from brainseg.data.likeness import STATISTICS_FILE, likeness_of
@@ -15,7 +16,6 @@ from brainseg.data.split import count_people
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves, save_panels
 from brainseg.errors import Pruned
 from brainseg.scoring.final_scores import Evaluation, save_predictions
-from brainseg.tracking.home import mask
 from brainseg.tracking.protocol import DatasetInfo, Tracker
 from brainseg.train.environment import record_environment
 

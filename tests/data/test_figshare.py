@@ -15,7 +15,7 @@ from brainseg.data import figshare
 from brainseg.data.figshare import import_figshare
 from brainseg.data.folder import FolderSource
 from brainseg.data.source import SliceInfo
-from brainseg.errors import DataError
+from brainseg.errors import InputError
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def src(tmp_path: Path) -> Path:
 def refusal(src: Path, out: Path) -> str:
     """The error's text; nothing may be left beside what was there before."""
     before = sorted(out.parent.rglob("*"))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(InputError) as caught:
         import_figshare(src, out)
     assert sorted(out.parent.rglob("*")) == before
     assert "\n" not in str(caught.value)
@@ -53,7 +53,7 @@ def test_a_folder_of_slices_becomes_a_source(src: Path, tmp_path: Path) -> None:
     (src / "README.txt").write_text("read me")
     calls: list[tuple[int, int]] = []
     out = tmp_path / "out"
-    assert import_figshare(src, out, progress=lambda done, total: calls.append((done, total))) == 2
+    assert import_figshare(src, out, progress=lambda what, done, total: calls.append((done, total))) == 2
     assert calls == [(1, 2), (2, 2)]
     assert (out / "metadata.csv").read_text() == (
         "id,patient_id,tumor_type\n2,100360,meningioma\n10,MR040240B,pituitary\n"
@@ -113,7 +113,7 @@ def test_a_folder_with_something_in_it_is_left_alone(src: Path, tmp_path: Path) 
 
 
 def test_the_folder_above_must_exist(src: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder; create it first"):
+    with pytest.raises(InputError, match="is not a folder; create it first"):
         import_figshare(src, tmp_path / "no" / "out")
 
 
@@ -158,7 +158,7 @@ def test_a_bad_slice_is_named_and_leaves_nothing_behind(
 def test_an_interrupted_import_leaves_nothing_behind(src: Path, tmp_path: Path) -> None:
     (src / "1.mat").write_bytes(mat_bytes())
 
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -12,7 +12,7 @@ from brainseg.data.folder import FolderSource
 from brainseg.data.people import person_of
 from brainseg.data.preview import choose_slices, contact_sheet, outlined, write_preview
 from brainseg.data.source import SliceInfo
-from brainseg.errors import DataError
+from brainseg.errors import DataError, InputError
 
 
 def slices(counts: dict[str, dict[str, int]]) -> list[SliceInfo]:
@@ -89,7 +89,7 @@ def test_a_file_is_overwritten_by_force_only(folder: Any, tmp_path: Path) -> Non
     source = FolderSource(folder.root)
     file = tmp_path / "sheet.png"
     file.write_text("mine")
-    with pytest.raises(DataError, match="exists; name another file with -o FILE, or overwrite it with --force"):
+    with pytest.raises(InputError, match="exists; name another file with -o FILE, or replace it with --force"):
         write_preview(source, file, count=1, force=False)
     assert file.read_text() == "mine"
     write_preview(source, file, count=1, force=True)
@@ -109,5 +109,5 @@ def test_a_slice_that_cannot_be_read_is_named_and_nothing_is_written(folder: Any
 @pytest.mark.parametrize(("name", "wrong"), [("set", "is a folder"), ("no/sheet.png", "create it first")])
 def test_a_place_that_takes_no_file_is_named(folder: Any, tmp_path: Path, name: str, wrong: str) -> None:
     folder.add("1")
-    with pytest.raises(DataError, match=wrong):
+    with pytest.raises(InputError, match=wrong):
         write_preview(FolderSource(folder.root), tmp_path / name, count=1, force=False)

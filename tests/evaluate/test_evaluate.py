@@ -476,7 +476,9 @@ def test_data_that_has_changed_since_the_training_is_refused_until_it_is_named(
 
 def test_help_answers_at_once(tmp_path: Path) -> None:
     begun = time.perf_counter()
-    code = "import sys; from brainseg.evaluate import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    code = (
+        "import sys; from brainseg.evaluate.__main__ import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert time.perf_counter() - begun < 10  # a busy machine; alone it takes a tenth of a second
     assert "--study NAME" in done.stdout

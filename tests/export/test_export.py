@@ -140,7 +140,7 @@ EXISTS = "exists, and is left as it is; name another file with -o FILE"
 CASES = [
     ("memory-1", "the following arguments are required: --format" + USAGE),
     ("memory-1 --format pt", "argument --format: invalid choice: 'pt' (choose from onnx, litert, keras)" + USAGE),
-    ("memory-1 --format onnx --slices 0", "argument --slices: must be a whole number from 1 on, got '0'" + USAGE),
+    ("memory-1 --format onnx --slices 0", "argument --slices: must be a whole number of at least 1, got 0" + USAGE),
     ("memory-1 --format litert -o x.onnx", "-o x.onnx must end in .tflite for --format litert; name it x.tflite"),
     (
         "memory-1 --format keras -o there.keras",
@@ -185,7 +185,7 @@ def test_a_package_that_is_missing_is_named_with_the_remedy(
 
 def test_a_process_refuses_before_tensorflow_starts(tmp_path: Path) -> None:
     code = (
-        "import sys; from brainseg.export import main; code = main(['gone.keras', '--format', 'onnx']); "
+        "import sys; from brainseg.export.__main__ import main; code = main(['gone.keras', '--format', 'onnx']); "
         "print(code, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     done = subprocess.run(
@@ -197,7 +197,7 @@ def test_a_process_refuses_before_tensorflow_starts(tmp_path: Path) -> None:
 
 def test_help_answers_at_once(tmp_path: Path) -> None:
     begun = time.perf_counter()
-    code = "import sys; from brainseg.export import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    code = "import sys; from brainseg.export.__main__ import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert time.perf_counter() - begun < 10  # a busy machine; alone it takes a tenth of a second
     assert "--format {onnx,litert,keras}" in done.stdout

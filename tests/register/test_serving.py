@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from trained_run import Trained, record_again
 
-from brainseg import predict, register
 from brainseg.config import TrackingConfig
+from brainseg.predict import __main__ as predict
+from brainseg.register import __main__ as register
 from brainseg.tracking.home import resolve_uri
 
 pytestmark = pytest.mark.timeout(600)

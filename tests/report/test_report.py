@@ -346,7 +346,9 @@ def test_a_report_is_made_from_sqlite_without_tensorflow(
             stored.log_text(text, name)
         file = made.file("memory-1", "val_predictions.npz", tmp_path)
         stored.log_file(file)
-    code = "import sys; from brainseg.report import main\ntry: main(sys.argv[1:])\nfinally: print(*sys.modules)"
+    code = (
+        "import sys; from brainseg.report.__main__ import main\ntry: main(sys.argv[1:])\nfinally: print(*sys.modules)"
+    )
     arguments = [stored.run_id, "--root", config.root, "-o", str(tmp_path / "out.html")]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=Path.cwd(), capture_output=True, text=True, check=True

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.tracking.home import home_of, mask, resolve_uri
+from brainseg.tracking.home import home_of, resolve_uri
 
 
 def test_the_store_is_the_key_then_the_variable_then_the_database_under_the_root(

@@ -408,8 +408,8 @@ DATA_COMMANDS = [
     ),
     ("import figshare d d", "CWD/d must be a new or an empty folder, but something is there; name another one"),
     ("preview d -o nowhere/sheet.png", "nowhere is not a folder; create it first"),
-    ("preview d -o a-file", "a-file exists; name another file with -o FILE, or overwrite it with --force"),
-    ("phantom d", "d: must be a new or empty folder, but something is there; name another one"),
+    ("preview d -o a-file", "a-file exists; name another file with -o FILE, or replace it with --force"),
+    ("phantom d", "d must be a new or an empty folder, but something is there; name another one"),
 ]
 
 

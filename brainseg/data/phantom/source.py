@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from brainseg.cli.output import check_new_folder
 from brainseg.data.phantom.head import Array, Head, make_head
 from brainseg.data.phantom.tumor import Tumor, make_tumor
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
@@ -213,10 +214,9 @@ def scan_image(image: Array, scanner: np.random.Generator, noise: np.random.Gene
 def write_phantom(source: PhantomSource, folder: Path) -> None:
     """Writes images/<id>.png, masks/<id>.png (0 or 255) and metadata.csv into a new or empty folder.
 
-    Raises DataError where the folder has something in it, or is a file.
+    Raises InputError where the folder has something in it, or is a file.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: must be a new or empty folder, but something is there; name another one")
+    check_new_folder(folder)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     slices = source.slices()

@@ -13,8 +13,8 @@ from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from brainseg.cli.secrets import mask
 from brainseg.errors import ConfigError, TrackingError
-from brainseg.tracking.home import mask
 from brainseg.tracking.mlflow.connection import UnreachableError, reason
 
 if TYPE_CHECKING:

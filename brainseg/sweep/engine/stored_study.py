@@ -10,13 +10,13 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
 
+from brainseg.cli.secrets import mask
 from brainseg.errors import ConfigError, TrackingError
 from brainseg.sweep.engine import trial_queue as keys
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.engine.trial_queue import Settings
 from brainseg.sweep.study.definition import check_version, definition_of, differences, from_definition
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.tracking.home import mask
 
 
 def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str) -> optuna.Study:

@@ -19,7 +19,6 @@ from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.engine.trial_queue import lease_of
 from brainseg.sweep.engine.worker import STOP
-from brainseg.sweep.secrets import TRACKING_URI
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import key_of
 from brainseg.tracking.mlflow.connection import UnreachableError
@@ -288,7 +287,7 @@ def worker_pool(
     """
     command = [sys.executable, "-m", "brainseg.sweep", "worker", config.name]
     command += ["--supervisor", sign.id, "--threads", str(threads)]
-    command += [item for item in config.tracking if key_of(item) != TRACKING_URI]
+    command += [item for item in config.tracking if key_of(item) != "tracking.uri"]
     return Pool(
         command=command,
         environment={**os.environ, **environment},

@@ -23,6 +23,7 @@ import optuna
 from optuna.trial import TrialState
 
 from brainseg import compose
+from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, short_names
 from brainseg.data.load import RunData
 from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
@@ -36,7 +37,7 @@ from brainseg.sweep.engine.trial_row import shown_params, trial_name
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.tracking import Tracker, open_store, open_tracker
-from brainseg.tracking.home import home_of, mask
+from brainseg.tracking.home import home_of
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.rules import ending_of
 from brainseg.train.checkpoint import Checkpoints

@@ -7,6 +7,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError
 from brainseg.sweep.engine import trial_queue as keys
@@ -15,7 +16,6 @@ from brainseg.sweep.outcome.plots import write_plots
 from brainseg.sweep.outcome.summary import summarize, summary_markdown, trials_csv
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.tracking import open_store, open_tracker
-from brainseg.tracking.home import mask
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.train.environment import record_environment
 

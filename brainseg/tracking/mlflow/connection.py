@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import check_root, home_of, mask, resolve_uri, sqlite_path
+from brainseg.tracking.home import check_root, home_of, resolve_uri, sqlite_path
 from brainseg.tracking.mlflow.database import prepare_database
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import Home, home_of, mask, resolve_uri
+from brainseg.tracking.home import Home, home_of, resolve_uri
 from brainseg.tracking.mlflow.connection import connect, reason
 from brainseg.tracking.mlflow.delivery import deliver_until
 from brainseg.tracking.mlflow.writer import RunWriter, opening

@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
-from brainseg.tracking.home import Home, check_root, home_of, mask, resolve_uri
+from brainseg.tracking.home import Home, check_root, home_of, resolve_uri
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
 from brainseg.tracking.mlflow.sync import sync_spools

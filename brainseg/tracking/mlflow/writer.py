@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from brainseg.cli.secrets import mask
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import Home, mask, sqlite_path
+from brainseg.tracking.home import Home, sqlite_path
 from brainseg.tracking.mlflow.database import artifacts_beside
 from brainseg.tracking.mlflow.model_folders import write_model_folder
 from brainseg.tracking.mlflow.views import INSTALLED, view_tags

@@ -14,7 +14,7 @@ from PIL import Image
 
 from brainseg.data.phantom.source import ORIENTATION, STORED_SIZE, PhantomSource, write_phantom
 from brainseg.data.source import PATIENT, TUMOR_TYPE
-from brainseg.errors import DataError
+from brainseg.errors import DataError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,6 @@ def test_an_empty_folder_may_be_written_to(tmp_path):
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="must be a new or empty folder"):
+    with pytest.raises(InputError, match="must be a new or an empty folder"):
         write_phantom(PhantomSource(patients=1, seed=0), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -133,7 +133,9 @@ def test_a_database_is_read_while_it_is_written_and_without_mlflow(
     with open_tracker(sqlite_config, run_name="first", tags={}) as tracker:
         tracker.log_metrics({"seconds": 90.0, "final_dice": 0.5}, epoch=1)
         tracker.log_text("id,patient_id,tumor_type,dice\ns1,P1,größe,0.25\ns2,P2,,0.75\n", "val_scores.csv")
-    code = "import sys; from brainseg.compare import main\ntry: main(sys.argv[1:])\nfinally: print(*sys.modules)"
+    code = (
+        "import sys; from brainseg.compare.__main__ import main\ntry: main(sys.argv[1:])\nfinally: print(*sys.modules)"
+    )
     with contextlib.closing(sqlite3.connect(Path(sqlite_config.root) / "mlflow.db")) as writer:
         writer.execute("BEGIN IMMEDIATE")  # as a run that is writing
         for arguments in (["--root", sqlite_config.root], ["--help"]):

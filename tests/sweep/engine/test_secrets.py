@@ -14,10 +14,10 @@ import pytest
 from queue_processes import PATIENCE_S
 from study_files import made_study, write_study
 
+from brainseg.cli.secrets import ENVIRONMENT_KEY, hide_secrets
 from brainseg.errors import ConfigError
 from brainseg.sweep.engine.alive import SignOfLife
 from brainseg.sweep.engine.supervisor import worker_pool
-from brainseg.sweep.secrets import ENVIRONMENT_KEY, hide_secrets
 
 SECRET = "rosebud"  # noqa: S105  # of nothing
 WITHOUT_SETTINGS = {
@@ -110,9 +110,9 @@ def test_arguments_come_back_in_the_process_that_shows_them_masked(monkeypatch: 
     given = ["run", "quick", f"++tracking.uri=http://user:{SECRET}@host", "train.epochs=3"]
     shown = ["run", "quick", "++tracking.uri=http://user:***@host", "train.epochs=3"]
     monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps(given))
-    assert hide_secrets(shown) == given
+    assert hide_secrets(shown, module="brainseg.sweep") == given
     # Of a parent, in whose environment this process runs: these are not its arguments.
-    assert hide_secrets(["status", "quick"]) == ["status", "quick"]
+    assert hide_secrets(["status", "quick"], module="brainseg.sweep") == ["status", "quick"]
 
 
 class StartedAgain(Exception):  # noqa: N818  # what happened, not what went wrong
@@ -129,10 +129,10 @@ def test_a_process_that_shows_a_password_starts_again_without_it(monkeypatch: py
     monkeypatch.delenv(ENVIRONMENT_KEY, raising=False)
     monkeypatch.setattr(os, "execve", execve)
     given = ["worker", "quick", f"--storage=postgresql://user:{SECRET}@host/db"]
-    assert hide_secrets(given) == given  # a caller's arguments, which stand in no command line
+    assert hide_secrets(given, module="brainseg.sweep") == given  # a caller's arguments, which stand in no command line
     monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/brainseg", "sweep", *given])
     with contextlib.suppress(StartedAgain):
-        hide_secrets(given)
+        hide_secrets(given, module="brainseg.sweep")
     shown = ["-m", "brainseg.sweep", "worker", "quick", "--storage=postgresql://user:***@host/db"]
     assert started == [[sys.executable, sys.executable, *shown, json.dumps(given)]]
 
@@ -149,4 +149,4 @@ def test_workers_are_started_without_a_password_in_their_command_line(tmp_path: 
 def test_a_masked_command_that_is_pasted_again_asks_for_the_password() -> None:
     pasted = ["run", "quick", "--storage", "postgresql://user:***@host/db"]
     with pytest.raises(ConfigError, match=r"^postgresql://user:\*\*\*@host/db must hold a password in place of"):
-        hide_secrets(pasted)
+        hide_secrets(pasted, module="brainseg.sweep")

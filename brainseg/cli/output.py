@@ -1,0 +1,68 @@
+"""What a command writes: whether it may is checked before it works, and a file is there as a whole or not at all."""
+
+import argparse
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from brainseg.errors import InputError
+
+
+def check_new_folder(folder: Path, *, option: str = "") -> None:
+    """Raises InputError unless the folder is empty, or can be made. option: that named it, if any."""
+    shown = f"{option} {folder}".strip()
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{option or folder} must name a folder, got the file {existing}; name another")
+    if existing == folder and any(folder.iterdir()):
+        raise InputError(f"{shown} must be a new or an empty folder, but something is there; name another one")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{shown} can't be written (Permission denied); name another folder")
+
+
+def check_new_file(path: Path, *, option: str, force: bool | None = None) -> None:
+    """Raises InputError unless the file can be written; where it exists, only `force` allows that.
+
+    option: that named it. force: whether --force was given; None where the command has no such option.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder; name a file")
+    if path.exists() and force is None:
+        raise InputError(f"{path} exists, and is left as it is; name another file with {option} FILE")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; name another file with {option} FILE, or replace it with --force")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder; create it first")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place at the end; after an error `path` is as it was."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(place: Path, *, option: str = "") -> Iterator[None]:
+    """Turns an OSError of what is inside into InputError. place: what is written; option: that named it, if any."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{option} {place}" if option else str(error.filename or place)  # a full disk names no file
+        raise InputError(f"{where} can't be written ({error.strerror or error}); name another place") from error
+
+
+def with_folder(work: Callable[[argparse.Namespace, Path], int]) -> Callable[[argparse.Namespace], int]:
+    """A command's work that is given an empty folder, which is gone afterwards."""
+
+    def run(parsed: argparse.Namespace) -> int:
+        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+            return work(parsed, Path(folder))
+
+    return run

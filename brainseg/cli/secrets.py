@@ -1,0 +1,47 @@
+"""Hides passwords in what is printed, and in command lines, which every user of a machine can read."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from brainseg.errors import ConfigError
+
+HIDDEN = ":***@"  # what `mask` leaves of a password
+ENVIRONMENT_KEY = "BRAINSEG_ARGUMENTS"  # the arguments as they were given, as JSON
+
+# Up to the last @, since a password that holds an unescaped @ or / must not show its second half.
+_CREDENTIALS = re.compile(r"(?<=://)([^\s'\"]*)@")
+_SECRET_OPTION = re.compile(r"([?&](?:password|passwd|pwd|token|sslpassword)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def mask(text: str) -> str:
+    """The text with every password and token in a URL replaced by ***."""
+    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(_masked_credentials, text))
+
+
+def _masked_credentials(match: re.Match[str]) -> str:
+    user, colon, _ = match.group(1).partition(":")
+    return f"{user}:***@" if colon else "***@"
+
+
+def hide_secrets(arguments: Sequence[str], *, module: str) -> list[str]:
+    """The arguments as they were given, in a process whose command line shows *** for every password.
+
+    Where the command line still shows one, this process starts `python -m MODULE` again, under the same process id,
+    and hands the arguments on in the environment, which only its owner can read. Raises ConfigError for a URL that
+    has *** for its password.
+    """
+    given: list[str] = json.loads(os.environ.get(ENVIRONMENT_KEY, "[]"))
+    if [mask(item) for item in given] == list(arguments):
+        return given
+    shown = [mask(item) for item in arguments]
+    if shown != list(arguments) and set(arguments) <= set(sys.orig_argv):
+        sys.stdout.flush()
+        environment = os.environ | {ENVIRONMENT_KEY: json.dumps(list(arguments))}
+        os.execve(sys.executable, [sys.executable, "-m", module, *shown], environment)  # noqa: S606  # no shell
+    for item in arguments:
+        if HIDDEN in item:
+            raise ConfigError(f"{item} must hold a password in place of ***; write it there")
+    return list(arguments)
