@@ -89,6 +89,7 @@ def part_of(module: str) -> str:
 
 
 PARTS = {part_of(module) for module in MODULES}
+# Each is the folder of its name: `python -m brainseg.NAME`.
 COMMANDS = sorted(module for module in MODULES if module.endswith("/__main__"))
 
 
@@ -164,6 +165,16 @@ def test_nothing_reads_what_could_run_code(module: str) -> None:
             assert ast.literal_eval(named["safe_mode"]) is True
         if dotted(call.func) in ("np.load", "numpy.load") and "allow_pickle" in named:
             assert ast.literal_eval(named["allow_pickle"]) is False
+
+
+@pytest.mark.parametrize("module", [*COMMANDS, "__main__"])
+def test_a_command_is_made_by_the_one_wrapper(module: str) -> None:
+    tree = parsed(module)
+    (made,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and dotted(node.targets[0]) == "main"]
+    assert isinstance(made, ast.Call)
+    assert dotted(made.func) in ("command", "plain_command")
+    assert f"brainseg.cli.command.{dotted(made.func)}" in imported_by(module)
+    assert ast.unparse(tree.body[-1]) == "if __name__ == '__main__':\n    sys.exit(main())"
 
 
 @pytest.mark.parametrize("module", [*COMMANDS, "__main__", *LIGHT])

@@ -118,8 +118,8 @@ def _preparation(data: SliceSet, *, augment: str, seed: int) -> Callable[..., tu
         tf.TensorSpec((), tf.int32),
         tf.TensorSpec((), tf.int32),
     )
-    compiled = tf.function(prepare, input_signature=signature)
-    # Traced before there is a thread: AutoGraph converts wrongly where two threads trace at once.
+    compiled = tf.function(prepare, input_signature=signature, autograph=False)
+    # Traced before there is a thread: two threads must not trace one function at once.
     compiled.get_concrete_function()
     prepared: Callable[..., tuple[Any, Any]] = compiled
     return prepared

@@ -50,7 +50,9 @@ class Predictor:
     def __init__(self, model: Any) -> None:
         import tensorflow as tf
 
-        self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        self._predict = tf.function(
+            lambda images: model(images, training=False), reduce_retracing=True, autograph=False
+        )
         self._seconds: list[float] = []
 
     def predict(

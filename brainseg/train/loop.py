@@ -56,8 +56,8 @@ class Trainer:
         # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
         # and keeps the whole graph in memory for ever.
         batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (IMAGE_CHANNELS, MASK_CHANNELS))
-        self._train_step = tf.function(self._step, input_signature=batch)
-        self._evaluate_step = tf.function(self._evaluate, input_signature=batch)
+        self._train_step = tf.function(self._step, input_signature=batch, autograph=False)
+        self._evaluate_step = tf.function(self._evaluate, input_signature=batch, autograph=False)
 
     def state(self) -> TrainingState:
         """All that decides how the training goes on, copied."""
