@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import os
 import random
-import resource
 import shutil
 import signal
 import socket
@@ -25,12 +24,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.figures import spread
+from benchmarks.figures import print_table, spread
 from brainseg.config import RunConfig, flatten
 from brainseg.tracking.mlflow.database import artifacts_beside, prepare_database
 
@@ -40,6 +38,7 @@ FINAL_METRICS = ("best_val_dice_image", "best_epoch", "parameters", "seconds_per
 SLICES, PEOPLE = 600, 200
 WITH_SCORES = 100  # runs
 SERVER_START_S = 300.0
+STARTED_MS = 1_700_000_000_000  # the first run; one a minute follows
 BARS_S = {"sqlite": 1.0, "http": 5.0}
 COMMANDS = {
     "the 20 best": [],
@@ -62,17 +61,18 @@ def main() -> None:
         fill(root / "mlflow.db", runs=options.runs, epochs=options.epochs)
         size = (root / "mlflow.db").stat().st_size / 1e6
         print(f"{options.runs} runs, {size:.0f} MB, made in {time.perf_counter() - begun:.0f} s\n")
-        print("| store | what is asked | wall time (median, min-max of rounds) | bar | CPU time | load average |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        rows = []
         if options.only != "http":
-            measure("sqlite", ["--root", str(root)], rounds=options.rounds)
+            rows += measure("sqlite", ["--root", str(root)], rounds=options.rounds)
         if options.only != "sqlite":
             with served(root) as uri:
-                measure("http", ["--root", str(root), "--uri", uri], rounds=options.rounds)
+                rows += measure("http", ["--root", str(root), "--uri", uri], rounds=options.rounds)
+    print_table(["store", "what is asked", "wall time", "bar", "CPU time", "load average"], rows)
 
 
-def measure(store: str, where: list[str], *, rounds: int) -> None:
-    """Prints a row for each command; the first round warms up and isn't counted."""
+def measure(store: str, where: list[str], *, rounds: int) -> list[list[str]]:
+    """A row for each command; the first round warms up and isn't counted."""
+    rows = []
     for what, arguments in COMMANDS.items():
         seconds, cpu_seconds = [], []
         for number in range(rounds + 1):
@@ -85,13 +85,13 @@ def measure(store: str, where: list[str], *, rounds: int) -> None:
         wall = spread(seconds, unit="s", digits=2)
         bar = 1.0 if what == "--help" else BARS_S[store]
         cpu = f"{statistics.median(cpu_seconds):.2f} s"
-        print(f"| {store} | {what} | {wall} | {bar:.0f} s | {cpu} | {os.getloadavg()[0]:.1f} |", flush=True)
+        rows.append([store, what, wall, f"{bar:.0f} s", cpu, f"{os.getloadavg()[0]:.1f}"])
+    return rows
 
 
 def children_cpu_s() -> float:
     """CPU seconds of all child processes that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return os.times().children_user + os.times().children_system
 
 
 def fill(path: Path, *, runs: int, epochs: int) -> None:
@@ -112,7 +112,18 @@ def fill(path: Path, *, runs: int, epochs: int) -> None:
             dice = round(chance.betavariate(30, 12), 6)
             if state == "finished":
                 scores[run_id] = dice
-            insert(connection, run_id, number, state=state, dice=dice, epochs=epochs, chance=chance)
+            started = STARTED_MS + number * 60_000
+            status = "FAILED" if state == "failed" else "FINISHED"
+            files = artifact_folder(path, run_id).as_uri()
+            connection.execute(
+                "INSERT INTO runs (run_uuid, name, source_type, user_id, status, start_time, end_time, "
+                "lifecycle_stage, artifact_uri, experiment_id) "
+                "VALUES (?, ?, 'LOCAL', 'somebody', ?, ?, ?, 'active', ?, ?)",
+                (run_id, f"run-{number}", status, started, started + 50_000, files, EXPERIMENT_ID),
+            )
+            insert_names(connection, run_id, number, state=state, chance=chance)
+            final = {"final_dice": dice} if state == "finished" else {}
+            insert_metrics(connection, run_id, final, epochs=epochs, chance=chance)
     for run_id in sorted(scores, key=lambda each: -scores[each])[:WITH_SCORES]:
         folder = artifact_folder(path, run_id)
         folder.mkdir(parents=True)
@@ -124,60 +135,34 @@ def artifact_folder(path: Path, run_id: str) -> Path:
     return artifacts_beside(path) / str(EXPERIMENT_ID) / run_id / "artifacts"
 
 
-def insert(
-    connection: sqlite3.Connection,
-    run_id: str,
-    number: int,
-    *,
-    state: str,
-    dice: float,
-    epochs: int,
-    chance: random.Random,
+def insert_names(
+    connection: sqlite3.Connection, run_id: str, number: int, *, state: str, chance: random.Random
 ) -> None:
-    """Writes one run into MLflow's tables."""
-    path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
-    started = 1_700_000_000_000 + number * 60_000
-    connection.execute(
-        "INSERT INTO runs (run_uuid, name, source_type, user_id, status, start_time, end_time, lifecycle_stage, "
-        "artifact_uri, experiment_id) VALUES (?, ?, 'LOCAL', 'somebody', ?, ?, ?, 'active', ?, ?)",
-        (
-            run_id,
-            f"run-{number}",
-            "FAILED" if state == "failed" else "FINISHED",
-            started,
-            started + 50_000,
-            artifact_folder(path, run_id).as_uri(),
-            EXPERIMENT_ID,
-        ),
-    )
+    """Writes a run's parameters and tags into MLflow's tables."""
     changed = {
         "model.depth": chance.randint(2, 5),
         "model.dropout": round(chance.random() / 2, 4),
         "optimizer.learning_rate": round(10 ** chance.uniform(-5, -3), 6),
     }
     params = {key: str(value) for key, value in (flatten(RunConfig()) | changed).items()}
-    tags = {
-        "state": state,
-        "sweep": f"study-{number // 100}",
-        "trial": str(number % 100),
-        "data_fingerprint": "d" * 64,
-        "split_fingerprint": "e" * 64,
-        "git_commit": "f" * 40,
-        "precision": "float32",
-        "threads": "2",
-        "mlflow.runName": f"run-{number}",
-        "mlflow.source.name": "python -m brainseg.sweep",
-        "mlflow.user": "somebody",
-    }
+    tags = {"state": state, "sweep": f"study-{number // 100}", "trial": str(number % 100)}
+    tags |= {"data_fingerprint": "d" * 64, "split_fingerprint": "e" * 64, "precision": "float32", "threads": "2"}
+    tags |= {"mlflow.runName": f"run-{number}", "mlflow.source.git.commit": "f" * 40, "mlflow.user": "somebody"}
+    tags |= {"mlflow.source.name": "python -m brainseg.sweep"}
     for table, items in (("params", params), ("tags", tags)):
         connection.executemany(
             f"INSERT INTO {table} (key, value, run_uuid) VALUES (?, ?, ?)",  # noqa: S608  # one of two names
             [(key, value, run_id) for key, value in items.items()],
         )
+
+
+def insert_metrics(
+    connection: sqlite3.Connection, run_id: str, final: dict[str, float], *, epochs: int, chance: random.Random
+) -> None:
+    """Writes a run's history into MLflow's tables, and `final` beside other scores of its end."""
     points = [(key, chance.random(), step) for key in EPOCH_METRICS for step in range(1, epochs + 1)]
-    final = {key: chance.random() for key in FINAL_METRICS} | ({"final_dice": dice} if state == "finished" else {})
-    points += [(key, value, epochs) for key, value in final.items()]
-    rows = [(key, value, started + step, run_id, step) for key, value, step in points]
+    points += [(key, value, epochs) for key, value in ({key: chance.random() for key in FINAL_METRICS} | final).items()]
+    rows = [(key, value, STARTED_MS + step, run_id, step) for key, value, step in points]
     last = [row for row in rows if row[-1] == epochs]
     for table, written in (("metrics", rows), ("latest_metrics", last)):
         connection.executemany(
@@ -230,7 +215,7 @@ def answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address, timeout=1) as response:  # noqa: S310  # our own, on loopback
             return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 

@@ -1,4 +1,4 @@
-"""How long a folder of images and masks takes to give its first batch, cold and from the cache, and in how much memory.
+"""Time and memory from a folder of images and masks to its first batch, cold and from the cache.
 
     python -m benchmarks.data --root DIR
 
@@ -9,12 +9,13 @@ memory-mapped cache count as soon as they are touched, and the measurement touch
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.figures import peak_mib, print_table
 
 
 def main() -> None:
@@ -29,12 +30,12 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         command = [sys.executable, "-m", "benchmarks.data", "--root", str(options.root), "--size", str(options.size)]
-        print("| | first batch | memory for the data, all slices read |")
-        print("| --- | --- | --- |")
+        rows = []
         for name in ("cold", "from the cache", "from the cache"):
             child = subprocess.run([*command, "--cache", folder], capture_output=True, text=True, check=True)
             seconds, mebibytes = json.loads(child.stdout.splitlines()[-1])
-            print(f"| {name} | {seconds:.2f} s | {mebibytes:.0f} MiB |")
+            rows.append([name, f"{seconds:.2f} s", f"{mebibytes:.0f} MiB"])
+    print_table(["", "first batch", "memory for the data, all slices read"], rows)
 
 
 def first_batch(root: Path, size: int, cache: Path) -> tuple[float, float]:
@@ -50,7 +51,7 @@ def first_batch(root: Path, size: int, cache: Path) -> tuple[float, float]:
         tracking=TrackingConfig(root=str(cache)),
     )
     tf.constant(0.0)  # TensorFlow starts up at the first tensor
-    before = _peak_mib()
+    before = peak_mib()
     begun = time.perf_counter()
     data = load_data(config)
     with TrainingBatches(
@@ -60,11 +61,7 @@ def first_batch(root: Path, size: int, cache: Path) -> tuple[float, float]:
         seconds = time.perf_counter() - begun
     data.slices.images.sum()
     data.slices.masks.sum()
-    return seconds, _peak_mib() - before
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return seconds, peak_mib() - before
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ from brainseg.scoring.overlap import hard_dice
 
 SIDE_PX = 64  # of the thumbnails that are compared
 LIKE = (0.90, 0.95)  # correlations of the pairs in the last columns: every type has many there
-ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +42,17 @@ class Neighbour:
 
 
 def main() -> None:
-    """Prints a row for each type."""
+    """Prints a row for all slices, and one for each type."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.labels", description="How well labels agree.")
     parser.add_argument("--root", type=Path, required=True, help="folder of images and masks, with patient ids")
     found = neighbours(FolderSource(parser.parse_args().root))
-    low, high = LIKE
-    header = ["", "slices", "Dice of the most similar slice's mask", f"slices alike by {low:.2f}-{high:.2f}", "Dice"]
-    types = sorted({item.tumor_type for item in found})
-    print_table(
-        header, [_row(name, [item for item in found if name in (ALL, item.tumor_type)]) for name in (ALL, *types)]
-    )
+    groups = {"all": found} | {
+        kind: [item for item in found if item.tumor_type == kind]
+        for kind in sorted({item.tumor_type for item in found})
+    }
+    alike = "slices alike by {:.2f}-{:.2f}".format(*LIKE)
+    header = ["", "slices", "Dice of the most similar slice's mask", alike, "Dice"]
+    print_table(header, [_row(name, group) for name, group in groups.items()])
 
 
 def neighbours(source: FolderSource) -> list[Neighbour]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.figures import load, print_table, spread
+from benchmarks.figures import load, print_table, ratios, spread
 from brainseg.compose import freeze
 from brainseg.config import IMAGE_CHANNELS
 from brainseg.data.cache import resize_image
@@ -125,10 +125,7 @@ def _check_same_masks(one: Path, other: Path) -> None:
 
 def _print_speeds(speeds: dict[str, list[float]]) -> None:
     baseline = next(iter(speeds.values()))
-    rows = []
-    for name, values in speeds.items():
-        ratios = [value / base for value, base in zip(values, baseline, strict=True)]
-        rows.append([name, spread(values), spread(ratios, digits=2)])
+    rows = [[name, spread(own), spread(ratios(own, baseline), digits=2)] for name, own in speeds.items()]
     print_table(["", "images/s (median, min-max)", "beside the loop, round by round (median, min-max)"], rows)
 
 

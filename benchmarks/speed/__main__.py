@@ -35,7 +35,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.figures import load, print_table, spread, verdict, verdict_at_least
+from benchmarks.figures import load, print_table, ratios, spread, verdict
 from benchmarks.speed.contenders import (
     NORMALISED,
     PLAIN_KERAS,
@@ -119,10 +119,6 @@ class Measured:
         """Their median."""
         return statistics.median(self.speeds)
 
-    def beside(self, other: "Measured") -> list[float]:
-        """The other one's speed is 1; one a round."""
-        return [own / base for own, base in zip(self.speeds, other.speeds, strict=True)]
-
 
 def _print_speeds(task: Task, *, rounds: int, epoch_slices: int) -> None:
     from benchmarks.speed.arithmetic import matrix_peaks
@@ -164,7 +160,7 @@ def _print_contenders(measured: Mapping[str, Measured]) -> None:
             name,
             f"{each.made.parameters:,}",
             spread(each.speeds),
-            spread(each.beside(measured[PLAIN_KERAS]), digits=2),
+            spread(ratios(each.speeds, measured[PLAIN_KERAS].speeds), digits=2),
             f"{each.peak_mib:.0f} MiB",
             f"{each.made.imported_mib:.0f} MiB",
         ]
@@ -174,18 +170,17 @@ def _print_contenders(measured: Mapping[str, Measured]) -> None:
 
 
 def _print_verdicts(measured: Mapping[str, Measured]) -> None:
-    ratios = measured[NORMALISED].beside(measured[REFERENCE])
-    verdicts = [verdict_at_least(statistics.median(ratios), bar=NORMALISED_BAR, digits=2)]
-    rows = [["norm=batch and augment=standard beside the reference's recipe", spread(ratios, digits=2), *verdicts]]
+    beside = ratios(measured[NORMALISED].speeds, measured[REFERENCE].speeds)
+    passed = verdict(statistics.median(beside), bar=NORMALISED_BAR, digits=2, at_least=True)
+    rows = [["norm=batch and augment=standard beside the reference's recipe", spread(beside, digits=2), passed]]
     for name in (REFERENCE, NORMALISED):
         waiting = [100 * each.waiting for each in measured[name].rounds if each.waiting is not None]
-        verdicts = [verdict(statistics.median(waiting), bar=WAITING_BAR, unit="%", digits=2)]
-        rows.append([f"{name}: waiting for batches", spread(waiting, unit="%", digits=2), *verdicts])
+        passed = verdict(statistics.median(waiting), bar=WAITING_BAR, unit="%", digits=2)
+        rows.append([f"{name}: waiting for batches", spread(waiting, unit="%", digits=2), passed])
+    cells = ["not measured", "pip install 'brainseg[benchmark]'"]
     if PYTORCH in measured:
-        beside = spread(measured[REFERENCE].beside(measured[PYTORCH]), digits=2)
-        rows.append([f"{REFERENCE}, beside PyTorch", beside, "no bar"])
-    else:
-        rows.append([f"{REFERENCE}, beside PyTorch", "not measured", "pip install 'brainseg[benchmark]'"])
+        cells = [spread(ratios(measured[REFERENCE].speeds, measured[PYTORCH].speeds), digits=2), "no bar"]
+    rows.append([f"{REFERENCE}, beside PyTorch", *cells])
     print_table(["", "", "verdict"], rows)
 
 

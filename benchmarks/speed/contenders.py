@@ -10,9 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from benchmarks.figures import peak_mib
 from benchmarks.speed.task import Contender, Round, Task
 from brainseg.model.runtime import import_tensorflow
 
@@ -42,18 +42,11 @@ def _pytorch() -> Build:
     return PyTorch
 
 
-def _brainseg(policy: str) -> Build:
-    import_tensorflow()
-    from benchmarks.speed.own_loop import Brainseg
-
-    return partial(Brainseg, policy=policy)
-
-
-def _normalised() -> Build:
+def _brainseg(policy: str, *, is_normalised: bool = False) -> Build:
     import_tensorflow()
     from benchmarks.speed.own_loop import Brainseg, normalised
 
-    return lambda task: Brainseg(normalised(task), policy="mixed_bfloat16")
+    return lambda task: Brainseg(normalised(task) if is_normalised else task, policy=policy)
 
 
 # Each imports what the contender needs, and gives what makes it.
@@ -62,7 +55,7 @@ CONTENDERS: dict[str, Callable[[], Build]] = {
     PYTORCH: _pytorch,
     FLOAT32: partial(_brainseg, "float32"),
     REFERENCE: partial(_brainseg, "mixed_bfloat16"),
-    NORMALISED: _normalised,
+    NORMALISED: partial(_brainseg, "mixed_bfloat16", is_normalised=True),
 }
 
 
@@ -103,10 +96,10 @@ class ContenderProcess:
     def finish(self) -> float:
         """Ends the process. The most memory that it has held, MiB."""
         self._connection.send(False)
-        peak_mib = self._receive()
-        assert isinstance(peak_mib, float)
+        peak = self._receive()
+        assert isinstance(peak, float)
         self._process.join()
-        return peak_mib
+        return peak
 
     def _receive(self) -> object:
         try:
@@ -122,7 +115,7 @@ class _Finished(Exception):  # noqa: N818  # no error: it leaves the training
 def _serve(name: str, task: Task, connection: Connection) -> None:
     """Runs in the contender's process: a round for each True that comes, until a False does."""
     build = CONTENDERS[name]()
-    imported_mib = _peak_mib()
+    imported_mib = peak_mib()
     contender = build(task)
 
     def wait_for_turn() -> None:
@@ -144,18 +137,7 @@ def _serve(name: str, task: Task, connection: Connection) -> None:
         wait_for_turn()
         contender.train(end_round)
     except _Finished:
-        connection.send(_peak_mib())
-
-
-def _peak_mib() -> float:
-    """The most resident memory of this process so far.
-
-    Not getrusage's ru_maxrss, which in a child can be its parent's.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return float(line.split()[1]) / 1024
-    raise RuntimeError("/proc/self/status has no VmHWM; memory is measured on Linux alone")
+        connection.send(peak_mib())
 
 
 def in_own_process(function: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:

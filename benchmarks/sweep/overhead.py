@@ -48,7 +48,7 @@ def measure_between(kind: str, *, rounds: int) -> None:
                 for _ in range(OTHERS):
                     claimed(others)
                 durations = _between(queue, study_config(study[-1]), rounds=rounds)
-            together = [sum(each) for each in zip(*durations.values(), strict=True)]
+            together = _together(durations)
             longest = max(longest, statistics.median(together))
             rows.append([str(finished), *map(milliseconds, durations.values()), milliseconds(together)])
         runs = _close_and_open(Path(folder), rounds=rounds)
@@ -117,11 +117,11 @@ def measure_epoch(kind: str, *, epochs: int) -> None:
         measured: list[Durations] = [results.get(timeout=600) for _ in workers]
         for worker in workers:
             worker.join()
-    rows = [[f"worker {number}", *_epoch_cells(durations)] for number, durations in enumerate(measured, start=1)]
-    all_of_them = {step: [value for durations in measured for value in durations[step]] for step in EPOCH_STEPS}
-    rows.append(["all", *_epoch_cells(all_of_them)])
-    print_table([f"{epochs} epochs, {kind}", *EPOCH_STEPS, "together"], rows)
-    median = statistics.median(_together(all_of_them))
+    durations = {step: [value for own in measured for value in own[step]] for step in EPOCH_STEPS}
+    together = _together(durations)
+    cells = [f"{WORKERS} workers", *map(milliseconds, durations.values()), milliseconds(together)]
+    print_table([f"{epochs} epochs, {kind}", *EPOCH_STEPS, "together"], [cells])
+    median = statistics.median(together)
     print(f"an epoch beside its training: {verdict(1000 * median, bar=1000 * EPOCH_BAR_S, unit='ms')}\n")
 
 
@@ -146,10 +146,6 @@ def _report_epochs(where: str, root: Path, epochs: int, number: int, start: Any,
                 with _timed(durations["prune?"]):
                     claim.trial.should_prune()
     results.put(durations)
-
-
-def _epoch_cells(durations: Durations) -> list[str]:
-    return [*(milliseconds(durations[step]) for step in EPOCH_STEPS), milliseconds(_together(durations))]
 
 
 def _together(durations: Durations) -> list[float]:

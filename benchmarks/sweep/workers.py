@@ -10,7 +10,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
-from benchmarks.figures import print_table, spread, verdict
+from benchmarks.figures import print_table, resident_mib, spread, verdict
 from benchmarks.sweep.sweep_process import (
     POLL_S,
     Command,
@@ -20,7 +20,6 @@ from benchmarks.sweep.sweep_process import (
     write_list,
     write_study,
 )
-from brainseg.sweep.engine import trial_queue as keys
 from brainseg.sweep.engine.trial_queue import lease_of
 
 IDLE_BAR = 5.0  # percent
@@ -37,8 +36,6 @@ class Shift:
     trials: int
     seconds: float
     gaps_s: Sequence[float]  # from the end of a trial to the next claim
-    training_s: float  # epochs alone
-    tail_s: float  # from the end of its last trial to the end of the study, with nothing left to claim
 
 
 def measure_idle(*, trials: int) -> None:
@@ -47,13 +44,9 @@ def measure_idle(*, trials: int) -> None:
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         root = Path(folder) / "mlruns"
         study = write_list(Path(folder), name, unequal_trials(trials, epochs=EPOCHS), workers=WORKERS)
-        begun = time.time()
         Command(words=sweep_command(study, root), folder=Path(folder), log=Path(folder) / "output.log").finish()
-        ended = time.time()
         done = trials_of(root, name)
     shifts = _shifts(done)
-    first_claim = min(_claimed_at(trial) for trial in done) - begun
-    closing = ended - max(_ended_at(trial) for trial in done)
     rows = [
         [
             f"worker {number}",
@@ -61,13 +54,10 @@ def measure_idle(*, trials: int) -> None:
             f"{shift.seconds:.1f} s",
             spread(shift.gaps_s, unit="s", digits=2) if shift.gaps_s else "none",
             f"{100 * sum(shift.gaps_s) / shift.seconds:.2f} %",
-            f"{100 * shift.training_s / shift.seconds:.0f} %",
-            f"{shift.tail_s:.1f} s",
         ]
         for number, shift in enumerate(shifts, start=1)
     ]
-    print_table(["", "trials", "time", "from a trial's end to the next claim", "idle", "in epochs", "tail"], rows)
-    print(f"from the command to the first claim {first_claim:.1f} s, from the last trial to its end {closing:.1f} s")
+    print_table(["", "trials", "time", "from a trial's end to the next claim", "idle"], rows)
     idle = 100 * sum(sum(shift.gaps_s) for shift in shifts) / sum(shift.seconds for shift in shifts)
     print(f"idle while trials remain: {verdict(idle, bar=IDLE_BAR, unit='%', digits=2)}\n")
 
@@ -78,14 +68,11 @@ def _shifts(trials: Sequence[FrozenTrial]) -> list[Shift]:
         lease = lease_of(trial)
         assert lease is not None
         by_worker.setdefault(lease.worker, []).append(trial)
-    study_end = max(_ended_at(trial) for trial in trials)
     return [
         Shift(
             trials=len(own),
             seconds=_ended_at(own[-1]) - _claimed_at(own[0]),
             gaps_s=[_claimed_at(later) - _ended_at(earlier) for earlier, later in itertools.pairwise(own)],
-            training_s=sum(trial.user_attrs[keys.SECONDS] for trial in own),
-            tail_s=study_end - _ended_at(own[-1]),
         )
         for own in by_worker.values()
     ]
@@ -123,7 +110,7 @@ def measure_memory(*, trials: int) -> None:
                 for trial in trials_of(root, name):
                     lease = lease_of(trial)
                     if lease is not None and trial.number not in resident:
-                        resident[trial.number] = _resident_mib(lease.pid)
+                        resident[trial.number] = resident_mib(lease.pid)
                 time.sleep(POLL_S)
     if len(resident) <= trials:
         raise RuntimeError(f"the worker has claimed {len(resident)} trials of {trials + 1}")
@@ -135,10 +122,3 @@ def measure_memory(*, trials: int) -> None:
     print(f"growth a trial: {spread(steps, unit='MiB')}, mean {statistics.mean(steps):.1f} MiB")
     growth = 100 * (resident[trials] / resident[2] - 1)
     print(f"from the 2nd to trial {trials}: {verdict(growth, bar=GROWTH_BAR, unit='%')}\n")
-
-
-def _resident_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return float(line.split()[1]) / 1024
-    raise RuntimeError(f"process {pid} has ended")

@@ -1,1 +1,0 @@
-"""What ideas beside the recipe are worth: many trainings at once on one GPU, in PyTorch."""
