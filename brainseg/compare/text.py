@@ -1,67 +1,47 @@
 """A comparison in words and tables, for people."""
 
+from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
-
+from brainseg.cli.tables import Console, Section, say
 from brainseg.compare.comparison import Comparison, Pair, PairedSlice, Row
 from brainseg.config import short_names
 from brainseg.runs.select import SCORE
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES, Estimate
 
-ANY_WIDTH = 10_000  # of a table that is only measured
 SHORT = 8  # characters of a fingerprint
 STYLES = {"finished": "green", "pruned": "yellow", "running": "cyan", "failed": "red", "killed": "magenta"}
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """The table, and below it what has to be known to read it; a line a run where the terminal is too narrow."""
-    table = _table(comparison)
-    if Measurement.get(console, console.options.update(max_width=ANY_WIDTH), table).maximum <= console.width:
-        console.print(table)
-    else:
-        for row in comparison.rows:
-            console.print(Text(_line(row, comparison)))
+    """Prints the table, or a line a run where the terminal is too narrow for it; below, how to read it."""
+    names = short_names(comparison.differing)
+    Section(
+        headings=("#", f"{SCORE} ({CONFIDENCE:.0%})", *names.values(), "minutes", "data", "split", "state", "run"),
+        rows=tuple(_cells(row, comparison) for row in comparison.rows),
+        align="r" * (3 + len(names)) + "llll",
+        narrow_lines=tuple(_line(row, comparison) for row in comparison.rows),
+        styles=STYLES,
+    ).show(console)
     for note in notes(comparison):
-        console.print(Text(f"\n{note}"))
+        say(f"\n{note}", console, wrap=True)
 
 
 def print_pair(pair: Pair, console: Console) -> None:
-    """The difference with its interval, by tumour type, and the slices that moved most."""
-
-    def say(text: str) -> None:
-        console.print(Text(text), soft_wrap=True)
-
-    first, second = pair.mean_dice()
-    say(f"A  run {pair.first.run_id} {pair.first.name}: Dice {first:.4f}")
-    say(f"B  run {pair.second.run_id} {pair.second.name}: Dice {second:.4f}")
-    people = "" if pair.people is None else f" of {pair.people} people"
-    say(f"on the {len(pair.slices)} {pair.part} slices{people} that both have scored")
-    if pair.only_first or pair.only_second:
-        say(
-            f"note: {pair.only_first} slices that A alone has scored and {pair.only_second} that B alone has scored "
-            "are left out"
-        )
-    if masks := _masks(pair):
-        say(masks)
-    say(f"\nDifference in Dice, B - A: {pair.overall.text}")
-    say(verdict(pair.overall))
-    if pair.by_type:
-        say("\nBy tumour type")
-        table = _plain_table("type", "slices", "B - A")
-        for name, estimate in pair.by_type.items():
-            count = sum(each.first.tumor_type == name for each in pair.slices)
-            table.add_row(Text(name), str(count), estimate.text)
-        console.print(table)
+    """Prints the difference with its interval, by tumour type, and the slices that moved most."""
+    for line in (*_pair_lines(pair), f"\nDifference in Dice, B - A: {pair.overall.text}", verdict(pair.overall)):
+        say(line, console)
+    counts = Counter(each.first.tumor_type for each in pair.slices)
+    by_type = tuple((name, str(counts[name]), estimate.text) for name, estimate in pair.by_type.items())
+    if by_type:
+        Section(title="By tumour type", headings=("type", "slices", "B - A"), rows=by_type).show(console)
     for title, slices in (("Gained most", pair.moved_up()), ("Lost most", pair.moved_down())):
         if slices:
-            say(f"\n{title}")
-            console.print(_slices_table(slices))
+            headings = ("slice", "A", "B", "B - A", "type")
+            rows = tuple(_slice_cells(each) for each in slices)
+            Section(title=title, headings=headings, rows=rows, align="lrrrl").show(console)
     drawn = "slices, since no patient ids are known" if pair.people is None else "people"
-    say(f"\n({CONFIDENCE:.0%} intervals in brackets: bootstrap over {drawn}, {RESAMPLES} resamples)")
+    say(f"\n({CONFIDENCE:.0%} intervals in brackets: bootstrap over {drawn}, {RESAMPLES} resamples)", console)
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -108,18 +88,11 @@ def shown_minutes(row: Row) -> str:
     return "" if row.run.total is None else f"{row.run.total / 60:.1f}"
 
 
-def _table(comparison: Comparison) -> Table:
-    names = short_names(comparison.differing)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("#", f"{SCORE} ({CONFIDENCE:.0%})", *names.values(), "minutes"):
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    for heading in ("data", "split", "state", "run"):
-        table.add_column(heading, no_wrap=True)
-    for row in comparison.rows:
-        cells = [_rank(row), _shown_score(row), *shown_params(row, comparison.differing), shown_minutes(row)]
-        cells += [_fingerprint(row, "data"), _fingerprint(row, "split")]
-        table.add_row(*map(Text, cells), Text(row.state, style=STYLES.get(row.state, "")), Text(row.run.run_id))
-    return table
+def _cells(row: Row, comparison: Comparison) -> tuple[str, ...]:
+    score = "" if row.score is None else row.score.text
+    params = shown_params(row, comparison.differing)
+    fingerprints = (_fingerprint(row, what) for what in ("data", "split"))
+    return (_rank(row), score, *params, shown_minutes(row), *fingerprints, row.state, row.run.run_id)
 
 
 def _line(row: Row, comparison: Comparison) -> str:
@@ -127,7 +100,7 @@ def _line(row: Row, comparison: Comparison) -> str:
     names = short_names(comparison.differing)
     values = zip(names.values(), shown_params(row, comparison.differing), strict=True)
     parts = [
-        f"{_rank(row)} {SCORE} {_shown_score(row)}".strip() if row.score else "",
+        f"{_rank(row)} {SCORE} {row.score.text}".strip() if row.score else "",
         *(f"{name}={value}" for name, value in values if value),
         f"{shown_minutes(row)} minutes" if shown_minutes(row) else "",
         f"data {_fingerprint(row, 'data')}" if row.data else "",
@@ -144,10 +117,6 @@ def _rank(row: Row) -> str:
     return "" if row.rank is None else str(row.rank)
 
 
-def _shown_score(row: Row) -> str:
-    return "" if row.score is None else row.score.text
-
-
 def _fingerprint(row: Row, what: str) -> str:
     """The first characters, with a star where the first run has another one."""
     whole = row.data if what == "data" else row.split
@@ -155,25 +124,27 @@ def _fingerprint(row: Row, what: str) -> str:
     return f"{whole[:SHORT]}{'*' if is_other else ''}"
 
 
-def _masks(pair: Pair) -> str:
-    """Scores of an evaluation depend on how masks were made of probabilities; nothing where both did it alike."""
-    if pair.part == "val":
-        return ""
-    made = [run.tags.get(f"evaluation_{pair.part}_masks", "unknown") for run in (pair.first, pair.second)]
-    return "" if made[0] == made[1] else f"note: masks were made differently: A {made[0]}; B {made[1]}"
+def _pair_lines(pair: Pair) -> list[str]:
+    """Which runs are compared, on which slices."""
+    first, second = pair.mean_dice()
+    people = "" if pair.people is None else f" of {pair.people} people"
+    lines = [
+        f"A  run {pair.first.run_id} {pair.first.name}: Dice {first:.4f}",
+        f"B  run {pair.second.run_id} {pair.second.name}: Dice {second:.4f}",
+        f"on the {len(pair.slices)} {pair.part} slices{people} that both have scored",
+    ]
+    if pair.only_first or pair.only_second:
+        lines.append(
+            f"note: {pair.only_first} slices that A alone has scored and {pair.only_second} that B alone has scored "
+            "are left out"
+        )
+    # Scores of an evaluation depend on how masks were made of probabilities.
+    masks = [run.tags.get(f"evaluation_{pair.part}_masks", "unknown") for run in (pair.first, pair.second)]
+    if pair.part != "val" and masks[0] != masks[1]:
+        lines.append(f"note: masks were made differently: A {masks[0]}; B {masks[1]}")
+    return lines
 
 
-def _slices_table(slices: Sequence[PairedSlice]) -> Table:
-    table = _plain_table("slice", "A", "B", "B - A")
-    table.add_column("type")
-    for each in slices:
-        dices = f"{each.first.dice:.4f}", f"{each.second.dice:.4f}", f"{each.difference:+.4f}"
-        table.add_row(Text(each.first.id), *dices, Text(each.first.tumor_type))
-    return table
-
-
-def _plain_table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
-    return table
+def _slice_cells(each: PairedSlice) -> tuple[str, ...]:
+    dices = f"{each.first.dice:.4f}", f"{each.second.dice:.4f}", f"{each.difference:+.4f}"
+    return each.first.id, *dices, each.first.tumor_type

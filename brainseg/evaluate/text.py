@@ -1,13 +1,9 @@
-"""An evaluation in words and tables: the same sections for the terminal, for `summary.md` and for people."""
+"""An evaluation in words and tables, for the terminal and for `summary.md`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
-
+from brainseg.cli.tables import Console, Section, say
 from brainseg.evaluate.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
 from brainseg.evaluate.summary import MEASURES, GroupScores, Summary
 from brainseg.evaluate.tuning import Candidate, Choice
@@ -15,7 +11,6 @@ from brainseg.scoring.calibration import NEAR_PROBABILITY
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES
 from brainseg.scoring.surfaces import TOLERANCE_PX
 
-ANY_WIDTH = 10_000
 RULES = (
     "Each slice is scored at its stored size. Two empty masks score 1 and one empty mask scores 0, in Dice, IoU, "
     "precision, recall and surface Dice; HD95 is then 0 px, and the slice's diagonal.",
@@ -27,17 +22,6 @@ RULES = (
     "background; near a tumour means the pixels of the true masks and those with a probability above "
     f"{NEAR_PROBABILITY:.0%}.",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A titled table; lines stand below it."""
-
-    title: str
-    headings: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    narrow: tuple[str, ...] = ()  # the headings that stay where a terminal is too narrow for all
-    lines: tuple[str, ...] = ()
 
 
 def title_of(outcome: Outcome) -> str:
@@ -86,51 +70,21 @@ def sections(outcome: Outcome) -> list[Section]:
 
 def as_markdown(outcome: Outcome) -> str:
     """`summary.md`."""
-    lines = [f"# Evaluation of {title_of(outcome)}", ""]
-    lines += [line for text in head_lines(outcome) for line in (text, "")]
-    for section in sections(outcome):
-        lines += [f"## {section.title}", ""]
-        if section.rows:
-            lines += [_markdown_row(section.headings), _markdown_row(["---"] * len(section.headings))]
-            lines += [*(_markdown_row(row) for row in section.rows), ""]
-        lines += [line for text in section.lines for line in (text, "")]
-    lines += ["## Rules", "", *(f"- {rule}" for rule in RULES)]
-    return "\n".join(lines) + "\n"
+    rules = "\n".join(f"- {rule}" for rule in RULES)
+    parts = [f"# Evaluation of {title_of(outcome)}", *head_lines(outcome)]
+    parts += [*(section.markdown() for section in sections(outcome)), "## Rules", rules]
+    return "\n\n".join(parts) + "\n"
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
-    """The same on a terminal; plain text where there is none."""
-
-    def say(text: str) -> None:
-        # Text, since names may hold brackets.
-        console.print(Text(text), soft_wrap=True)
-
-    say(title_of(outcome))
-    for line in head_lines(outcome):
-        say(line)
+    """Prints the same on a terminal."""
+    for line in (title_of(outcome), *head_lines(outcome)):
+        say(line, console)
     for section in sections(outcome):
-        say(f"\n{section.title}")
-        if section.rows:
-            table = _table(section, section.headings)
-            if Measurement.get(console, console.options.update(max_width=ANY_WIDTH), table).maximum > console.width:
-                table = _table(section, section.narrow)
-            console.print(table, soft_wrap=False)
-        for line in section.lines:
-            say(line)
-    say("")
+        section.show(console)
+    say("", console)
     for rule in RULES:
-        console.print(Text(rule, style="dim"))
-
-
-def _table(section: Section, headings: Sequence[str]) -> Table:
-    """The columns with these headings."""
-    places = [section.headings.index(heading) for heading in headings]
-    table = Table(box=None, pad_edge=False)
-    for heading, place in zip(headings, places, strict=True):
-        table.add_column(Text(heading), justify="right" if place else "left")
-    for row in section.rows:
-        table.add_row(*(Text(row[place]) for place in places))
-    return table
+        say(rule, console, wrap=True, style="dim")
 
 
 def _overall(overall: GroupScores) -> Section:
@@ -237,7 +191,3 @@ def _percent(group: GroupScores) -> str:
 
 def _short(key: str, value: float) -> str:
     return f"{value:.1f}" if key == "hd95_px" else f"{value:.4f}"
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

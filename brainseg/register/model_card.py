@@ -2,10 +2,11 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import brainseg
+from brainseg.cli.tables import Section
 from brainseg.runs.select import SCORE
 from brainseg.runs.slice_scores import SliceDice, read_scores
 from brainseg.runs.stored_run import StoredRun
@@ -72,11 +73,14 @@ def model_card(record: RunRecord, run: StoredRun, scores: Scores, *, masks: str)
         "It marks the tumour on single slices, for research.",
         f"Run `{record.run_id}`, registered by brainseg {brainseg.__version__}.",
         "## Trained on",
-        _table(["", ""], _training(record, run, scores)),
+        Section(headings=("", ""), rows=_training(record, run)).markdown(),
         "## Scores",
         f"Dice on {scores.slices} validation slices{_of_people(scores)}: mean over slices at their stored size, with "
         "its 95 % interval over people. The best epoch was chosen on these slices, so that they flatter a little.",
-        _table(["", "Dice"], [["all", scores.dice.text], *([name, it.text] for name, it in scores.by_type.items())]),
+        Section(
+            headings=("", "Dice"),
+            rows=(("all", scores.dice.text), *((name, dice.text) for name, dice in scores.by_type.items())),
+        ).markdown(),
         *_further(scores),
         _about_people(record),
         "## What it can't do",
@@ -88,21 +92,21 @@ def model_card(record: RunRecord, run: StoredRun, scores: Scores, *, masks: str)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _training(record: RunRecord, run: StoredRun, scores: Scores) -> list[list[str]]:
+def _training(record: RunRecord, run: StoredRun) -> tuple[tuple[str, ...], ...]:
     data, split, dataset = run.config.data, run.split, record.dataset
     people = "unknown" if dataset is None or dataset.patients is None else str(dataset.patients)
     total = "" if dataset is None else f"{dataset.slices} in all: "
     by = "a file" if data.split_file is not None else data.split_by
-    return [
-        ["data set", f"{record.tags.get('data', data.name)}, fingerprint `{run.fingerprint[:16]}`"],
-        ["slices", f"{total}{len(split.train)} trained on, {len(split.val)} validation, {len(split.test)} test"],
-        ["people", people],
-        ["image size", f"{data.image_size}x{data.image_size}, grey; images of any size are resized to it"],
-        ["split", f"by {by}, fingerprint `{record.tags.get('split_fingerprint', '')[:16]}`"],
-        ["patients on both sides", record.tags.get("patients_on_both_sides", "unknown")],
-        ["epochs", f"{_number(record, 'best_epoch')} of {run.config.train.epochs}, loss {run.config.train.loss}"],
-        ["number format", record.tags.get("precision", "unknown")],
-    ]
+    return (
+        ("data set", f"{record.tags.get('data', data.name)}, fingerprint `{run.fingerprint[:16]}`"),
+        ("slices", f"{total}{len(split.train)} trained on, {len(split.val)} validation, {len(split.test)} test"),
+        ("people", people),
+        ("image size", f"{data.image_size}x{data.image_size}, grey; images of any size are resized to it"),
+        ("split", f"by {by}, fingerprint `{record.tags.get('split_fingerprint', '')[:16]}`"),
+        ("patients on both sides", record.tags.get("patients_on_both_sides", "unknown")),
+        ("epochs", f"{_number(record, 'best_epoch')} of {run.config.train.epochs}, loss {run.config.train.loss}"),
+        ("number format", record.tags.get("precision", "unknown")),
+    )
 
 
 def _further(scores: Scores) -> list[str]:
@@ -174,8 +178,3 @@ def _empty(scores: str) -> int | None:
 def _tag(name: str) -> str:
     """MLflow takes no other characters in a tag's name."""
     return re.sub(r"[^\w .-]", "_", name, flags=re.ASCII)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
