@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import print_table
 from brainseg.config import TrackingConfig
-from brainseg.data.people import whose
 from brainseg.errors import InputError
+from brainseg.inference.prediction import Predictor
 from brainseg.runs.select import find_run
 from brainseg.runs.stored_run import StoredRun, model_of, read_run, training_slices
-from brainseg.scoring.final_scores import SliceScore, evaluate
+from brainseg.scoring.evaluation import evaluate
 from brainseg.scoring.intervals import difference_interval, mean_interval
+from brainseg.scoring.slice_score import SliceScore
 from brainseg.tracking import open_store
 
 # Name -> (factor of the grey levels, what is added to them).
@@ -56,13 +57,12 @@ def main() -> None:
 
 def scores_by_change(run: StoredRun) -> dict[str, Sequence[SliceScore]]:
     """The scores of the run's validation slices under each of `CHANGES`, in the order of sorted ids."""
-    model, slices = model_of(run), training_slices(run)
-    return {
-        name: evaluate(
-            model, dataclasses.replace(slices, images=changed(slices.images, gain=gain, offset=offset)), run.split.val
-        ).scores
-        for name, (gain, offset) in CHANGES.items()
-    }
+    predictor, slices = Predictor(model_of(run)), training_slices(run)
+    found: dict[str, Sequence[SliceScore]] = {}
+    for name, (gain, offset) in CHANGES.items():
+        images = changed(slices.images, gain=gain, offset=offset)
+        found[name] = evaluate(predictor, dataclasses.replace(slices, images=images), run.split.val).scores
+    return found
 
 
 def changed(images: NDArray[np.uint8], *, gain: float, offset: float) -> NDArray[np.uint8]:
@@ -72,7 +72,7 @@ def changed(images: NDArray[np.uint8], *, gain: float, offset: float) -> NDArray
 
 
 def _row(name: str, first: Sequence[SliceScore], second: Sequence[SliceScore]) -> list[str]:
-    people = [whose(score.id, score.patient_id) for score in first]
+    people = [score.person for score in first]
     before, after = ([score.dice for score in scores] for scores in (first, second))
     means = (mean_interval(dices, people).text for dices in (before, after))
     return [name, *means, difference_interval(before, after, people).text]

@@ -41,7 +41,7 @@ DOORS = {
     "plotly": {"drawing", "sweep/outcome"},
     "matplotlib": {"drawing", "sweep/outcome"},
     "jinja2": {"drawing"},
-    "rich": {"cli", "compare", "evaluate", "predict", "sweep", "train"},
+    "rich": {"cli", "sweep", "train"},
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "ai_edge_litert": {"export"},

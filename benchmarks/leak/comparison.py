@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from brainseg.data.people import person_of
-from brainseg.runs.slice_scores import SliceDice
 from brainseg.scoring.intervals import Estimate, difference_interval, mean_interval
+from brainseg.scoring.slice_score import SliceScore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class ScoredRun:
 
     run_id: str
     trained_on: frozenset[str]  # people
-    slices: Mapping[str, SliceDice]  # of each test slice, by its id
+    slices: Mapping[str, SliceScore]  # of each test slice, by its id
 
 
 @dataclass(frozen=True, kw_only=True)

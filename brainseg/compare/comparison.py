@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from brainseg.config import RunConfig, flatten
 from brainseg.errors import InputError
 from brainseg.runs.select import SCORE, find_run, select
-from brainseg.runs.slice_scores import SliceDice, read_scores
-from brainseg.scoring.intervals import Estimate, difference_by_group, difference_interval, mean_interval
+from brainseg.runs.slice_scores import read_scores
+from brainseg.scoring.intervals import Estimate, difference_by_group, difference_interval
+from brainseg.scoring.slice_score import SliceScore, count_people, mean_dice
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunList, RunStore, RunSummary
 
@@ -55,8 +56,8 @@ class Comparison:
 class PairedSlice:
     """One slice under both runs."""
 
-    first: SliceDice
-    second: SliceDice
+    first: SliceScore
+    second: SliceScore
 
     @property
     def difference(self) -> float:
@@ -80,7 +81,7 @@ class Pair:
     @property
     def people(self) -> int | None:
         """How many people the slices are of; None where no patient id is known."""
-        return len({each.first.person for each in self.slices if each.first.patient_id}) or None
+        return count_people([each.first for each in self.slices])
 
     def mean_dice(self) -> tuple[float, float]:
         """Of the first and of the second run, over the common slices."""
@@ -173,8 +174,7 @@ def _score(store: RunStore, run: RunSummary) -> Estimate | None:
         raise
     except InputError:
         return score
-    found = mean_interval([item.dice for item in slices], [item.person for item in slices])
-    return replace(found, value=score.value)
+    return replace(mean_dice(slices), value=score.value)
 
 
 def _mark(run: RunSummary, first: RunSummary | None) -> str:

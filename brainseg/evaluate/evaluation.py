@@ -3,27 +3,27 @@
 Everything that can be wrong is found before a slice is predicted; nothing is written here.
 """
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from brainseg.cli.console import OnProgress
 from brainseg.data.cache import SliceSet
+from brainseg.data.people import whose
 from brainseg.data.source import PATIENT, TUMOR_TYPE
 from brainseg.errors import InputError
-from brainseg.evaluate.summary import GroupScores, Summary, group_scores, people_of, summarize
+from brainseg.evaluate.summary import GroupScores, Summary, group_scores, summarize
 from brainseg.evaluate.tuning import Choice, choose, dice_table
 from brainseg.inference.postprocess import Settings
 from brainseg.inference.prediction import Predictor, mean_of
 from brainseg.runs.stored_run import StoredRun, model_of, slices_in, training_slices
 from brainseg.scoring.calibration import Calibration
-from brainseg.scoring.measures import SliceMeasures, measure
+from brainseg.scoring.evaluation import Evaluation, evaluate
+from brainseg.scoring.slice_score import SliceScore
 
 SPLITS = ("val", "test")
-# Is told what is being done, and of how many slices how many are done.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,7 @@ class Scored:
     part: Part
     settings: Settings
     choice: Choice | None  # how the settings were chosen, if they were
-    measures: tuple[SliceMeasures, ...]  # in the order of ids
-    packed: Mapping[str, bytes]  # id -> predicted mask, one bit a pixel
-    calibration: Calibration
+    evaluation: Evaluation  # in full
 
     @property
     def id(self) -> str:
@@ -79,9 +77,9 @@ class Outcome:
     calibration: Calibration
 
     @property
-    def measures(self) -> list[SliceMeasures]:
+    def scores(self) -> list[SliceScore]:
         """Of all runs, one after the other."""
-        return [item for scored in self.scored for item in scored.measures]
+        return [item for scored in self.scored for item in scored.evaluation.scores]
 
     @property
     def averaged(self) -> int:
@@ -152,37 +150,26 @@ def score(task: Task, progress: OnProgress) -> Scored:
     predictor = Predictor(mean_of([model_of(run) for run in task.runs]))
     choice = None if task.validation is None else _tuned(predictor, task.validation, progress)
     settings = choice.settings if choice is not None else task.settings or Settings()
-    infos = {item.id: item for item in task.part.slices.slices}
-    measures: list[SliceMeasures] = []
-    packed: dict[str, bytes] = {}
-    calibration = Calibration()
-    for item in predictor.predict(task.part.slices, task.part.ids, flip=settings.flip, shift=settings.shift):
-        probability = item.probability(flip=settings.flip, shift=settings.shift)
-        predicted = settings.mask(probability)
-        measures.append(measure(infos[item.id], item.mask, predicted))
-        packed[item.id] = np.packbits(predicted).tobytes()
-        calibration.add(probability, item.mask)
-        progress(f"{runs_short_title(task.runs)}, {task.part.name}", len(measures), len(task.part.ids))
-    return Scored(
-        runs=task.runs,
-        part=task.part,
+    evaluation = evaluate(
+        predictor,
+        task.part.slices,
+        task.part.ids,
         settings=settings,
-        choice=choice,
-        measures=tuple(measures),
-        packed=packed,
-        calibration=calibration,
+        in_full=True,
+        on_slice=_counting(progress, f"{runs_short_title(task.runs)}, {task.part.name}", task.part),
     )
+    return Scored(runs=task.runs, part=task.part, settings=settings, choice=choice, evaluation=evaluation)
 
 
 def outcome_of(scored: Sequence[Scored]) -> Outcome:
     """The tables of one run, or of several pooled: all slices count alike, whichever run they belong to."""
     calibration = Calibration()
     for each in scored:
-        calibration.merge(each.calibration)
+        calibration.merge(each.evaluation.calibration)
     return Outcome(
         part=scored[0].part.name,
         scored=tuple(scored),
-        summary=summarize([item for each in scored for item in each.measures]),
+        summary=summarize([item for each in scored for item in each.evaluation.scores]),
         by_run=_by_run(scored) if len(scored) > 1 else (),
         calibration=calibration,
     )
@@ -223,18 +210,18 @@ def _ids_of(run: StoredRun, split: str) -> tuple[str, ...]:
     return ids
 
 
+def _counting(progress: OnProgress, what: str, part: Part) -> Callable[[], None]:
+    """To be called after each slice of the part: tells how many are done."""
+    done = itertools.count(1)
+    return lambda: progress(what, next(done), len(part.ids))
+
+
 def _tuned(predictor: Predictor, validation: Part, progress: OnProgress) -> Choice:
-    done = 0
-
-    def on_slice() -> None:
-        nonlocal done
-        done += 1
-        progress("choosing on validation slices", done, len(validation.ids))
-
+    on_slice = _counting(progress, "choosing on validation slices", validation)
     dices = dice_table(predictor, validation.slices, validation.ids, on_slice=on_slice)
     columns = {item.id: item.columns for item in validation.slices.slices}
     ordered = sorted(validation.ids)
-    people = people_of([(slice_id, columns[slice_id].get(PATIENT, "")) for slice_id in ordered])
+    people = [whose(slice_id, columns[slice_id].get(PATIENT, "")) for slice_id in ordered]
     return choose(dices, people, [columns[slice_id].get(TUMOR_TYPE, "") for slice_id in ordered])
 
 
@@ -267,9 +254,9 @@ def _joined(tasks: Sequence[Task]) -> Task:
 
 
 def _by_run(scored: Sequence[Scored]) -> tuple[GroupScores, ...]:
-    rows = [group_scores(runs_short_title(each.runs), each.measures) for each in scored]
+    rows = [group_scores(runs_short_title(each.runs), each.evaluation.scores) for each in scored]
     # The recipe may have been searched on fold 0.
-    others = [item for each in scored if each.fold != 0 for item in each.measures]
+    others = [item for each in scored if each.fold != 0 for item in each.evaluation.scores]
     if any(each.fold == 0 for each in scored) and others:
         rows.append(group_scores("without fold 0", others))
     return tuple(rows)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from brainseg.inference.postprocess import CHOICE_SCHEMA
 from brainseg.runs.stored_run import StoredRun
 from brainseg.scoring import intervals
 from brainseg.scoring.calibration import BINS, NEAR_PROBABILITY, Reliability
-from brainseg.scoring.measures import to_csv
+from brainseg.scoring.slice_score import EVALUATION_COLUMNS, to_csv
 from brainseg.scoring.surfaces import TOLERANCE_PX
 
 SUMMARY_SCHEMA = 2
@@ -27,8 +26,8 @@ def write_files(folder: Path, outcome: Outcome) -> None:
     """Writes all files of an evaluation into an existing folder."""
     further = {}
     if len(outcome.scored) > 1:
-        further["run_id"] = [scored.id for scored in outcome.scored for _ in scored.measures]
-    (folder / "scores.csv").write_text(to_csv(outcome.measures, further=further), encoding="utf-8")
+        further["run_id"] = [scored.id for scored in outcome.scored for _ in scored.evaluation.scores]
+    (folder / "scores.csv").write_text(to_csv(outcome.scores, EVALUATION_COLUMNS, further=further), encoding="utf-8")
     (folder / "summary.json").write_text(_json(summary_json(outcome)), encoding="utf-8")
     (folder / "summary.md").write_text(as_markdown(outcome), encoding="utf-8")
     choices = {scored.id: dataclasses.asdict(scored.choice) for scored in outcome.scored if scored.choice is not None}
@@ -38,9 +37,9 @@ def write_files(folder: Path, outcome: Outcome) -> None:
     save_panels(folder / "gallery.png", _panels(outcome))
     save_dice_by_size(
         folder / "dice_by_size.png",
-        sizes=[item.tumor_share for item in outcome.measures],
-        dices=[item.dice for item in outcome.measures],
-        types=[item.tumor_type for item in outcome.measures],
+        sizes=[item.tumor_share for item in outcome.scores],
+        dices=[item.dice for item in outcome.scores],
+        types=[item.tumor_type for item in outcome.scores],
     )
     save_reliability(
         folder / "reliability.png",
@@ -102,7 +101,7 @@ def _run_json(scored: Scored, run: StoredRun) -> dict[str, Any]:
         "name": run.name,
         "folds": run.config.data.folds,
         "fold": run.config.data.fold,
-        "slices": len(scored.measures),
+        "slices": len(scored.evaluation.scores),
         "settings": dataclasses.asdict(scored.settings),
         "tuned": scored.choice is not None,
     }
@@ -113,13 +112,11 @@ def _reliability_json(reliability: Reliability) -> dict[str, Any]:
 
 
 def _panels(outcome: Outcome) -> list[Panel]:
-    scored_of = [(scored, item) for scored in outcome.scored for item in scored.measures]
+    scored_of = [(scored, item) for scored in outcome.scored for item in scored.evaluation.scores]
     panels = []
     for position in choose_panels([item.dice for _, item in scored_of], count=GALLERY):
         scored, item = scored_of[position]
-        shape = item.height_px, item.width_px
-        bits = np.unpackbits(np.frombuffer(scored.packed[item.id], dtype=np.uint8), count=math.prod(shape))
-        predicted = bits.reshape(shape).astype(np.bool_)
+        predicted = scored.evaluation.predictions[item.id].unpacked()
         source = scored.part.slices.source
         panels.append(panel_of(source, item.id, tumor_type=item.tumor_type, dice=item.dice, predicted=predicted))
     return panels

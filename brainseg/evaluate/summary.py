@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.data.people import person_of, whose
 from brainseg.scoring.intervals import Estimate, mean_interval, per_person, ratio_interval
-from brainseg.scoring.measures import SliceMeasures
+from brainseg.scoring.slice_score import SliceScore, by_type, count_people
 
 # Upper bounds of the classes of size: the tumour's share of the slice, the bound itself excluded.
 SIZES: Mapping[str, float] = {"<0.5 %": 0.005, "0.5-1.5 %": 0.015, "1.5-3 %": 0.03, ">=3 %": float("inf")}
 NO_TUMOR = "no tumour"  # a class of its own: its Dice is 0 or 1
-# What is averaged over slices: attribute of SliceMeasures -> title.
+# What is averaged over slices: field of SliceScore -> title.
 MEASURES: Mapping[str, str] = {
     "dice": "Dice",
     "iou": "IoU",
@@ -66,44 +65,37 @@ class Summary:
     drawn: str  # what the bootstrap draws: people, slices, or both
 
 
-def summarize(measures: Sequence[SliceMeasures]) -> Summary:
+def summarize(scores: Sequence[SliceScore]) -> Summary:
     """The tables of these slices. Raises ValueError for none."""
-    types = sorted({item.tumor_type for item in measures} - {""})
-    sizes = [name for name in (NO_TUMOR, *SIZES) if any(size_of(item) == name for item in measures)]
+    sizes = [name for name in (NO_TUMOR, *SIZES) if any(size_of(item) == name for item in scores)]
     return Summary(
-        overall=group_scores("all", measures),
-        by_type=tuple(group_scores(name, [item for item in measures if item.tumor_type == name]) for name in types),
-        by_size=tuple(group_scores(name, [item for item in measures if size_of(item) == name]) for name in sizes),
-        false_alarms=_false_alarms([item for item in measures if item.area_px == 0]),
-        drawn=_drawn(measures),
+        overall=group_scores("all", scores),
+        by_type=tuple(group_scores(name, group) for name, group in by_type(scores).items()),
+        by_size=tuple(group_scores(name, [item for item in scores if size_of(item) == name]) for name in sizes),
+        false_alarms=_false_alarms([item for item in scores if item.area_px == 0]),
+        drawn=_drawn(scores),
     )
 
 
-def group_scores(name: str, measures: Sequence[SliceMeasures]) -> GroupScores:
+def group_scores(name: str, scores: Sequence[SliceScore]) -> GroupScores:
     """The scores of these slices under a name. Raises ValueError for none."""
-    people = people_of([(item.id, item.patient_id) for item in measures])
-    known = {person_of(item.patient_id) for item in measures if item.patient_id}
-    pooled = _pooled(measures, people)
+    people = [item.person for item in scores]
+    pooled = _pooled(scores, people)
     return GroupScores(
         name=name,
-        slices=len(measures),
-        people=len(known) or None,
-        measures={key: _measure_scores(column(measures, key), people, pooled.get(key)) for key in MEASURES},
-        at_zero=mean_interval([float(item.dice == 0) for item in measures], people),
+        slices=len(scores),
+        people=count_people(scores),
+        measures={key: _measure_scores(column(scores, key), people, pooled.get(key)) for key in MEASURES},
+        at_zero=mean_interval([float(item.dice == 0) for item in scores], people),
     )
 
 
-def people_of(slices: Sequence[tuple[str, str]]) -> list[Hashable]:
-    """Whose slice each one is, from its id and patient id; one without a patient id stands for itself."""
-    return [whose(slice_id, patient) for slice_id, patient in slices]
-
-
-def column(measures: Sequence[SliceMeasures], key: str) -> NDArray[np.float64]:
+def column(scores: Sequence[SliceScore], key: str) -> NDArray[np.float64]:
     """One measure of each slice, shape (slices,). key: one of MEASURES."""
-    return np.array([getattr(item, key) for item in measures], dtype=np.float64)
+    return np.array([getattr(item, key) for item in scores], dtype=np.float64)
 
 
-def size_of(item: SliceMeasures) -> str:
+def size_of(item: SliceScore) -> str:
     """The class of size, by the tumour's share of the slice."""
     if item.area_px == 0:
         return NO_TUMOR
@@ -121,10 +113,10 @@ def _measure_scores(values: NDArray[np.float64], people: Sequence[Hashable], poo
     )
 
 
-def _pooled(measures: Sequence[SliceMeasures], people: Sequence[Hashable]) -> dict[str, Estimate]:
+def _pooled(scores: Sequence[SliceScore], people: Sequence[Hashable]) -> dict[str, Estimate]:
     """Scores of all pixels together: large tumours count for more."""
     area, predicted, shared = (
-        np.array([getattr(item, key) for item in measures], dtype=np.float64)
+        np.array([getattr(item, key) for item in scores], dtype=np.float64)
         for key in ("area_px", "predicted_area_px", "shared_px")
     )
     return {
@@ -135,22 +127,22 @@ def _pooled(measures: Sequence[SliceMeasures], people: Sequence[Hashable]) -> di
     }
 
 
-def _false_alarms(healthy: Sequence[SliceMeasures]) -> FalseAlarms | None:
+def _false_alarms(healthy: Sequence[SliceScore]) -> FalseAlarms | None:
     if not healthy:
         return None
     areas = [item.predicted_area_px for item in healthy if item.predicted_area_px]
-    people = people_of([(item.id, item.patient_id) for item in healthy])
+    people = [item.person for item in healthy]
     return FalseAlarms(
         slices=len(healthy),
-        share=mean_interval([float(item.predicted_area_px > 0) for item in healthy], people),
+        share=mean_interval([float(bool(item.predicted_area_px)) for item in healthy], people),
         mean_area_px=float(np.mean(areas)) if areas else None,
     )
 
 
-def _drawn(measures: Sequence[SliceMeasures]) -> str:
-    without = sum(not item.patient_id for item in measures)
+def _drawn(scores: Sequence[SliceScore]) -> str:
+    without = sum(not item.patient_id for item in scores)
     if not without:
         return "people"
-    if without == len(measures):
+    if without == len(scores):
         return "slices, since no patient ids are known"
     return f"people, and the {without} slices without a patient id one by one"

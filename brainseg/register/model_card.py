@@ -1,6 +1,5 @@
 """What is told of a registered model: its scores as tags, and its card."""
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,9 +7,10 @@ from dataclasses import dataclass, replace
 import brainseg
 from brainseg.cli.tables import Section
 from brainseg.runs.select import SCORE
-from brainseg.runs.slice_scores import SliceDice, read_scores
+from brainseg.runs.slice_scores import read_scores
 from brainseg.runs.stored_run import StoredRun
-from brainseg.scoring.intervals import Estimate, mean_interval
+from brainseg.scoring.intervals import Estimate
+from brainseg.scoring.slice_score import by_type, count_people, mean_dice
 from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord, RunStore
 
 CARD_FILE = "model_card.md"
@@ -34,16 +34,16 @@ class Scores:
 def scores_of(store: RunStore, record: RunRecord) -> Scores:
     """The scores of a finished run. Raises InputError where those of its slices aren't there, or can't be read."""
     slices = read_scores(store, record, part="val")
-    dice = _mean(slices)
     final = _last(record, SCORE)
-    types = sorted({item.tumor_type for item in slices} - {""})
+    dice = mean_dice(slices)
+    areas = [item.area_px for item in slices]
     return Scores(
         dice=dice if final is None else replace(dice, value=final),
-        by_type={name: _mean([item for item in slices if item.tumor_type == name]) for name in types},
+        by_type={name: mean_dice(group) for name, group in by_type(slices).items()},
         best_val_dice_image=_last(record, BEST),
         slices=len(slices),
-        people=len({item.person for item in slices if item.patient_id}) or None,
-        empty=_empty(store.text(record.run_id, "val_scores.csv")),
+        people=count_people(slices),
+        empty=None if None in areas else areas.count(0),
         evaluated={
             tag.removeprefix("evaluation_"): value
             for tag, value in sorted(record.tags.items())
@@ -155,10 +155,6 @@ def _of_people(scores: Scores) -> str:
     return "" if scores.people is None else f" of {scores.people} people"
 
 
-def _mean(slices: list[SliceDice]) -> Estimate:
-    return mean_interval([item.dice for item in slices], [item.person for item in slices])
-
-
 def _last(record: RunRecord, metric: str) -> float | None:
     values = record.metrics.get(metric)
     return values[max(values)] if values else None
@@ -167,12 +163,6 @@ def _last(record: RunRecord, metric: str) -> float | None:
 def _number(record: RunRecord, metric: str) -> str:
     value = _last(record, metric)
     return "?" if value is None else f"{value:.0f}"
-
-
-def _empty(scores: str) -> int | None:
-    """How many of the slices have no tumour. scores: `val_scores.csv`."""
-    areas = [row.get("area_px") for row in csv.DictReader(scores.splitlines())]
-    return None if None in areas else sum(area == "0" for area in areas)
 
 
 def _tag(name: str) -> str:

@@ -13,10 +13,11 @@ from brainseg.data.load import source_of
 from brainseg.data.source import Source
 from brainseg.drawing.figures import Panel, panel_of
 from brainseg.errors import InputError, TrackingError
-from brainseg.runs.slice_scores import SliceDice, read_scores
+from brainseg.runs.slice_scores import read_scores
 from brainseg.runs.stored_run import CONFIG_FILE
-from brainseg.scoring.final_scores import load_predictions
 from brainseg.scoring.overlap import hard_dice
+from brainseg.scoring.predictions import load_predictions
+from brainseg.scoring.slice_score import SliceScore
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunStore, RunSummary
 
@@ -29,7 +30,7 @@ class StoredPredictions:
     """The validation slices of a run: their scores and predicted masks."""
 
     run: RunSummary
-    scores: tuple[SliceDice, ...]  # in the order of ids
+    scores: tuple[SliceScore, ...]  # in the order of ids
     masks: Mapping[str, NDArray[np.bool_]]  # slice -> (height, width), as stored
 
 
@@ -77,7 +78,7 @@ def _images(source: Source) -> RunImages:
     return RunImages(source=source, ids=frozenset(item.id for item in source.slices()))
 
 
-def panel_as_scored(predictions: StoredPredictions, score: SliceDice, images: RunImages) -> Panel:
+def panel_as_scored(predictions: StoredPredictions, score: SliceScore, images: RunImages) -> Panel:
     """The panel of a slice. Raises InputError where the data isn't what the run was scored on.
 
     The recorded Dice tells: comparing fingerprints would read every slice of the data set.

@@ -11,9 +11,10 @@ from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
 from brainseg.errors import Interrupted, Pruned
+from brainseg.inference.prediction import Predictor
 from brainseg.model import runtime as hardware
 from brainseg.model.stock import to_stock
-from brainseg.scoring.final_scores import Evaluation, evaluate
+from brainseg.scoring.evaluation import Evaluation, evaluate
 from brainseg.tracking.protocol import Tracker
 from brainseg.train.checkpoint import Checkpoints, Start
 from brainseg.train.loop import Trainer
@@ -135,7 +136,7 @@ def _finish(
     position = trainer.position
     with stop.deferred():  # as for the trainer
         model = to_stock(trainer.best_model())
-        evaluation = evaluate(model, data.slices, data.split.val, on_batch=stop.check)
+        evaluation = evaluate(Predictor(model), data.slices, data.split.val, on_batch=stop.check)
         record_result(
             tracker,
             config,

@@ -15,7 +15,9 @@ from brainseg.data.load import RunData
 from brainseg.data.split import count_people
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves, save_panels
 from brainseg.errors import Pruned
-from brainseg.scoring.final_scores import Evaluation, save_predictions
+from brainseg.scoring.evaluation import Evaluation
+from brainseg.scoring.predictions import save_predictions
+from brainseg.scoring.slice_score import TRAINING_COLUMNS, to_csv
 from brainseg.tracking.protocol import DatasetInfo, Tracker
 from brainseg.train.environment import record_environment
 
@@ -84,8 +86,8 @@ def record_result(
     tracker.set_tags(
         {"mlflow.note.content": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))}
     )
-    tracker.log_text(evaluation.to_csv(), "val_scores.csv")
-    _log_made(tracker, "val_predictions.npz", lambda path: save_predictions(path, evaluation))
+    tracker.log_text(to_csv(evaluation.scores, TRAINING_COLUMNS), "val_scores.csv")
+    _log_made(tracker, "val_predictions.npz", lambda path: save_predictions(path, evaluation.predictions))
     _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
     if config.tracking.predictions:
         panels = _panels(data, evaluation, count=config.tracking.predictions)
@@ -119,7 +121,8 @@ def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None
 def _panels(data: RunData, evaluation: Evaluation, *, count: int) -> list[Panel]:
     panels = []
     for position in choose_panels([score.dice for score in evaluation.scores], count=count):
-        score, predicted = evaluation.scores[position], evaluation.predictions[position]
+        score = evaluation.scores[position]
+        predicted = evaluation.predictions[score.id].unpacked()
         source = data.slices.source
         panels.append(panel_of(source, score.id, tumor_type=score.tumor_type, dice=score.dice, predicted=predicted))
     return panels

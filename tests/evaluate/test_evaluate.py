@@ -24,7 +24,7 @@ from brainseg.data.phantom.source import PhantomSource, write_phantom
 from brainseg.data.split import Split
 from brainseg.evaluate.__main__ import main
 from brainseg.inference.resize import resize_probability
-from brainseg.scoring.final_scores import load_predictions
+from brainseg.scoring.predictions import load_predictions
 from brainseg.tracking import RunRecord, RunStore, open_store, open_tracker
 from brainseg.tracking.mlflow.store import MlflowStore
 from brainseg.train.experiment import run

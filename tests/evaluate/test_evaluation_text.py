@@ -17,6 +17,7 @@ from brainseg.evaluate.text import RULES, as_markdown, print_outcome
 from brainseg.inference.postprocess import Settings
 from brainseg.runs.stored_run import StoredRun
 from brainseg.scoring.calibration import Calibration
+from brainseg.scoring.evaluation import Evaluation
 
 SLICES = [
     made("a", shared=100, patient="P1"),  # Dice 1
@@ -44,9 +45,7 @@ def scored(run_id="abc", *, measures=SLICES, part="val", fold=None, location="no
         part=Part(name=part, slices=slices, ids=tuple(item.id for item in measures)),
         settings=settings or Settings(),
         choice=None,
-        measures=tuple(measures),
-        packed={},
-        calibration=calibration,
+        evaluation=Evaluation(scores=tuple(measures), predictions={}, calibration=calibration, seconds_per_image=0.0),
     )
 
 

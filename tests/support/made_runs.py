@@ -18,8 +18,11 @@ from PIL import Image
 from brainseg.config import RunConfig, flatten, from_flat
 from brainseg.config_file import to_yaml
 from brainseg.errors import Pruned
-from brainseg.scoring.final_scores import Evaluation, SliceScore, save_predictions
+from brainseg.scoring.calibration import Calibration
+from brainseg.scoring.evaluation import Evaluation
 from brainseg.scoring.overlap import hard_dice, iou
+from brainseg.scoring.predictions import PackedMask, save_predictions
+from brainseg.scoring.slice_score import TRAINING_COLUMNS, SliceScore, to_csv
 from brainseg.sweep.engine import trial_queue as keys
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.study.definition import definition_of
@@ -85,7 +88,8 @@ def evaluation(shifts: Sequence[int], slices: Mapping[str, tuple[str, str]] = SL
         )
         for (name, (patient, kind)), predicted in zip(slices.items(), predictions, strict=True)
     ]
-    return Evaluation(scores=tuple(scores), predictions=tuple(predictions), seconds_per_image=0.0)
+    packed = {name: PackedMask.of(predicted) for name, predicted in zip(slices, predictions, strict=True)}
+    return Evaluation(scores=tuple(scores), predictions=packed, calibration=Calibration(), seconds_per_image=0.0)
 
 
 def add_run(
@@ -135,9 +139,9 @@ def add_run(
         if shifts is not None:
             made = evaluation(shifts, slices)
             tracker.log_metrics({"final_dice": made.dice}, epoch=EPOCHS)
-            tracker.log_text(made.to_csv(), "val_scores.csv")
+            tracker.log_text(to_csv(made.scores, TRAINING_COLUMNS), "val_scores.csv")
             file = folder / "val_predictions.npz"
-            save_predictions(file, made)
+            save_predictions(file, made.predictions)
             tracker.log_file(file)
             file.unlink()
     return tracker.run_id

@@ -1,12 +1,12 @@
 """Scores of slices as they are made by hand for the tests of tables."""
 
-from brainseg.scoring.measures import SliceMeasures
+from brainseg.scoring.slice_score import SliceScore
 
 
 def made(slice_id, *, area=100, predicted=100, shared=50, patient="P1", kind="glioma", hd95=3.0):
     """A slice of 100 by 100 pixels."""
     union = area + predicted - shared
-    return SliceMeasures(
+    return SliceScore(
         id=slice_id,
         patient_id=patient,
         tumor_type=kind,

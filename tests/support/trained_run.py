@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainseg.config import RunConfig
 from brainseg.data.phantom.source import PhantomSource, write_phantom
-from brainseg.scoring.final_scores import load_predictions
+from brainseg.scoring.predictions import load_predictions
 from brainseg.tracking import MODEL_FILE, MemoryStore, MemoryTracker, Tracker
 from brainseg.train.experiment import run
 

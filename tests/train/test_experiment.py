@@ -24,7 +24,8 @@ from brainseg.data.cache import resize_image
 from brainseg.data.likeness import likeness_of
 from brainseg.data.load import load_data
 from brainseg.errors import Interrupted, NonFiniteError
-from brainseg.scoring.final_scores import CSV_COLUMNS, load_predictions
+from brainseg.scoring.predictions import load_predictions
+from brainseg.scoring.slice_score import TRAINING_COLUMNS
 from brainseg.tracking import MODEL_FILE, MemoryTracker
 from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.environment import code_state
@@ -212,7 +213,7 @@ def assert_scores_are_independent(tracker, model, data, size):
 
 def test_the_final_scores_are_those_of_other_libraries_at_the_stored_size(finished, saved_model):
     assert_scores_are_independent(finished.tracker, saved_model, finished.data, 32)
-    assert tuple(finished.tracker.texts["val_scores.csv"].splitlines()[0].split(",")) == CSV_COLUMNS
+    assert tuple(finished.tracker.texts["val_scores.csv"].splitlines()[0].split(",")) == TRAINING_COLUMNS
 
 
 def test_the_recorded_predictions_have_the_recorded_scores(finished, tmp_path):

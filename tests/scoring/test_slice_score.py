@@ -1,6 +1,7 @@
 """The scores of one slice: by hand on tiny masks, and beside scikit-learn."""
 
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from brainseg.data.source import SliceInfo
-from brainseg.scoring.measures import CSV_COLUMNS, SliceMeasures, measure, to_csv
+from brainseg.scoring.slice_score import EVALUATION_COLUMNS, TRAINING_COLUMNS, SliceScore, from_csv, measure, to_csv
 
 INFO = SliceInfo(id="7", columns={"patient_id": "P1", "tumor_type": "glioma"})
 
@@ -20,7 +21,7 @@ def masks(mask, predicted):
 def test_a_slice_by_hand():
     # 4 tumour pixels, 2 predicted, 1 shared.
     mask, predicted = masks([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
-    assert measure(INFO, mask, predicted) == SliceMeasures(
+    assert measure(INFO, mask, predicted) == SliceScore(
         id="7",
         patient_id="P1",
         tumor_type="glioma",
@@ -73,12 +74,53 @@ def test_unknown_patient_and_type_are_empty():
     assert (found.patient_id, found.tumor_type) == ("", "")
 
 
+def test_the_borders_of_a_slice_are_measured_only_when_asked():
+    found = measure(INFO, *masks([[1]], [[1]]), borders=False)
+    assert (found.dice, found.recall, found.surface_dice, found.hd95_px) == (1.0, 1.0, None, None)
+
+
 def test_the_table_reads_back_exactly():
     rng = np.random.default_rng(0)
-    measures = [measure(INFO, rng.random((9, 9)) < 0.3, rng.random((9, 9)) < 0.3) for _ in range(3)]
-    rows = list(csv.DictReader(io.StringIO(to_csv(measures, further={"run_id": ["a", "b", "b"]}))))
-    assert list(rows[0]) == [*CSV_COLUMNS, "run_id"]
+    scores = [measure(INFO, rng.random((9, 9)) < 0.3, rng.random((9, 9)) < 0.3) for _ in range(3)]
+    text = to_csv(scores, EVALUATION_COLUMNS, further={"run_id": ["a", "b", "b"]})
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == [*EVALUATION_COLUMNS, "run_id"]
     assert [row["run_id"] for row in rows] == ["a", "b", "b"]
-    for row, item in zip(rows, measures, strict=True):
-        assert [float(row[key]) for key in CSV_COLUMNS[3:]] == [getattr(item, key) for key in CSV_COLUMNS[3:]]
-    assert next(csv.reader(io.StringIO(to_csv(measures)))) == list(CSV_COLUMNS)
+    for row, item in zip(rows, scores, strict=True):
+        assert [float(row[key]) for key in EVALUATION_COLUMNS[3:]] == [
+            getattr(item, key) for key in EVALUATION_COLUMNS[3:]
+        ]
+    assert next(csv.reader(io.StringIO(to_csv(scores, EVALUATION_COLUMNS)))) == list(EVALUATION_COLUMNS)
+    unwritten = {"height_px": None, "width_px": None, "shared_px": None}
+    assert from_csv(text) == [dataclasses.replace(item, **unwritten) for item in scores]
+
+
+def test_the_columns_are_those_of_earlier_runs():
+    assert ",".join(TRAINING_COLUMNS) == "id,patient_id,tumor_type,area_px,dice,iou"
+    assert ",".join(EVALUATION_COLUMNS) == (
+        "id,patient_id,tumor_type,area_px,predicted_area_px,dice,iou,precision,recall,surface_dice,hd95_px"
+    )
+    assert from_csv("id,patient_id,tumor_type,dice\n7,,glioma,0.25\n") == [
+        SliceScore(id="7", patient_id="", tumor_type="glioma", dice=0.25)
+    ]
+
+
+@pytest.mark.parametrize("odd", ["a\nb", "a\x85b", "a\u2028b", "a\x0bb", 'a,"b'])
+def test_ids_may_hold_any_line_break(odd):
+    score = SliceScore(id=odd, patient_id=odd, tumor_type="", area_px=3, dice=0.5, iou=1 / 3)
+    assert from_csv(to_csv([score, score], TRAINING_COLUMNS)) == [score, score]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "id,patient_id,tumor_type,dice\n",
+        "id,dice\n7,0.5\n",
+        "id,patient_id,tumor_type,dice\n7,P1,x,much\n",
+        "id,dice\n7\n",
+    ],
+)
+def test_another_table_is_refused(text):
+    with pytest.raises(ValueError):  # noqa: PT011  # which of Python's own
+        from_csv(text)

@@ -8,7 +8,11 @@ import pytest
 
 from brainseg.data.cache import load_slices
 from brainseg.data.source import SliceInfo
-from brainseg.scoring.final_scores import Evaluation, SliceScore, evaluate, load_predictions, save_predictions
+from brainseg.inference.prediction import Predictor
+from brainseg.scoring.calibration import Calibration
+from brainseg.scoring.evaluation import Evaluation, evaluate
+from brainseg.scoring.predictions import PackedMask, load_predictions, save_predictions
+from brainseg.scoring.slice_score import TRAINING_COLUMNS, SliceScore, to_csv
 
 SIZES = {"a": (7, 5), "b": (8, 8), "c": (13, 16), "d": (3, 3)}
 
@@ -51,18 +55,16 @@ def inverted(images, training):
 
 
 def test_every_slice_is_scored_at_its_stored_size(slices):
-    evaluation = evaluate(echo, slices, ["c", "a", "d", "b"])
+    evaluation = evaluate(Predictor(echo), slices, ["c", "a", "d", "b"])
     assert [score.id for score in evaluation.scores] == ["a", "b", "c", "d"]
-    assert {score.id: predicted.shape for score, predicted in zip(
-        evaluation.scores, evaluation.predictions, strict=True
-    )} == SIZES  # fmt: skip
+    assert {slice_id: mask.shape for slice_id, mask in evaluation.predictions.items()} == SIZES
     # b has the model's size, and the image is its mask; d is empty, and so is what is predicted.
     assert [(score.dice, score.iou) for score in evaluation.scores if score.id in "bd"] == [(1.0, 1.0), (1.0, 1.0)]
     assert [score.area_px for score in evaluation.scores] == [7 * 2, 8 * 4, 13 * 8, 0]
 
 
 def test_a_prediction_beside_the_tumour_scores_zero(slices):
-    evaluation = evaluate(inverted, slices, ["b", "d"])
+    evaluation = evaluate(Predictor(inverted), slices, ["b", "d"])
     assert [(score.dice, score.iou) for score in evaluation.scores] == [(0.0, 0.0), (0.0, 0.0)]
 
 
@@ -72,9 +74,8 @@ def made_evaluation(*, dices=(0.5, 1.0, 0.25), kinds=("glioma", "", "glioma"), s
         SliceScore(id=f"s{n}", patient_id="P, 1", tumor_type=kind, area_px=n, dice=dice, iou=dice / (2 - dice))
         for n, (dice, kind) in enumerate(zip(dices, kinds, strict=True))
     )
-    return Evaluation(
-        scores=scores, predictions=tuple(rng.random(shape) < 0.5 for shape in shapes), seconds_per_image=0.01
-    )
+    masks = {score.id: PackedMask.of(rng.random(shape) < 0.5) for score, shape in zip(scores, shapes, strict=True)}
+    return Evaluation(scores=scores, predictions=masks, calibration=Calibration(), seconds_per_image=0.01)
 
 
 def test_the_mean_is_over_slices_and_by_type_where_it_is_known():
@@ -86,7 +87,7 @@ def test_the_mean_is_over_slices_and_by_type_where_it_is_known():
 
 def test_the_table_reads_back_exactly():
     evaluation = made_evaluation(dices=(1 / 3, 2 / 7, 0.1))
-    rows = list(csv.DictReader(io.StringIO(evaluation.to_csv())))
+    rows = list(csv.DictReader(io.StringIO(to_csv(evaluation.scores, TRAINING_COLUMNS))))
     assert [row["patient_id"] for row in rows] == ["P, 1"] * 3
     assert [(row["id"], float(row["dice"]), float(row["iou"]), int(row["area_px"])) for row in rows] == [
         (score.id, score.dice, score.iou, score.area_px) for score in evaluation.scores
@@ -94,16 +95,17 @@ def test_the_table_reads_back_exactly():
 
 
 def test_packed_predictions_of_any_size_come_back_as_they_were(tmp_path):
-    evaluation = made_evaluation()
-    save_predictions(tmp_path / "p.npz", evaluation)
+    rng = np.random.default_rng(0)
+    masks = {f"s{n}": rng.random(shape) < 0.5 for n, shape in enumerate(((3, 3), (1, 17), (8, 2)))}
+    save_predictions(tmp_path / "p.npz", {slice_id: PackedMask.of(mask) for slice_id, mask in masks.items()})
     found = load_predictions(tmp_path / "p.npz")
     assert list(found) == ["s0", "s1", "s2"]
-    for mask, expected in zip(found.values(), evaluation.predictions, strict=True):
+    for mask, expected in zip(found.values(), masks.values(), strict=True):
         np.testing.assert_array_equal(mask, expected, strict=True)
 
 
 def test_predictions_of_another_schema_are_refused(tmp_path):
-    save_predictions(tmp_path / "p.npz", made_evaluation())
+    save_predictions(tmp_path / "p.npz", made_evaluation().predictions)
     with np.load(tmp_path / "p.npz") as stored:
         arrays = dict(stored) | {"schema_version": np.array(2)}
     np.savez(tmp_path / "p.npz", **arrays)

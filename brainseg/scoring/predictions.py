@@ -1,0 +1,56 @@
+"""Predicted masks, one bit a pixel: in memory, and in the file `val_predictions.npz` of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PREDICTIONS_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedMask:
+    """A mask, which starts at a whole byte."""
+
+    shape: tuple[int, int]  # height and width
+    bits: bytes
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> "PackedMask":
+        """mask: (height, width)."""
+        height, width = mask.shape
+        return cls(shape=(height, width), bits=np.packbits(mask).tobytes())
+
+    def unpacked(self) -> NDArray[np.bool_]:
+        """The mask, (height, width)."""
+        height, width = self.shape
+        bits = np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=height * width)
+        return bits.reshape(self.shape).astype(np.bool_)
+
+
+def save_predictions(path: Path, masks: Mapping[str, PackedMask]) -> None:
+    """Writes the masks of slices as an `.npz`, which `load_predictions` reads. masks: by the slices' ids."""
+    np.savez_compressed(
+        path,
+        schema_version=np.array(PREDICTIONS_SCHEMA),
+        ids=np.array(list(masks)),
+        shapes=np.array([mask.shape for mask in masks.values()], dtype=np.int32),
+        bits=np.frombuffer(b"".join(mask.bits for mask in masks.values()), dtype=np.uint8),
+    )
+
+
+def load_predictions(path: Path) -> dict[str, NDArray[np.bool_]]:
+    """Id -> predicted mask (height, width). Raises ValueError for a schema that this brainseg can't read."""
+    with np.load(path, allow_pickle=False) as stored:
+        if int(stored["schema_version"]) != PREDICTIONS_SCHEMA:
+            raise ValueError(f"{path} has schema_version {stored['schema_version']}, not {PREDICTIONS_SCHEMA}")
+        ids, shapes, bits = stored["ids"], stored["shapes"], stored["bits"].tobytes()
+    masks: dict[str, NDArray[np.bool_]] = {}
+    first = 0
+    for slice_id, (height, width) in zip(ids, shapes.tolist(), strict=True):
+        end = first + -(-height * width // 8)
+        masks[str(slice_id)] = PackedMask(shape=(height, width), bits=bits[first:end]).unpacked()
+        first = end
+    return masks

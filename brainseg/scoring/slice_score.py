@@ -1,0 +1,150 @@
+"""How well one slice was segmented: overlap, precision, recall, and distances of the borders; and its table."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.data.people import whose
+from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
+from brainseg.scoring.intervals import Estimate, mean_interval
+from brainseg.scoring.overlap import hard_dice, iou
+from brainseg.scoring.surfaces import surface_scores
+
+# What a training writes of each validation slice, and what `brainseg.evaluate` writes.
+TRAINING_COLUMNS = ("id", "patient_id", "tumor_type", "area_px", "dice", "iou")
+EVALUATION_COLUMNS = (
+    *("id", "patient_id", "tumor_type", "area_px", "predicted_area_px", "dice", "iou", "precision", "recall"),
+    *("surface_dice", "hd95_px"),
+)
+# Column -> the type of its numbers. A table that is read may lack any of them but dice.
+NUMBERS: Mapping[str, Callable[[str], Any]] = {
+    column: int if column.endswith("area_px") else float for column in EVALUATION_COLUMNS[3:]
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceScore:
+    """How well one slice was segmented, at its stored size.
+
+    Where both masks are empty, every share is 1 and the distance 0; where one is, every share is 0 and the
+    distance the slice's diagonal. None stands for what wasn't measured, or isn't in the table that was read.
+    """
+
+    id: str
+    patient_id: str  # empty where unknown
+    tumor_type: str  # empty where unknown
+    height_px: int | None = None
+    width_px: int | None = None
+    area_px: int | None = None  # tumour pixels of the true mask
+    predicted_area_px: int | None = None
+    shared_px: int | None = None  # tumour pixels of both
+    dice: float  # in [0, 1]
+    iou: float | None = None  # in [0, 1]
+    precision: float | None = None  # share of the predicted pixels that are tumour
+    recall: float | None = None  # share of the tumour's pixels that are predicted
+    surface_dice: float | None = None  # in [0, 1], within TOLERANCE_PX
+    hd95_px: float | None = None
+
+    @property
+    def tumor_share(self) -> float:
+        """Tumour pixels of the true mask as a share of the slice, in [0, 1]; of a slice that `measure` has scored."""
+        assert self.area_px is not None
+        assert self.height_px is not None
+        assert self.width_px is not None
+        return self.area_px / (self.height_px * self.width_px)
+
+    @property
+    def person(self) -> tuple[str, str]:
+        """Whose slice it is; one without a patient id stands for itself."""
+        return whose(self.id, self.patient_id)
+
+
+def measure(
+    info: SliceInfo, mask: NDArray[np.bool_], predicted: NDArray[np.bool_], *, borders: bool = True
+) -> SliceScore:
+    """Scores a slice by its true and its predicted mask, both (height, width).
+
+    borders: measure their distances, which takes longest. Raises ValueError if the shapes differ or the arrays
+    aren't boolean.
+    """
+    dice, overlap = hard_dice(mask, predicted), iou(mask, predicted)
+    area, predicted_area, shared = (int(np.count_nonzero(each)) for each in (mask, predicted, mask & predicted))
+    both_empty = float(area == predicted_area == 0)
+    surface, distance = surface_scores(mask, predicted) if borders else (None, None)
+    return SliceScore(
+        id=info.id,
+        patient_id=info.columns.get(PATIENT, ""),
+        tumor_type=info.columns.get(TUMOR_TYPE, ""),
+        height_px=mask.shape[0],
+        width_px=mask.shape[1],
+        area_px=area,
+        predicted_area_px=predicted_area,
+        shared_px=shared,
+        dice=dice,
+        iou=overlap,
+        precision=shared / predicted_area if predicted_area else both_empty,
+        recall=shared / area if area else both_empty,
+        surface_dice=surface,
+        hd95_px=distance,
+    )
+
+
+def by_type(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
+    """Tumour type -> its slices, in the order of types; without the slices whose type is unknown."""
+    found: dict[str, list[SliceScore]] = defaultdict(list)
+    for score in scores:
+        found[score.tumor_type].append(score)
+    return {name: found[name] for name in sorted(found) if name}
+
+
+def count_people(scores: Sequence[SliceScore]) -> int | None:
+    """How many people the slices are of; None where no patient id is known."""
+    return len({score.person for score in scores if score.patient_id}) or None
+
+
+def mean_dice(scores: Sequence[SliceScore]) -> Estimate:
+    """Mean Dice over slices, with its interval over people. Raises ValueError for no slices."""
+    return mean_interval([score.dice for score in scores], [score.person for score in scores])
+
+
+def to_csv(
+    scores: Sequence[SliceScore], columns: Sequence[str], *, further: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """One row a slice, with these columns and further ones of texts; floats so that they read back exactly."""
+    further = further or {}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns, *further])
+    for position, score in enumerate(scores):
+        values = [getattr(score, column) for column in columns]
+        writer.writerow([*values, *(texts[position] for texts in further.values())])
+    return text.getvalue()
+
+
+def from_csv(text: str) -> list[SliceScore]:
+    """Reads what `to_csv` of this or an earlier version wrote.
+
+    Raises ValueError for a table without a row, without the columns id, patient_id, tumor_type and dice, or with a cell
+    that isn't a number where one is due.
+    """
+    try:
+        scores = [
+            SliceScore(
+                id=row["id"],
+                patient_id=row["patient_id"],
+                tumor_type=row["tumor_type"],
+                **{column: number(row[column]) for column, number in NUMBERS.items() if row.get(column)},
+            )
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
+    except (KeyError, TypeError, csv.Error) as error:
+        raise ValueError("not a table of slices' scores") from error
+    if not scores:
+        raise ValueError("a table without slices")
+    return scores
