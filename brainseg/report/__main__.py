@@ -16,7 +16,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
-    from brainseg.sweep.outcome.figures import StudyFacts
+    from brainseg.sweep.outcome.facts import StudyFacts
     from brainseg.tracking import RunList, RunStore, RunSummary
 
 PROGRAM = "python -m brainseg.report"
@@ -89,7 +89,7 @@ def _study(
 ) -> "tuple[RunList, StudyFacts]":
     """The study's runs, without those of another one that had its name."""
     from brainseg.report.report import of_study, study_without_storage
-    from brainseg.sweep.outcome.figures import facts_of_study
+    from brainseg.sweep.outcome.facts import facts_of_study
 
     facts = facts_of_study(name, tracking=tracking, where=parsed.storage) or study_without_storage(name, runs)
     return of_study(runs, facts), facts

@@ -15,7 +15,7 @@ from brainseg.drawing.page_figures import CURVES, Curve
 from brainseg.errors import InputError, TrackingError
 from brainseg.runs.select import SCORE
 from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_predictions
-from brainseg.sweep.outcome.figures import StudyFacts
+from brainseg.sweep.outcome.facts import StudyFacts
 from brainseg.tracking.listing import FINISHED, ranked
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import Curves, RunFilter, RunList, RunStore, RunSummary

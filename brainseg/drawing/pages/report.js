@@ -39,6 +39,7 @@
 
   // Sorting: numbers before texts, and what is empty always at the end.
   const table = document.getElementById("runs");
+  if (!table) return;
   const body = table.tBodies[0];
   const headings = [...table.tHead.rows[0].cells];
   const key = (row, column) => {

@@ -17,6 +17,7 @@ from brainseg.sweep.engine.trial_row import (
     ENDED,
     FINISHED,
     INTERRUPTED,
+    REPORTED,
     TrialRow,
     by_metric,
     shown_epochs,
@@ -30,7 +31,6 @@ from brainseg.train.progress import duration
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-REPORTED = "val_dice_image"
 HEAD_LINES = 3  # the head line, the columns' names, and the line on which the cursor stands
 UNFINISHED = ("running", INTERRUPTED)
 

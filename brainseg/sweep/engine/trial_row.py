@@ -11,6 +11,7 @@ from brainseg.sweep.study.study_file import StudyConfig
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+REPORTED = "val_dice_image"  # what a trial reports after each epoch
 # Optuna's name -> the name shown. A RUNNING trial that no worker holds is shown as interrupted.
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}
 INTERRUPTED = "interrupted"

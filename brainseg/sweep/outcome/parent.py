@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -12,6 +13,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError
 from brainseg.sweep.engine import trial_queue as keys
 from brainseg.sweep.engine.storage import StudyStorage
+from brainseg.sweep.outcome.page import sweep_html
 from brainseg.sweep.outcome.plots import write_plots
 from brainseg.sweep.outcome.summary import summarize, summary_markdown, trials_csv
 from brainseg.sweep.study.study_file import StudyConfig
@@ -20,6 +22,7 @@ from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.train.environment import record_environment
 
 PLOTS_FOLDER = "plots"
+PAGE = "sweep.html"
 
 
 def open_parent(
@@ -78,5 +81,7 @@ def record_outcome(tracker: MlflowTracker, study: optuna.Study, config: StudyCon
     tracker.log_text(trials_csv(study.get_trials(deepcopy=False), config), "trials.csv")
     tracker.set_tags({"mlflow.note.content": summary_markdown(summary, config)})
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-        for path in write_plots(study, config, Path(folder)):
+        page = Path(folder) / PAGE
+        page.write_text(sweep_html(study, summary, made=datetime.now()), encoding="utf-8")
+        for path in (*write_plots(study, summary, Path(folder)), page):
             tracker.log_file(path, folder=PLOTS_FOLDER)

@@ -4,6 +4,8 @@ How long it runs and where its record goes are no part of it: trials, workers, r
 and tracking.* may change.
 """
 
+import dataclasses
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,65 +15,48 @@ from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyCo
 from brainseg.sweep.study.study_rules import key_of
 
 SCHEMA_VERSION = 1
+PARTS = ("overrides", "baseline", "enqueue", "space", "sampler", "pruner")  # of a StudyConfig, stored as they are
 # Where the data lies, which may be elsewhere on each host: the fingerprint says whether it is the same.
 NOT_COMPARED = ("data.root", "data.cache_dir")
 NOT_THERE = "nothing"
 
 
 def definition_of(config: StudyConfig, *, data_fingerprint: str) -> dict[str, Any]:
-    """What is stored with the study: JSON's types only."""
-    return {
+    """What is stored with the study, in JSON's types."""
+    parts = dataclasses.asdict(config)
+    definition = {
         "schema_version": SCHEMA_VERSION,
         # A list: a storage need not keep the order of keys, and the values of a trial stand in this one.
-        "metrics": [[metric, direction] for metric, direction in config.metrics.items()],
-        "overrides": list(config.overrides),
-        "baseline": dict(config.baseline),
-        "enqueue": [dict(params) for params in config.enqueue],
-        "space": [_parameter(parameter) for parameter in config.space],
-        "sampler": {
-            "name": config.sampler.name,
-            "seed": config.sampler.seed,
-            "options": dict(config.sampler.options),
-        },
-        "pruner": {"name": config.pruner.name, "options": dict(config.pruner.options)},
+        "metrics": list(config.metrics.items()),
+        **{name: parts[name] for name in PARTS},
         "data_fingerprint": data_fingerprint,
     }
+    as_json: dict[str, Any] = json.loads(json.dumps(definition))
+    return as_json
 
 
-def from_definition(
-    definition: Mapping[str, Any],
-    *,
-    name: str,
-    trials: int,
-    overrides: Sequence[str] = (),
-    tracking: Sequence[str] = (),
-    workers: int = 1,
-    failures: int = 3,
-    retries: int = 1,
-    time_limit_min: float | None = None,
-) -> StudyConfig:
+def from_definition(definition: Mapping[str, Any], *, overrides: Sequence[str] = (), **settings: Any) -> StudyConfig:
     """The study that a definition describes: what a worker, on any host, starts from.
 
-    overrides: come after those of the definition, such as where the data lies on this host.
-    Raises ConfigError for what another version of brainseg stored.
+    overrides: come after those of the definition, such as where the data lies on this host. settings: the fields of
+    a StudyConfig that are no part of a definition. Raises ConfigError for what another version of brainseg stored.
     """
     check_version(definition)
     return StudyConfig(
-        name=name,
         metrics=dict(definition["metrics"]),
-        trials=trials,
         overrides=(*definition["overrides"], *overrides),
-        tracking=tuple(tracking),
         baseline=definition["baseline"],
         enqueue=tuple(definition["enqueue"]),
         space=tuple(_parameter_from(stored) for stored in definition["space"]),
         sampler=SamplerConfig(**definition["sampler"]),
         pruner=PrunerConfig(**definition["pruner"]),
-        workers=workers,
-        failures=failures,
-        retries=retries,
-        time_limit_min=time_limit_min,
+        **settings,
     )
+
+
+def _parameter_from(stored: Mapping[str, Any]) -> Parameter:
+    when = {key: tuple(values) for key, values in stored["when"].items()}
+    return Parameter(**{**stored, "choices": tuple(stored["choices"]), "when": when})
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -82,67 +67,49 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     check_version(stored)
     common = {parameter["key"] for parameter in stored["space"]} & {parameter["key"] for parameter in now["space"]}
-    before, after = dict(_leaves(stored, common)), dict(_leaves(now, common))
-    keys = [*before, *(key for key in after if key not in before)]
+    before, after = (dict(_leaves(_as_in_the_file(each, common))) for each in (stored, now))
     return [
-        f"{key}: {_written(before, key)} -> {_written(after, key)}"
-        for key in keys
+        f"{key}: {before.get(key, NOT_THERE)} -> {after.get(key, NOT_THERE)}"
+        for key in {**before, **after}
         if key not in before or key not in after or before[key] != after[key]
     ]
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _as_in_the_file(definition: Mapping[str, Any], common: Collection[str]) -> dict[str, Any]:
+    """The definition under the names that a study file has.
+
+    common: the searched keys that both definitions have; of any other key only its rule is compared.
+    """
+    space = {
+        stored["key"]: {name: value for name, value in stored.items() if name != "key"}
+        if stored["key"] in common
+        else _parameter_from(stored).rule
+        for stored in definition["space"]
+    }
+    # Of several overrides of one key, the last one counts.
+    overrides = {key_of(override): override.partition("=")[2] for override in definition["overrides"]}
+    named = {
+        part: {**definition[part], **definition[part]["options"], "options": None} for part in ("sampler", "pruner")
+    }
     return {
-        "key": parameter.key,
-        "type": parameter.type,
-        "low": parameter.low,
-        "high": parameter.high,
-        "step": parameter.step,
-        "log": parameter.log,
-        "choices": list(parameter.choices),
-        "when": {key: list(values) for key, values in parameter.when.items()},
+        "metrics": ", ".join(f"{metric} ({direction})" for metric, direction in definition["metrics"]),
+        "overrides": {key: value for key, value in overrides.items() if key not in NOT_COMPARED},
+        "baseline": definition["baseline"],
+        "enqueue": dict(enumerate(definition["enqueue"])),
+        "space": space,
+        **named,
+        "data_fingerprint": definition["data_fingerprint"],
     }
 
 
-def _parameter_from(stored: Mapping[str, Any]) -> Parameter:
-    when = {key: tuple(values) for key, values in stored["when"].items()}
-    return Parameter(**{**stored, "choices": tuple(stored["choices"]), "when": when})
-
-
-def _leaves(definition: Mapping[str, Any], common: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Every value that is set, under the name that it has in the study file.
-
-    common: the searched keys that both definitions have; of another, only that it is there is said.
-    """
-    yield "metrics", ", ".join(f"{metric} ({direction})" for metric, direction in definition["metrics"])
-    # The last of the same key is the one that counts.
-    overrides = {key_of(override): override.partition("=")[2] for override in definition["overrides"]}
-    yield from ((f"overrides.{key}", value) for key, value in overrides.items() if key not in NOT_COMPARED)
-    yield from ((f"baseline.{key}", value) for key, value in definition["baseline"].items())
-    for place, params in enumerate(definition["enqueue"]):
-        yield from ((f"enqueue[{place}].{key}", value) for key, value in params.items())
-    for stored in definition["space"]:
-        yield from _leaves_of_parameter(stored, is_common=stored["key"] in common)
-    for part in ("sampler", "pruner"):
-        yield f"{part}.name", definition[part]["name"]
-        yield from ((f"{part}.{option}", value) for option, value in definition[part]["options"].items())
-    yield "sampler.seed", definition["sampler"]["seed"]
-    yield "data_fingerprint", definition["data_fingerprint"]
-
-
-def _leaves_of_parameter(stored: Mapping[str, Any], *, is_common: bool) -> Iterator[tuple[str, Any]]:
-    where = f"space.{stored['key']}"
-    if not is_common:
-        yield where, _parameter_from(stored).rule
-        return
-    for name in ("type", "low", "high", "step", "log", "choices"):
-        if stored[name] is not None and stored[name] != []:
-            yield f"{where}.{name}", stored[name]
-    yield from ((f"{where}.when.{key}", values) for key, values in stored["when"].items())
-
-
-def _written(leaves: Mapping[str, Any], key: str) -> str:
-    return str(leaves[key]) if key in leaves else NOT_THERE
+def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name -> value, of every value that is set."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            name = f"[{key}]" if isinstance(key, int) else f".{key}" if where else key
+            yield from _leaves(item, f"{where}{name}")
+    elif value is not None and value != []:
+        yield where, value
 
 
 def check_version(definition: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The plots of a sweep: files that hold a picture, and a page that needs nothing else."""
 
 import re
+from datetime import datetime
 
 import matplotlib
 import numpy as np
@@ -8,9 +9,12 @@ import optuna
 import pytest
 from made_studies import BASELINE, RATE, made_study, made_trial, params, study_config
 from matplotlib import pyplot
+from pages import Page
 from PIL import Image
 
+from brainseg.sweep.outcome.page import sweep_html
 from brainseg.sweep.outcome.plots import write_plots
+from brainseg.sweep.outcome.summary import summarize
 
 TWO_METRICS = {"val_dice_image": "maximize", "parameters": "minimize"}
 PRUNED_COLOUR = np.array([0xFF, 0x7F, 0x0E])
@@ -37,39 +41,31 @@ def single_study():
     return made_study(config, trials), config
 
 
+def drawn(study, config, folder):
+    """Every PNG file, and the page beside them."""
+    summary = summarize(study, config)
+    written = write_plots(study, summary, folder)
+    (folder / "sweep.html").write_text(sweep_html(study, summary, made=datetime(2026, 1, 1)), encoding="utf-8")
+    return written, Page(folder / "sweep.html")
+
+
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """What is drawn of one metric."""
     folder = tmp_path_factory.mktemp("single") / "plots"
-    study, config = single_study()
-    written = write_plots(study, config, folder)
-    return folder, written
-
-
-def headings(page):
-    return re.findall("<h2>(.*?)</h2>", page)
-
-
-def page_of(folder):
-    return (folder / "sweep.html").read_text(encoding="utf-8")
-
-
-def without_library(page):
-    """The page without plotly.js, which is full of text of its own."""
-    scripts = re.findall("<script>.*?</script>", page, flags=re.DOTALL)
-    return page.replace(max(scripts, key=len), "")
+    return folder, *drawn(*single_study(), folder)
 
 
 def test_every_plot_is_written(single):
-    folder, written = single
-    names = ["history.png", "importance.png", "parallel.png", "slice.png", "intermediate.png", "sweep.html"]
+    folder, written, _ = single
+    names = ["history.png", "importance.png", "slice.png", "parallel.png", "intermediate.png"]
     assert written == [folder / name for name in names]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "sweep.html"])
 
 
 @pytest.mark.parametrize("name", ["history", "importance", "parallel", "slice", "intermediate"])
 def test_a_png_holds_a_picture(single, name):
-    folder, _ = single
+    folder = single[0]
     with Image.open(folder / f"{name}.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     height, width, _ = pixels.shape
@@ -82,7 +78,7 @@ def test_a_png_holds_a_picture(single, name):
 
 
 def test_pruned_trials_are_seen_among_the_curves(single):
-    folder, _ = single
+    folder = single[0]
     with Image.open(folder / "intermediate.png") as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     # 0.7 of the colour over the grey 229 of the axes.
@@ -91,36 +87,57 @@ def test_pruned_trials_are_seen_among_the_curves(single):
 
 
 def test_the_page_has_every_plot_under_its_heading(single):
-    page = page_of(single[0])
-    assert headings(page) == [
+    page = single[2]
+    assert page.headings == [
         "History of val_dice_image",
         "Importance for val_dice_image",
-        "Parallel coordinates: val_dice_image of each complete trial",
         "Slices: val_dice_image by parameter",
+        "Parallel coordinates: val_dice_image of each complete trial",
         "Intermediate values: val_dice_image by epoch",
     ]
-    body = without_library(page)
-    assert body.count("Plotly.newPlot(") == 5
-    for name in ("history", "importance", "parallel", "slice", "intermediate"):
-        assert body.count(f'<div id="{name}"') == 1
-    assert "trial 6, pruned" in body
-    assert "quick: 7 of 12 trials finished" in body
-    assert "Best val_dice_image: 0.5000, trial 5: 0.1000 better than the baseline (0.4000)." in body
+    # Base filters are searched with batch normalisation alone. Eight trials have epochs and haven't failed.
+    assert {name: len(content["data"]) for name, content in page.data.items()} == {
+        "data-history": 3,
+        "data-importance": 1,
+        "data-slice-0": 1,
+        "data-slice-1": 1,
+        "data-slice-2": 1,
+        "data-slice-3": 1,
+        "data-parallel": 6,
+        "data-intermediate": 8,
+    }
+    assert [plot["id"] for plot in page.named("div") if plot.get("class") == "plot"] == [
+        name.replace("data", "plot") for name in page.data
+    ]
+    assert "quick: 7 of 12 trials finished" in page.text
+    assert "Best val_dice_image: 0.5000, trial 5: 0.1000 better than the baseline (0.4000)." in page.text
+
+
+def test_the_best_the_baseline_and_pruned_trials_are_told_apart_among_the_curves(single):
+    lines = {line["name"]: line["line"] for line in single[2].data["data-intermediate"]["data"]}
+    told = {name: (line["color"], line["dash"]) for name, line in lines.items()}
+    assert told["trial 5, complete"] == ("#d55e00", "solid")
+    assert told["trial 0, complete"] == ("#2b7cd3", "dash")
+    assert told["trial 6, pruned"] == ("#868e96", "dot")
+    assert told["trial 8, interrupted"] == told["trial 1, complete"] == ("#868e96", "solid")
 
 
 def test_the_page_needs_no_network(single):
-    page = page_of(single[0])
-    body = without_library(page)
-    assert page.count("plotly.js v") == 1
-    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)", body)
-    assert not re.findall(r"""(?:src|href|url\()\s*=?\s*["']?https?:""", body)
-    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\';' in body
+    page = single[2]
+    assert page.source.count("plotly.js v") == 1
+    assert not any("src" in attributes for _, attributes in page.elements)
+    assert [link["href"] for link in page.named("link")] == ["data:,"]
+    assert 'http-equiv="Content-Security-Policy" content="default-src' in page.source
 
 
 def test_parameters_have_their_short_names(single):
-    body = without_library(page_of(single[0]))
-    assert "learning_rate" in body
-    assert RATE not in body
+    assert "learning_rate" in page_data(single[2])
+    assert RATE not in page_data(single[2])
+
+
+def page_data(page):
+    """All figures of the page, as text."""
+    return str(page.data)
 
 
 def test_drawing_changes_nothing_else(tmp_path):
@@ -129,7 +146,7 @@ def test_drawing_changes_nothing_else(tmp_path):
     optuna.logging.set_verbosity(optuna.logging.INFO)  # Optuna's default
     settings = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}
     backend, figures = pyplot.get_backend(), pyplot.get_fignums()
-    write_plots(study, config, tmp_path)
+    drawn(study, config, tmp_path)
     assert study.get_trials() == before
     assert {key: matplotlib.rcParams[key] for key in settings} == settings
     assert (pyplot.get_backend(), pyplot.get_fignums()) == (backend, figures)
@@ -139,21 +156,21 @@ def test_drawing_changes_nothing_else(tmp_path):
 def test_with_several_metrics_each_has_its_plots_and_the_front_is_drawn(tmp_path):
     config = study_config(metrics=TWO_METRICS)
     study = made_study(config, [complete(number, values=2) for number in range(6)])
-    written = write_plots(study, config, tmp_path)
-    expected = [f"{kind}_{m}.png" for m in TWO_METRICS for kind in ("history", "importance", "parallel", "slice")]
-    assert [path.name for path in written] == [*expected, "intermediate.png", "pareto.png", "sweep.html"]
-    assert headings(page_of(tmp_path))[-1] == "Pareto front of val_dice_image and parameters"
+    written, page = drawn(study, config, tmp_path)
+    expected = [f"{kind}_{m}.png" for m in TWO_METRICS for kind in ("history", "importance", "slice", "parallel")]
+    assert [path.name for path in written] == [*expected, "intermediate.png", "pareto.png"]
+    assert page.headings[-1] == "Pareto front of val_dice_image and parameters"
+    assert len(page.data["data-pareto"]["data"]) == 2  # the front, and the other trials
     assert all(path.stat().st_size > 5000 for path in written)
 
 
 def test_what_cant_be_drawn_yet_is_named_with_the_reason(tmp_path):
     config = study_config(metrics=TWO_METRICS)
     running = made_trial(0, "RUNNING", BASELINE, curve=(0.1, 0.2))
-    written = write_plots(made_study(config, [running]), config, tmp_path)
-    assert [path.name for path in written] == ["intermediate.png", "sweep.html"]
-    page = page_of(tmp_path)
-    assert len(headings(page)) == 10
-    assert re.findall("<p>Not drawn: (.*?)</p>", page) == [
+    written, page = drawn(made_study(config, [running]), config, tmp_path)
+    assert [path.name for path in written] == ["intermediate.png"]
+    assert len(page.headings) == 10
+    assert re.findall("<p>Not drawn: (.*?)</p>", page.source) == [
         "no trial is complete.",
         "0 of the 5 complete trials it takes.",
         "no parameter differs between complete trials.",
@@ -163,8 +180,9 @@ def test_what_cant_be_drawn_yet_is_named_with_the_reason(tmp_path):
 
 def test_a_study_without_trials_has_a_page(tmp_path):
     config = study_config()
-    assert write_plots(made_study(config, []), config, tmp_path) == [tmp_path / "sweep.html"]
-    assert "Not drawn: no trial has finished an epoch." in page_of(tmp_path)
+    written, page = drawn(made_study(config, []), config, tmp_path)
+    assert written == []
+    assert "Not drawn: no trial has finished an epoch." in page.text
 
 
 def test_a_parameter_that_never_changed_is_no_axis(tmp_path):
@@ -173,12 +191,6 @@ def test_a_parameter_that_never_changed_is_no_axis(tmp_path):
         made_trial(n, "COMPLETE", params(10 ** (-5 + n / 3)), values=[0.5], curve=(0.5,), epochs=1) for n in range(2)
     ]
     config = study_config()
-    written = write_plots(made_study(config, trials), config, tmp_path)
-    assert [path.name for path in written] == [
-        "history.png",
-        "parallel.png",
-        "slice.png",
-        "intermediate.png",
-        "sweep.html",
-    ]
-    assert "dropout" not in without_library(page_of(tmp_path))
+    written, page = drawn(made_study(config, trials), config, tmp_path)
+    assert [path.name for path in written] == ["history.png", "slice.png", "parallel.png", "intermediate.png"]
+    assert "dropout" not in page_data(page)

@@ -1,0 +1,65 @@
+"""What a report says about a study: its baseline, its best trials, and the plots of what mattered."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from brainseg.config import TrackingConfig
+from brainseg.drawing.page_figures import FigureGroup
+from brainseg.tracking.home import home_of
+
+if TYPE_CHECKING:
+    from brainseg.sweep.engine.storage import StudyStorage
+
+KINDS = ("importance", "slice", "parallel")  # plots; a report has its own curves and scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """What is known about a study besides its runs."""
+
+    name: str
+    id: str = ""  # tag `sweep_id` of its runs, which tells it from others of its name; empty if unknown
+    baseline: str | None  # run id; None if it has none
+    verdicts: tuple[str, ...] = ()  # its best trial, a sentence for each metric
+    progress: str = ""  # how many trials have ended, and how; empty if unknown
+    groups: tuple[FigureGroup, ...] = ()
+    missing: str = ""  # why there are no figures; empty if there are
+
+
+def facts_of_study(name: str, *, tracking: TrackingConfig, where: str | None) -> StudyFacts | None:
+    """What the study's storage knows; None if no storage was named and there is none here.
+
+    where: the storage, as `--storage` takes it. Raises TrackingError if it can't be used, or has no such study.
+    """
+    from brainseg.sweep.engine.storage import open_storage, place_of  # Optuna, which a report of runs never needs
+
+    root = home_of(tracking).root
+    place = place_of(where, root=root, name=name)
+    if where is None and not isinstance(place, str) and not place.exists():
+        return None
+    storage = open_storage(where, root=root, name=name, create=False)
+    with storage.reached():
+        return _facts(storage, name)
+
+
+def _facts(storage: "StudyStorage", name: str) -> StudyFacts:
+    import optuna
+
+    from brainseg.sweep.engine.stored_study import load_config
+    from brainseg.sweep.engine.trial_queue import STUDY_ID
+    from brainseg.sweep.outcome.drawable import quiet
+    from brainseg.sweep.outcome.figures import figure_groups
+    from brainseg.sweep.outcome.summary import headline, summarize, verdict
+
+    with quiet():
+        config = load_config(storage, name)
+        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        summary = summarize(study, config)
+        return StudyFacts(
+            name=name,
+            id=study.user_attrs.get(STUDY_ID, ""),
+            baseline=(summary.baseline.run_id or None) if summary.baseline is not None else None,
+            verdicts=tuple(verdict(summary, metric) for metric in summary.metrics),
+            progress=f"{headline(summary)}.",
+            groups=figure_groups(study, summary, kinds=KINDS),
+        )
