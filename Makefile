@@ -4,16 +4,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types unit lock clean
+.PHONY: help demo dev test lint types unit lock clean
 
 help:
 	@echo "make demo   set up .venv and train on the built-in phantom, tracked"
+	@echo "make dev    set up .venv and git's hooks, which run lint and types before each commit"
 	@echo "make test   set up .venv and run lint, types and tests"
 	@echo "make lock   resolve the versions in requirements*.lock anew"
 	@echo "make clean  delete .venv and caches; runs in mlruns/ are kept"
 
 demo: $(VENV)/.run
 	$(BIN)/python -m brainseg.train
+
+dev: $(VENV)/.dev
+	$(BIN)/pre-commit install
 
 test: lint types unit
 
@@ -29,7 +33,7 @@ unit: $(VENV)/.dev
 
 # -e needs hatchling and editables, which the development lock holds; running needs only the folder.
 $(VENV)/.run: requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit("brainseg needs Python 3.11 or later: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "brainseg needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@

@@ -67,7 +67,7 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     info = f"brainseg-{brainseg.__version__}.dist-info"
     metadata = email.message_from_bytes(wheel.read(f"{info}/METADATA"))
     assert (metadata["Name"], metadata["Version"]) == ("brainseg", brainseg.__version__)
-    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Requires-Python"] == "<3.14,>=3.11"
     assert metadata["License-Expression"] == "MIT"
     needed = metadata.get_all("Requires-Dist") or []
     names = {re.split(r"[^\w-]", requirement)[0] for requirement in needed if "extra ==" not in requirement}

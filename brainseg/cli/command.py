@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from brainseg.cli.secrets import mask
-from brainseg.errors import BrainsegError, Interrupted
+from brainseg.errors import BrainsegError, InputError, Interrupted
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -52,6 +52,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
     stdout has seen enough (`head`); 130 after Ctrl-C and 143 after SIGTERM.
     """
     try:
+        check_system(sys.platform)
         code = work()
         sys.stdout.flush()
         return code
@@ -66,3 +67,9 @@ def exit_code_of(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("error: stopped by SIGINT", file=sys.stderr)
         return 130
+
+
+def check_system(platform: str) -> None:
+    """Raises InputError on Windows, which lacks the file locks and signals that brainseg needs."""
+    if platform == "win32":
+        raise InputError("brainseg doesn't run on Windows itself; use WSL, the Windows Subsystem for Linux")

@@ -4,10 +4,13 @@ import argparse
 import contextlib
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from brainseg.__main__ import MODULES
 from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.console import Progress
 from brainseg.cli.output import replacing, writing
@@ -45,6 +48,26 @@ def test_what_stops_a_command_is_one_line_and_an_exit_code(
 
 def test_a_command_gives_the_exit_code_of_its_work() -> None:
     assert command(lambda parsed: int(parsed.count), parser)(["--count", "3"]) == 3
+
+
+# Runs where fcntl and these signals are missing, as on Windows, with the platform set before the command begins.
+ON_WINDOWS = """
+import filelock, importlib, signal, sys  # filelock has another lock on Windows
+sys.modules["fcntl"] = None
+for name in ("SIGKILL", "SIGHUP", "SIGPIPE"):
+    delattr(signal, name)
+main = importlib.import_module(sys.argv[1]).main
+sys.platform = "win32"
+sys.exit(main(["--help"]))
+"""
+
+
+@pytest.mark.parametrize("module", ["brainseg.__main__", *MODULES.values()])
+def test_on_windows_every_command_names_what_to_use_instead(module: str) -> None:
+    command_line = [sys.executable, "-c", ON_WINDOWS, module]
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=60, check=False)
+    said = "error: brainseg doesn't run on Windows itself; use WSL, the Windows Subsystem for Linux\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 def test_wrong_usage_is_one_line_without_passwords(capsys: pytest.CaptureFixture[str]) -> None:
