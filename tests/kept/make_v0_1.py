@@ -287,9 +287,10 @@ def run_command(module: str, *arguments: str) -> None:
     """`python -m module arguments` in this process, with neutral names, and stopped where the environment says."""
     import brainseg.sweep.supervisor
     import brainseg.tracking.mlflow_tracker
+    from brainseg.training.progress import Terminal
+
     from brainseg.sweep import alive
     from brainseg.training import environment
-    from brainseg.training.progress import Terminal
 
     os.environ["LOGNAME"] = "user"
     socket.gethostname = platform.node = lambda: HOST.partition("/")[0]  # type: ignore[assignment]
