@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import print_table
-from brainseg.data.copies import thumbnail
+from brainseg.data.near_duplicates import thumbnail
 from brainseg.data.folder import FolderSource
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo

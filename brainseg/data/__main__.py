@@ -17,7 +17,7 @@ from brainseg.cli.output import writing
 
 if TYPE_CHECKING:
     from brainseg.data.findings import Finding
-    from brainseg.data.verify import Report
+    from brainseg.data.verify import FolderReport
 
 _SHOWN = 10  # items of a finding in the terminal; --json has them all
 
@@ -114,7 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report_lines(report: "Report") -> list[str]:
+def _report_lines(report: "FolderReport") -> list[str]:
     """The report for a terminal."""
     people = f"{report.patient_ids} patient ids" + (
         f" ({report.people} people)" if report.people < report.patient_ids else ""

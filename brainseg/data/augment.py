@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Between which each image draws its own values, all with equal probability; it is mirrored left-right or not."""
+class AugmentationRanges:
+    """The ranges from which each image draws its own values, uniformly; half of the images are mirrored left-right."""
 
     upside_down: bool  # whether half of the images are mirrored top-bottom as well
     rotation_deg: float  # to either side
@@ -31,8 +31,8 @@ class Limits:
     noise_stddev: float  # of the range of intensities, from 0
 
 
-LIMITS: Mapping[str, Limits] = {
-    "light": Limits(
+RANGES: Mapping[str, AugmentationRanges] = {
+    "light": AugmentationRanges(
         upside_down=False,
         rotation_deg=10.0,
         scale=0.1,
@@ -42,7 +42,7 @@ LIMITS: Mapping[str, Limits] = {
         contrast=0.1,
         noise_stddev=0.01,
     ),
-    "standard": Limits(
+    "standard": AugmentationRanges(
         upside_down=True,
         rotation_deg=15.0,
         scale=0.15,
@@ -67,7 +67,7 @@ def augment(
     masks: float32 {0, 1}, (batch, height, width, channels). Shapes and dtypes stay.
     seed, epoch, step: integers in [0, 2**31).
     mode: none gives the batch back; light and standard mirror, rotate, scale and shift image and mask
-    alike, filling with 0 from outside, then change the images' gamma, brightness, contrast and noise, within `LIMITS`.
+    alike, filling with 0 from outside, then change the images' gamma, brightness, contrast and noise, within `RANGES`.
     Every image of the batch draws its own values. Raises ConfigError for an unknown mode.
     """
     import tensorflow as tf
@@ -79,9 +79,9 @@ def augment(
     seed, epoch, step = (tf.cast(number, tf.int32) for number in (seed, epoch, step))
     key = tf.random.fold_in(tf.stack([seed, epoch]), step, alg=ALGORITHM)
     geometry, intensity = tf.unstack(tf.random.split(key, 2, alg=ALGORITHM))
-    limits = LIMITS[mode]
-    images, masks = warp(images, masks, _draw_transforms(images, geometry, limits))
-    return _change_intensity(images, intensity, limits), masks
+    ranges = RANGES[mode]
+    images, masks = warp(images, masks, _draw_transforms(images, geometry, ranges))
+    return _change_intensity(images, intensity, ranges), masks
 
 
 def transforms_of(
@@ -139,7 +139,7 @@ def warp(images: tf.Tensor, masks: tf.Tensor, transforms: tf.Tensor) -> tuple[tf
     return moved(images, "BILINEAR"), tf.cast(moved_masks, masks.dtype)
 
 
-def _draw_transforms(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.Tensor:
+def _draw_transforms(images: tf.Tensor, key: tf.Tensor, ranges: AugmentationRanges) -> tf.Tensor:
     import tensorflow as tf
 
     batch, height, width = tf.unstack(tf.shape(images)[:3])
@@ -148,21 +148,21 @@ def _draw_transforms(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.Te
     def draw(index: int, low: float, high: float) -> tf.Tensor:
         return tf.random.stateless_uniform([batch], keys[index], low, high, alg=ALGORITHM)
 
-    angle = math.radians(limits.rotation_deg)
-    shift = limits.shift_fraction
+    angle = math.radians(ranges.rotation_deg)
+    shift = ranges.shift_fraction
     return transforms_of(
         height=height,
         width=width,
         flip_x=tf.sign(draw(0, -1.0, 1.0)),
-        flip_y=tf.sign(draw(1, -1.0, 1.0)) if limits.upside_down else tf.ones([batch]),
+        flip_y=tf.sign(draw(1, -1.0, 1.0)) if ranges.upside_down else tf.ones([batch]),
         angle_rad=draw(2, -angle, angle),
-        scale=draw(3, 1.0 - limits.scale, 1.0 + limits.scale),
+        scale=draw(3, 1.0 - ranges.scale, 1.0 + ranges.scale),
         shift_x_px=draw(4, -shift, shift) * tf.cast(width, tf.float32),
         shift_y_px=draw(5, -shift, shift) * tf.cast(height, tf.float32),
     )
 
 
-def _change_intensity(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.Tensor:
+def _change_intensity(images: tf.Tensor, key: tf.Tensor, ranges: AugmentationRanges) -> tf.Tensor:
     import tensorflow as tf
 
     keys = tf.unstack(tf.random.split(key, 5, alg=ALGORITHM))
@@ -173,12 +173,12 @@ def _change_intensity(images: tf.Tensor, key: tf.Tensor, limits: Limits) -> tf.T
         )
 
     # exp(gamma * log(x)) is vectorised and pow is not: a seventh of the time. log(0) = -inf ends as 0.
-    images = tf.exp(tf.exp(draw(0, 0.0, limits.log_gamma)) * tf.math.log(images))
-    brightness, contrast = draw(1, 1.0, limits.brightness), draw(2, 1.0, limits.contrast)
+    images = tf.exp(tf.exp(draw(0, 0.0, ranges.log_gamma)) * tf.math.log(images))
+    brightness, contrast = draw(1, 1.0, ranges.brightness), draw(2, 1.0, ranges.contrast)
     mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
     images = brightness * contrast * images + brightness * (1.0 - contrast) * mean
     # One field a batch: one an image would be a third of the time of the whole augmentation. Half of the images
     # get it with its sign changed.
     noise = tf.random.stateless_normal(tf.shape(images)[1:], keys[3], alg=ALGORITHM)
     # Not cut off at 1: what is bright, as a tumour that takes up contrast agent, would lose its differences.
-    return tf.maximum(images + draw(4, 0.0, limits.noise_stddev) * noise, 0.0)
+    return tf.maximum(images + draw(4, 0.0, ranges.noise_stddev) * noise, 0.0)

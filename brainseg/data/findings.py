@@ -50,7 +50,7 @@ CHECKS: Mapping[str, Check] = {
     "constant_image": _warning("image(s) of one single value", "look at them, and remove image and mask"),
     "equal_slices": _warning("group(s) of slices with equal pixels", "keep one of each, or give them one patient id"),
     "near_copies": _warning(
-        "pair(s) of near copies in different patients", "if they are one scan, give them one patient id"
+        "pair(s) of near duplicates in different patients", "if they are one scan, give them one patient id"
     ),
     "several_ids": _warning(
         "people with several patient ids", "data.split_by=patient keeps them together, data.split_by=image does not"

@@ -20,12 +20,12 @@ def person_of(patient_id: str) -> str:
 
 
 def whose(slice_id: str, patient_id: str) -> tuple[str, str]:
-    """Whose slice it is, as a key that groups slices; one without a patient id stands for itself."""
+    """A key that groups the slices of one person; a slice without a patient id is a group of its own."""
     return ("person", person_of(patient_id)) if patient_id else ("slice", slice_id)
 
 
 def people_with_several_ids(patient_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Person -> their patient ids, sorted, for every person who has more than one."""
+    """Person -> sorted patient ids, for each person with more than one."""
     ids_of = defaultdict(set)
     for patient_id in patient_ids:
         ids_of[person_of(patient_id)].add(patient_id)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.data.copies import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_copies, thumbnail
+from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
 from brainseg.data.decode import MaskKind, binary_mask, mask_kind, not_a_mask, read_image, read_mask_values
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.folder import folder_findings, size_text, slice_infos, survey
@@ -34,7 +34,7 @@ class TumorFraction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class FolderReport:
     """What `verify` found; counts are of slices that have an image and a mask."""
 
     root: str
@@ -97,7 +97,7 @@ class _Inspection:
     thumbnail: Thumbnail | None = None  # None for constant images as well
 
 
-def verify(root: Path) -> Report:
+def verify(root: Path) -> FolderReport:
     """Every finding in the folder. Raises DataError where it can't be checked at all."""
     listing, metadata = survey(root)
     infos = slice_infos(listing, metadata)
@@ -116,7 +116,7 @@ def verify(root: Path) -> Report:
     ]
     problems.update(_copies(root, listing.pairs, infos, seen))
     findings = (*folder_findings(listing, metadata), *collect(problems))
-    return Report(
+    return FolderReport(
         root=str(root),
         layout=listing.kind,
         slices=len(listing.pairs),
@@ -178,7 +178,7 @@ def _inspect_mask(root: Path, pair: Pair, problems: list[tuple[str, str]]) -> ND
 def _copies(
     root: Path, pairs: Sequence[Pair], infos: Sequence[SliceInfo], seen: Mapping[str, _Inspection]
 ) -> dict[str, list[str]]:
-    """Equal slices and near copies, without constant images, which have a check of their own."""
+    """Equal slices and near duplicates, without constant images, which have a check of their own."""
     patient_of = {info.id: info.columns[PATIENT] for info in infos if PATIENT in info.columns}
     image_of = {pair.id: pair.image for pair in pairs}
     thumbnails = {key: item.thumbnail for key, item in seen.items() if item.thumbnail is not None}
@@ -191,7 +191,7 @@ def _copies(
         return thumbnail(read_image(root / image_of[slice_id]), FINE_PX)
 
     people = {slice_id: person_of(patient_id) for slice_id, patient_id in patient_of.items()}
-    near = near_copies(thumbnails, people, fine)
+    near = near_duplicates(thumbnails, people, fine)
     return {
         "equal_slices": [" = ".join(label(item) for item in group) for group in equal_groups(digests)],
         "near_copies": [

@@ -1,4 +1,4 @@
-"""Confidence intervals by a bootstrap over people: neighbouring slices of one person are near copies.
+"""Confidence intervals by a bootstrap over people: neighbouring slices of one person are near duplicates.
 
 People are drawn with replacement, each with all of their slices; an interval is from the 2.5th to the
 97.5th percentile of the statistic (Efron and Tibshirani 1993, chapter 13). The seed is fixed: the same

@@ -31,13 +31,13 @@ def _command(arguments: list[str]) -> int:
     sys.argv = [sys.argv[0], *arguments]  # Hydra reads them there
     compose.register_local_conf()
     flags = _read_flags()
-    is_told = flags.help or flags.hydra_help or flags.info or flags.shell_completion
+    only_prints = flags.help or flags.hydra_help or flags.info or flags.shell_completion
     if flags.multirun:
         for job in compose.expand(flags.overrides):
             _resolve(compose.freeze(job), job)
-    elif flags.cfg or not is_told:
+    elif flags.cfg or not only_prints:
         _resolve(compose.freeze(flags.overrides), flags.overrides)
-    with _ended_by_its_reader() if is_told or flags.cfg else nullcontext():
+    with _ended_by_its_reader() if only_prints or flags.cfg else nullcontext():
         _run_hydra(multirun=flags.multirun)
     return 0
 
@@ -122,7 +122,7 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> int:
     from brainseg.train.run_data import load_run_data
 
     check_store(config.tracking)
-    data = load_run_data(config)  # before TensorFlow: what is wrong with a folder is said at once
+    data = load_run_data(config)  # before TensorFlow is imported, so that a bad folder fails at once
     import_tensorflow()
     from brainseg.train.experiment import prepare, run
     from brainseg.train.progress import Terminal

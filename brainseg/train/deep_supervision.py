@@ -29,7 +29,7 @@ class DeepSupervision:
         return finest, coarser
 
     def loss(self, loss: Loss, mask: tf.Tensor, probabilities: list[tf.Tensor]) -> tf.Tensor:
-        """What is added to the loss of the finest level: a float32 scalar.
+        """The loss of the coarser levels, which is added to that of the finest: a float32 scalar.
 
         mask: {0, 1}, (batch, height, width, channels). probabilities: of the coarser levels, as a call gives them.
         A level's pixel is tumour where any pixel of the mask that it covers is. The second level's `loss` counts

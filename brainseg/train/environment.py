@@ -1,4 +1,4 @@
-"""Where a run ran: code, packages and machine, so that it can be repeated or told apart."""
+"""The code, packages and machine of a run, so that it can be repeated or told from others."""
 
 import functools
 import importlib.metadata

@@ -22,8 +22,8 @@ from brainseg.train.record import as_recorded, record_pruned, record_result, rec
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
 
-# Is told of each epoch (from 1) and its metrics, once they are recorded and the checkpoint is written; of those
-# before a resume as well. It ends the run by raising Pruned or Interrupted.
+# Called with each epoch (from 1) and its metrics once they are recorded and the checkpoint is written; after a resume,
+# first with the epochs before it. Raises Pruned or Interrupted to end the run.
 EpochWatch = Callable[[int, Mapping[str, float]], None]
 
 
@@ -45,7 +45,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What a run starts from, once everything that can be checked beforehand is checked."""
+    """What a run starts from, after all checks that are possible before it."""
 
     data: RunData
     start: Start
@@ -100,7 +100,7 @@ def run(
         checkpoints.begin(start)
         record_start(tracker, config, data, precision=start.precision, threads=start.threads)
         _announce(reporter, config, data, start, tracker.run_id)
-        with stop.deferred():  # an exception in the middle of Keras comes out as another one
+        with stop.deferred():  # Keras turns an exception that is raised inside it into another one
             trainer = Trainer(config, data.slices, data.split)
         stop.check()
         try:
@@ -171,7 +171,7 @@ def _fit(
     stop: StopRequest,
     watch: EpochWatch | None,
 ) -> tuple[str, ...]:
-    """Trains to the end, a checkpoint an epoch. Says which epochs' checkpoints couldn't be written."""
+    """Trains to the end, with a checkpoint after each epoch; a line for each checkpoint that couldn't be written."""
     stored = checkpoints.load()
     if stored is not None:
         trainer.restore(stored)

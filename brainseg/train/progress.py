@@ -1,4 +1,4 @@
-"""What a person sees of a training: a live bar on a terminal, plain lines elsewhere, nothing in a library call."""
+"""Shows a training: a live bar on a terminal, plain lines elsewhere, nothing in a library call."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Reporter(Protocol):
-    """Is told how a training goes."""
+    """Shows how a training goes."""
 
     def say(self, text: str) -> None:
         """One line for the user."""
@@ -35,19 +35,19 @@ class Silent:
     """A reporter that shows nothing."""
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        pass
 
     def begin(self, *, epoch: int, epochs: int, steps: int) -> None:
-        """Nothing."""
+        pass
 
     def step(self, *, epoch: int, step: int, dice: float, images_per_second: float) -> None:
-        """Nothing."""
+        pass
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Nothing."""
+        pass
 
     def end(self) -> None:
-        """Nothing."""
+        pass
 
 
 class Terminal:
@@ -61,11 +61,9 @@ class Terminal:
         self._steps = 0
 
     def say(self, text: str) -> None:
-        """One line, above the bar."""
         self._console.print(text)
 
     def begin(self, *, epoch: int, epochs: int, steps: int) -> None:
-        """Starts the bar, on a terminal."""
         self._epochs, self._steps = epochs, steps
         if self._console.is_terminal:
             self._bar = Progress(
@@ -89,7 +87,6 @@ class Terminal:
             self._bar.start()
 
     def step(self, *, epoch: int, step: int, dice: float, images_per_second: float) -> None:
-        """Moves the bar."""
         if self._bar is not None:
             self._bar.update(
                 self._bar.task_ids[0],
@@ -100,7 +97,6 @@ class Terminal:
             )
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """One line with the epoch's figures."""
         left = (self._epochs - epoch) * metrics["seconds"]
         self.say(
             f"epoch {epoch:>{len(str(self._epochs))}}/{self._epochs}"
@@ -111,7 +107,6 @@ class Terminal:
         )
 
     def end(self) -> None:
-        """Takes the bar away."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

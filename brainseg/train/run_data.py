@@ -1,4 +1,4 @@
-"""The data of a run that starts or goes on; read before TensorFlow is imported, so that bad data is said at once."""
+"""Loads the data of a run that starts or goes on, before TensorFlow is imported, so that a bad folder fails at once."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ from brainseg.train.checkpoint import Checkpoints
 def load_run_data(config: RunConfig) -> RunData:
     """The decoded slices and their split; with `config.resume`, the split that the run was started with.
 
-    Raises DataError where the data can't be used, and ResumeError where the run has no checkpoint, is
-    alive, or was started with other data; nothing is written then.
+    Raises DataError if the data can't be used, and ResumeError if the run has no checkpoint, is alive, or was
+    started with other data; then nothing is written.
     """
     if config.resume is None:
         return load_data(config)

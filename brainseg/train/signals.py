@@ -19,7 +19,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.is_urgent = False  # whether a second signal broke into a step: what it was at may be half done
+        self.is_urgent = False  # whether a second signal interrupted a step, which may be half done
         self._signal: int | None = None
         self._deferring = False
 
@@ -49,7 +49,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turns SIGINT and SIGTERM into `Interrupted` inside the block; elsewhere than in the main thread, does nothing."""
+    """Raises `Interrupted` on SIGINT and SIGTERM inside the block; outside the main thread, does nothing."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop

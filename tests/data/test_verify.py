@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 from scipy import ndimage
 
-from brainseg.data.copies import COARSE_PX, near_copies, thumbnail
+from brainseg.data.near_duplicates import COARSE_PX, near_duplicates, thumbnail
 from brainseg.data.verify import Report, TumorFraction, verify
 from brainseg.errors import DataError
 
@@ -150,7 +150,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_a_near_copy_under_another_patient_is_found(folder: Any, copy: str) -> None:
+def test_a_near_duplicate_under_another_patient_is_found(folder: Any, copy: str) -> None:
     original = Image.fromarray(picture(1))
     changed = np.asarray(COPIES[copy](original))
     for slice_id, image in {"1": picture(1), "2": changed, "3": picture(3)}.items():
@@ -163,18 +163,18 @@ def test_a_near_copy_under_another_patient_is_found(folder: Any, copy: str) -> N
 
 
 @pytest.mark.parametrize("patients", [{"1": "P1", "2": "P1"}, {"1": "MR1", "2": "MR1B"}])
-def test_near_copies_of_one_person_are_no_finding(folder: Any, patients: dict[str, str]) -> None:
+def test_near_duplicates_of_one_person_are_no_finding(folder: Any, patients: dict[str, str]) -> None:
     for slice_id, image in {"1": picture(1), "2": picture(1) // 2}.items():
         folder.add(slice_id, image=image, mask=np.eye(128, dtype=np.uint8))
     folder.metadata(patients)
     assert "near_copies" not in found(verify(folder.root))
 
 
-def test_near_copies_are_found_across_the_blocks_of_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brainseg.data.copies._BLOCK", 2)
+def test_near_duplicates_are_found_across_the_blocks_of_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brainseg.data.near_duplicates._BLOCK", 2)
     images = {str(seed): picture(seed) for seed in range(7)} | {"8": picture(1) // 2, "9": picture(6) // 2}
     coarse = {key: thumb for key, image in images.items() if (thumb := thumbnail(image, COARSE_PX)) is not None}
-    pairs = near_copies(coarse, {key: key for key in images}, lambda key: thumbnail(images[key], 96))
+    pairs = near_duplicates(coarse, {key: key for key in images}, lambda key: thumbnail(images[key], 96))
     assert sorted(pair[:2] for pair in pairs) == [("1", "8"), ("6", "9")]
 
 

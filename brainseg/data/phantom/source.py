@@ -1,7 +1,7 @@
 """A data set made from a seed: slices that look like contrast-enhanced T1 MRI of heads with a tumour.
 
 It needs no download, so that a first run, the tests and the examples work anywhere. It keeps what makes
-the real task treacherous: several neighbouring slices of each patient, which are near copies; three
+the real task treacherous: several neighbouring slices of each patient, which are near duplicates; three
 orientations whose ids lie apart; people who were scanned twice under two ids; and some tumours that hardly
 stand out. It is no substitute for real data, and scores on it say nothing about patients.
 """

@@ -1,6 +1,6 @@
 """Finds slices that are equal, and slices of different people that are nearly so.
 
-A near copy under another patient's id (saved again as JPEG, resized, brightened, shifted by a pixel)
+A near duplicate under another patient's id (saved again as JPEG, resized, brightened, shifted by a pixel)
 puts a slice that was trained on into validation, whatever the split keeps together.
 """
 
@@ -41,13 +41,13 @@ def equal_groups(digests: Mapping[str, bytes]) -> list[tuple[str, ...]]:
     return [tuple(ids) for ids in ids_of.values() if len(ids) > 1]
 
 
-def near_copies(
+def near_duplicates(
     coarse: Mapping[str, Thumbnail], people: Mapping[str, str], fine: Callable[[str], Thumbnail | None]
 ) -> list[tuple[str, str, float]]:
     """Pairs (id, id, correlation at 96 pixels) of nearly equal slices of different people, nearest first.
 
     coarse: thumbnail of COARSE_PX of each slice. people: who each slice shows; slices without an entry
-    are passed over, since neighbours in one head are near copies by nature. fine: gives a slice's
+    are passed over, since neighbours in one head are near duplicates by nature. fine: gives a slice's
     thumbnail of FINE_PX, asked for candidates alone.
     """
     ids = sorted(coarse.keys() & people.keys())
