@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types unit lock clean
+.PHONY: help demo test lint types unit docs lock clean
 
 help:
 	@echo "make demo   set up .venv and train on the built-in phantom, tracked"
 	@echo "make test   set up .venv and run lint, types and tests"
+	@echo "make docs   write the tables of keys in docs/configuration.md from brainseg/config.py"
 	@echo "make lock   resolve the versions in requirements*.lock anew"
 	@echo "make clean  delete .venv and caches; runs in mlruns/ are kept"
 
@@ -26,6 +27,9 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/key_tables.py
 
 # -e needs hatchling and editables, which the development lock holds; running needs only the folder.
 $(VENV)/.run: requirements.lock

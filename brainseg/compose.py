@@ -8,6 +8,7 @@ import copy
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
-from brainseg.config import RunConfig, did_you_mean, flatten, from_flat
+from brainseg.config import GROUPS as KEY_GROUPS
+from brainseg.config import KEYS, RunConfig, did_you_mean, flatten, from_flat
 from brainseg.errors import ConfigError, ResumeError
 
 CONFIG_NAME = "config"
@@ -35,7 +37,7 @@ NOT_PART_OF_THE_RUN = ("resume", "tracking.")
 # What a run's name leaves out: where things are, not what is done.
 UNTOLD_KEYS = ("data", "data.root", "data.cache_dir", "resume", "run_name")
 # Folders of conf/ of which an option is chosen by its file's name.
-GROUPS = ("data", "model", "optimizer", "train", "tracking", "experiment")
+GROUPS = (*KEY_GROUPS, "experiment")
 KINDS = {
     "float": "a number",
     "int": "a whole number",
@@ -96,6 +98,19 @@ def freeze(overrides: Sequence[str] = ()) -> RunConfig:
     return from_dictconfig(_compose(list(overrides)))
 
 
+def unchecked(overrides: Sequence[str]) -> dict[str, Any]:
+    """Every key with the value that the overrides compose to; ranges are not checked. Raises ConfigError."""
+    typed = _with_types(_compose(list(overrides)))
+    return {key: OmegaConf.select(typed, key) for key in KEYS}
+
+
+def options() -> dict[str, list[str]]:
+    """The groups and what each can be set to, sorted."""
+    register_local_conf()
+    with _conf():
+        return {group: _options(group) for group in sorted(GROUPS)}
+
+
 def from_dictconfig(composed: DictConfig) -> RunConfig:
     """The checked configuration in what Hydra composed. Raises ConfigError."""
     return _checked(_with_types(composed))
@@ -116,11 +131,10 @@ class Composition:
     def with_values(self, values: Mapping[str, bool | int | float | str]) -> RunConfig:
         """The configuration with these values under their dotted keys, checked. Raises ConfigError."""
         changed = copy.deepcopy(self._typed)
-        known = flatten(RunConfig())
         for key, value in values.items():
-            if key not in known:
+            if key not in KEYS:
                 raise ConfigError(_unknown_key(key))
-            _check_switch(key, value, known[key])
+            _check_switch(key, value)
             try:
                 OmegaConf.update(changed, key, value)
             except OmegaConfBaseException as error:
@@ -137,8 +151,8 @@ def _with_types(composed: DictConfig) -> DictConfig:
         if OmegaConf.is_config(structured[key]):
             OmegaConf.set_readonly(structured[key], False)
     try:
-        for key, default in flatten(RunConfig()).items():
-            _check_switch(key, OmegaConf.select(composed, key), default)
+        for key in KEYS:
+            _check_switch(key, OmegaConf.select(composed, key))
         typed = OmegaConf.merge(structured, composed)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error)) from error
@@ -227,7 +241,7 @@ def _compose(overrides: list[str]) -> DictConfig:
         raise RuntimeError("brainseg.compose.freeze can't be called inside a Hydra application; pass on its RunConfig")
     register_local_conf()
     parsed = _parse(overrides)
-    with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+    with _conf():
         for override in parsed:
             _check_value(override)
         try:
@@ -241,20 +255,29 @@ def _compose(overrides: list[str]) -> DictConfig:
             raise ConfigError(f"{where} is not YAML{line}; correct it") from error
 
 
+def _conf() -> AbstractContextManager[None]:
+    """Within it Hydra composes from conf/."""
+    return initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3")
+
+
+def _options(group: str) -> list[str]:
+    return GlobalHydra.instance().config_loader().get_group_options(group)
+
+
 def _check_value(override: Override) -> None:
     """One value for each key, and the name of an option for a group."""
     key = override.key_or_group
     if override.is_sweep_override():
-        is_text = isinstance(flatten(RunConfig()).get(key, 0), str | None)
+        is_text = key in KEYS and KEYS[key].type in (str, str | None)
         quoting = f", or quote a text that has a comma: '{key}=\"a, b\"'" if is_text else ""
         raise ConfigError(f"{override.input_line} gives several values; add -m for a run of each{quoting}")
     if key not in GROUPS:
         return
-    options = GlobalHydra.instance().config_loader().get_group_options(key)
+    known = _options(key)
     value = override.value()
-    if not isinstance(value, str) or value not in options:
+    if not isinstance(value, str) or value not in known:
         shown = override.get_value_element_as_str()
-        raise ConfigError(f"{key} must be one of {', '.join(options)}, got {shown!r}{did_you_mean(shown, options)}")
+        raise ConfigError(f"{key} must be one of {', '.join(known)}, got {shown!r}{did_you_mean(shown, known)}")
 
 
 def _explain_syntax(error: HydraException, overrides: Sequence[str]) -> str:
@@ -305,20 +328,20 @@ def _explain_value(error: OmegaConfBaseException) -> str:
     return f"{key}: {_first_line(error)}"
 
 
-def _check_switch(key: str, value: object, default: object) -> None:
+def _check_switch(key: str, value: object) -> None:
     """Refuses numbers for true and false: OmegaConf takes any."""
-    if isinstance(default, bool) and isinstance(value, int | float) and not isinstance(value, bool):
+    if KEYS[key].type is bool and isinstance(value, int | float) and not isinstance(value, bool):
         raise ConfigError(f"{key} must be {KINDS['bool']}, got '{value}'")
 
 
 def _is_known(key: str) -> bool:
-    return key in GROUPS or key in flatten(RunConfig())
+    return key in GROUPS or key in KEYS
 
 
 def _unknown_key(key: str) -> str:
     if key.partition(".")[0] == "experiment" or "@experiment" in key:
         return "the file of an experiment must begin with the line '# @package _global_'; add it in conf/experiment"
-    known = list(flatten(RunConfig()))
+    known = list(KEYS)
     group, _, name = key.partition(".")
     if key in known:
         return f"{key} has no use with the chosen {group}; leave it out, or choose another {group}"
