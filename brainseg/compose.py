@@ -5,9 +5,10 @@ types and ranges. Whatever is wrong raises `ConfigError` with one line that name
 """
 
 import copy
+import dataclasses
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -31,6 +33,8 @@ from brainseg.config import KEYS, RunConfig, did_you_mean, flatten, from_flat
 from brainseg.errors import ConfigError, ResumeError
 
 CONFIG_NAME = "config"
+# What the files of conf/ start from: the dataclasses' defaults. Neither a file nor an option has this name.
+BASE = "_base_"
 # What may differ between a run and its resumption. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.")
@@ -85,8 +89,13 @@ def run_name(overrides: Sequence[str]) -> str:
 
 
 def register_local_conf() -> None:
-    """Makes Hydra look into `./conf` first, for `freeze` and for `hydra.main` alike."""
+    """Makes Hydra know the defaults, and look into `./conf` first, for `freeze` and for `hydra.main` alike."""
     Plugins.instance().register(LocalConf)
+    # Plain dictionaries: nodes made of frozen dataclasses are read-only.
+    defaults = dataclasses.asdict(RunConfig())
+    for group in KEY_GROUPS:
+        ConfigStore.instance().store(group=group, name=BASE, node=defaults.pop(group))
+    ConfigStore.instance().store(name=BASE, node=defaults)
 
 
 def freeze(overrides: Sequence[str] = ()) -> RunConfig:
@@ -139,6 +148,7 @@ class Composition:
                 OmegaConf.update(changed, key, value)
             except OmegaConfBaseException as error:
                 raise ConfigError(_explain_value(error)) from error
+        _check_use(values, changed)
         return _checked(changed)
 
 
@@ -245,7 +255,7 @@ def _compose(overrides: list[str]) -> DictConfig:
         for override in parsed:
             _check_value(override)
         try:
-            return hydra_compose(CONFIG_NAME, overrides=overrides)
+            composed = hydra_compose(CONFIG_NAME, overrides=overrides)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain_composition(error)) from error
         except yaml.MarkedYAMLError as error:
@@ -253,6 +263,8 @@ def _compose(overrides: list[str]) -> DictConfig:
             where = "a file of conf/" if mark is None else mark.name
             line = "" if mark is None else f" (line {mark.line + 1})"
             raise ConfigError(f"{where} is not YAML{line}; correct it") from error
+    _check_use((override.key_or_group for override in parsed), composed)
+    return composed
 
 
 def _conf() -> AbstractContextManager[None]:
@@ -261,7 +273,8 @@ def _conf() -> AbstractContextManager[None]:
 
 
 def _options(group: str) -> list[str]:
-    return GlobalHydra.instance().config_loader().get_group_options(group)
+    known = GlobalHydra.instance().config_loader().get_group_options(group)
+    return [option for option in known if option != BASE]
 
 
 def _check_value(override: Override) -> None:
@@ -334,6 +347,20 @@ def _check_switch(key: str, value: object) -> None:
         raise ConfigError(f"{key} must be {KINDS['bool']}, got '{value}'")
 
 
+def _check_use(set_keys: Iterable[str], composed: DictConfig) -> None:
+    """Refuses keys that were set and mean nothing for the chosen option of their group."""
+    for key in set_keys:
+        if key in KEYS and KEYS[key].only:
+            option = f"{key.partition('.')[0]}.name"
+            if OmegaConf.select(composed, option, default=KEYS[option].default) != KEYS[key].only:
+                raise ConfigError(_without_use(key))
+
+
+def _without_use(key: str) -> str:
+    group = key.partition(".")[0]
+    return f"{key} has no use with the chosen {group}; leave it out, or choose another {group}"
+
+
 def _is_known(key: str) -> bool:
     return key in GROUPS or key in KEYS
 
@@ -344,7 +371,7 @@ def _unknown_key(key: str) -> str:
     known = list(KEYS)
     group, _, name = key.partition(".")
     if key in known:
-        return f"{key} has no use with the chosen {group}; leave it out, or choose another {group}"
+        return _without_use(key)  # a file in ./conf lacks it
     in_group = [item.removeprefix(f"{group}.") for item in known if item.startswith(f"{group}.")]
     if name and in_group:
         near = did_you_mean(name, in_group)  # by the name alone: the group makes all of them alike
