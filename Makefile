@@ -4,12 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+<<<<<<< HEAD
 .PHONY: help demo dev test lint types unit lock clean
+=======
+.PHONY: help demo test lint types unit docs lock clean
+>>>>>>> refs/heads/config
 
 help:
 	@echo "make demo   set up .venv and train on the built-in phantom, tracked"
 	@echo "make dev    set up .venv and git's hooks, which run lint and types before each commit"
 	@echo "make test   set up .venv and run lint, types and tests"
+	@echo "make docs   write the tables of keys in docs/configuration.md from brainseg/config.py"
 	@echo "make lock   resolve the versions in requirements*.lock anew"
 	@echo "make clean  delete .venv and caches; runs in mlruns/ are kept"
 
@@ -30,6 +35,9 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/key_tables.py
 
 # -e needs hatchling and editables, which the development lock holds; running needs only the folder.
 $(VENV)/.run: requirements.lock

@@ -16,25 +16,8 @@ from typing import Any
 
 import argcomplete
 
-from brainseg import config
-from brainseg.config import RunConfig, TrackingConfig, flatten
+from brainseg.config import GROUPS, KEYS, TrackingConfig
 
-# Key -> the values that it can take, where they are names.
-VALUES: Mapping[str, tuple[str, ...]] = {
-    "data.name": config.DATA_NAMES,
-    "data.split_by": config.SPLITS_BY,
-    "data.augment": config.AUGMENTATIONS,
-    "model.name": config.MODEL_NAMES,
-    "model.norm": config.NORMS,
-    "model.standardize": ("true", "false"),
-    "optimizer.name": config.OPTIMIZER_NAMES,
-    "optimizer.schedule": config.SCHEDULES,
-    "train.loss": config.LOSSES,
-    "train.precision": config.PRECISIONS,
-    "tracking.offline": ("true", "false"),
-}
-# Groups of conf/, each a folder of files.
-GROUPS = ("experiment", "data", "model", "optimizer", "train")
 OFFERED_RUNS = 50
 
 
@@ -85,17 +68,17 @@ def _overrides(prefix: str, **_: Any) -> list[str]:
     key, sign, _value = prefix.partition("=")
     if sign:
         return [f"{key}={value}" for value in _values(key)]
-    return [f"{key}=" for key in (*GROUPS, *flatten(RunConfig()))]
+    return [f"{key}=" for key in ("experiment", *GROUPS, *KEYS)]
 
 
 def _values(key: str) -> Iterable[str]:
-    if key in GROUPS:
+    if key == "experiment" or key in GROUPS:
         from brainseg.compose import conf_folder
 
         return sorted({path.stem for folder in (Path("conf"), conf_folder()) for path in folder.glob(f"{key}/*.yaml")})
     if key == "resume":
         return _run_ids()
-    return VALUES.get(key, ())
+    return KEYS[key].values if key in KEYS else ()
 
 
 def _study_files(**_: Any) -> list[str]:

@@ -5,9 +5,11 @@ types and ranges. Whatever is wrong raises `ConfigError` with one line that name
 """
 
 import copy
+import dataclasses
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,17 +28,20 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
-from brainseg.config import RunConfig, did_you_mean, flatten, from_flat
+from brainseg.config import GROUPS as KEY_GROUPS
+from brainseg.config import KEYS, RunConfig, did_you_mean, flatten, from_flat
 from brainseg.errors import ConfigError, ResumeError
 
 CONFIG_NAME = "config"
+# What the files of conf/ start from: the dataclasses' defaults. Neither a file nor an option has this name.
+BASE = "_base_"
 # What may differ between a run and its resumption. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.")
 # What a run's name leaves out: where things are, not what is done.
 UNTOLD_KEYS = ("data", "data.root", "data.cache_dir", "resume", "run_name")
 # Folders of conf/ of which an option is chosen by its file's name.
-GROUPS = ("data", "model", "optimizer", "train", "tracking", "experiment")
+GROUPS = (*KEY_GROUPS, "experiment")
 KINDS = {
     "float": "a number",
     "int": "a whole number",
@@ -83,8 +89,13 @@ def run_name(overrides: Sequence[str]) -> str:
 
 
 def register_local_conf() -> None:
-    """Makes Hydra look into `./conf` first, for `freeze` and for `hydra.main` alike."""
+    """Makes Hydra know the defaults, and look into `./conf` first, for `freeze` and for `hydra.main` alike."""
     Plugins.instance().register(LocalConf)
+    # Plain dictionaries: nodes made of frozen dataclasses are read-only.
+    defaults = dataclasses.asdict(RunConfig())
+    for group in KEY_GROUPS:
+        ConfigStore.instance().store(group=group, name=BASE, node=defaults.pop(group))
+    ConfigStore.instance().store(name=BASE, node=defaults)
 
 
 def freeze(overrides: Sequence[str] = ()) -> RunConfig:
@@ -94,6 +105,19 @@ def freeze(overrides: Sequence[str] = ()) -> RunConfig:
     of range.
     """
     return from_dictconfig(_compose(list(overrides)))
+
+
+def unchecked(overrides: Sequence[str]) -> dict[str, Any]:
+    """Every key with the value that the overrides compose to; ranges are not checked. Raises ConfigError."""
+    typed = _with_types(_compose(list(overrides)))
+    return {key: OmegaConf.select(typed, key) for key in KEYS}
+
+
+def options() -> dict[str, list[str]]:
+    """The groups and what each can be set to, sorted."""
+    register_local_conf()
+    with _conf():
+        return {group: _options(group) for group in sorted(GROUPS)}
 
 
 def from_dictconfig(composed: DictConfig) -> RunConfig:
@@ -116,15 +140,15 @@ class Composition:
     def with_values(self, values: Mapping[str, bool | int | float | str]) -> RunConfig:
         """The configuration with these values under their dotted keys, checked. Raises ConfigError."""
         changed = copy.deepcopy(self._typed)
-        known = flatten(RunConfig())
         for key, value in values.items():
-            if key not in known:
+            if key not in KEYS:
                 raise ConfigError(_unknown_key(key))
-            _check_switch(key, value, known[key])
+            _check_switch(key, value)
             try:
                 OmegaConf.update(changed, key, value)
             except OmegaConfBaseException as error:
                 raise ConfigError(_explain_value(error)) from error
+        _check_use(values, changed)
         return _checked(changed)
 
 
@@ -137,8 +161,8 @@ def _with_types(composed: DictConfig) -> DictConfig:
         if OmegaConf.is_config(structured[key]):
             OmegaConf.set_readonly(structured[key], False)
     try:
-        for key, default in flatten(RunConfig()).items():
-            _check_switch(key, OmegaConf.select(composed, key), default)
+        for key in KEYS:
+            _check_switch(key, OmegaConf.select(composed, key))
         typed = OmegaConf.merge(structured, composed)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error)) from error
@@ -227,11 +251,11 @@ def _compose(overrides: list[str]) -> DictConfig:
         raise RuntimeError("brainseg.compose.freeze can't be called inside a Hydra application; pass on its RunConfig")
     register_local_conf()
     parsed = _parse(overrides)
-    with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+    with _conf():
         for override in parsed:
             _check_value(override)
         try:
-            return hydra_compose(CONFIG_NAME, overrides=overrides)
+            composed = hydra_compose(CONFIG_NAME, overrides=overrides)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain_composition(error)) from error
         except yaml.MarkedYAMLError as error:
@@ -239,22 +263,34 @@ def _compose(overrides: list[str]) -> DictConfig:
             where = "a file of conf/" if mark is None else mark.name
             line = "" if mark is None else f" (line {mark.line + 1})"
             raise ConfigError(f"{where} is not YAML{line}; correct it") from error
+    _check_use((override.key_or_group for override in parsed), composed)
+    return composed
+
+
+def _conf() -> AbstractContextManager[None]:
+    """Within it Hydra composes from conf/."""
+    return initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3")
+
+
+def _options(group: str) -> list[str]:
+    known = GlobalHydra.instance().config_loader().get_group_options(group)
+    return [option for option in known if option != BASE]
 
 
 def _check_value(override: Override) -> None:
     """One value for each key, and the name of an option for a group."""
     key = override.key_or_group
     if override.is_sweep_override():
-        is_text = isinstance(flatten(RunConfig()).get(key, 0), str | None)
+        is_text = key in KEYS and KEYS[key].type in (str, str | None)
         quoting = f", or quote a text that has a comma: '{key}=\"a, b\"'" if is_text else ""
         raise ConfigError(f"{override.input_line} gives several values; add -m for a run of each{quoting}")
     if key not in GROUPS:
         return
-    options = GlobalHydra.instance().config_loader().get_group_options(key)
+    known = _options(key)
     value = override.value()
-    if not isinstance(value, str) or value not in options:
+    if not isinstance(value, str) or value not in known:
         shown = override.get_value_element_as_str()
-        raise ConfigError(f"{key} must be one of {', '.join(options)}, got {shown!r}{did_you_mean(shown, options)}")
+        raise ConfigError(f"{key} must be one of {', '.join(known)}, got {shown!r}{did_you_mean(shown, known)}")
 
 
 def _explain_syntax(error: HydraException, overrides: Sequence[str]) -> str:
@@ -305,23 +341,37 @@ def _explain_value(error: OmegaConfBaseException) -> str:
     return f"{key}: {_first_line(error)}"
 
 
-def _check_switch(key: str, value: object, default: object) -> None:
+def _check_switch(key: str, value: object) -> None:
     """Refuses numbers for true and false: OmegaConf takes any."""
-    if isinstance(default, bool) and isinstance(value, int | float) and not isinstance(value, bool):
+    if KEYS[key].type is bool and isinstance(value, int | float) and not isinstance(value, bool):
         raise ConfigError(f"{key} must be {KINDS['bool']}, got '{value}'")
 
 
+def _check_use(set_keys: Iterable[str], composed: DictConfig) -> None:
+    """Refuses keys that were set and mean nothing for the chosen option of their group."""
+    for key in set_keys:
+        if key in KEYS and KEYS[key].only:
+            option = f"{key.partition('.')[0]}.name"
+            if OmegaConf.select(composed, option, default=KEYS[option].default) != KEYS[key].only:
+                raise ConfigError(_without_use(key))
+
+
+def _without_use(key: str) -> str:
+    group = key.partition(".")[0]
+    return f"{key} has no use with the chosen {group}; leave it out, or choose another {group}"
+
+
 def _is_known(key: str) -> bool:
-    return key in GROUPS or key in flatten(RunConfig())
+    return key in GROUPS or key in KEYS
 
 
 def _unknown_key(key: str) -> str:
     if key.partition(".")[0] == "experiment" or "@experiment" in key:
         return "the file of an experiment must begin with the line '# @package _global_'; add it in conf/experiment"
-    known = list(flatten(RunConfig()))
+    known = list(KEYS)
     group, _, name = key.partition(".")
     if key in known:
-        return f"{key} has no use with the chosen {group}; leave it out, or choose another {group}"
+        return _without_use(key)  # a file in ./conf lacks it
     in_group = [item.removeprefix(f"{group}.") for item in known if item.startswith(f"{group}.")]
     if name and in_group:
         near = did_you_mean(name, in_group)  # by the name alone: the group makes all of them alike

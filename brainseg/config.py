@@ -1,8 +1,10 @@
-"""What can be configured: a frozen dataclass per group of `conf/`, each with its checks.
+"""What can be configured: a frozen dataclass per group of `conf/`.
 
-Standard library only, so that everything else may import it. The values in `conf/` are the same as
-the defaults here; a test holds the two equal. A value that breaks a rule raises `ConfigError`, whose
-text names the dotted key, the rule, the value and a remedy.
+A key is written once, here: its field has the default, the rule and the help (`key`). The check of a value, what the
+shell completes, the tables in `docs/configuration.md` (`make docs`), the comments of `--help`, the defaults of `conf/`
+and the values for older runs follow from it. Standard library only, so that everything else may import it.
+
+A value that breaks a rule raises `ConfigError`, which names the dotted key, the rule, the value and often a remedy.
 """
 
 import dataclasses
@@ -10,6 +12,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from brainseg.errors import ConfigError
@@ -18,60 +21,131 @@ from brainseg.errors import ConfigError
 IMAGE_CHANNELS = 1
 MASK_CHANNELS = 1
 
-# Raised when the meaning of a stored configuration changes. `ADDED_KEYS` and `REMOVED_KEYS` say how older ones are
-# read.
+# Raised when the meaning of a stored configuration changes.
 SCHEMA_VERSION = 1
-# Key -> the value that means what runs did before the key existed.
-ADDED_KEYS: Mapping[str, object] = {
-    "model.stem": 1,
-    "model.standardize": False,
-    "model.foreground_prior": 0.5,
-    "train.ema_decay": 0.0,
-    "train.deep_supervision": 0.0,
-}
-# Key -> the only value that can still be read: what every run does since the key is gone.
+# Key that is gone -> the only value that can still be read: what every run does now.
 REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
 
 DATA_NAMES = ("phantom", "folder")
 SPLITS_BY = ("image", "patient")
-AUGMENTATIONS = ("none", "light", "standard")
+AUGMENTATIONS = ("none", "light", "standard")  # data/augment.py
 FLIPS = ("none", "left-right", "all")  # of evaluations and predictions
 SHIFTS = ("none", "diagonal")  # likewise
 MODEL_NAMES = ("unet",)
 STEMS = (1, 2, 4)
 NORMS = ("none", "batch")
-OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine")
-LOSSES = ("dice", "bce_dice", "bce_dice_image")
+OPTIMIZER_NAMES = ("adam", "adamw", "sgd")  # train/optimizers.py
+SCHEDULES = ("constant", "cosine")  # train/optimizers.py
+LOSSES = ("dice", "bce_dice", "bce_dice_image")  # model/losses.py
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+MAX_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A configuration key: its default, what its value may be, and what it means."""
+
+    default: Any
+    help: str  # Markdown, a line
+    choices: Sequence[str] | Sequence[int] = ()
+    low: float | None = None  # the range; a value of null is in any
+    high: float | None = None
+    exclusive: bool = False  # whether low and high themselves are out of range
+    empty: bool = True  # whether a text may be empty
+    allowed: str = ""  # for the manual: what else holds for the value
+    since: object = ...  # the value that runs had in effect before the key existed; `...`: it always existed
+    only: str = ""  # the option of the group (`phantom`) with which the key has a use; with others it is refused
+    type: Any = None  # of the value, such as `int | None`; set in `KEYS`
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """All values, as they are typed; empty where they are not named one by one."""
+        return ("true", "false") if self.type is bool else tuple(map(str, self.choices))
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises ConfigError, which calls the key `name`, for a value that it may not have."""
+        if self.choices:
+            one_of(name, value, self.choices)
+        if self.low is not None:
+            in_range(name, value, low=self.low, high=self.high, exclusive=self.exclusive)
+        if not self.empty:
+            not_empty(name, value)
+
+
+def key(default: Any, **rest: Any) -> Any:
+    """A field of a group: the default, and the fields of `Key`, such as `help`, `choices`, `low` and `high`."""
+    return field(default=default, metadata={"key": Key(default=default, **rest)})
+
+
+def check_keys(group: str, config: Any) -> None:
+    """Checks each value of the dataclass `config` by its key alone. group: what its keys begin with, as `data.`."""
+    for item in dataclasses.fields(config):
+        if "key" in item.metadata:
+            item.metadata["key"].check(f"{group}{item.name}", getattr(config, item.name))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the slices come from, how they are split, and how they are fed to the model."""
 
-    name: str = "phantom"  # phantom (made from a seed) or folder (images and masks on disk)
-    root: str | None = None  # the folder of images and masks; needed by name=folder
-    phantom_patients: int = 70  # how many patients the phantom has
-    phantom_seed: int = 0  # what the phantom is made from
-    image_size: int = 96  # pixels a side of what the model sees; stored slices are resized to it
-    split_by: str = "patient"  # image (neighbouring slices may fall on both sides) or patient
-    group_by: str = "patient_id"  # metadata column that split_by=patient keeps together
-    stratify_by: str = "tumor_type"  # metadata column whose shares each part keeps, where it is known
-    split_seed: int = 0  # seed of the split alone
-    split_file: str | None = None  # a stored split.json to use instead of drawing one
-    val_fraction: float = 0.2  # share of the slices (or groups) that validate
-    test_fraction: float = 0.0  # share of the slices (or groups) that are kept unseen
-    folds: int | None = None  # number of cross-validation folds; fold k is then the test part
-    fold: int | None = None  # which fold is the test part, from 0
-    batch_size: int = 16  # slices a training step
-    augment: str = "standard"  # none, light or standard (flips, rotation, scale, shift, intensity)
-    limit: int | None = None  # use at most this many slices, drawn by split_seed
-    cache_dir: str | None = None  # where decoded slices are kept; default: cache/ under tracking.root
+    name: str = key("phantom", choices=DATA_NAMES, help="slices made from a seed, or images and masks on disk")
+    root: str | None = key(None, allowed="a folder; only with `data=folder`", help="folder of images and masks")
+    phantom_patients: int = key(70, low=2, high=10_000, only="phantom", help="patients that the phantom has")
+    phantom_seed: int = key(0, low=0, high=MAX_SEED, only="phantom", help="what the phantom is made from")
+    image_size: int = key(
+        96,
+        low=8,
+        high=4096,
+        allowed="divisible by `model.stem` * 2**`model.depth`",
+        help="pixels a side of what the model sees; slices are resized to it",
+    )
+    split_by: str = key("patient", choices=SPLITS_BY, help="what stays together: a slice, or all slices of a patient")
+    group_by: str = key(
+        "patient_id",
+        empty=False,
+        allowed="a metadata column",
+        help="column that `data.split_by=patient` keeps together",
+    )
+    stratify_by: str = key(
+        "tumor_type",
+        empty=False,
+        allowed="a metadata column",
+        help="column whose shares each part of the split keeps, where it is known",
+    )
+    split_seed: int = key(0, low=0, high=MAX_SEED, help="seed of the split alone")
+    split_file: str | None = key(
+        None, allowed="a `split.json` that a run recorded", help="use this split instead of drawing one"
+    )
+    val_fraction: float = key(0.2, low=0.0, high=1.0, exclusive=True, help="share of the slices that is validated on")
+    test_fraction: float = key(
+        0.0,
+        low=0.0,
+        high=0.9,
+        allowed="with `data.val_fraction` below 1",
+        help="share of the slices that is kept unseen",
+    )
+    folds: int | None = key(
+        None,
+        low=2,
+        high=1000,
+        allowed="with `data.fold`, without `data.test_fraction`",
+        help="parts of a cross-validation; one is the test part",
+    )
+    fold: int | None = key(None, allowed="0 to `data.folds` - 1", help="which fold is the test part")
+    batch_size: int = key(16, low=1, high=4096, help="slices a training step")
+    augment: str = key(
+        "standard",
+        choices=AUGMENTATIONS,
+        help="standard: flips, rotation, scale, shift, intensity; light: less of each, and never upside down",
+    )
+    limit: int | None = key(None, low=2, help="use at most this many slices, drawn by `data.split_seed`")
+    cache_dir: str | None = key(
+        None, allowed="a folder", help="where decoded slices are kept; `null`: `cache/` under `tracking.root`"
+    )
 
     def __post_init__(self) -> None:
-        one_of("data.name", self.name, DATA_NAMES)
+        check_keys("data.", self)
         if self.name == "folder" and not self.root:
             raise ConfigError(
                 "data.root must name a folder of images and masks for data.name=folder; add data.root=DIR"
@@ -81,27 +155,14 @@ class DataConfig:
                 f"data.root is not used by data.name=phantom, got {self.root!r}; "
                 "add data=folder to train on that folder"
             )
-        in_range("data.phantom_patients", self.phantom_patients, low=2, high=10_000)
-        in_range("data.phantom_seed", self.phantom_seed, low=0, high=2**31 - 1)
-        in_range("data.image_size", self.image_size, low=8, high=4096)
-        one_of("data.split_by", self.split_by, SPLITS_BY)
-        not_empty("data.group_by", self.group_by)
-        not_empty("data.stratify_by", self.stratify_by)
-        in_range("data.split_seed", self.split_seed, low=0, high=2**31 - 1)
-        in_range("data.val_fraction", self.val_fraction, low=0.0, high=1.0, exclusive=True)
-        in_range("data.test_fraction", self.test_fraction, low=0.0, high=0.9)
         if self.val_fraction + self.test_fraction >= 1.0:
             raise ConfigError(
                 "data.val_fraction + data.test_fraction must be below 1, got "
                 f"{self.val_fraction} + {self.test_fraction}; leave slices to train on"
             )
         self._check_folds()
-        in_range("data.batch_size", self.batch_size, low=1, high=4096)
-        one_of("data.augment", self.augment, AUGMENTATIONS)
-        in_range("data.limit", self.limit, low=2)
 
     def _check_folds(self) -> None:
-        in_range("data.folds", self.folds, low=2, high=1000)
         if self.fold is not None and self.folds is None:
             raise ConfigError(f"data.fold needs data.folds, got data.fold={self.fold} alone; add data.folds=5")
         if self.folds is None:
@@ -120,85 +181,103 @@ class DataConfig:
 class ModelConfig:
     """The network."""
 
-    name: str = "unet"
-    depth: int = 5  # encoder levels before the bottleneck
-    base_filters: int = 16  # filters of the first level; each level doubles them
-    stem: int = 1  # pixels a side that the first convolution joins into one; the last one parts them again
-    standardize: bool = False  # each slice to mean 0 and variance 1, inside the network
-    dropout: float = 0.1  # fraction of activations set to zero inside each block
-    norm: str = "batch"  # none or batch (normalisation after each 3x3 convolution)
-    foreground_prior: float = 0.5  # the probability that an untrained network expects at each pixel
+    name: str = key("unet", choices=MODEL_NAMES, help="the network")
+    depth: int = key(5, low=1, high=8, help="encoder levels before the bottleneck")
+    base_filters: int = key(16, low=1, high=256, help="filters of the first level; each level doubles them")
+    stem: int = key(
+        1,
+        choices=STEMS,
+        since=1,
+        help="pixels a side that the first convolution joins into one, and the last one parts again; above 1: faster",
+    )
+    standardize: bool = key(False, since=False, help="each slice to mean 0 and variance 1, inside the network")
+    dropout: float = key(0.1, low=0.0, high=0.9, help="fraction of activations set to zero inside each block")
+    norm: str = key("batch", choices=NORMS, help="normalisation after each 3x3 convolution")
+    foreground_prior: float = key(
+        0.5,
+        low=0.001,
+        high=0.999,
+        since=0.5,
+        help="probability that an untrained network expects at each pixel; the true share saves the first epochs",
+    )
 
     def __post_init__(self) -> None:
-        one_of("model.name", self.name, MODEL_NAMES)
-        in_range("model.depth", self.depth, low=1, high=8)
-        in_range("model.base_filters", self.base_filters, low=1, high=256)
-        one_of("model.stem", self.stem, STEMS)
-        in_range("model.dropout", self.dropout, low=0.0, high=0.9)
-        one_of("model.norm", self.norm, NORMS)
-        in_range("model.foreground_prior", self.foreground_prior, low=0.001, high=0.999)
+        check_keys("model.", self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """How the weights move."""
 
-    name: str = "adamw"
-    learning_rate: float = 1e-3  # the highest value of the schedule
-    weight_decay: float = 1e-4  # decoupled; kernels only
-    schedule: str = "cosine"  # constant, or cosine down to 0 at the last epoch
-    warmup_epochs: float = 1.0  # linear rise from 0 at the start
+    name: str = key("adamw", choices=OPTIMIZER_NAMES, help="sgd has a momentum of 0.9")
+    learning_rate: float = key(1e-3, low=0.0, high=10.0, exclusive=True, help="the highest value of the schedule")
+    weight_decay: float = key(1e-4, low=0.0, high=1.0, allowed="0 for adam", help="decoupled; kernels only")
+    schedule: str = key("cosine", choices=SCHEDULES, help="cosine: down to 0 at the last epoch")
+    warmup_epochs: float = key(
+        1.0, low=0.0, high=1000.0, allowed="at most `train.epochs`", help="linear rise from 0 at the start"
+    )
 
     def __post_init__(self) -> None:
-        one_of("optimizer.name", self.name, OPTIMIZER_NAMES)
-        in_range("optimizer.learning_rate", self.learning_rate, low=0.0, high=10.0, exclusive=True)
-        in_range("optimizer.weight_decay", self.weight_decay, low=0.0, high=1.0)
+        check_keys("optimizer.", self)
         if self.name == "adam" and self.weight_decay:
             raise ConfigError(
                 "optimizer.weight_decay must be 0 for optimizer.name=adam, "
                 f"got {self.weight_decay}; use optimizer=adamw for decoupled weight decay"
             )
-        one_of("optimizer.schedule", self.schedule, SCHEDULES)
-        in_range("optimizer.warmup_epochs", self.warmup_epochs, low=0.0, high=1000.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How long, with which loss, on how much of the machine."""
 
-    epochs: int = 24
-    loss: str = "bce_dice"  # dice, bce_dice (mean binary cross-entropy + Dice loss) or bce_dice_image (of each slice)
-    ema_decay: float = 0.0  # of the running mean of the weights that is validated and saved; 0: the weights themselves
-    deep_supervision: float = 0.0  # weight of the loss of the decoder's second level, coarser ones count half; 0: none
-    precision: str = "auto"  # auto, float32 or mixed_bfloat16; auto: bfloat16 where the hardware has it
-    patience: int | None = None  # epochs without a better val_dice_image before stopping; null: never
-    threads: int | None = None  # CPU threads of TensorFlow; null: every core
+    epochs: int = key(24, low=1, high=100_000, help="times that every training slice is seen")
+    loss: str = key(
+        "bce_dice",
+        choices=LOSSES,
+        help="Dice loss of the batch; that plus mean binary cross-entropy; the latter with the Dice loss of each image",
+    )
+    ema_decay: float = key(
+        0.0,
+        since=0.0,
+        allowed="0 or more, below 1",
+        help="share of the weights' running mean that a step keeps; it is validated and saved; 0: the weights are",
+    )
+    deep_supervision: float = key(
+        0.0,
+        low=0.0,
+        high=1.0,
+        since=0.0,
+        allowed="0 for a depth of 1",
+        help="weight of the loss of the decoder's second level; each coarser one counts half of the one above; 0: none",
+    )
+    precision: str = key("auto", choices=PRECISIONS, help="auto: bfloat16 where the hardware multiplies it")
+    patience: int | None = key(
+        None, low=1, help="epochs without a better `val_dice_image` before stopping; `null`: never"
+    )
+    threads: int | None = key(None, low=1, high=1024, help="CPU threads of TensorFlow; `null`: every core")
 
     def __post_init__(self) -> None:
-        in_range("train.epochs", self.epochs, low=1, high=100_000)
-        one_of("train.loss", self.loss, LOSSES)
+        check_keys("train.", self)
         if not 0.0 <= self.ema_decay < 1.0:
             raise ConfigError(f"train.ema_decay must be at least 0 and below 1, got {self.ema_decay}; try 0.99")
-        in_range("train.deep_supervision", self.deep_supervision, low=0.0, high=1.0)
-        one_of("train.precision", self.precision, PRECISIONS)
-        in_range("train.patience", self.patience, low=1)
-        in_range("train.threads", self.threads, low=1, high=1024)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """Where the record of a run goes."""
 
-    uri: str | None = None  # MLflow store or server; null: MLFLOW_TRACKING_URI, else mlflow.db under root
-    root: str = "mlruns"  # folder of the database, artifacts, checkpoints, cache and spool
-    experiment: str = "brainseg"  # MLflow experiment
-    predictions: int = 6  # how many validation slices the sample panels show
-    offline: bool = False  # start even if the store can't be reached, and replay the record later
+    uri: str | None = key(
+        None,
+        allowed="an MLflow store or server",
+        help="where records go; `null`: `MLFLOW_TRACKING_URI`, else `mlflow.db` under `tracking.root`",
+    )
+    root: str = key("mlruns", empty=False, allowed="a folder", help="database, artifacts, checkpoints, cache and spool")
+    experiment: str = key("brainseg", empty=False, allowed="any name", help="MLflow experiment")
+    predictions: int = key(6, low=0, high=100, help="validation slices in the sample panels")
+    offline: bool = key(False, help="start even if the store can't be reached, and deliver the record later")
 
     def __post_init__(self) -> None:
-        not_empty("tracking.root", self.root)
-        not_empty("tracking.experiment", self.experiment)
-        in_range("tracking.predictions", self.predictions, low=0, high=100)
+        check_keys("tracking.", self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,12 +289,16 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    seed: int = 0  # weights, dropout, order and augmentation
-    run_name: str | None = None  # name in MLflow; null: made from the overrides
-    resume: str | None = None  # id of the MLflow run to go on with
+    seed: int = key(0, low=0, high=MAX_SEED, help="weights, dropout, order and augmentation")
+    run_name: str | None = key(None, allowed="any text", help="name in MLflow; `null`: made from the overrides")
+    resume: str | None = key(
+        None,
+        allowed="the id of a run",
+        help="run to go on with; only `train.epochs` and `train.patience` may change",
+    )
 
     def __post_init__(self) -> None:
-        in_range("seed", self.seed, low=0, high=2**31 - 1)
+        check_keys("", self)
         # It becomes the name of a folder, which must not lead out of its parent.
         if self.resume is not None and not RUN_ID.fullmatch(self.resume):
             raise ConfigError(
@@ -270,6 +353,11 @@ def not_empty(key: str, value: str) -> None:
         raise ConfigError(f"{key} must not be empty; leave it out for the default")
 
 
+def as_text(value: object) -> str:
+    """A value as it is typed: `null`, `true`, `0.1`."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`; did you mean 'x'?` for the known word nearest to `word`, or nothing."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
@@ -285,16 +373,7 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 def flatten(config: RunConfig) -> dict[str, Any]:
     """Every key with its value, dotted (`model.dropout`), in the order of the dataclasses."""
-    return dict(_leaves(config, ""))
-
-
-def _leaves(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{item.name}.")
-        else:
-            yield f"{prefix}{item.name}", value
+    return {name: attrgetter(name)(config) for name in KEYS}
 
 
 def from_flat(values: Mapping[str, Any]) -> RunConfig:
@@ -303,22 +382,27 @@ def from_flat(values: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError for a key that doesn't exist, with the nearest one, and for values out of range.
     Types are not converted here: `brainseg.compose` does that for what a user types.
     """
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     top: dict[str, Any] = {}
-    known = list(flatten(RunConfig()))
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f"{key} is not a configuration key{did_you_mean(key, known)}")
-        group, dot, name = key.partition(".")
-        if dot:
-            groups.setdefault(group, {})[name] = value
+    for name, value in values.items():
+        if name not in KEYS:
+            raise ConfigError(f"{name} is not a configuration key{did_you_mean(name, list(KEYS))}")
+        group, dot, last = name.partition(".")
+        (groups[group] if dot else top)[last or name] = value
+    return RunConfig(**{group: GROUPS[group](**items) for group, items in groups.items()}, **top)
+
+
+def _keys(group: Any, prefix: str) -> Iterator[tuple[str, Key]]:
+    for item in dataclasses.fields(group):
+        if "key" in item.metadata:
+            yield f"{prefix}{item.name}", dataclasses.replace(item.metadata["key"], type=item.type)
         else:
-            top[key] = value
-    types = {
-        "data": DataConfig,
-        "model": ModelConfig,
-        "optimizer": OptimizerConfig,
-        "train": TrainConfig,
-        "tracking": TrackingConfig,
-    }
-    return RunConfig(**{name: types[name](**items) for name, items in groups.items()}, **top)
+            yield from _keys(item.type, f"{item.name}.")
+
+
+# Group -> its dataclass.
+GROUPS: Mapping[str, Any] = {
+    item.name: item.type for item in dataclasses.fields(RunConfig) if "key" not in item.metadata
+}
+# Every key, dotted, in the order of the dataclasses.
+KEYS: Mapping[str, Key] = dict(_keys(RunConfig, ""))

@@ -4,7 +4,7 @@ import dataclasses
 
 import yaml
 
-from brainseg.config import ADDED_KEYS, REMOVED_KEYS, SCHEMA_VERSION, RunConfig, from_flat
+from brainseg.config import KEYS, REMOVED_KEYS, SCHEMA_VERSION, RunConfig, from_flat
 from brainseg.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ def from_yaml(text: str, *, where: str) -> RunConfig:
             f"{where} has schema_version {version}, and this brainseg reads {SCHEMA_VERSION}; "
             "use the brainseg version in the run's environment/packages.txt"
         )
-    values = dict(ADDED_KEYS)
+    values = {name: key.since for name, key in KEYS.items() if key.since is not ...}
     for group, value in stored.items():
         values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
     return from_flat({key: value for key, value in values.items() if (key, value) not in REMOVED_KEYS.items()})

@@ -10,9 +10,8 @@ import pytest
 from backends import MlflowBackend
 
 from brainseg.__main__ import MODULES
-from brainseg.completion import VALUES
 from brainseg.compose import freeze
-from brainseg.config import TrackingConfig
+from brainseg.config import KEYS, TrackingConfig
 
 # What the first line defines is what bash calls on TAB: it reads the line and leaves its offers in COMPREPLY.
 SCRIPT = """
@@ -54,6 +53,8 @@ def test_every_command_offers_its_options(offered, command):
 def test_keys_and_their_values_are_offered_for_a_training(offered):
     assert offered("brainseg train model.st") == ["model.standardize=", "model.stem="]
     assert offered("brainseg train data.augment=st") == ["standard"]
+    assert offered("brainseg train model.stem=") == ["1", "2", "4"]
+    assert offered("brainseg train model.standardize=") == ["false", "true"]
     assert offered("brainseg train experiment=") == ["best", "reference"]
 
 
@@ -78,8 +79,8 @@ def test_a_word_that_no_command_knows_gets_no_offer(offered):
     assert offered("brainseg nothing --al") == []
 
 
-@pytest.mark.parametrize("key", VALUES)
+@pytest.mark.parametrize("key", [key for key in KEYS if KEYS[key].values])
 def test_every_offered_value_is_allowed(key):
     needs = {"folder": ["data.root=x"], "adam": ["optimizer.weight_decay=0"]}
-    for value in VALUES[key]:
-        freeze([*needs.get(value, []), f"{key}={value}"])
+    for value in KEYS[key].values:
+        freeze([*needs.get(value, []), "data.image_size=128", f"{key}={value}"])

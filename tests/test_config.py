@@ -204,3 +204,50 @@ def test_a_local_conf_comes_before_the_built_in_one(tmp_path: Path, monkeypatch:
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     assert freeze(["experiment=mine"]).model.dropout == 0.45
+
+
+# As an earlier version carried them, where each file said every key.
+FULL_CONFIG = """
+defaults: [_self_, data: phantom, model: base, optimizer: sgd, train: default, tracking: default, experiment: null]
+seed: 3
+run_name: null
+resume: null
+"""
+FULL_SGD = "name: sgd\nlearning_rate: 3e-2\nweight_decay: 1e-4\nschedule: cosine\nwarmup_epochs: 1.0\n"
+FULL_MODEL = (
+    "name: unet\ndepth: 4\nbase_filters: 8\nstem: 1\nstandardize: false\n"
+    "dropout: 0.2\nnorm: none\nforeground_prior: 0.5\n"
+)
+
+
+def test_whole_files_in_a_local_conf_take_the_place_of_the_built_in_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"config": FULL_CONFIG, "optimizer/sgd": FULL_SGD, "model/base": FULL_MODEL}
+    for name, text in files.items():
+        path = tmp_path / "conf" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    changed = {"model.depth": 4, "model.base_filters": 8, "model.dropout": 0.2, "model.norm": "none"}
+    changed |= {"optimizer.name": "sgd", "optimizer.learning_rate": 0.03, "seed": 3}
+    assert flatten(freeze([])) == KEYS | changed
+    assert flatten(freeze(["model.stem=2", "model.dropout=0.1"])) == KEYS | changed | {
+        "model.stem": 2,
+        "model.dropout": 0.1,
+    }
+    # The built-in files start from the defaults still, not from a file that happens to be called base.
+    assert freeze(["model=unet"]).model == RunConfig().model
+
+
+def test_the_defaults_are_no_option_of_a_group() -> None:
+    with pytest.raises(ConfigError, match=r"^optimizer must be one of adam, adamw, sgd, got '_base_'$"):
+        freeze(["optimizer=_base_"])
+
+
+def test_a_key_without_use_is_refused_however_its_option_was_chosen() -> None:
+    message = r"^data.phantom_seed has no use with the chosen data; leave it out, or choose another data$"
+    with pytest.raises(ConfigError, match=message):
+        freeze(["data.name=folder", "data.root=slices", "data.phantom_seed=3"])
+    with pytest.raises(ConfigError, match=message):
+        Composition(["data=folder", "data.root=slices"]).with_values({"data.phantom_seed": 3})

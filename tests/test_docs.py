@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import runpy
 import shlex
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,13 @@ def test_every_make_target_that_is_shown_exists() -> None:
     lines = [line for page in PAGES for line in shown_lines(page) if line.startswith("make ")]
     shown = {word for line in lines for word in shlex.split(line, comments=True)[1:] if "=" not in word}
     assert {"demo", "test"} <= shown <= targets
+
+
+def test_the_tables_of_keys_are_current() -> None:
+    page = CONFIGURATION.read_text(encoding="utf-8")
+    filled = runpy.run_path(str(ROOT / "docs" / "key_tables.py"))["filled"]
+    assert filled(page) == page, "make docs writes them anew"
+    assert filled(page.replace("| `seed` |", "| `sed` |")) == page
 
 
 def test_every_key_stands_in_the_manual_with_its_default() -> None:

@@ -21,6 +21,7 @@ from brainseg import compose
 from brainseg.cli.command import exit_code_of, plain_command
 from brainseg.config import RunConfig
 from brainseg.errors import ConfigError, Interrupted, RecordError
+from brainseg.train.help import help_text
 
 PROGRAM = "python -m brainseg.train"
 # Hydra's flags that would compose something else than what is checked.
@@ -31,7 +32,11 @@ def _command(arguments: list[str]) -> int:
     sys.argv = [sys.argv[0], *arguments]  # Hydra reads them there
     compose.register_local_conf()
     flags = _read_flags()
-    only_prints = flags.help or flags.hydra_help or flags.info or flags.shell_completion
+    if flags.help:
+        with _ended_by_its_reader():
+            print(help_text(flags.overrides))
+        return 0
+    only_prints = flags.hydra_help or flags.info or flags.shell_completion
     if flags.multirun:
         for job in compose.expand(flags.overrides):
             _resolve(compose.freeze(job), job)

@@ -66,6 +66,20 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(arguments: list[str], tmp
         assert process.wait(timeout=580) == -signal.SIGPIPE
 
 
+def test_help_shows_what_each_key_means_and_the_value_that_it_would_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train.main(["--help", "model.norm=none", "data=folder"])
+    lines = capsys.readouterr().out.splitlines()
+    assert {"data: folder, phantom", "optimizer: adam, adamw, sgd"} <= set(lines)
+    assert "  norm: none                  # normalisation after each 3x3 convolution (none, batch)" in lines
+    assert "  image_size: 256             # pixels a side of what the model sees; slices are resized to it" in lines
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["--help", "model.nrom=none"])
+    assert capsys.readouterr().err == "error: model.nrom is not a configuration key; did you mean 'model.norm'?\n"
+
+
 def test_cfg_shows_what_would_run(tmp_path: Path) -> None:
     shown = python(["-m", "brainseg.train", "model.dropout=0.25", "--cfg", "job"], cwd=tmp_path)
     assert "  dropout: 0.25\n" in shown.stdout
