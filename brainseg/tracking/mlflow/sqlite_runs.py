@@ -13,8 +13,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from brainseg.tracking.home import SQLITE
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError
+from brainseg.tracking.mlflow.client_runs import LOCAL_ID
 from brainseg.tracking.mlflow.database import BUSY_WAIT_S
-from brainseg.tracking.mlflow.writer import LOCAL_ID
 from brainseg.tracking.protocol import RunFilter, RunList, RunSummary
 from brainseg.tracking.rules import STATE
 

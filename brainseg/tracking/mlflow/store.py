@@ -14,10 +14,17 @@ from brainseg.tracking.home import Home, home_of, resolve_uri, sqlite_path
 from brainseg.tracking.listing import UnknownExperimentError, merged
 from brainseg.tracking.memory import MemoryStore, no_artifact
 from brainseg.tracking.mlflow import client_runs
-from brainseg.tracking.mlflow.client_runs import quoted
+from brainseg.tracking.mlflow.client_runs import (
+    LOCAL_ID,
+    LOCAL_PREFIX,
+    MODEL_NAME,
+    dataset_of,
+    find_model,
+    find_run,
+    quoted,
+)
 from brainseg.tracking.mlflow.connection import reached, store_errors
 from brainseg.tracking.mlflow.sqlite_runs import SqliteRuns, UnknownLayoutError
-from brainseg.tracking.mlflow.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, dataset_of, find_model, find_run
 from brainseg.tracking.protocol import REGISTERED_MODEL, Curves, RunFilter, RunList, RunRecord
 from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool.spool import spooled_runs
@@ -76,8 +83,8 @@ class MlflowStore:
         wanted = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
 
         def search(client: "MlflowClient") -> "list[Run]":
-            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-            return list(client.search_runs(experiments, wanted, max_results=1000, order_by=["attributes.start_time"]))
+            experiments = client_runs.experiment_ids(client, None, uri=self._uri)
+            return list(client_runs.search(client, experiments, wanted, order=["attributes.start_time"]))
 
         _, runs = self._asked(search)
         return [run.data.tags.get(LOCAL_ID, run.info.run_id) for run in runs] + [

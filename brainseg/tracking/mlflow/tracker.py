@@ -15,10 +15,11 @@ from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking.home import Home, check_root, home_of, resolve_uri
+from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
 from brainseg.tracking.mlflow.sync import sync_spools
-from brainseg.tracking.mlflow.writer import LOCAL_ID, LOCAL_PREFIX, RunWriter, experiment_id, find_run, now_ms, opening
+from brainseg.tracking.mlflow.writer import RunWriter, experiment_id, now_ms, opening
 from brainseg.tracking.protocol import DatasetInfo
 from brainseg.tracking.rules import (
     RUNNING,
