@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from brainseg.cli.secrets import mask
 from brainseg.errors import TrackingError
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError, is_parent
+from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
 from brainseg.tracking.protocol import DatasetInfo, RunFilter, RunList, RunSummary
 from brainseg.tracking.rules import STATE, UnknownRunError
 
@@ -166,7 +167,7 @@ def _conditions(which: RunFilter) -> Iterator[str]:
         yield f"{key} LIKE {quoted(which.id_start + '%')}"
     for key, value in which.params.items():
         yield f"params.`{key}` = {quoted(value)}"
-    for key, value in which.tags.items():
+    for key, value in to_mlflow(which.tags).items():
         yield f"tags.`{key}` = {quoted(value)}"
     if which.parents:
         yield f"tags.`{ROLE}` = '{PARENT}'"
@@ -205,7 +206,7 @@ def _summary(client: "MlflowClient", run: "Run", *, total_of: str) -> RunSummary
         name=run.info.run_name,
         status=run.info.status,
         params=dict(run.data.params),
-        tags=dict(run.data.tags),
+        tags=from_mlflow(run.data.tags),
         metrics=metrics,
         total=total,
     )
