@@ -177,6 +177,13 @@ def test_a_command_is_made_by_the_one_wrapper(module: str) -> None:
     assert ast.unparse(tree.body[-1]) == "if __name__ == '__main__':\n    sys.exit(main())"
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_mlflows_own_tag_names_stand_in_one_folder(module: str) -> None:
+    texts = {node.value for node in ast.walk(parsed(module)) if isinstance(node, ast.Constant)}
+    tags = {text for text in texts if isinstance(text, str) and text.startswith("mlflow.") and text != "mlflow.db"}
+    assert not tags or module.startswith("tracking/mlflow/")
+
+
 @pytest.mark.parametrize("module", [*COMMANDS, "__main__", *LIGHT])
 def test_a_command_imports_no_heavy_library_at_its_top(module: str) -> None:
     top = ast.Module(

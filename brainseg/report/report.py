@@ -23,7 +23,7 @@ from brainseg.tracking.protocol import Curves, RunFilter, RunList, RunStore, Run
 PICTURE_FILE = "figures/predictions.png"
 PACKAGES_FILE = "environment/packages.txt"
 MACHINE_FILE = "environment/machine.json"
-COMMAND_TAG = "mlflow.source.name"  # the command line that started the run
+COMMAND_TAG = "source"  # the command line that started the run
 GALLERY = 9  # slices: a third each of the worst, the median and the best
 MOST_CURVES = 200  # lines in one figure: more are slow to draw and can't be told apart
 SECONDS = "seconds"
@@ -34,7 +34,7 @@ ORIGINS = {
     "split": "split by",
     "split_fingerprint": "fingerprint of the split",
     "patients_on_both_sides": "people with slices on both sides of the split",
-    "mlflow.source.git.commit": "git commit",
+    "git_commit": "git commit",
     "code_changed": "uncommitted changes in the code",
     "precision": "number format",
     "threads": "threads",

@@ -54,7 +54,11 @@ class Tracker(Protocol):
         ...
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Records tags; a later value replaces an earlier one."""
+        """Records tags; a later value replaces an earlier one.
+
+        Four of them are shown by every store in its own way: `source` (the command line that started the run),
+        `git_commit`, `parent` (the id of the run that this one is listed under) and `description` (Markdown).
+        """
         ...
 
     def log_dataset(self, dataset: DatasetInfo) -> None:

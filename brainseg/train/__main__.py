@@ -138,7 +138,7 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> int:
         config.tracking,
         run_name=config.run_name or compose.run_name(overrides),
         # A run that goes on keeps the line that it was started with.
-        tags={} if config.resume else {"overrides": line, "mlflow.source.name": f"{PROGRAM} {line}".rstrip()},
+        tags={} if config.resume else {"overrides": line, "source": f"{PROGRAM} {line}".rstrip()},
         run_id=config.resume,
     )
     terminal = Terminal()

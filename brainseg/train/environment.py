@@ -80,7 +80,7 @@ def record_environment(tracker: Tracker) -> None:
     tracker.log_text(machine_json(), "environment/machine.json")
     code = code_state()
     if code is not None:
-        tracker.set_tags({"mlflow.source.git.commit": code.commit, "code_changed": "yes" if code.diff else "no"})
+        tracker.set_tags({"git_commit": code.commit, "code_changed": "yes" if code.diff else "no"})
         if code.diff:
             tracker.log_text(code.diff, "environment/code.diff")
 

@@ -83,9 +83,7 @@ def record_result(
         "seconds_per_image": evaluation.seconds_per_image,
     }
     tracker.log_metrics(metrics, epoch=len(history))
-    tracker.set_tags(
-        {"mlflow.note.content": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))}
-    )
+    tracker.set_tags({"description": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))})
     tracker.log_text(to_csv(evaluation.scores, TRAINING_COLUMNS), "val_scores.csv")
     _log_made(tracker, "val_predictions.npz", lambda path: save_predictions(path, evaluation.predictions))
     _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))

@@ -122,9 +122,9 @@ def add_run(
                 "patients_on_both_sides": "0",
                 "precision": "float32",
                 "threads": "2",
-                "mlflow.source.git.commit": "c" * 40,
+                "git_commit": "c" * 40,
                 "code_changed": "no",
-                "mlflow.source.name": f"python -m brainseg.train run_name={name}",
+                "source": f"python -m brainseg.train run_name={name}",
             }
         )
         tracker.log_text(to_yaml(config), "config.yaml")
@@ -153,7 +153,7 @@ def add_study(store: MemoryStore, folder: Path, root: Path) -> None:
     Its journal lies in root/studies.
     """
     tags = {"sweep": "quick", "sweep_id": "1" * 32}
-    command = {"mlflow.source.name": "python -m brainseg.sweep run quick"}
+    command = {"source": "python -m brainseg.sweep run quick"}
     with store.open_tracker(run_name="quick", tags=tags | command | {"sweep_role": "parent"}):
         pass
     trials = []

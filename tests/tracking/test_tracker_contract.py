@@ -9,13 +9,13 @@ import pytest
 from backends import Backend
 
 from brainseg.errors import Interrupted, Pruned, TrackingError
-from brainseg.tracking import MODEL_FILE, DatasetInfo, RunRecord
+from brainseg.tracking import MODEL_FILE, DatasetInfo, RunFilter, RunRecord
 from brainseg.tracking.rules import UnknownRunError
 
 
 def own_tags(record: RunRecord) -> dict[str, str]:
-    """Without those that MLflow keeps for itself."""
-    return {key: value for key, value in record.tags.items() if not key.startswith("mlflow.")}
+    """Without those that MLflow keeps for itself, and without the program's name, which it fills in."""
+    return {key: value for key, value in record.tags.items() if not key.startswith("mlflow.") and key != "source"}
 
 
 def test_a_run_is_read_back_as_it_was_written(backend: Backend) -> None:
@@ -151,6 +151,19 @@ def test_runs_are_found_by_all_of_the_tags_the_oldest_first(backend: Backend) ->
     assert backend.store.find({"sweep": "it's one", "trial": "0"}) == [opened[0]]
     assert backend.store.find({"sweep": "it's one", "trial": "1"}) == []
     assert set(opened) <= set(backend.store.find({}))
+
+
+def test_the_tags_that_every_store_shows_are_set_read_and_searched_by_one_name(backend: Backend) -> None:
+    shown = {"source": "python -m brainseg.train seed=1", "git_commit": "d" * 40, "parent": "1" * 32}
+    with backend.open(**{key: shown[key] for key in ("source", "parent")}) as tracker:
+        tracker.set_tags({"git_commit": "d" * 40, "description": "# Dice 0.5"})
+    backend.store.add(tracker.run_id, Path(__file__).parent / "mlflow", to="more", tags={"description": "# Dice 0.75"})
+    read = backend.store.read(tracker.run_id).tags
+    assert {key: read[key] for key in (*shown, "description")} == shown | {"description": "# Dice 0.75"}
+    assert backend.store.find({"git_commit": "d" * 40}) == backend.store.find(shown) == [tracker.run_id]
+    asked = RunFilter(tags=shown)
+    (found,) = backend.store.overview(asked, rank_by="final_dice", total_of="seconds", limit=5).finished
+    assert (found.run_id, found.tags) == (tracker.run_id, read)
 
 
 def test_a_run_is_found_while_it_is_running(backend: Backend) -> None:

@@ -121,3 +121,23 @@ print({"mlflow", "tensorflow", "keras"} & set(sys.modules))
     )
     assert "sync" in done.stdout
     assert done.stdout.endswith("set()\n")
+
+
+def test_ctrl_c_is_one_line(
+    sqlite_config: TrackingConfig,
+    checkpoints: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(prompt: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupted)
+    assert main(["clean", "--root", sqlite_config.root]) == 130
+    assert capsys.readouterr().err.splitlines()[1:] == ["error: stopped by SIGINT"]
+    assert len(kept(checkpoints)) == 4
+
+
+def test_no_error_shows_a_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clean", "--root", str(tmp_path), "http://ada:s3cret@host"]) == 2  # --uri was forgotten
+    assert capsys.readouterr().err.startswith("error: run http://ada:***@host has no checkpoints in ")

@@ -105,10 +105,10 @@ def test_the_record_is_complete(finished):
     assert tracker.params == {key: str(value) for key, value in flatten(finished.config).items() if key != "resume"}
     code = code_state()
     of_code = {} if code is None else {
-        "mlflow.source.git.commit": code.commit, "code_changed": "yes" if code.diff else "no"
+        "git_commit": code.commit, "code_changed": "yes" if code.diff else "no"
     }  # fmt: skip
     tags = dict(tracker.tags)
-    note = tags.pop("mlflow.note.content")
+    note = tags.pop("description")
     tags.pop("code_changed", None)
     of_code.pop("code_changed", None)  # others may edit the checkout meanwhile
     assert tags == of_code | {

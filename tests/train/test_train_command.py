@@ -124,7 +124,7 @@ def test_the_overrides_of_a_run_can_be_pasted_again(records: list[RunRecord]) ->
         pasted = freeze(shlex.split(record.tags["overrides"]))
         parameters = {key: str(value) for key, value in flatten(pasted).items() if key != "resume"}
         assert parameters == dict(record.params)
-        assert record.tags["mlflow.source.name"] == f"python -m brainseg.train {record.tags['overrides']}"
+        assert record.tags["source"] == f"python -m brainseg.train {record.tags['overrides']}"
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ class Worker:
             "sweep": self._config.name,
             "sweep_id": attributes[keys.STUDY_ID],
             "trial": str(claim.trial.number),
-            "mlflow.parentRunId": attributes[keys.PARENT_RUN],
+            "parent": attributes[keys.PARENT_RUN],
         }
 
     def _open_tracker(self, claim: Claim, config: RunConfig, line: str, run_id: str | None) -> Tracker:
@@ -229,7 +229,7 @@ class Worker:
         tracker = open_tracker(
             config.tracking,
             run_name=f"{self._config.name} {claim.trial.number:03d} {name}"[:100],
-            tags=self._identity(claim) | {"overrides": line, "mlflow.source.name": f"python -m brainseg.train {line}"},
+            tags=self._identity(claim) | {"overrides": line, "source": f"python -m brainseg.train {line}"},
             run_id=run_id,
         )
         self._queue.remember(claim, {keys.RUN_ID: tracker.run_id})

@@ -30,7 +30,7 @@ def open_parent(
 ) -> MlflowTracker | None:
     """The tracker of the study's parent run, made where there is none; None while another process writes it."""
     identity = {"sweep": study.study_name, "sweep_id": study.user_attrs[keys.STUDY_ID], "sweep_role": "parent"}
-    tags = identity | ({"mlflow.source.name": command} if command else {})
+    tags = identity | ({"source": command} if command else {})
     with storage.lock():
         run_id = study.user_attrs.get(keys.PARENT_RUN)
         if run_id is None:
@@ -79,7 +79,7 @@ def record_outcome(tracker: MlflowTracker, study: optuna.Study, config: StudyCon
     """Best trials, importance, tables and plots."""
     summary = summarize(study, config)
     tracker.log_text(trials_csv(study.get_trials(deepcopy=False), config), "trials.csv")
-    tracker.set_tags({"mlflow.note.content": summary_markdown(summary, config)})
+    tracker.set_tags({"description": summary_markdown(summary, config)})
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         page = Path(folder) / PAGE
         page.write_text(sweep_html(study, summary, made=datetime.now()), encoding="utf-8")

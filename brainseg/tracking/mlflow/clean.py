@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from brainseg.errors import TrackingError
 from brainseg.tracking.home import Home
-from brainseg.tracking.mlflow.writer import find_run
+from brainseg.tracking.mlflow.client_runs import find_run
 from brainseg.tracking.spool.spool import is_held, spooled_runs
 
 if TYPE_CHECKING:

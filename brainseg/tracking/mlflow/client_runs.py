@@ -1,20 +1,26 @@
-"""Lists runs through MLflow's client, from whatever store it speaks to."""
+"""Finds and lists runs through MLflow's client, in any store."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from brainseg.cli.secrets import mask
+from brainseg.errors import TrackingError
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError, is_parent
-from brainseg.tracking.mlflow.writer import LOCAL_ID, LOCAL_PREFIX
-from brainseg.tracking.protocol import RunFilter, RunList, RunSummary
-from brainseg.tracking.rules import STATE
+from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
+from brainseg.tracking.protocol import DatasetInfo, RunFilter, RunList, RunSummary
+from brainseg.tracking.rules import STATE, UnknownRunError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, LoggedModel, Run
 
+LOCAL_ID = "local_id"  # tag: the id of a run that started offline
+LOCAL_PREFIX = "local-"
+MODEL_NAME = "model"
 PAGE = 1000  # runs a request, at most
 REQUESTS = 8  # at once
 # MLflow sorts every run that fulfils a condition, which takes seconds for ten thousand; so the first questions are
@@ -24,12 +30,70 @@ FLOORS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
 
 def experiment_ids(client: "MlflowClient", name: str | None, *, uri: str) -> list[str]:
     """The ids of the experiments of this name, or of all for None. Raises UnknownExperimentError."""
-    found = {experiment.name: str(experiment.experiment_id) for experiment in client.search_experiments()}
+    found = {experiment.name: str(experiment.experiment_id) for experiment in _experiments(client)}
     if name is None:
         return list(found.values())
     if name not in found:
         raise UnknownExperimentError(name, list(found), uri=uri)
     return [found[name]]
+
+
+def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":
+    """The MLflow run of this id, MLflow's own or a local one.
+
+    Raises UnknownRunError where the store doesn't have it, and TrackingError where it has it deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if run_id.startswith(LOCAL_PREFIX):
+        run = find_local_run(client, run_id)
+    else:
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            run = None
+    if run is None:
+        raise UnknownRunError(f"no run {run_id!r} in {mask(uri)}; see the MLflow UI for the ids, or check tracking.uri")
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(
+            f"run {run_id!r} is deleted in {mask(uri)}; "
+            f"restore it with `mlflow runs restore --run-id {run.info.run_id}`"
+        )
+    return run
+
+
+def find_local_run(client: "MlflowClient", local_id: str) -> "Run | None":
+    """The MLflow run that a run which started offline became, if it did."""
+    condition = f"tags.{LOCAL_ID} = '{local_id}'"
+    return next(search(client, experiment_ids(client, None, uri=""), condition, order=[], page=1), None)
+
+
+def find_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":
+    """The run's logged model, whole or still being uploaded."""
+    found = client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}' AND name = '{MODEL_NAME}'"
+    )
+    return found[0] if found else None
+
+
+def dataset_of(run: "Run") -> DatasetInfo | None:
+    """The data set as `log_dataset` recorded it; None where it hasn't, or where something else did."""
+    for item in run.inputs.dataset_inputs if run.inputs else ():
+        try:
+            profile, source = json.loads(item.dataset.profile), json.loads(item.dataset.source)
+            return DatasetInfo(
+                name=item.dataset.name,
+                # MLflow has but the start of it.
+                fingerprint=run.data.tags.get("data_fingerprint", item.dataset.digest),
+                source=source["uri"],
+                slices=profile["slices"],
+                patients=profile["patients"],
+            )
+        except (ValueError, TypeError, KeyError):
+            continue
+    return None
 
 
 def overview(
@@ -46,7 +110,7 @@ def overview(
 
     def first(condition: str, order: list[str]) -> "list[Run]":
         wanted = " and ".join([condition, *_conditions(which)])
-        found = _runs(client, experiments, wanted, order, page=min(more or PAGE, PAGE))
+        found = search(client, experiments, wanted, order=order, page=min(more or PAGE, PAGE))
         # Here, since an older MLflow can't ask for the runs without a tag.
         return list(islice((run for run in found if is_parent(run.data.tags) == which.parents), more))
 
@@ -103,19 +167,29 @@ def _conditions(which: RunFilter) -> Iterator[str]:
         yield f"{key} LIKE {quoted(which.id_start + '%')}"
     for key, value in which.params.items():
         yield f"params.`{key}` = {quoted(value)}"
-    for key, value in which.tags.items():
+    for key, value in to_mlflow(which.tags).items():
         yield f"tags.`{key}` = {quoted(value)}"
     if which.parents:
         yield f"tags.`{ROLE}` = '{PARENT}'"
 
 
-def _runs(
-    client: "MlflowClient", experiments: list[str], wanted: str, order: list[str], *, page: int
+def search(
+    client: "MlflowClient", experiments: list[str], wanted: str, *, order: list[str], page: int = PAGE
 ) -> "Iterator[Run]":
-    """Asks for a further page when the last one is used up."""
+    """Every run in these experiments that fulfils a filter of MLflow's, fetched page by page as the caller goes on."""
     token = None
     while experiments:
         found = client.search_runs(experiments, wanted, max_results=page, order_by=order, page_token=token)
+        yield from found
+        token = found.token
+        if not token:
+            return
+
+
+def _experiments(client: "MlflowClient") -> "Iterator[Experiment]":
+    token = None
+    while True:
+        found = client.search_experiments(page_token=token)
         yield from found
         token = found.token
         if not token:
@@ -132,7 +206,7 @@ def _summary(client: "MlflowClient", run: "Run", *, total_of: str) -> RunSummary
         name=run.info.run_name,
         status=run.info.status,
         params=dict(run.data.params),
-        tags=dict(run.data.tags),
+        tags=from_mlflow(run.data.tags),
         metrics=metrics,
         total=total,
     )

@@ -7,8 +7,8 @@ import brainseg
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 from brainseg.tracking.home import resolve_uri
+from brainseg.tracking.mlflow.client_runs import find_run
 from brainseg.tracking.mlflow.connection import reached, store_errors
-from brainseg.tracking.mlflow.writer import find_run
 from brainseg.tracking.protocol import MADE_BY, REGISTERED_MODEL, ModelVersion, NewVersion
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from brainseg.tracking.home import SQLITE
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError
+from brainseg.tracking.mlflow.client_runs import LOCAL_ID
 from brainseg.tracking.mlflow.database import BUSY_WAIT_S
-from brainseg.tracking.mlflow.writer import LOCAL_ID
+from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
 from brainseg.tracking.protocol import RunFilter, RunList, RunSummary
 from brainseg.tracking.rules import STATE
 
@@ -122,7 +123,7 @@ class SqliteRuns:
                 f"AND :id_start IN (substr(runs.run_uuid, 1, {length}), substr(local.value, 1, {length}))"
             )
             values["id_start"] = which.id_start
-        for table, wanted in (("params", which.params), ("tags", which.tags)):
+        for table, wanted in (("params", which.params), ("tags", to_mlflow(which.tags))):
             for number, (key, value) in enumerate(wanted.items()):
                 conditions.append(
                     f"AND EXISTS (SELECT 1 FROM {table} WHERE {table}.run_uuid = runs.run_uuid "
@@ -156,7 +157,7 @@ def _summaries(
             name=name,
             status=status,
             params=params[run_uuid],
-            tags=tags[run_uuid],
+            tags=from_mlflow(tags[run_uuid]),
             metrics=metrics[run_uuid],
             total=totals[run_uuid].get(total_of),
         )

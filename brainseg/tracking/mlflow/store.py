@@ -14,10 +14,18 @@ from brainseg.tracking.home import Home, home_of, resolve_uri, sqlite_path
 from brainseg.tracking.listing import UnknownExperimentError, merged
 from brainseg.tracking.memory import MemoryStore, no_artifact
 from brainseg.tracking.mlflow import client_runs
-from brainseg.tracking.mlflow.client_runs import quoted
+from brainseg.tracking.mlflow.client_runs import (
+    LOCAL_ID,
+    LOCAL_PREFIX,
+    MODEL_NAME,
+    dataset_of,
+    find_model,
+    find_run,
+    quoted,
+)
 from brainseg.tracking.mlflow.connection import reached, store_errors
 from brainseg.tracking.mlflow.sqlite_runs import SqliteRuns, UnknownLayoutError
-from brainseg.tracking.mlflow.writer import LOCAL_ID, LOCAL_PREFIX, MODEL_NAME, dataset_of, find_model, find_run
+from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
 from brainseg.tracking.protocol import REGISTERED_MODEL, Curves, RunFilter, RunList, RunRecord
 from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool.spool import spooled_runs
@@ -60,7 +68,7 @@ class MlflowStore:
             name=run.info.run_name,
             status=run.info.status,
             params=dict(run.data.params),
-            tags=dict(run.data.tags),
+            tags=from_mlflow(run.data.tags),
             metrics=metrics,
             dataset=dataset_of(run),
         )
@@ -73,11 +81,11 @@ class MlflowStore:
         path = sqlite_path(self._uri)
         if path is not None and not path.exists():
             return []
-        wanted = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
+        wanted = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in to_mlflow(tags).items())
 
         def search(client: "MlflowClient") -> "list[Run]":
-            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-            return list(client.search_runs(experiments, wanted, max_results=1000, order_by=["attributes.start_time"]))
+            experiments = client_runs.experiment_ids(client, None, uri=self._uri)
+            return list(client_runs.search(client, experiments, wanted, order=["attributes.start_time"]))
 
         _, runs = self._asked(search)
         return [run.data.tags.get(LOCAL_ID, run.info.run_id) for run in runs] + [
@@ -170,7 +178,7 @@ class MlflowStore:
         from mlflow.entities import RunTag
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        to, added = checked_name(to), checked_additions(tags)
+        to, added = checked_name(to), to_mlflow(checked_additions(tags))
         if self._spooled(run_id) is not None:
             raise TrackingError(
                 f"run {run_id} still waits in {self._home.spool}; "
@@ -237,7 +245,10 @@ class MlflowStore:
     def _spooled(self, run_id: str) -> MemoryStore | None:
         if not run_id.startswith(LOCAL_PREFIX):
             return None
-        return memory_of_spool(self._home.spool, run_id)
+        store = memory_of_spool(self._home.spool, run_id)
+        for tracker in store.trackers.values() if store is not None else ():
+            tracker.tags = from_mlflow(tracker.tags)
+        return store
 
 
 def _files_in(repository: Any, folder: str) -> set[str]:

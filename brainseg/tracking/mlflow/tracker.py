@@ -1,9 +1,7 @@
 """The tracker on MLflow: every record goes to the spool, and a thread delivers it."""
 
 import contextlib
-import getpass
 import logging
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,10 +13,12 @@ from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking.home import Home, check_root, home_of, resolve_uri
+from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
 from brainseg.tracking.mlflow.sync import sync_spools
-from brainseg.tracking.mlflow.writer import LOCAL_ID, LOCAL_PREFIX, RunWriter, experiment_id, find_run, now_ms, opening
+from brainseg.tracking.mlflow.tags import origin_tags, to_mlflow
+from brainseg.tracking.mlflow.writer import RunWriter, experiment_id, now_ms, opening
 from brainseg.tracking.protocol import DatasetInfo
 from brainseg.tracking.rules import (
     RUNNING,
@@ -74,7 +74,7 @@ class MlflowTracker:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Spools tags."""
         self._own_state = tags.get(STATE, self._own_state)
-        self._append("tags", {"tags": dict(tags)}, f"tags {', '.join(tags)}")
+        self._append("tags", {"tags": to_mlflow(tags)}, f"tags {', '.join(tags)}")
 
     def log_dataset(self, dataset: DatasetInfo) -> None:
         """Spools the data set."""
@@ -158,7 +158,7 @@ def open_tracker(
         "is_new": run_id is None,
         "experiment": config.experiment,
         "name": run_name,
-        "tags": {**(_source_tags() if run_id is None else {}), **tags, STATE: RUNNING.lower()},
+        "tags": {**(origin_tags() if run_id is None else {}), **to_mlflow(tags), STATE: RUNNING.lower()},
         "uri": mask(uri),
         "time_ms": now_ms(),
     }
@@ -225,13 +225,3 @@ def _deliver_first(
 
 def _writer(client: "MlflowClient", opened: Record, *, uri: str, home: Home) -> RunWriter:
     return RunWriter(client, opening(dict(opened.body), client, uri=uri, home=home))
-
-
-def _source_tags() -> dict[str, str]:
-    """What the columns Source and User of the MLflow UI show."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        user = "unknown"
-    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    return {"mlflow.user": user, "mlflow.source.name": program, "mlflow.source.type": "LOCAL"}

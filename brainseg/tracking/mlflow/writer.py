@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from brainseg.cli.secrets import mask
 from brainseg.errors import TrackingError
 from brainseg.tracking.home import Home, sqlite_path
+from brainseg.tracking.mlflow.client_runs import (
+    LOCAL_ID,
+    LOCAL_PREFIX,
+    MODEL_NAME,
+    find_local_run,
+    find_model,
+    find_run,
+)
 from brainseg.tracking.mlflow.database import artifacts_beside
 from brainseg.tracking.mlflow.model_folders import write_model_folder
 from brainseg.tracking.mlflow.views import INSTALLED, view_tags
-from brainseg.tracking.protocol import DatasetInfo
-from brainseg.tracking.rules import FAILURE, RUNNING, STATE, UnknownRunError
+from brainseg.tracking.rules import FAILURE, RUNNING, STATE
 from brainseg.tracking.spool.spool import Record, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Run
 
-LOCAL_ID = "local_id"  # tag: the id of a run that started offline
-LOCAL_PREFIX = "local-"
-MODEL_NAME = "model"
 MODEL_DIGEST = "brainseg.sha256"  # tag of the logged model: of the .keras file that it was made from
 # Opens the experiment in the UI's pages for model training, not in those for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -197,65 +200,6 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
         for key, value in view_tags(time_ms=now_ms()).items():
             client.set_experiment_tag(found.experiment_id, key, value)
     return str(found.experiment_id)
-
-
-def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":
-    """The MLflow run of this id, MLflow's own or a local one.
-
-    Raises UnknownRunError where the store doesn't have it, and TrackingError where it has it deleted.
-    """
-    from mlflow.exceptions import MlflowException
-
-    if run_id.startswith(LOCAL_PREFIX):
-        run = find_local_run(client, run_id)
-    else:
-        try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            run = None
-    if run is None:
-        raise UnknownRunError(f"no run {run_id!r} in {mask(uri)}; see the MLflow UI for the ids, or check tracking.uri")
-    if run.info.lifecycle_stage != "active":
-        raise TrackingError(
-            f"run {run_id!r} is deleted in {mask(uri)}; "
-            f"restore it with `mlflow runs restore --run-id {run.info.run_id}`"
-        )
-    return run
-
-
-def find_local_run(client: "MlflowClient", local_id: str) -> "Run | None":
-    """The MLflow run that a run which started offline became, if it did."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(experiments, filter_string=f"tags.{LOCAL_ID} = '{local_id}'", max_results=1)
-    return found[0] if found else None
-
-
-def dataset_of(run: "Run") -> DatasetInfo | None:
-    """The data set as `log_dataset` recorded it; None where it hasn't, or where something else did."""
-    for item in run.inputs.dataset_inputs if run.inputs else ():
-        try:
-            profile, source = json.loads(item.dataset.profile), json.loads(item.dataset.source)
-            return DatasetInfo(
-                name=item.dataset.name,
-                # MLflow has but the start of it.
-                fingerprint=run.data.tags.get("data_fingerprint", item.dataset.digest),
-                source=source["uri"],
-                slices=profile["slices"],
-                patients=profile["patients"],
-            )
-        except (ValueError, TypeError, KeyError):
-            continue
-    return None
-
-
-def find_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":
-    """The run's logged model, whole or still being uploaded."""
-    found = client.search_logged_models(
-        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}' AND name = '{MODEL_NAME}'"
-    )
-    return found[0] if found else None
 
 
 def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

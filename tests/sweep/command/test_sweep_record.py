@@ -42,7 +42,7 @@ def test_every_trial_is_a_finished_run_below_one_parent(finished: Finished) -> N
         trial = trials[number]
         state = "finished" if trial.state == TrialState.COMPLETE else "pruned"
         assert (run.status, run.tags["state"], run.tags["sweep"]) == ("FINISHED", state, "tiny")
-        assert run.tags["mlflow.parentRunId"] == parent.run_id
+        assert run.tags["parent"] == parent.run_id
         assert run.run_id == trial.user_attrs["run_id"]
         assert {RATE: float(run.params[RATE]), DROPOUT: float(run.params[DROPOUT])} == trial.params
 
@@ -93,7 +93,7 @@ def test_the_parent_knows_what_was_asked_and_what_came_of_it(finished: Finished,
 
     best = max(trial.value for trial in sweep.trials() if trial.state == TrialState.COMPLETE)
     assert max(parent.metrics["best_val_dice_image"].items()) == (5, best)
-    assert f"Best val_dice_image: {best:.4f}" in parent.tags["mlflow.note.content"]
+    assert f"Best val_dice_image: {best:.4f}" in parent.tags["description"]
     rows = list(csv.DictReader(io.StringIO(sweep.store.text(parent.run_id, "trials.csv"))))
     assert [row["trial"] for row in rows] == ["0", "1", "2", "3", "4"]
     assert [float(row[RATE]) for row in rows] == [trial.params[RATE] for trial in sweep.trials()]

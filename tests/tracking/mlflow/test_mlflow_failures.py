@@ -348,3 +348,12 @@ def test_reading_where_there_are_no_runs_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="no runs are kept in sqlite:///"):
         store.read("0" * 32)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_run_that_waits_in_the_spool_has_the_tags_that_every_store_shows(tmp_path: Path) -> None:
+    config = TrackingConfig(root=str(tmp_path / "runs"), uri="http://127.0.0.1:9", offline=True)
+    with open_tracker(config, run_name="first", tags={"source": "python -m brainseg.train"}) as tracker:
+        tracker.set_tags({"git_commit": "c" * 40})
+    tags = open_store(config).read(tracker.run_id).tags
+    assert (tags["source"], tags["git_commit"]) == ("python -m brainseg.train", "c" * 40)
+    assert open_store(config).read(tracker.run_id).tags.keys().isdisjoint({"mlflow.source.name"})

@@ -10,6 +10,7 @@ from backends import MlflowBackend, environment
 from mlflow import MlflowClient
 
 from brainseg.config import TrackingConfig
+from brainseg.runs.select import select
 from brainseg.tracking import DatasetInfo
 from brainseg.tracking.home import resolve_uri
 
@@ -47,7 +48,8 @@ def client_of(config: TrackingConfig) -> MlflowClient:
 def test_the_columns_of_the_ui_are_filled(config: TrackingConfig) -> None:
     fingerprint = "0123456789abcdef" * 4
     dataset = DatasetInfo(name="phantom", fingerprint=fingerprint, source="seed 0", slices=9, patients=3)
-    with MlflowBackend(config=config).open() as tracker:
+    with MlflowBackend(config=config).open(parent="1" * 32) as tracker:
+        tracker.set_tags({"git_commit": "c" * 40, "description": "# Dice 0.5"})
         tracker.log_dataset(dataset)
         tracker.log_dataset(dataset)
     run = client_of(config).get_run(tracker.run_id)
@@ -58,7 +60,19 @@ def test_the_columns_of_the_ui_are_filled(config: TrackingConfig) -> None:
     assert run.info.end_time is not None
     assert run.data.tags["mlflow.source.type"] == "LOCAL"
     assert run.data.tags["mlflow.source.name"]
+    assert run.data.tags["mlflow.source.git.commit"] == "c" * 40
+    assert run.data.tags["mlflow.parentRunId"] == "1" * 32
+    assert run.data.tags["mlflow.note.content"] == "# Dice 0.5"
     assert run.data.tags["mlflow.user"]
+
+
+def test_a_run_is_selected_by_its_commit_also_one_that_an_earlier_version_recorded(config: TrackingConfig) -> None:
+    with MlflowBackend(config=config).open() as tracker:
+        pass
+    client_of(config).set_tag(tracker.run_id, "mlflow.source.git.commit", "c" * 40)
+    store = MlflowBackend(config=config).store
+    (found,) = select(store, [f"git_commit={'c' * 40}"], experiment=config.experiment, limit=20).finished
+    assert (found.run_id, found.tags["git_commit"]) == (tracker.run_id, "c" * 40)
 
 
 def test_no_point_of_a_metric_is_stored_twice(config: TrackingConfig) -> None:

@@ -77,7 +77,7 @@ def test_finished_runs_come_best_first_and_the_others_apart(backend: Backend, ru
     assert (cut.more_finished, cut.more_others) == (True, True)
     assert listed(backend, limit=None) == found
     good = found.finished[1]
-    own = {key: value for key, value in good.tags.items() if not key.startswith("mlflow.")}
+    own = {key: value for key, value in good.tags.items() if not key.startswith("mlflow.") and key != "source"}
     assert good == RunSummary(
         run_id=runs["good"],
         name="first",
@@ -154,3 +154,19 @@ def test_a_database_is_read_while_it_is_written_and_without_mlflow(
                 assert not {"numpy", "rich"} & set(modules.split())
             else:
                 assert lines[1].split() == ["1", "0.5000", "(0.2500-0.7500)", "1.5", "finished", tracker.run_id]
+
+
+def test_a_search_by_tags_does_not_stop_at_a_thousand_runs(sqlite_config: TrackingConfig) -> None:
+    with open_tracker(sqlite_config, run_name="first", tags={"sweep": "long"}) as tracker:
+        pass
+    ids = [f"{number:032x}" for number in range(1000)]
+    with contextlib.closing(sqlite3.connect(Path(sqlite_config.root) / "mlflow.db")) as database, database:
+        ((experiment, start_time),) = database.execute("SELECT experiment_id, start_time FROM runs").fetchall()
+        database.executemany(
+            "INSERT INTO runs (run_uuid, status, lifecycle_stage, experiment_id, start_time, user_id, artifact_uri) "
+            "VALUES (?, 'FINISHED', 'active', ?, ?, '', '')",
+            [(run_id, experiment, start_time - 1) for run_id in ids],
+        )
+        database.executemany("INSERT INTO tags VALUES ('sweep', 'long', ?)", [(run_id,) for run_id in ids])
+    found = open_store(sqlite_config).find({"sweep": "long"})
+    assert (sorted(found[:-1]), found[-1]) == (ids, tracker.run_id)
