@@ -4,11 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-<<<<<<< HEAD
-.PHONY: help demo dev test lint types unit lock clean
-=======
-.PHONY: help demo test lint types unit docs lock clean
->>>>>>> refs/heads/config
+.PHONY: help demo dev test lint types unit docs lock clean
 
 help:
 	@echo "make demo   set up .venv and train on the built-in phantom, tracked"
