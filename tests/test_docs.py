@@ -11,6 +11,7 @@ import pytest
 
 import brainseg.sweep.__main__ as sweep
 from brainseg import compose, config
+from brainseg.__main__ import COMMANDS
 from brainseg.config import RunConfig, flatten
 
 ROOT = Path(__file__).parent.parent
@@ -39,10 +40,14 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def shown_lines(page: Path) -> list[str]:
-    """The lines of fenced and of indented blocks, those that end in a backslash joined."""
+    """The lines of fenced and of indented blocks, those that end in a backslash joined, and the commands of tables.
+
+    Commands with optional parts in brackets are usage, not examples, and are left out.
+    """
     text = page.read_text(encoding="utf-8")
     indented = "".join(re.findall(r"^ {4}.*\n", text, flags=re.MULTILINE))
-    whole = "\n".join([*(body for _, body in blocks(page)), indented])
+    in_tables = re.findall(r"^\| `(python -m [^`\[]+)` \|", text, flags=re.MULTILINE)
+    whole = "\n".join([*(body for _, body in blocks(page)), indented, *in_tables])
     return [line.strip() for line in whole.replace("\\\n", " ").splitlines()]
 
 
@@ -94,6 +99,13 @@ def test_a_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> None:
 
 def test_the_readme_shows_how_to_train() -> None:
     assert any(line.startswith("python -m brainseg.train") for line in shown_lines(ROOT / "README.md"))
+
+
+def test_the_table_of_the_readme_has_every_command() -> None:
+    rows = re.findall(
+        r"^\| `python -m brainseg\.(\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    assert rows == list(COMMANDS)
 
 
 @pytest.mark.parametrize("line", commands("python -m brainseg.train"))
