@@ -32,7 +32,7 @@ class Block(nn.Module):  # type: ignore[misc]  # torch is skipped when types are
 
 
 class UNet(nn.Module):  # type: ignore[misc]
-    """`brainseg.model.unet.build_unet` without normalisation, layer by layer."""
+    """The network of `brainseg.model.unet` without normalisation, layer by layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -1,22 +1,40 @@
-"""The models that `model.name` can choose."""
+"""The networks that `model.name` can choose, each a module of this folder."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
 
 import keras
 
-from brainseg.config import ModelConfig, one_of
-from brainseg.model.unet import build_unet
+from brainseg.config import MODEL_NAMES, ModelConfig, one_of
 
-# Each is called as build(config, input_shape=(height, width, channels), seed=seed).
-MODELS: dict[str, Callable[..., keras.Model]] = {"unet": build_unet}
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A model, and what its coarser levels give: deep supervision trains them on the mask as well."""
+
+    model: keras.Model
+    coarse: tuple[keras.KerasTensor, ...]  # the finest first, each (batch, height, width, filters); may be empty
+
+
+class Build(Protocol):
+    """The `build` of a network's module."""
+
+    def __call__(self, config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> Network:
+        """The network with weights and dropout drawn from `seed` alone, under Keras' global dtype policy.
+
+        The model takes images in [0, 1] of shape (batch, *input_shape) and gives probabilities of shape
+        (batch, height, width, MASK_CHANNELS), float32 under every precision.
+        """
+
+
+def build_network(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> Network:
+    """The network that `config.name` names, as `Build` says. Raises ConfigError for an unknown name."""
+    one_of("model.name", config.name, MODEL_NAMES)
+    build: Build = import_module(f"brainseg.model.{config.name}").build
+    return build(config, input_shape=input_shape, seed=seed)
 
 
 def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> keras.Model:
-    """The model that `config.name` names, with weights and dropout drawn from `seed` alone.
-
-    It takes images in [0, 1] of shape (batch, *input_shape) and gives probabilities of shape
-    (batch, height, width, MASK_CHANNELS), float32 under every precision. The precision is Keras' global
-    dtype policy at the time of the call. Raises ConfigError for an unknown name.
-    """
-    one_of("model.name", config.name, tuple(MODELS))
-    return MODELS[config.name](config, input_shape=input_shape, seed=seed)
+    """The model of `build_network`."""
+    return build_network(config, input_shape=input_shape, seed=seed).model

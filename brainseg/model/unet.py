@@ -10,16 +10,17 @@ from keras import layers
 from brainseg.config import MASK_CHANNELS, ModelConfig
 from brainseg.model.fast_dropout import FastDropout
 from brainseg.model.fused_norm import FusedBatchNormalization
+from brainseg.model.models import Network
 
 
-def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> keras.Model:
+def build(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> Network:
     """A U-Net with `config.depth` levels on each side of the bottleneck.
 
     input_shape: (height, width, channels), both sides divisible by stem * 2**depth.
     Level k (from 1) has base_filters * 2**(k-1) filters, the bottleneck base_filters * 2**depth.
     With a stem above 1 a first convolution joins stem x stem pixels into one of base_filters channels, and the
     head parts each again: the levels work at a fraction of the size, in about 1/stem**2 of the time.
-    The output is float32 in [0, 1] of shape (batch, height, width, MASK_CHANNELS).
+    The coarse outputs are those of the decoder's levels from the second on; a network of depth 1 has none.
     """
     widths = [config.base_filters * 2**level for level in range(config.depth)]
     inputs = keras.Input(input_shape, name="image")
@@ -41,6 +42,7 @@ def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: 
 
     x = _block(x, "bottleneck", config.base_filters * 2**config.depth, config, seed)
 
+    coarse: list[keras.KerasTensor] = []
     for level in range(config.depth, 0, -1):
         name, filters = f"decoder{level}", widths[level - 1]
         x = layers.Conv2DTranspose(
@@ -52,17 +54,10 @@ def build_unet(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: 
         )(x)
         x = layers.Concatenate(name=f"{name}_skip")([x, skips[level - 1]])
         x = _block(x, name, filters, config, seed)
+        if level > 1:
+            coarse.insert(0, x)
 
-    return keras.Model(inputs, _head(config, seed)(x), name="unet")
-
-
-def coarse_levels(model: keras.Model, *, depth: int) -> dict[int, keras.KerasTensor]:
-    """What each level of a U-Net's decoder gives, from the second on: level -> (batch, height, width, filters).
-
-    Level k has 2**(k-1) times fewer pixels a side than the first. A network of depth 1 has none.
-    """
-    # A level's output is what the level above it makes larger.
-    return {level: model.get_layer(f"decoder{level - 1}_up").input for level in range(2, depth + 1)}
+    return Network(model=keras.Model(inputs, _head(config, seed)(x), name="unet"), coarse=tuple(coarse))
 
 
 def _head(config: ModelConfig, seed: int) -> keras.layers.Layer:

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from brainseg.config import MASK_CHANNELS, ModelConfig
 from brainseg.model.losses import Loss
-from brainseg.model.unet import coarse_levels, foreground_bias, layer_seed
+from brainseg.model.models import Network
+from brainseg.model.unet import foreground_bias, layer_seed
 
 
 class DeepSupervision:
@@ -14,11 +15,12 @@ class DeepSupervision:
     Lee et al. 2015, arXiv:1409.5185. The heads help to train the levels below them; a saved model doesn't have them.
     """
 
-    def __init__(self, model: keras.Model, config: ModelConfig, *, weight: float, seed: int) -> None:
-        """model: what `build_unet` made of `config`. weight: see `loss`. seed: of the heads' weights."""
+    def __init__(self, network: Network, config: ModelConfig, *, weight: float, seed: int) -> None:
+        """config: that of the network. weight: see `loss`. seed: of the heads' weights."""
         self._weight = weight
-        levels = coarse_levels(model, depth=config.depth) if weight > 0 else {}
+        levels = dict(enumerate(network.coarse, start=2)) if weight > 0 else {}
         heads = {level: _head(level, config, seed) for level in levels}
+        model = network.model
         # Shares the layers of the model, and with them their weights.
         self._model = keras.Model(model.input, [*model.outputs, *(heads[level](x) for level, x in levels.items())])
         self.trainable_variables = [variable for head in heads.values() for variable in head.trainable_variables]

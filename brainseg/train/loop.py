@@ -18,7 +18,7 @@ from brainseg.data.split import Split
 from brainseg.errors import NonFiniteError
 from brainseg.inference.postprocess import THRESHOLD
 from brainseg.model.losses import dice_coefficient, loss_of
-from brainseg.model.models import build_model
+from brainseg.model.models import build_network
 from brainseg.scoring.overlap import dice_per_image
 from brainseg.train.average import WeightAverage
 from brainseg.train.checkpoint import Position, TrainingState
@@ -45,9 +45,10 @@ class Trainer:
         self._steps = steps_per_epoch(len(split.train), batch_size=config.data.batch_size)
         size = config.data.image_size
         self.position = Position()
-        self.model = build_model(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed)
+        network = build_network(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed)
+        self.model = network.model
         self._optimizer = build_optimizer(config.optimizer)
-        self._deep = DeepSupervision(self.model, config.model, weight=config.train.deep_supervision, seed=config.seed)
+        self._deep = DeepSupervision(network, config.model, weight=config.train.deep_supervision, seed=config.seed)
         self._trained = [*self.model.trainable_variables, *self._deep.trainable_variables]
         self._optimizer.build(self._trained)
         self._average = WeightAverage(self.model, decay=config.train.ema_decay)

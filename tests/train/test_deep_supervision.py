@@ -6,7 +6,7 @@ import tensorflow as tf
 from tiny_run import TINY
 
 from brainseg.config import ModelConfig, from_flat
-from brainseg.model.models import build_model
+from brainseg.model.models import build_network
 from brainseg.tracking import MemoryTracker
 from brainseg.train.deep_supervision import DeepSupervision
 from brainseg.train.experiment import run
@@ -15,8 +15,8 @@ CONFIG = ModelConfig(depth=3, base_filters=2, foreground_prior=0.02)
 
 
 def supervised(config=CONFIG, weight=0.5):
-    model = build_model(config, input_shape=(16, 16, 1), seed=0)
-    return DeepSupervision(model, config, weight=weight, seed=0)
+    network = build_network(config, input_shape=(16, 16, 1), seed=0)
+    return DeepSupervision(network, config, weight=weight, seed=0)
 
 
 def test_each_level_but_the_finest_gives_a_mask_of_its_size_that_starts_at_the_foreground_prior():
