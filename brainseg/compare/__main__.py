@@ -16,8 +16,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from brainseg.cli.tables import Console
     from brainseg.tracking import RunStore
 
 PROGRAM = "python -m brainseg.compare"

@@ -9,8 +9,9 @@ from brainseg.data.cache import SliceSet
 from brainseg.inference.postprocess import Settings
 from brainseg.inference.prediction import Predictor
 from brainseg.scoring.calibration import Calibration
+from brainseg.scoring.measure import measure
 from brainseg.scoring.predictions import PackedMask
-from brainseg.scoring.slice_score import SliceScore, by_type, measure
+from brainseg.scoring.slice_score import SliceScore, by_type
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
