@@ -71,7 +71,7 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
 
     folder: for what is fetched.
     """
-    from brainseg.model.runtime import import_tensorflow
+    from brainseg.runs.models import start_tensorflow
     from brainseg.tracking import open_store
 
     if bool(parsed.runs) == bool(parsed.study):
@@ -82,11 +82,10 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     store = open_store(tracking)
     asked = _asked(parsed, store)
     tasks = _tasks(parsed, store, asked, folder / "runs")
-    import_tensorflow()
+    start_tensorflow(tasks[0].runs[0].threads)  # on as many threads as in the training: they decide the last digits
     from brainseg.evaluate.evaluation import outcome_of, score
     from brainseg.evaluate.text import print_outcome
 
-    _use_threads(tasks[0])
     with Progress(unit="slices") as progress:
         scored = [score(task, progress) for task in tasks]
     outcome = outcome_of(scored)
@@ -142,14 +141,6 @@ def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: 
         validation = validation_part(run, part) if parsed.tune else None
         tasks.append(Task(runs=(run,), part=part, settings=None if parsed.tune else settings, validation=validation))
     return together(tasks, average=parsed.average)
-
-
-def _use_threads(task: "Task") -> None:
-    """As many as the (first) run was trained on, if there are so many: others may give other last digits."""
-    from brainseg.model.runtime import apply, resolve_threads
-
-    available = resolve_threads(None)
-    apply("float32", min(task.runs[0].threads or available, available))  # a stored model has its own number format
 
 
 def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path | None, folder: Path) -> None:

@@ -54,13 +54,13 @@ def make_parser() -> argparse.ArgumentParser:
 def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     """Checks, loads, predicts and tells; the exit code. folder: for what is fetched."""
     from brainseg.data.image_files import find_images
-    from brainseg.runs.models import loaded_together
+    from brainseg.runs.models import loaded
 
     check_new_folder(parsed.output, option="-o")
     _check_outside(parsed.output, parsed.images)
     files = find_images(parsed.images)
     segmenters, segmenter = _segmenters(parsed, folder)
-    model, size = loaded_together(segmenters)
+    model, size = loaded(segmenters)
     print(f"model    {segmenter.name}, at {size}x{size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
     if segmenter.likeness is None:
@@ -80,7 +80,7 @@ def _check_outside(output: Path, named: Sequence[Path]) -> None:
 def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segmenter], Segmenter]":
     """The models that predict, and what is told of them together."""
     from brainseg.inference.postprocess import Settings
-    from brainseg.runs.models import averaged, segmenter_of
+    from brainseg.runs.models import ensemble_of, segmenter_of
 
     names = [parsed.model, *parsed.average]
     check_named_once(names, called="the model")
@@ -88,7 +88,7 @@ def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segment
     Settings(**given)  # a value out of range is said before a server is asked
     tracking = tracking_of(parsed)
     segmenters = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]
-    return segmenters, averaged(segmenters, given=given)
+    return segmenters, ensemble_of(segmenters, given=given)
 
 
 def _write(
