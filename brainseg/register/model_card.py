@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import brainseg
 from brainseg.cli.tables import Section
+from brainseg.runs.models import Segmenter
 from brainseg.runs.select import SCORE
 from brainseg.runs.slice_scores import read_scores
-from brainseg.runs.stored_run import StoredRun
+from brainseg.runs.stored_run import StoredRun, evaluated_splits
 from brainseg.scoring.intervals import Estimate
 from brainseg.scoring.slice_score import by_type, count_people, mean_dice
 from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord, RunStore
@@ -44,11 +45,7 @@ def scores_of(store: RunStore, record: RunRecord) -> Scores:
         slices=len(slices),
         people=count_people(slices),
         empty=None if None in areas else areas.count(0),
-        evaluated={
-            tag.removeprefix("evaluation_"): value
-            for tag, value in sorted(record.tags.items())
-            if tag.startswith("evaluation_") and f"{tag}_masks" in record.tags
-        },
+        evaluated={split: record.tags[f"evaluation_{split}"] for split in evaluated_splits(record.tags)},
     )
 
 
@@ -64,8 +61,10 @@ def version_tags(record: RunRecord, scores: Scores) -> dict[str, str]:
     return tags | {"run_id": record.run_id}
 
 
-def model_card(record: RunRecord, run: StoredRun, scores: Scores, *, masks: str) -> str:
-    """The card in Markdown. masks: how masks are made of probabilities, in words."""
+def model_card(record: RunRecord, segmenter: Segmenter, scores: Scores) -> str:
+    """The card in Markdown. segmenter: the run's model."""
+    run = segmenter.run
+    assert run is not None  # no file is registered
     size = run.config.data.image_size
     parts = [
         f"# {REGISTERED_MODEL}: run {record.name}",
@@ -86,7 +85,7 @@ def model_card(record: RunRecord, run: StoredRun, scores: Scores, *, masks: str)
         "## What it can't do",
         "\n".join(f"- {line}" for line in _limits(size, scores)),
         "## Use",
-        f"Masks are made with {masks}.",
+        f"Masks are made with {segmenter.settings.text} ({segmenter.settings_from}).",
         _commands(record),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
