@@ -28,7 +28,7 @@ def add_mask_options(parser: argparse.ArgumentParser) -> None:
 
 
 def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Fields of `Settings` that --flip, --shift, --threshold and --min-area name; without those left out."""
+    """Fields of `MaskSettings` that --flip, --shift, --threshold and --min-area name; without those left out."""
     named = {
         "flip": parsed.flip,
         "shift": parsed.shift,

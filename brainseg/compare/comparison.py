@@ -66,7 +66,7 @@ class PairedSlice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class RunPair:
     """Two runs, slice by slice."""
 
     first: RunSummary
@@ -127,7 +127,7 @@ def comparison_of(store: RunStore, runs: RunList, *, reference: RunSummary | Non
     )
 
 
-def compare_pair(store: RunStore, first: str, second: str, *, part: str) -> Pair:
+def compare_pair(store: RunStore, first: str, second: str, *, part: str) -> RunPair:
     """Both runs on the slices that both have scored. first, second: ids or their starts. part: of SCORE_FILES.
 
     Raises InputError for unknown runs, runs on different data, without scores, or without a slice in common.
@@ -151,7 +151,7 @@ def compare_pair(store: RunStore, first: str, second: str, *, part: str) -> Pair
     slices = tuple(PairedSlice(first=scores[0][key], second=scores[1][key]) for key in common)
     dices = [each.first.dice for each in slices], [each.second.dice for each in slices]
     people = [each.first.person for each in slices]
-    return Pair(
+    return RunPair(
         first=runs[0],
         second=runs[1],
         part=part,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from brainseg.cli.tables import Console, Section, say
-from brainseg.compare.comparison import Comparison, Pair, PairedSlice, Row
+from brainseg.compare.comparison import Comparison, PairedSlice, Row, RunPair
 from brainseg.config import short_names
 from brainseg.runs.select import SCORE
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES, Estimate
@@ -27,7 +27,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         say(f"\n{note}", console, wrap=True)
 
 
-def print_pair(pair: Pair, console: Console) -> None:
+def print_pair(pair: RunPair, console: Console) -> None:
     """Prints the difference with its interval, by tumour type, and the slices that moved most."""
     for line in (*_pair_lines(pair), f"\nDifference in Dice, B - A: {pair.overall.text}", verdict(pair.overall)):
         say(line, console)
@@ -124,7 +124,7 @@ def _fingerprint(row: Row, what: str) -> str:
     return f"{whole[:SHORT]}{'*' if is_other else ''}"
 
 
-def _pair_lines(pair: Pair) -> list[str]:
+def _pair_lines(pair: RunPair) -> list[str]:
     """Which runs are compared, on which slices."""
     first, second = pair.mean_dice()
     people = "" if pair.people is None else f" of {pair.people} people"

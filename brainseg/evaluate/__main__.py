@@ -126,11 +126,11 @@ def _asked_study(name: str, store: "RunStore") -> Asked:
 def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: Path) -> "list[Task]":
     """What to do with each run. Raises InputError for everything that can be wrong with it."""
     from brainseg.evaluate.evaluation import Task, part_of, together, validation_part
-    from brainseg.inference.postprocess import Settings
+    from brainseg.inference.postprocess import MaskSettings
     from brainseg.runs.stored_run import read_run
 
     given = given_settings(parsed)
-    settings = Settings(**given)
+    settings = MaskSettings(**given)
     if parsed.tune and given:
         raise InputError("--tune chooses --flip, --shift, --threshold and --min-area itself; leave them out")
     default = "test" if asked.are_pooled or parsed.study else "val"

@@ -14,9 +14,9 @@ from brainseg.data.cache import SliceSet
 from brainseg.data.people import whose
 from brainseg.data.source import PATIENT, TUMOR_TYPE
 from brainseg.errors import InputError
-from brainseg.evaluate.summary import GroupScores, Summary, group_scores, summarize
+from brainseg.evaluate.summary import GroupScores, ScoreSummary, group_scores, summarize
 from brainseg.evaluate.tuning import Choice, choose, dice_table
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor, mean_of
 from brainseg.runs.stored_run import StoredRun, model_of, slices_in, training_slices
 from brainseg.scoring.calibration import Calibration
@@ -41,7 +41,7 @@ class Task:
 
     runs: tuple[StoredRun, ...]
     part: Part  # of each of them
-    settings: Settings | None  # None: to be chosen on the validation slices below
+    settings: MaskSettings | None  # None: to be chosen on the validation slices below
     validation: Part | None = None
 
 
@@ -51,7 +51,7 @@ class Scored:
 
     runs: tuple[StoredRun, ...]
     part: Part
-    settings: Settings
+    settings: MaskSettings
     choice: Choice | None  # how the settings were chosen, if they were
     evaluation: Evaluation  # in full
 
@@ -72,7 +72,7 @@ class Outcome:
 
     part: str
     scored: tuple[Scored, ...]
-    summary: Summary
+    summary: ScoreSummary
     by_run: tuple[GroupScores, ...]  # a row for each of several, and one without fold 0; empty for one
     calibration: Calibration
 
@@ -149,7 +149,7 @@ def score(task: Task, progress: OnProgress) -> Scored:
     """Chooses the settings, if that is asked for, and scores every slice of the part."""
     predictor = Predictor(mean_of([model_of(run) for run in task.runs]))
     choice = None if task.validation is None else _tuned(predictor, task.validation, progress)
-    settings = choice.settings if choice is not None else task.settings or Settings()
+    settings = choice.settings if choice is not None else task.settings or MaskSettings()
     evaluation = evaluate(
         predictor,
         task.part.slices,

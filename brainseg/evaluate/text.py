@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from brainseg.cli.tables import Console, Section, say
 from brainseg.evaluate.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
-from brainseg.evaluate.summary import MEASURES, GroupScores, Summary
+from brainseg.evaluate.summary import MEASURES, GroupScores, ScoreSummary
 from brainseg.evaluate.tuning import Candidate, Choice
 from brainseg.scoring.calibration import NEAR_PROBABILITY
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES
@@ -154,7 +154,7 @@ def _calibration(outcome: Outcome) -> Section:
     )
 
 
-def _false_alarms(summary: Summary) -> Section:
+def _false_alarms(summary: ScoreSummary) -> Section:
     alarms = summary.false_alarms
     assert alarms is not None  # asked for where there are some
     area = "" if alarms.mean_area_px is None else f", on average of {alarms.mean_area_px:.1f} px"

@@ -32,7 +32,7 @@ NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class MaskSettings:
     """How a mask is made of probabilities; the defaults are those of the final score of a training."""
 
     flip: str = "none"  # of FLIPS; the probabilities are the mean over these flips
@@ -52,8 +52,8 @@ class Settings:
         return without_small_parts(probability >= self.threshold, (self.min_area_px,))[0]
 
     @classmethod
-    def stored(cls, content: Mapping[str, Any]) -> "Settings":
-        """Settings that were written as JSON. Earlier versions knew all flips or none (a bool), and no shifts."""
+    def stored(cls, content: Mapping[str, Any]) -> "MaskSettings":
+        """MaskSettings that were written as JSON. Earlier versions knew all flips or none (a bool), and no shifts."""
         flip = content["flip"]
         if isinstance(flip, bool):
             flip = "all" if flip else "none"

@@ -63,7 +63,7 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     model, size = loaded(segmenters)
     print(f"model    {segmenter.name}, at {size}x{size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
-    if segmenter.likeness is None:
+    if segmenter.statistics is None:
         print("note     what it was trained on isn't known, so that unusual images are not pointed out")
     outcomes = _write(parsed, files, segmenter, model, size)
     return _tell(outcomes, parsed.output)
@@ -79,13 +79,13 @@ def _check_outside(output: Path, named: Sequence[Path]) -> None:
 
 def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segmenter], Segmenter]":
     """The models that predict, and what is told of them together."""
-    from brainseg.inference.postprocess import Settings
+    from brainseg.inference.postprocess import MaskSettings
     from brainseg.runs.models import ensemble_of, segmenter_of
 
     names = [parsed.model, *parsed.average]
     check_named_once(names, called="the model")
     given = given_settings(parsed)
-    Settings(**given)  # a value out of range is said before a server is asked
+    MaskSettings(**given)  # a value out of range is said before a server is asked
     tracking = tracking_of(parsed)
     segmenters = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]
     return segmenters, ensemble_of(segmenters, given=given)
@@ -111,7 +111,7 @@ def _write(
                 model=model,
                 size=size,
                 settings=segmenter.settings,
-                likeness=segmenter.likeness,
+                statistics=segmenter.statistics,
                 pictures=Pictures(folder=parsed.output, probability_bits=parsed.probabilities),
                 on_outcome=on_outcome,
             )

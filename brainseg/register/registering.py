@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainseg.errors import BrainsegError, InputError
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.register.model_card import CARD_FILE, model_card, scores_of, version_tags
 from brainseg.register.serving import LOADER, SETTINGS_NAME, Served, example_request, write_served
 from brainseg.runs.mask_settings import optional_text, settings_of
@@ -94,7 +94,7 @@ def _changed(store: RunStore, record: RunRecord, version: ModelVersion) -> Chang
     """None if the version makes masks as the run does now."""
     text = optional_text(store, record.run_id, f"{folder_of(version)}/{SERVED}/data/{DATA}/{SETTINGS_NAME}")
     try:
-        served = Settings.stored(json.loads(text or "")["settings"]).text
+        served = MaskSettings.stored(json.loads(text or "")["settings"]).text
     except (ValueError, KeyError, TypeError):
         served = "unknown settings"
     now, _ = settings_of(store, record.run_id, evaluated=evaluated_splits(record.tags), given={})
@@ -122,7 +122,7 @@ def _write_served(segmenter: Segmenter, run_id: str, folder: Path, data: Path) -
 
     _, size = load(segmenter)
     served = Served(run_id=run_id, image_size=size, threads=segmenter.threads, settings=segmenter.settings)
-    write_served(data, served, model_file=segmenter.model_file, likeness=segmenter.likeness)
+    write_served(data, served, model_file=segmenter.model_file, statistics=segmenter.statistics)
     example = example_request(size)
     write_served_folder(folder, data=data, loader=LOADER, example=example, run_id=run_id)
     (answer,) = try_served_folder(folder, example)

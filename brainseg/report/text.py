@@ -1,6 +1,6 @@
 """What a report says in sentences: the question, the answer with its interval, and what keeps it from being sure."""
 
-from brainseg.compare.comparison import Pair
+from brainseg.compare.comparison import RunPair
 from brainseg.report.report import Report
 from brainseg.runs.select import SCORE, quoted
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES
@@ -95,7 +95,7 @@ def notes(report: Report) -> list[str]:
     return found
 
 
-def _paired(best: str, baseline: str, pair: Pair) -> str:
+def _paired(best: str, baseline: str, pair: RunPair) -> str:
     before, after = pair.mean_dice()
     dices = f"Dice {after:.4f} against {before:.4f}"
     gain = pair.overall

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS, TrackingConfig
-from brainseg.data.likeness import STATISTICS_FILE, Likeness, parse_likeness
+from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistics, parse_statistics
 from brainseg.errors import InputError
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import mean_of
 from brainseg.model.keras_file import read_model
 from brainseg.model.runtime import apply, import_tensorflow, resolve_threads
@@ -29,8 +29,8 @@ class Segmenter:
     remedy: str  # where the file can't be loaded
     image_size: int | None  # pixels a side; None: the model's input says it
     threads: int | None  # of TensorFlow in the training, where known
-    likeness: Likeness | None  # of the slices that it was trained on, where known
-    settings: Settings
+    statistics: TrainingStatistics | None  # of the slices that it was trained on, where known
+    settings: MaskSettings
     settings_from: str  # where these come from
     run: StoredRun | None  # None for a file
 
@@ -38,7 +38,7 @@ class Segmenter:
 def segmenter_of(name: str, tracking: TrackingConfig, *, folder: Path, given: Mapping[str, Any]) -> Segmenter:
     """Finds the model that the name means. folder: for what is fetched.
 
-    given: fields of `Settings` that replace the run's own. Raises InputError for a name that means no model.
+    given: fields of `MaskSettings` that replace the run's own. Raises InputError for a name that means no model.
     """
     from brainseg.tracking import open_store
 
@@ -50,7 +50,7 @@ def segmenter_of(name: str, tracking: TrackingConfig, *, folder: Path, given: Ma
 def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, given: Mapping[str, Any]) -> Segmenter:
     """The model of a run, by its id or by an alias of the registered model; fetched into `folder`.
 
-    given: fields of `Settings` that replace those that `evaluate --tune` has chosen. Raises InputError for an
+    given: fields of `MaskSettings` that replace those that `evaluate --tune` has chosen. Raises InputError for an
     unknown name, a run without a model, or artifacts that can't be read.
     """
     try:
@@ -58,7 +58,7 @@ def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, giv
     except UnknownRunError:
         run = read_run(store, _aliased(store, name), root=root, folder=folder)
         shown = f"{name}, run {run.id}"
-    likeness = optional_text(store, run.id, STATISTICS_FILE)
+    recorded = optional_text(store, run.id, STATISTICS_FILE)
     settings, source = settings_of(store, run.id, evaluated=run.evaluated, given=given)
     return Segmenter(
         name=shown,
@@ -66,7 +66,7 @@ def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, giv
         remedy=f"restore the artifact {MODEL_FILE} of run {run.id}, or train again",
         image_size=run.config.data.image_size,
         threads=run.threads,
-        likeness=None if likeness is None else parse_likeness(likeness, where=f"{STATISTICS_FILE} of run {run.id}"),
+        statistics=None if recorded is None else parse_statistics(recorded, where=f"{STATISTICS_FILE} of run {run.id}"),
         settings=settings,
         settings_from=source,
         run=run,
@@ -83,8 +83,8 @@ def segmenter_of_file(path: Path, *, given: Mapping[str, Any]) -> Segmenter:
         remedy="export it again",
         image_size=None,
         threads=None,
-        likeness=None,
-        settings=Settings(**given),
+        statistics=None,
+        settings=MaskSettings(**given),
         settings_from=settings_source("the defaults", given),
         run=None,
     )
@@ -119,7 +119,7 @@ def ensemble_of(segmenters: Sequence[Segmenter], *, given: Mapping[str, Any]) ->
     return replace(
         first,
         name=f"mean of {', '.join(segmenter.name for segmenter in segmenters)}",
-        settings=Settings(**given),
+        settings=MaskSettings(**given),
         settings_from=settings_source("the defaults", given),
     )
 

@@ -14,7 +14,7 @@ from brainseg.config import DataConfig, RunConfig
 from brainseg.data.split import Split
 from brainseg.evaluate.evaluation import Part, Scored, outcome_of
 from brainseg.evaluate.text import RULES, as_markdown, print_outcome
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.runs.stored_run import StoredRun
 from brainseg.scoring.calibration import Calibration
 from brainseg.scoring.evaluation import Evaluation
@@ -43,7 +43,7 @@ def scored(run_id="abc", *, measures=SLICES, part="val", fold=None, location="no
     return Scored(
         runs=(run,) if other is None else (run, replace(run, id=other)),
         part=Part(name=part, slices=slices, ids=tuple(item.id for item in measures)),
-        settings=settings or Settings(),
+        settings=settings or MaskSettings(),
         choice=None,
         evaluation=Evaluation(scores=tuple(measures), predictions={}, calibration=calibration, seconds_per_image=0.0),
     )
@@ -125,7 +125,7 @@ def test_without_fold_0_stands_only_beside_fold_0(folds):
 
 
 def test_the_markdown_has_the_same_tables_and_the_rules():
-    text = as_markdown(outcome_of([scored(settings=Settings(flip="all"))]))
+    text = as_markdown(outcome_of([scored(settings=MaskSettings(flip="all"))]))
     assert text.startswith(
         "# Evaluation of run abc on its val part\n\n2 slices of 2 people\n\nmasks: mean over all flips, "
     )
