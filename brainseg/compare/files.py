@@ -59,7 +59,7 @@ def pair_json(pair: RunPair) -> str:
     first, second = pair.mean_dice()
     return _json(
         {
-            "part": pair.part,
+            "part": pair.split,
             "a": {"run_id": pair.first.run_id, "name": pair.first.name, "dice": first},
             "b": {"run_id": pair.second.run_id, "name": pair.second.name, "dice": second},
             "slices": len(pair.slices),
@@ -85,7 +85,7 @@ def _run(row: Row) -> dict[str, Any]:
         "training_seconds": row.run.total,
         "data": row.data,
         "split": row.split,
-        "mark": row.mark,
+        "mark": row.not_comparable,
     }
 
 

@@ -59,10 +59,10 @@ def tags_of(outcome: Outcome) -> dict[str, str]:
 def summary_json(outcome: Outcome) -> dict[str, Any]:
     """`summary.json`: every number of the summary, and what it was made from."""
     summary = outcome.summary
-    source = outcome.scored[0].part.slices
+    source = outcome.scored[0].split.slices
     return {
         "schema_version": SUMMARY_SCHEMA,
-        "part": outcome.part,
+        "part": outcome.split,
         "data": {
             "name": source.source.name,
             "location": source.source.location,
@@ -117,7 +117,7 @@ def _panels(outcome: Outcome) -> list[Panel]:
     for position in choose_panels([item.dice for _, item in scored_of], count=GALLERY):
         scored, item = scored_of[position]
         predicted = scored.evaluation.predictions[item.id].unpacked()
-        source = scored.part.slices.source
+        source = scored.split.slices.source
         panels.append(panel_of(source, item.id, tumor_type=item.tumor_type, dice=item.dice, predicted=predicted))
     return panels
 

@@ -65,7 +65,7 @@ def _pair(store: RunStore, first: RunSummary, second: RunSummary) -> RunPair:
     """Raises InputError for one run named twice, for different data, and without a slice in common."""
     if first.run_id == second.run_id:
         raise InputError(f"run {first.run_id} is named twice; name two runs, or one alone")
-    return compare_pair(store, first.run_id, second.run_id, part="val")
+    return compare_pair(store, first.run_id, second.run_id, split="val")
 
 
 def _slices(

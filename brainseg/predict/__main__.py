@@ -43,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="PNG, JPEG or TIFF files, or folders")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument(
-        "--average", metavar="MODEL", action="append", default=[], help="a further model: their mean; repeatable"
+        "--average", metavar="MODEL", action="append", default=[], help="a further model of an ensemble; repeatable"
     )
     parser.add_argument("--probabilities", type=int, choices=(8, 16), metavar="BITS", help="write them too: 8 or 16")
     add_mask_options(parser)

@@ -29,12 +29,12 @@ class Scores:
     slices: int
     people: int | None  # None where no patient id is known
     empty: int | None  # slices without a tumour; None where areas aren't recorded
-    evaluated: Mapping[str, str]  # what `brainseg.evaluate` has scored: part -> Dice with its interval
+    evaluated: Mapping[str, str]  # what `brainseg.evaluate` has scored: evaluation split -> Dice with its interval
 
 
 def scores_of(store: RunStore, record: RunRecord) -> Scores:
     """The scores of a finished run. Raises InputError where those of its slices aren't there, or can't be read."""
-    slices = read_scores(store, record, part="val")
+    slices = read_scores(store, record, split="val")
     final = _last(record, SCORE)
     dice = mean_dice(slices)
     areas = [item.area_px for item in slices]
@@ -55,7 +55,7 @@ def version_tags(record: RunRecord, scores: Scores) -> dict[str, str]:
     tags |= {f"{SCORE}_{_tag(name)}": dice.text for name, dice in scores.by_type.items()}
     if scores.best_val_dice_image is not None:
         tags[BEST] = f"{scores.best_val_dice_image:.4f}"
-    tags |= {f"evaluation_{_tag(part)}": dice for part, dice in scores.evaluated.items()}
+    tags |= {f"evaluation_{_tag(split)}": dice for split, dice in scores.evaluated.items()}
     known = ("data", "data_fingerprint", "split", "split_fingerprint", "patients_on_both_sides")
     tags |= {tag: record.tags[tag] for tag in known if tag in record.tags}
     return tags | {"run_id": record.run_id}
@@ -109,7 +109,7 @@ def _training(record: RunRecord, run: StoredRun) -> tuple[tuple[str, ...], ...]:
 
 
 def _further(scores: Scores) -> list[str]:
-    lines = [f"- {part}, evaluated: {dice}" for part, dice in scores.evaluated.items()]
+    lines = [f"- {split}, evaluated: {dice}" for split, dice in scores.evaluated.items()]
     if scores.best_val_dice_image is not None:
         lines.insert(0, f"- {BEST}, at the model's size: {scores.best_val_dice_image:.4f}")
     return ["\n".join(lines)] if lines else []

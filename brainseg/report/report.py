@@ -181,7 +181,7 @@ def make_report(
 def _best(comparison: Comparison) -> Row | None:
     """The first of the ranked runs; None where all others were scored on other slices than the one that is left."""
     ranked = [row for row in comparison.rows if row.rank is not None]
-    alone = len(ranked) == 1 and any(row.mark for row in comparison.rows)
+    alone = len(ranked) == 1 and any(row.not_comparable for row in comparison.rows)
     return None if alone or not ranked else ranked[0]
 
 
@@ -189,7 +189,7 @@ def _pair(store: RunStore, baseline: RunSummary | None, best: Row | None) -> Run
     if baseline is None or best is None or baseline.run_id == best.run.run_id or SCORE not in baseline.metrics:
         return None
     try:
-        return compare_pair(store, baseline.run_id, best.run.run_id, part="val")
+        return compare_pair(store, baseline.run_id, best.run.run_id, split="val")
     except UnreachableError:
         raise
     except InputError:  # the scores of the slices are lost

@@ -68,7 +68,7 @@ def notes(report: Report) -> list[str]:
         )
     if report.study is not None and report.baseline is None:
         found.append("The study has no baseline; --baseline RUN_ID names a run to hold the best against.")
-    marked = [row for row in report.comparison.rows if row.mark]
+    marked = [row for row in report.comparison.rows if row.not_comparable]
     if marked and report.best is not None:
         found.append(
             f"{_runs(len(marked))} marked with * {_were(len(marked))} scored on other slices (another split, or "

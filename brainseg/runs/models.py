@@ -9,7 +9,7 @@ from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS, TrackingConfig
 from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistics, parse_statistics
 from brainseg.errors import InputError
 from brainseg.inference.postprocess import MaskSettings
-from brainseg.inference.prediction import mean_of
+from brainseg.inference.prediction import ensemble
 from brainseg.model.keras_file import read_model
 from brainseg.model.runtime import apply, import_tensorflow, resolve_threads
 from brainseg.runs.mask_settings import optional_text, settings_of, settings_source
@@ -118,7 +118,7 @@ def ensemble_of(segmenters: Sequence[Segmenter], *, given: Mapping[str, Any]) ->
         return first
     return replace(
         first,
-        name=f"mean of {', '.join(segmenter.name for segmenter in segmenters)}",
+        name=f"ensemble of {', '.join(segmenter.name for segmenter in segmenters)}",
         settings=MaskSettings(**given),
         settings_from=settings_source("the defaults", given),
     )
@@ -142,7 +142,7 @@ def loaded(segmenters: Sequence[Segmenter]) -> tuple[Any, int]:
                 "can be averaged; leave one out"
             )
         models.append(further)
-    return mean_of(models), size
+    return ensemble(models), size
 
 
 def start_tensorflow(threads: int | None) -> None:
