@@ -28,7 +28,7 @@ from brainseg.data.decode import read_image, read_mask
 from brainseg.data.encode import write_mask
 from brainseg.data.image_files import ImageFile, find_images
 from brainseg.data.phantom.source import PhantomSource, write_phantom
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.resize import resize_probability
 from brainseg.model import runtime as precision
 from brainseg.model.models import build_model
@@ -91,8 +91,8 @@ def _brainseg(files: tuple[ImageFile, ...], model: Any, size: int, out: Path) ->
             files,
             model=model,
             size=size,
-            settings=Settings(),
-            likeness=None,
+            settings=MaskSettings(),
+            statistics=None,
             pictures=Pictures(folder=out, probability_bits=None),
             on_outcome=on_outcome,
         )

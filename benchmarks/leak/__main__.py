@@ -76,11 +76,11 @@ def compare(root: str) -> None:
 def _scored(store: RunStore, run: RunSummary, root: str) -> ScoredRun:
     where = f"run {run.run_id}"
     try:
-        slices = read_scores(store, run, part="test")
+        slices = read_scores(store, run, split="test")
     except InputError:  # not evaluated yet
         if evaluate.main([run.run_id, "--split", "test", "--root", root]):
             raise SystemExit(f"{where} can't be evaluated") from None
-        slices = read_scores(store, run, part="test")
+        slices = read_scores(store, run, split="test")
     source = source_of(from_yaml(store.text(run.run_id, "config.yaml"), where=where))
     split = parse_split(store.text(run.run_id, "split.json"), where=where, remedy="train it again")
     trained = set(split.train)

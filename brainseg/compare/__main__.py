@@ -16,8 +16,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from brainseg.cli.tables import Console
     from brainseg.tracking import RunStore
 
 PROGRAM = "python -m brainseg.compare"
@@ -27,6 +26,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} 1a2b3c 4d5e6f                these two (starts of run ids)
   {PROGRAM} --pair 1a2b3c 4d5e6f         their difference, slice by slice
 """
+SPLITS = ("val", "test")
 STDOUT = "-"
 PLAIN_WIDTH = 10_000  # characters of a line where there is no terminal
 
@@ -46,7 +46,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="which runs: any of the ids and studies, all conditions",
     )
     parser.add_argument("--pair", nargs=2, metavar=("A", "B"), help="the difference B - A over the same slices")
-    parser.add_argument("--part", choices=("val", "test"), help="of --pair: val (default), or test once evaluated")
+    parser.add_argument("--split", choices=SPLITS, help="of --pair: val (default), or test once evaluated")
+    parser.add_argument("--part", choices=SPLITS, dest="split", help=argparse.SUPPRESS)  # its name in brainseg 0.1
     parser.add_argument("--top", type=_rows, default=20, metavar="N", help="finished runs shown, or all: %(default)s")
     parser.add_argument("--csv", metavar="FILE", help="write a row a run (of --pair: a slice); - for stdout")
     parser.add_argument("--json", metavar="FILE", help="write everything; - for stdout")
@@ -69,9 +70,9 @@ def _compare(parsed: argparse.Namespace) -> int:
     """Reads, prints, and writes the files; the exit code."""
     if parsed.pair and parsed.runs:
         raise InputError(f"--pair names both runs itself; leave the others out; {PROGRAM} --help shows how it is used")
-    if parsed.part and not parsed.pair:
+    if parsed.split and not parsed.pair:
         raise InputError(
-            f"--part belongs to --pair A B; a table shows the validation scores; {PROGRAM} --help shows how it is used"
+            f"--split belongs to --pair A B; a table shows the validation scores; {PROGRAM} --help shows how it is used"
         )
     _check_files(parsed)
     from brainseg.tracking import open_store
@@ -106,7 +107,7 @@ def _pair(parsed: argparse.Namespace, store: "RunStore", console: "Console | Non
     from brainseg.compare.files import pair_csv, pair_json
     from brainseg.compare.text import print_pair
 
-    found = compare_pair(store, *parsed.pair, part=parsed.part or "val")
+    found = compare_pair(store, *parsed.pair, split=parsed.split or "val")
     if console is not None:
         print_pair(found, console)
     return pair_csv(found), pair_json(found)

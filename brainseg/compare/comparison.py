@@ -24,7 +24,7 @@ class Row:
     run: RunSummary
     rank: int | None  # None where the run has no score, or one that can't be ranked
     score: Estimate | None
-    mark: str  # what keeps it from being ranked against the first run: `other data`, `other split`, or nothing
+    not_comparable: str  # why its score can't be ranked against the first run's: other data, other split, or empty
 
     @property
     def state(self) -> str:
@@ -66,12 +66,12 @@ class PairedSlice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class RunPair:
     """Two runs, slice by slice."""
 
     first: RunSummary
     second: RunSummary
-    part: str  # val or test
+    split: str  # val or test
     slices: tuple[PairedSlice, ...]  # those that both have scored, in the order of ids
     only_first: int  # slices that the other run has not scored
     only_second: int
@@ -110,15 +110,15 @@ def compare(store: RunStore, words: Sequence[str], *, experiment: str, top: int 
 
 
 def comparison_of(store: RunStore, runs: RunList, *, reference: RunSummary | None = None) -> Comparison:
-    """The table of these runs. reference: what they are marked and ranked against; by default the best score's run."""
+    """The table of these runs. reference: whose score the others are compared with; by default the best one's."""
     first = reference or next((run for run in runs.finished if SCORE in run.metrics), None)
     rows, rank = [], 0
     for run in runs.finished:
-        mark = _mark(run, first)
-        is_ranked = SCORE in run.metrics and not mark
+        reason = _not_comparable(run, first)
+        is_ranked = SCORE in run.metrics and not reason
         rank += is_ranked
-        rows.append(Row(run=run, rank=rank if is_ranked else None, score=_score(store, run), mark=mark))
-    rows += [Row(run=run, rank=None, score=None, mark="") for run in runs.others]
+        rows.append(Row(run=run, rank=rank if is_ranked else None, score=_score(store, run), not_comparable=reason))
+    rows += [Row(run=run, rank=None, score=None, not_comparable="") for run in runs.others]
     return Comparison(
         rows=tuple(rows),
         differing=_differing([row.run for row in rows]),
@@ -127,8 +127,8 @@ def comparison_of(store: RunStore, runs: RunList, *, reference: RunSummary | Non
     )
 
 
-def compare_pair(store: RunStore, first: str, second: str, *, part: str) -> Pair:
-    """Both runs on the slices that both have scored. first, second: ids or their starts. part: of SCORE_FILES.
+def compare_pair(store: RunStore, first: str, second: str, *, split: str) -> RunPair:
+    """Both runs on the slices that both have scored. first, second: ids or their starts. split: of SCORE_FILES.
 
     Raises InputError for unknown runs, runs on different data, without scores, or without a slice in common.
     """
@@ -141,20 +141,20 @@ def compare_pair(store: RunStore, first: str, second: str, *, part: str) -> Pair
             f"run {runs[0].run_id} and run {runs[1].run_id} were trained on different data ({data[0][:8]} and "
             f"{data[1][:8]}), so that their slices can't be paired; name two runs on the same data"
         )
-    scores = [{item.id: item for item in read_scores(store, run, part=part)} for run in runs]
+    scores = [{item.id: item for item in read_scores(store, run, split=split)} for run in runs]
     common = sorted(scores[0].keys() & scores[1].keys())
     if not common:
         raise InputError(
-            f"run {runs[0].run_id} and run {runs[1].run_id} have no {part} slice in common; "
+            f"run {runs[0].run_id} and run {runs[1].run_id} have no {split} slice in common; "
             "name two runs on the same split"
         )
     slices = tuple(PairedSlice(first=scores[0][key], second=scores[1][key]) for key in common)
     dices = [each.first.dice for each in slices], [each.second.dice for each in slices]
     people = [each.first.person for each in slices]
-    return Pair(
+    return RunPair(
         first=runs[0],
         second=runs[1],
-        part=part,
+        split=split,
         slices=slices,
         only_first=len(scores[0]) - len(common),
         only_second=len(scores[1]) - len(common),
@@ -169,7 +169,7 @@ def _score(store: RunStore, run: RunSummary) -> Estimate | None:
         return None
     score = Estimate(value=run.metrics[SCORE], low=None, high=None)
     try:
-        slices = read_scores(store, run, part="val")
+        slices = read_scores(store, run, split="val")
     except UnreachableError:
         raise
     except InputError:
@@ -177,8 +177,8 @@ def _score(store: RunStore, run: RunSummary) -> Estimate | None:
     return replace(mean_dice(slices), value=score.value)
 
 
-def _mark(run: RunSummary, first: RunSummary | None) -> str:
-    """What the run doesn't share with the first one; nothing for a run without a score."""
+def _not_comparable(run: RunSummary, first: RunSummary | None) -> str:
+    """What the run doesn't share with the first one; empty for a run without a score."""
     if first is None or SCORE not in run.metrics:
         return ""
     if run.tags.get("data_fingerprint") != first.tags.get("data_fingerprint"):

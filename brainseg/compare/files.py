@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from brainseg.compare.comparison import Comparison, Pair, Row
+from brainseg.compare.comparison import Comparison, Row, RunPair
 from brainseg.runs.select import SCORE
 from brainseg.scoring.intervals import Estimate
 
@@ -38,7 +38,7 @@ def comparison_json(comparison: Comparison) -> str:
     )
 
 
-def pair_csv(pair: Pair) -> str:
+def pair_csv(pair: RunPair) -> str:
     """A row a slice that both have scored, in the order of ids."""
     rows = [
         [
@@ -54,12 +54,12 @@ def pair_csv(pair: Pair) -> str:
     return _csv(SLICE_COLUMNS, rows)
 
 
-def pair_json(pair: Pair) -> str:
+def pair_json(pair: RunPair) -> str:
     """The differences with their intervals; the slices are in the CSV file."""
     first, second = pair.mean_dice()
     return _json(
         {
-            "part": pair.part,
+            "part": pair.split,
             "a": {"run_id": pair.first.run_id, "name": pair.first.name, "dice": first},
             "b": {"run_id": pair.second.run_id, "name": pair.second.name, "dice": second},
             "slices": len(pair.slices),
@@ -85,7 +85,7 @@ def _run(row: Row) -> dict[str, Any]:
         "training_seconds": row.run.total,
         "data": row.data,
         "split": row.split,
-        "mark": row.mark,
+        "mark": row.not_comparable,
     }
 
 

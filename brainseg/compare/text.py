@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from brainseg.cli.tables import Console, Section, say
-from brainseg.compare.comparison import Comparison, Pair, PairedSlice, Row
+from brainseg.compare.comparison import Comparison, PairedSlice, Row, RunPair
 from brainseg.config import short_names
 from brainseg.runs.select import SCORE
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES, Estimate
@@ -27,7 +27,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         say(f"\n{note}", console, wrap=True)
 
 
-def print_pair(pair: Pair, console: Console) -> None:
+def print_pair(pair: RunPair, console: Console) -> None:
     """Prints the difference with its interval, by tumour type, and the slices that moved most."""
     for line in (*_pair_lines(pair), f"\nDifference in Dice, B - A: {pair.overall.text}", verdict(pair.overall)):
         say(line, console)
@@ -47,11 +47,11 @@ def print_pair(pair: Pair, console: Console) -> None:
 def notes(comparison: Comparison) -> list[str]:
     """What the table alone doesn't say."""
     found = []
-    marks = sorted({row.mark for row in comparison.rows if row.mark})
-    if marks:
+    reasons = sorted({row.not_comparable for row in comparison.rows} - {""})
+    if reasons:
         first = next(row for row in comparison.rows if row.score is not None)
         found.append(
-            f"* {' or '.join(marks)} than run {first.run.run_id}, the first one: other slices were scored, so that "
+            f"* {' or '.join(reasons)} than run {first.run.run_id}, the first one: other slices were scored, so that "
             "these scores can't be ranked against it."
         )
     if any(row.score is not None and row.score.low is not None for row in comparison.rows):
@@ -112,7 +112,7 @@ def _line(row: Row, comparison: Comparison) -> str:
 
 
 def _rank(row: Row) -> str:
-    if row.mark:
+    if row.not_comparable:
         return "*"
     return "" if row.rank is None else str(row.rank)
 
@@ -120,18 +120,18 @@ def _rank(row: Row) -> str:
 def _fingerprint(row: Row, what: str) -> str:
     """The first characters, with a star where the first run has another one."""
     whole = row.data if what == "data" else row.split
-    is_other = row.mark == f"other {what}" or (row.mark == "other data" and what == "split")
+    is_other = row.not_comparable == f"other {what}" or (row.not_comparable == "other data" and what == "split")
     return f"{whole[:SHORT]}{'*' if is_other else ''}"
 
 
-def _pair_lines(pair: Pair) -> list[str]:
+def _pair_lines(pair: RunPair) -> list[str]:
     """Which runs are compared, on which slices."""
     first, second = pair.mean_dice()
     people = "" if pair.people is None else f" of {pair.people} people"
     lines = [
         f"A  run {pair.first.run_id} {pair.first.name}: Dice {first:.4f}",
         f"B  run {pair.second.run_id} {pair.second.name}: Dice {second:.4f}",
-        f"on the {len(pair.slices)} {pair.part} slices{people} that both have scored",
+        f"on the {len(pair.slices)} {pair.split} slices{people} that both have scored",
     ]
     if pair.only_first or pair.only_second:
         lines.append(
@@ -139,8 +139,8 @@ def _pair_lines(pair: Pair) -> list[str]:
             "are left out"
         )
     # Scores of an evaluation depend on how masks were made of probabilities.
-    masks = [run.tags.get(f"evaluation_{pair.part}_masks", "unknown") for run in (pair.first, pair.second)]
-    if pair.part != "val" and masks[0] != masks[1]:
+    masks = [run.tags.get(f"evaluation_{pair.split}_masks", "unknown") for run in (pair.first, pair.second)]
+    if pair.split != "val" and masks[0] != masks[1]:
         lines.append(f"note: masks were made differently: A {masks[0]}; B {masks[1]}")
     return lines
 

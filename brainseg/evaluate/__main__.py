@@ -27,7 +27,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} RUN_ID --split test --tune its test slices, with settings chosen on validation
   {PROGRAM} RUN_ID --data DIR          another data set
   {PROGRAM} --study NAME               the folds of a cross-validation, pooled
-  {PROGRAM} RUN_ID RUN_ID --average    two models of one split together
+  {PROGRAM} RUN_ID RUN_ID --average    an ensemble of two models of one split
 """
 PLAIN_WIDTH = 240  # characters of a table where there is no terminal
 
@@ -60,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="another data set, or where the run's has moved to")
     add_mask_options(parser)
     parser.add_argument("--tune", action="store_true", help="choose these four on each run's validation slices")
-    parser.add_argument("--average", action="store_true", help="mean of the probabilities of runs with the same slices")
+    parser.add_argument("--average", action="store_true", help="score runs on the same slices as an ensemble")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write the files here too; new or empty")
     add_store_options(parser)
     return parser
@@ -71,7 +71,7 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
 
     folder: for what is fetched.
     """
-    from brainseg.model.runtime import import_tensorflow
+    from brainseg.runs.models import start_tensorflow
     from brainseg.tracking import open_store
 
     if bool(parsed.runs) == bool(parsed.study):
@@ -82,11 +82,10 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     store = open_store(tracking)
     asked = _asked(parsed, store)
     tasks = _tasks(parsed, store, asked, folder / "runs")
-    import_tensorflow()
+    start_tensorflow(tasks[0].runs[0].threads)  # on as many threads as in the training: they decide the last digits
     from brainseg.evaluate.evaluation import outcome_of, score
     from brainseg.evaluate.text import print_outcome
 
-    _use_threads(tasks[0])
     with Progress(unit="slices") as progress:
         scored = [score(task, progress) for task in tasks]
     outcome = outcome_of(scored)
@@ -126,30 +125,22 @@ def _asked_study(name: str, store: "RunStore") -> Asked:
 
 def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: Path) -> "list[Task]":
     """What to do with each run. Raises InputError for everything that can be wrong with it."""
-    from brainseg.evaluate.evaluation import Task, part_of, together, validation_part
-    from brainseg.inference.postprocess import Settings
+    from brainseg.evaluate.evaluation import Task, split_of, together, validation_split
+    from brainseg.inference.postprocess import MaskSettings
     from brainseg.runs.stored_run import read_run
 
     given = given_settings(parsed)
-    settings = Settings(**given)
+    settings = MaskSettings(**given)
     if parsed.tune and given:
         raise InputError("--tune chooses --flip, --shift, --threshold and --min-area itself; leave them out")
     default = "test" if asked.are_pooled or parsed.study else "val"
     tasks = []
     for run_id in asked.run_ids:
         run = read_run(store, run_id, root=parsed.root, folder=folder)
-        part = part_of(run, split=parsed.split, data=parsed.data, default=default)
-        validation = validation_part(run, part) if parsed.tune else None
-        tasks.append(Task(runs=(run,), part=part, settings=None if parsed.tune else settings, validation=validation))
+        split = split_of(run, split=parsed.split, data=parsed.data, default=default)
+        validation = validation_split(run, split) if parsed.tune else None
+        tasks.append(Task(runs=(run,), split=split, settings=None if parsed.tune else settings, validation=validation))
     return together(tasks, average=parsed.average)
-
-
-def _use_threads(task: "Task") -> None:
-    """As many as the (first) run was trained on, if there are so many: others may give other last digits."""
-    from brainseg.model.runtime import apply, resolve_threads
-
-    available = resolve_threads(None)
-    apply("float32", min(task.runs[0].threads or available, available))  # a stored model has its own number format
 
 
 def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path | None, folder: Path) -> None:
@@ -168,7 +159,7 @@ def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path |
             shutil.copytree(whole, output, dirs_exist_ok=True)
     for scored in outcome.scored:
         if len(scored.runs) > 1:
-            continue  # a mean is the score of none of its runs
+            continue  # an ensemble's score belongs to none of its runs
         own = outcome_of([scored]) if asked.are_pooled else outcome
         files = written(own, f"of-{scored.id}") if asked.are_pooled else whole
         store.add(scored.id, files, to=f"evaluation/{own.place}", tags=tags_of(own))
@@ -187,8 +178,8 @@ def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, o
     if output is not None:
         print(f"files       {output}")
     if any(len(scored.runs) == 1 for scored in outcome.scored):
-        alone = "each run" if outcome.averaged == 1 else "each run that is scored alone"
-        print(f"artifacts   evaluation/{outcome.part} of {alone if asked.are_pooled else 'the run'}")
+        alone = "each run" if outcome.ensemble_size == 1 else "each run that is scored alone"
+        print(f"artifacts   evaluation/{outcome.split} of {alone if asked.are_pooled else 'the run'}")
     print(f"look at it  {where_to_look(tracking)}")
 
 

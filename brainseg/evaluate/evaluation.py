@@ -14,10 +14,10 @@ from brainseg.data.cache import SliceSet
 from brainseg.data.people import whose
 from brainseg.data.source import PATIENT, TUMOR_TYPE
 from brainseg.errors import InputError
-from brainseg.evaluate.summary import GroupScores, Summary, group_scores, summarize
+from brainseg.evaluate.summary import GroupScores, ScoreSummary, group_scores, summarize
 from brainseg.evaluate.tuning import Choice, choose, dice_table
-from brainseg.inference.postprocess import Settings
-from brainseg.inference.prediction import Predictor, mean_of
+from brainseg.inference.postprocess import MaskSettings
+from brainseg.inference.prediction import Predictor, ensemble
 from brainseg.runs.stored_run import StoredRun, model_of, slices_in, training_slices
 from brainseg.scoring.calibration import Calibration
 from brainseg.scoring.evaluation import Evaluation, evaluate
@@ -27,7 +27,7 @@ SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class EvaluationSplit:
     """The slices on which a run is scored."""
 
     name: str  # val, test, or data-NAME for another data set
@@ -37,21 +37,21 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to be done with one run, or with several whose probabilities are averaged."""
+    """What is to be done with one run, or with an ensemble of several."""
 
     runs: tuple[StoredRun, ...]
-    part: Part  # of each of them
-    settings: Settings | None  # None: to be chosen on the validation slices below
-    validation: Part | None = None
+    split: EvaluationSplit  # of each of them
+    settings: MaskSettings | None  # None: to be chosen on the validation slices below
+    validation: EvaluationSplit | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """One run, or the mean of several, scored on its part."""
+    """One run or ensemble, scored."""
 
     runs: tuple[StoredRun, ...]
-    part: Part
-    settings: Settings
+    split: EvaluationSplit
+    settings: MaskSettings
     choice: Choice | None  # how the settings were chosen, if they were
     evaluation: Evaluation  # in full
 
@@ -62,17 +62,17 @@ class Scored:
 
     @property
     def fold(self) -> int | None:
-        """Of the cross-validation, where there is one: runs that are averaged share it with their slices."""
+        """Of the cross-validation, if there is one. The runs of an ensemble share it, as they share their slices."""
         return self.runs[0].config.data.fold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """One run or mean of runs, or several pooled over all of their slices."""
+    """One run or ensemble, or several pooled over all of their slices."""
 
-    part: str
+    split: str
     scored: tuple[Scored, ...]
-    summary: Summary
+    summary: ScoreSummary
     by_run: tuple[GroupScores, ...]  # a row for each of several, and one without fold 0; empty for one
     calibration: Calibration
 
@@ -82,24 +82,24 @@ class Outcome:
         return [item for scored in self.scored for item in scored.evaluation.scores]
 
     @property
-    def averaged(self) -> int:
-        """Of how many runs the probabilities of a slice are the mean, at most; 1: nothing is averaged."""
+    def ensemble_size(self) -> int:
+        """Runs of the largest ensemble; 1 if every run is scored alone."""
         return max(len(scored.runs) for scored in self.scored)
 
     @property
     def place(self) -> str:
-        """The name under `evaluation/` and of the tags: averaging takes no other scores' place."""
-        return self.part if self.averaged == 1 else f"{self.part}-averaged"
+        """The name under `evaluation/` and of the tags: an ensemble's scores replace no other ones."""
+        return self.split if self.ensemble_size == 1 else f"{self.split}-averaged"
 
 
-def part_of(run: StoredRun, *, split: str | None, data: Path | None, default: str = "val") -> Part:
+def split_of(run: StoredRun, *, split: str | None, data: Path | None, default: str = "val") -> EvaluationSplit:
     """The slices to score. split: val or test. data: another folder, or the one to which the run's data has moved.
 
     Raises InputError where the run has no such slices, or where the data isn't what the run was trained on.
     """
     if data is None:
         _ids_of(run, split or default)  # an error comes before minutes of decoding
-        return _split_part(run, training_slices(run), split or default)
+        return _evaluation_split(run, training_slices(run), split or default)
     slices = slices_in(run, data)
     if slices.fingerprint != run.fingerprint:
         if split is not None:
@@ -108,21 +108,21 @@ def part_of(run: StoredRun, *, split: str | None, data: Path | None, default: st
                 "leave --split out to score all of its slices"
             )
         name = re.sub(r"[^A-Za-z0-9._-]", "_", slices.source.name)  # for a folder of artifacts and a tag
-        return Part(name=f"data-{name}", slices=slices, ids=tuple(item.id for item in slices.slices))
-    return _split_part(run, slices, split or default)
+        return EvaluationSplit(name=f"data-{name}", slices=slices, ids=tuple(item.id for item in slices.slices))
+    return _evaluation_split(run, slices, split or default)
 
 
-def validation_part(run: StoredRun, part: Part) -> Part:
-    """The run's validation slices, from the data of its part where that is the run's own."""
-    slices = part.slices if part.slices.fingerprint == run.fingerprint else training_slices(run)
-    return _split_part(run, slices, "val")
+def validation_split(run: StoredRun, split: EvaluationSplit) -> EvaluationSplit:
+    """The run's validation slices, from the data of `split` if that is the run's own."""
+    slices = split.slices if split.slices.fingerprint == run.fingerprint else training_slices(run)
+    return _evaluation_split(run, slices, "val")
 
 
 def together(tasks: Sequence[Task], *, average: bool) -> list[Task]:
-    """The tasks of several runs that are pooled. average: those that score the same slices become one task.
+    """The tasks of several runs that are pooled. average: those that score the same slices become an ensemble.
 
     Raises InputError unless all runs were trained on the same data, and no slice is scored twice; with `average`
-    also where no two runs score the same slices, or where those that do can't be averaged.
+    also where no two runs score the same slices, or where those that do can't be an ensemble.
     """
     first = tasks[0].runs[0]
     for (run,) in (task.runs for task in tasks):
@@ -130,15 +130,15 @@ def together(tasks: Sequence[Task], *, average: bool) -> list[Task]:
             raise InputError(
                 f"run {first.id} and run {run.id} were trained on different data; evaluate them one by one"
             )
-    joined = _averaged(tasks) if average else list(tasks)
+    joined = _ensembles(tasks) if average else list(tasks)
     owner: dict[str, str] = {}
     for task in joined:
         run = task.runs[0]
-        for slice_id in task.part.ids:
+        for slice_id in task.split.ids:
             if slice_id in owner:
                 remedy = "" if average else "average them with --average, or "
                 raise InputError(
-                    f"slice {slice_id} is in the {task.part.name} part of run {owner[slice_id]} and of run "
+                    f"slice {slice_id} is in the {task.split.name} split of run {owner[slice_id]} and of run "
                     f"{run.id}, and a pooled score counts each slice once; {remedy}evaluate them one by one"
                 )
             owner[slice_id] = run.id
@@ -146,19 +146,19 @@ def together(tasks: Sequence[Task], *, average: bool) -> list[Task]:
 
 
 def score(task: Task, progress: OnProgress) -> Scored:
-    """Chooses the settings, if that is asked for, and scores every slice of the part."""
-    predictor = Predictor(mean_of([model_of(run) for run in task.runs]))
+    """Chooses the settings, if that is asked for, and scores every slice of the split."""
+    predictor = Predictor(ensemble([model_of(run) for run in task.runs]))
     choice = None if task.validation is None else _tuned(predictor, task.validation, progress)
-    settings = choice.settings if choice is not None else task.settings or Settings()
+    settings = choice.settings if choice is not None else task.settings or MaskSettings()
     evaluation = evaluate(
         predictor,
-        task.part.slices,
-        task.part.ids,
+        task.split.slices,
+        task.split.ids,
         settings=settings,
         in_full=True,
-        on_slice=_counting(progress, f"{runs_short_title(task.runs)}, {task.part.name}", task.part),
+        on_slice=_counting(progress, f"{runs_short_title(task.runs)}, {task.split.name}", task.split),
     )
-    return Scored(runs=task.runs, part=task.part, settings=settings, choice=choice, evaluation=evaluation)
+    return Scored(runs=task.runs, split=task.split, settings=settings, choice=choice, evaluation=evaluation)
 
 
 def outcome_of(scored: Sequence[Scored]) -> Outcome:
@@ -167,7 +167,7 @@ def outcome_of(scored: Sequence[Scored]) -> Outcome:
     for each in scored:
         calibration.merge(each.evaluation.calibration)
     return Outcome(
-        part=scored[0].part.name,
+        split=scored[0].split.name,
         scored=tuple(scored),
         summary=summarize([item for each in scored for item in each.evaluation.scores]),
         by_run=_by_run(scored) if len(scored) > 1 else (),
@@ -176,20 +176,20 @@ def outcome_of(scored: Sequence[Scored]) -> Outcome:
 
 
 def runs_title(runs: Sequence[StoredRun]) -> str:
-    """`run 1a2b...`, or `mean of runs 1a2b..., 3c4d...`."""
+    """`run 1a2b...`, or `ensemble of runs 1a2b..., 3c4d...`."""
     ids = ", ".join(run.id for run in runs)
-    return f"run {ids}" if len(runs) == 1 else f"mean of runs {ids}"
+    return f"run {ids}" if len(runs) == 1 else f"ensemble of runs {ids}"
 
 
 def runs_short_title(runs: Sequence[StoredRun]) -> str:
-    """`fold 0, run 1a2b...` or `fold 0, mean of 2 runs`; where they have no fold, `runs_title`."""
+    """`fold 0, run 1a2b...` or `fold 0, ensemble of 2 runs`; where they have no fold, `runs_title`."""
     fold = runs[0].config.data.fold
     if fold is None:
         return runs_title(runs)
-    return f"fold {fold}, {runs_title(runs) if len(runs) == 1 else f'mean of {len(runs)} runs'}"
+    return f"fold {fold}, {runs_title(runs) if len(runs) == 1 else f'ensemble of {len(runs)} runs'}"
 
 
-def _split_part(run: StoredRun, slices: SliceSet, split: str) -> Part:
+def _evaluation_split(run: StoredRun, slices: SliceSet, split: str) -> EvaluationSplit:
     ids = _ids_of(run, split)
     unknown = sorted(set(ids) - {item.id for item in slices.slices})
     if unknown:
@@ -197,7 +197,7 @@ def _split_part(run: StoredRun, slices: SliceSet, split: str) -> Part:
             f"split.json of run {run.id} names slice {unknown[0]}, which its data doesn't have "
             f"({len(unknown)} in all); restore the artifact that the run recorded"
         )
-    return Part(name=split, slices=slices, ids=ids)
+    return EvaluationSplit(name=split, slices=slices, ids=ids)
 
 
 def _ids_of(run: StoredRun, split: str) -> tuple[str, ...]:
@@ -210,13 +210,13 @@ def _ids_of(run: StoredRun, split: str) -> tuple[str, ...]:
     return ids
 
 
-def _counting(progress: OnProgress, what: str, part: Part) -> Callable[[], None]:
-    """To be called after each slice of the part: tells how many are done."""
+def _counting(progress: OnProgress, what: str, split: EvaluationSplit) -> Callable[[], None]:
+    """To be called after each slice of the split: tells how many are done."""
     done = itertools.count(1)
-    return lambda: progress(what, next(done), len(part.ids))
+    return lambda: progress(what, next(done), len(split.ids))
 
 
-def _tuned(predictor: Predictor, validation: Part, progress: OnProgress) -> Choice:
+def _tuned(predictor: Predictor, validation: EvaluationSplit, progress: OnProgress) -> Choice:
     on_slice = _counting(progress, "choosing on validation slices", validation)
     dices = dice_table(predictor, validation.slices, validation.ids, on_slice=on_slice)
     columns = {item.id: item.columns for item in validation.slices.slices}
@@ -225,10 +225,10 @@ def _tuned(predictor: Predictor, validation: Part, progress: OnProgress) -> Choi
     return choose(dices, people, [columns[slice_id].get(TUMOR_TYPE, "") for slice_id in ordered])
 
 
-def _averaged(tasks: Sequence[Task]) -> list[Task]:
+def _ensembles(tasks: Sequence[Task]) -> list[Task]:
     groups: dict[tuple[str, ...], list[Task]] = {}
     for task in tasks:
-        groups.setdefault(task.part.ids, []).append(task)
+        groups.setdefault(task.split.ids, []).append(task)
     if len(groups) == len(tasks):
         raise InputError("--average is for runs that score the same slices, and no two of these do; leave it out")
     return [_joined(group) for group in groups.values()]

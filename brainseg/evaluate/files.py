@@ -11,7 +11,7 @@ from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_dice_b
 from brainseg.evaluate.evaluation import Outcome, Scored
 from brainseg.evaluate.summary import SIZES
 from brainseg.evaluate.text import RULES, as_markdown
-from brainseg.inference.postprocess import CHOICE_SCHEMA
+from brainseg.runs.mask_settings import CHOICE_FILE, CHOICE_SCHEMA
 from brainseg.runs.stored_run import StoredRun
 from brainseg.scoring import intervals
 from brainseg.scoring.calibration import BINS, NEAR_PROBABILITY, Reliability
@@ -33,7 +33,7 @@ def write_files(folder: Path, outcome: Outcome) -> None:
     choices = {scored.id: dataclasses.asdict(scored.choice) for scored in outcome.scored if scored.choice is not None}
     if choices:
         content = {"schema_version": CHOICE_SCHEMA, "runs": choices}
-        (folder / "choice.json").write_text(_json(content), encoding="utf-8")
+        (folder / CHOICE_FILE).write_text(_json(content), encoding="utf-8")
     save_panels(folder / "gallery.png", _panels(outcome))
     save_dice_by_size(
         folder / "dice_by_size.png",
@@ -59,10 +59,10 @@ def tags_of(outcome: Outcome) -> dict[str, str]:
 def summary_json(outcome: Outcome) -> dict[str, Any]:
     """`summary.json`: every number of the summary, and what it was made from."""
     summary = outcome.summary
-    source = outcome.scored[0].part.slices
+    source = outcome.scored[0].split.slices
     return {
         "schema_version": SUMMARY_SCHEMA,
-        "part": outcome.part,
+        "part": outcome.split,
         "data": {
             "name": source.source.name,
             "location": source.source.location,
@@ -117,7 +117,7 @@ def _panels(outcome: Outcome) -> list[Panel]:
     for position in choose_panels([item.dice for _, item in scored_of], count=GALLERY):
         scored, item = scored_of[position]
         predicted = scored.evaluation.predictions[item.id].unpacked()
-        source = scored.part.slices.source
+        source = scored.split.slices.source
         panels.append(panel_of(source, item.id, tumor_type=item.tumor_type, dice=item.dice, predicted=predicted))
     return panels
 

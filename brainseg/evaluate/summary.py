@@ -55,7 +55,7 @@ class FalseAlarms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class ScoreSummary:
     """What the scores say, as tables."""
 
     overall: GroupScores
@@ -65,10 +65,10 @@ class Summary:
     drawn: str  # what the bootstrap draws: people, slices, or both
 
 
-def summarize(scores: Sequence[SliceScore]) -> Summary:
+def summarize(scores: Sequence[SliceScore]) -> ScoreSummary:
     """The tables of these slices. Raises ValueError for none."""
     sizes = [name for name in (NO_TUMOR, *SIZES) if any(size_of(item) == name for item in scores)]
-    return Summary(
+    return ScoreSummary(
         overall=group_scores("all", scores),
         by_type=tuple(group_scores(name, group) for name, group in by_type(scores).items()),
         by_size=tuple(group_scores(name, [item for item in scores if size_of(item) == name]) for name in sizes),

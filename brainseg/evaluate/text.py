@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from brainseg.cli.tables import Console, Section, say
 from brainseg.evaluate.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
-from brainseg.evaluate.summary import MEASURES, GroupScores, Summary
+from brainseg.evaluate.summary import MEASURES, GroupScores, ScoreSummary
 from brainseg.evaluate.tuning import Candidate, Choice
 from brainseg.scoring.calibration import NEAR_PROBABILITY
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES
@@ -29,10 +29,10 @@ def title_of(outcome: Outcome) -> str:
     first = outcome.scored[0]
     if len(outcome.scored) > 1:
         runs = sum(len(scored.runs) for scored in outcome.scored)
-        return f"{runs} runs, pooled over their {outcome.part} parts"
-    if outcome.part not in SPLITS:
-        return f"{runs_title(first.runs)} on {first.part.slices.source.location}"
-    return f"{runs_title(first.runs)} on {'its' if len(first.runs) == 1 else 'their'} {outcome.part} part"
+        return f"{runs} runs, pooled over their {outcome.split} splits"
+    if outcome.split not in SPLITS:
+        return f"{runs_title(first.runs)} on {first.split.slices.source.location}"
+    return f"{runs_title(first.runs)} on {'its' if len(first.runs) == 1 else 'their'} {outcome.split} split"
 
 
 def head_lines(outcome: Outcome) -> list[str]:
@@ -40,9 +40,9 @@ def head_lines(outcome: Outcome) -> list[str]:
     overall = outcome.summary.overall
     people = "" if overall.people is None else f" of {overall.people} people"
     lines = [f"{overall.slices} slices{people}"]
-    if outcome.averaged > 1:
+    if outcome.ensemble_size > 1:
         least = min(len(scored.runs) for scored in outcome.scored)
-        runs = f"{outcome.averaged}" if least == outcome.averaged else f"{least} to {outcome.averaged}"
+        runs = f"{outcome.ensemble_size}" if least == outcome.ensemble_size else f"{least} to {outcome.ensemble_size}"
         lines.append(f"probabilities: of each slice the mean over {runs} runs")
     for text in dict.fromkeys(scored.settings.text for scored in outcome.scored):
         lines.append(f"masks: {text}")
@@ -60,7 +60,7 @@ def sections(outcome: Outcome) -> list[Section]:
         found.append(_groups("By tumour type", "type", summary.by_type))
     found.append(_groups("By tumour size", "size", summary.by_size))
     if outcome.by_run:
-        found.append(replace(_groups("By run", "run", outcome.by_run), lines=_averaged_lines(outcome)))
+        found.append(replace(_groups("By run", "run", outcome.by_run), lines=_ensemble_lines(outcome)))
     found.append(_calibration(outcome))
     if summary.false_alarms is not None:
         found.append(_false_alarms(summary))
@@ -135,8 +135,8 @@ def _group_row(group: GroupScores) -> tuple[str, ...]:
     )
 
 
-def _averaged_lines(outcome: Outcome) -> tuple[str, ...]:
-    """Which runs each mean is of."""
+def _ensemble_lines(outcome: Outcome) -> tuple[str, ...]:
+    """The runs of each ensemble."""
     several = (scored.runs for scored in outcome.scored if len(scored.runs) > 1)
     return tuple(f"{runs_short_title(runs)}: {', '.join(run.id for run in runs)}" for runs in several)
 
@@ -154,7 +154,7 @@ def _calibration(outcome: Outcome) -> Section:
     )
 
 
-def _false_alarms(summary: Summary) -> Section:
+def _false_alarms(summary: ScoreSummary) -> Section:
     alarms = summary.false_alarms
     assert alarms is not None  # asked for where there are some
     area = "" if alarms.mean_area_px is None else f", on average of {alarms.mean_area_px:.1f} px"
@@ -166,10 +166,10 @@ def _false_alarms(summary: Summary) -> Section:
 
 def _choice(scored: Scored, choice: Choice) -> Section:
     lines = [f"chosen: {choice.settings.text}; Dice {choice.dice:.4f} on {choice.slices} validation slices"]
-    if scored.part.name == "val":
+    if scored.split.name == "val":
         lines.append("note: chosen on the slices that are scored here, so that these scores are too good")
     return Section(
-        title=f"Choice on the validation part, {runs_short_title(scored.runs)}",
+        title=f"Choice on the validation split, {runs_short_title(scored.runs)}",
         headings=("tried", "Dice", "difference", "by type", ""),
         narrow=("tried", "difference", ""),
         rows=tuple(_candidate_row(candidate) for candidate in choice.candidates),

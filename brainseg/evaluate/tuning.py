@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from brainseg.config import FLIPS, SHIFTS
 from brainseg.data.cache import SliceSet
-from brainseg.inference.postprocess import Settings, without_small_parts
+from brainseg.inference.postprocess import MaskSettings, without_small_parts
 from brainseg.inference.prediction import Predictor
 from brainseg.scoring.intervals import Estimate, difference_by_group, difference_interval
 from brainseg.scoring.overlap import hard_dice
@@ -18,15 +18,15 @@ THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 MIN_AREAS_PX = (0, 10, 25, 50, 100, 200)
 
 # Dice of each slice, in the order of sorted ids, under each of the settings.
-DiceTable = Mapping[Settings, NDArray[np.float64]]
+DiceTable = Mapping[MaskSettings, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Settings that were tried, against those that had been chosen by then."""
+    """MaskSettings that were tried, against those that had been chosen by then."""
 
-    settings: Settings
-    against: Settings
+    settings: MaskSettings
+    against: MaskSettings
     dice: float  # mean over slices
     difference: Estimate  # of the mean Dice, paired
     by_type: Mapping[str, Estimate]  # the same for each tumour type
@@ -37,7 +37,7 @@ class Candidate:
 class Choice:
     """What was chosen on validation slices, and everything that was tried."""
 
-    settings: Settings
+    settings: MaskSettings
     dice: float  # mean over the validation slices
     slices: int
     candidates: tuple[Candidate, ...]
@@ -47,23 +47,23 @@ def dice_table(
     predictor: Predictor, slices: SliceSet, ids: Sequence[str], *, on_slice: Callable[[], None] = lambda: None
 ) -> DiceTable:
     """Predicts each slice once, with flips and shifts, and scores it under all settings that `choose` may ask for."""
-    found: dict[Settings, list[float]] = {settings: [] for settings in all_settings()}
+    found: dict[MaskSettings, list[float]] = {settings: [] for settings in all_settings()}
     for item in predictor.predict(slices, ids, flip="all", shift="diagonal"):
         for flip, shift in itertools.product(FLIPS, SHIFTS):
             probability = item.probability(flip=flip, shift=shift)
             for threshold in THRESHOLDS:
                 cleaned = without_small_parts(probability >= threshold, MIN_AREAS_PX)
                 for min_area, predicted in zip(MIN_AREAS_PX, cleaned, strict=True):
-                    settings = Settings(flip=flip, shift=shift, threshold=threshold, min_area_px=min_area)
+                    settings = MaskSettings(flip=flip, shift=shift, threshold=threshold, min_area_px=min_area)
                     found[settings].append(hard_dice(item.mask, predicted))
         on_slice()
     return {settings: np.array(dices) for settings, dices in found.items()}
 
 
-def all_settings() -> list[Settings]:
+def all_settings() -> list[MaskSettings]:
     """Every combination of the grids."""
     return [
-        Settings(flip=flip, shift=shift, threshold=threshold, min_area_px=min_area)
+        MaskSettings(flip=flip, shift=shift, threshold=threshold, min_area_px=min_area)
         for flip, shift, threshold, min_area in itertools.product(FLIPS, SHIFTS, THRESHOLDS, MIN_AREAS_PX)
     ]
 
@@ -75,9 +75,9 @@ def choose(dices: DiceTable, people: Sequence[Hashable], types: Sequence[str]) -
     difference lies wholly below zero; of those the one with the highest mean is. people, types: of each
     slice, in the order of the table; the type is empty where it is unknown.
     """
-    chosen = Settings()
+    chosen = MaskSettings()
     tried: list[Candidate] = []
-    steps: tuple[Callable[[Settings], list[Settings]], ...] = (
+    steps: tuple[Callable[[MaskSettings], list[MaskSettings]], ...] = (
         lambda now: [replace(now, flip=flip) for flip in FLIPS],
         lambda now: [replace(now, shift=shift) for shift in SHIFTS],
         lambda now: [replace(now, threshold=threshold) for threshold in THRESHOLDS],
@@ -93,7 +93,7 @@ def choose(dices: DiceTable, people: Sequence[Hashable], types: Sequence[str]) -
 
 
 def _held_against(
-    current: Settings, settings: Settings, dices: DiceTable, people: Sequence[Hashable], types: Sequence[str]
+    current: MaskSettings, settings: MaskSettings, dices: DiceTable, people: Sequence[Hashable], types: Sequence[str]
 ) -> Candidate:
     before, after = dices[current], dices[settings]
     return Candidate(

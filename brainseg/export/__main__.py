@@ -61,7 +61,7 @@ def _export(parsed: argparse.Namespace, folder: Path) -> int:
     segmenter = segmenter_of(parsed.model, tracking, folder=folder, given={})
     path = parsed.output or Path(_default_name(segmenter) + FORMATS[parsed.format])
     check_new_file(path, option="-o")
-    model, size = loaded(segmenter)
+    model, size = loaded([segmenter])
     slices = choose_slices(segmenter.run, data=parsed.data, size=size, count=parsed.slices)
     _tell(segmenter, slices, _written(parsed, segmenter, model, size, path, slices), size, parsed.format)
     return 0

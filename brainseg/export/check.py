@@ -11,7 +11,7 @@ from brainseg.data.batches import EVALUATION_BATCH
 from brainseg.errors import BrainsegError
 from brainseg.export.check_slices import CheckSlices
 from brainseg.inference.apply import mask_of
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 
 # What rounding explains, with a margin. Other programs add up in another order: usual are 1e-7 to 1e-6. ONNX Runtime
 # adds up the mean of a whole slice (model.standardize) in float32, which makes 2e-4 at 256x256.
@@ -20,7 +20,7 @@ ALLOWED_PX = 4  # of the mask of a slice: pixels that lie on the threshold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Difference:
+class Deviation:
     """The largest differences over all slices."""
 
     probability: float
@@ -43,8 +43,8 @@ def probabilities(run: Callable[[NDArray[np.float32]], Any], slices: CheckSlices
 
 
 def difference(
-    expected: NDArray[np.float32], found: NDArray[np.float32], slices: CheckSlices, settings: Settings
-) -> Difference:
+    expected: NDArray[np.float32], found: NDArray[np.float32], slices: CheckSlices, settings: MaskSettings
+) -> Deviation:
     """Of two arrays that `probabilities` gave; masks of one view."""
     plain = dataclasses.replace(settings, flip="none", shift="none")
 
@@ -56,12 +56,12 @@ def difference(
         for one, other, shape in zip(expected, found, slices.shapes, strict=True)
     ]
     worst = int(np.argmax(differing))
-    return Difference(
+    return Deviation(
         probability=float(np.abs(expected - found).max()), mask_px=differing[worst], mask_id=slices.ids[worst]
     )
 
 
-def check(found: Difference, *, called: str) -> None:
+def check(found: Deviation, *, called: str) -> None:
     """Raises BrainsegError where the difference is more than rounding explains."""
     problems = []
     if not found.probability <= ALLOWED:  # NaN ends here as well

@@ -12,10 +12,10 @@ from brainseg.data.folder import FolderSource
 from brainseg.data.phantom.source import PhantomSource
 from brainseg.data.source import Source
 from brainseg.errors import InputError
-from brainseg.evaluate.evaluation import Part, part_of
+from brainseg.evaluate.evaluation import EvaluationSplit, split_of
 from brainseg.runs.stored_run import StoredRun
 
-PARTS = {"val": "validation", "test": "test"}
+SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ def choose_slices(run: StoredRun | None, *, data: Path | None, size: int, count:
             return _of_source(FolderSource(data), count=count, size=size)
         return _phantom(count, size, why="of a file alone no slices are known; name some with --data DIR")
     try:
-        return _of_part(run, part_of(run, split=None, data=data), count)
+        return _of_split(run, split_of(run, split=None, data=data), count)
     except InputError as error:
         if data is not None:
             raise
@@ -51,17 +51,17 @@ def _phantom(count: int, size: int, *, why: str) -> CheckSlices:
     return dataclasses.replace(_of_source(PhantomSource(patients=8, seed=0), count=count, size=size), note=why)
 
 
-def _of_part(run: StoredRun, part: Part, count: int) -> CheckSlices:
-    ids = _spread(part.ids, count)
-    positions = part.slices.positions(ids)
-    own = part.name in PARTS
-    which = f"{PARTS[part.name]} slices of run {run.id}" if own else f"slices of {part.slices.source.name}"
+def _of_split(run: StoredRun, split: EvaluationSplit, count: int) -> CheckSlices:
+    ids = _spread(split.ids, count)
+    positions = split.slices.positions(ids)
+    own = split.name in SPLIT_NAMES
+    which = f"{SPLIT_NAMES[split.name]} slices of run {run.id}" if own else f"slices of {split.slices.source.name}"
     return CheckSlices(
-        text=f"{len(ids)} of {len(part.ids)} {which}",
+        text=f"{len(ids)} of {len(split.ids)} {which}",
         note=None,
         ids=ids,
-        images=part.slices.images[positions],
-        shapes=tuple((int(height), int(width)) for height, width in part.slices.sizes[positions]),
+        images=split.slices.images[positions],
+        shapes=tuple((int(height), int(width)) for height, width in split.slices.sizes[positions]),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from brainseg.cli.output import check_new_file
 from brainseg.errors import InputError
-from brainseg.export.check import Difference, check, difference, probabilities
+from brainseg.export.check import Deviation, check, difference, probabilities
 from brainseg.export.check_slices import CheckSlices
 from brainseg.export.description import describe
 from brainseg.export.formats import FORMATS
@@ -22,8 +22,8 @@ class Exported:
 
     path: Path
     size_bytes: int
-    difference: Difference  # of the file from the model in float32
-    rounding: Difference | None  # of the model in float32 from the model as trained; None where that is float32
+    difference: Deviation  # of the file from the model in float32
+    rounding: Deviation | None  # of the model in float32 from the model as trained; None where that is float32
 
 
 def export(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainseg.compare.comparison import Pair, compare_pair
+from brainseg.compare.comparison import RunPair, compare_pair
 from brainseg.data.encode import as_webp
 from brainseg.drawing.outlines import outline_path
 from brainseg.errors import InputError
@@ -43,7 +43,7 @@ class Gallery:
     """The slices that every run of the gallery has scored, in the order of ids."""
 
     runs: tuple[RunSummary, ...]  # one, or two
-    pair: Pair | None  # of two runs
+    pair: RunPair | None  # of two runs
     slices: tuple[GallerySlice, ...]
 
 
@@ -61,11 +61,11 @@ def make_gallery(store: RunStore, run: str, other: str | None, *, data: Path | N
     return Gallery(runs=runs, pair=pair, slices=_slices(predictions, ids, images))
 
 
-def _pair(store: RunStore, first: RunSummary, second: RunSummary) -> Pair:
+def _pair(store: RunStore, first: RunSummary, second: RunSummary) -> RunPair:
     """Raises InputError for one run named twice, for different data, and without a slice in common."""
     if first.run_id == second.run_id:
         raise InputError(f"run {first.run_id} is named twice; name two runs, or one alone")
-    return compare_pair(store, first.run_id, second.run_id, part="val")
+    return compare_pair(store, first.run_id, second.run_id, split="val")
 
 
 def _slices(

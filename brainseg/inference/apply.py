@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.data.batches import EVALUATION_BATCH, scaled_images
-from brainseg.data.likeness import CONSTANT, Likeness, measure_slice
-from brainseg.inference.postprocess import Settings
+from brainseg.data.training_statistics import CONSTANT, TrainingStatistics, measure_slice
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.inference.resize import resize_probability
 
@@ -24,7 +24,7 @@ def batch_size(files: int) -> int:
 
 
 def views_of(
-    predictor: Predictor, resized: Sequence[NDArray[np.uint8]], *, batch: int, settings: Settings
+    predictor: Predictor, resized: Sequence[NDArray[np.uint8]], *, batch: int, settings: MaskSettings
 ) -> Sequence[NDArray[np.float32]]:
     """(shifts, flips, size, size) of each of at most `batch` images.
 
@@ -38,7 +38,7 @@ def views_of(
 
 
 def mask_of(
-    views: NDArray[np.float32], shape: tuple[int, int], settings: Settings
+    views: NDArray[np.float32], shape: tuple[int, int], settings: MaskSettings
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Mask and probabilities of an image at its own size, `shape`. views: (shifts, flips, size, size)."""
     probability = resize_probability(views.mean(axis=(0, 1)), shape)
@@ -50,10 +50,12 @@ def confidence_of(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> 
     return float(probability[mask].mean()) if mask.any() else None
 
 
-def unlike_training(image: NDArray[np.uint8], resized: NDArray[np.uint8], likeness: Likeness | None) -> tuple[str, ...]:
+def unlike_training(
+    image: NDArray[np.uint8], resized: NDArray[np.uint8], statistics: TrainingStatistics | None
+) -> tuple[str, ...]:
     """In which ways an image is unlike the training slices, a phrase each. resized: the same at the model's size."""
     if image.min() == image.max():
         return (CONSTANT,)
-    if likeness is None:
+    if statistics is None:
         return ()
-    return tuple(likeness.differences(measure_slice(resized, stored=(image.shape[0], image.shape[1]))))
+    return tuple(statistics.differences(measure_slice(resized, stored=(image.shape[0], image.shape[1]))))

@@ -1,9 +1,8 @@
 """From probabilities to a mask: flips, shifts, threshold, and the smallest connected part that stays."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +27,12 @@ FLIP_TEXTS = {"none": "no flips", "left-right": "mean over left-right flips", "a
 
 # A probability from here on is tumour.
 THRESHOLD = 0.5
-CHOICE_SCHEMA = 3
 # Pixels that touch at a corner belong to one part.
 NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class MaskSettings:
     """How a mask is made of probabilities; the defaults are those of the final score of a training."""
 
     flip: str = "none"  # of FLIPS; the probabilities are the mean over these flips
@@ -52,6 +50,14 @@ class Settings:
     def mask(self, probability: NDArray[np.float32]) -> NDArray[np.bool_]:
         """The mask of the probabilities (height, width) of one slice, flips and shifts averaged already."""
         return without_small_parts(probability >= self.threshold, (self.min_area_px,))[0]
+
+    @classmethod
+    def stored(cls, content: Mapping[str, Any]) -> "MaskSettings":
+        """MaskSettings that were written as JSON. Earlier versions knew all flips or none (a bool), and no shifts."""
+        flip = content["flip"]
+        if isinstance(flip, bool):
+            flip = "all" if flip else "none"
+        return cls(**{**content, "flip": flip})
 
     @property
     def text(self) -> str:

@@ -34,8 +34,8 @@ class Prediction:
         return resize_probability(averaged, (self.mask.shape[0], self.mask.shape[1]))
 
 
-def mean_of(models: Sequence[Any]) -> Any:
-    """The one model itself; of several, a function called like a model that gives the mean of their probabilities.
+def ensemble(models: Sequence[Any]) -> Any:
+    """One model as it is; several as a function called like a model, which gives the mean of their probabilities.
 
     All must take images of one size.
     """
@@ -45,7 +45,7 @@ def mean_of(models: Sequence[Any]) -> Any:
 
 
 class Predictor:
-    """Predicts slices with a Keras model, or with `mean_of` several. Its graph is built with the first batch."""
+    """Predicts slices with a Keras model, or with an `ensemble`. Its graph is built with the first batch."""
 
     def __init__(self, model: Any) -> None:
         import tensorflow as tf

@@ -43,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="PNG, JPEG or TIFF files, or folders")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument(
-        "--average", metavar="MODEL", action="append", default=[], help="a further model: their mean; repeatable"
+        "--average", metavar="MODEL", action="append", default=[], help="a further model of an ensemble; repeatable"
     )
     parser.add_argument("--probabilities", type=int, choices=(8, 16), metavar="BITS", help="write them too: 8 or 16")
     add_mask_options(parser)
@@ -54,16 +54,16 @@ def make_parser() -> argparse.ArgumentParser:
 def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     """Checks, loads, predicts and tells; the exit code. folder: for what is fetched."""
     from brainseg.data.image_files import find_images
-    from brainseg.runs.models import loaded_together
+    from brainseg.runs.models import loaded
 
     check_new_folder(parsed.output, option="-o")
     _check_outside(parsed.output, parsed.images)
     files = find_images(parsed.images)
     segmenters, segmenter = _segmenters(parsed, folder)
-    model, size = loaded_together(segmenters)
+    model, size = loaded(segmenters)
     print(f"model    {segmenter.name}, at {size}x{size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
-    if segmenter.likeness is None:
+    if segmenter.statistics is None:
         print("note     what it was trained on isn't known, so that unusual images are not pointed out")
     outcomes = _write(parsed, files, segmenter, model, size)
     return _tell(outcomes, parsed.output)
@@ -79,16 +79,16 @@ def _check_outside(output: Path, named: Sequence[Path]) -> None:
 
 def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segmenter], Segmenter]":
     """The models that predict, and what is told of them together."""
-    from brainseg.inference.postprocess import Settings
-    from brainseg.runs.models import averaged, segmenter_of
+    from brainseg.inference.postprocess import MaskSettings
+    from brainseg.runs.models import ensemble_of, segmenter_of
 
     names = [parsed.model, *parsed.average]
     check_named_once(names, called="the model")
     given = given_settings(parsed)
-    Settings(**given)  # a value out of range is said before a server is asked
+    MaskSettings(**given)  # a value out of range is said before a server is asked
     tracking = tracking_of(parsed)
     segmenters = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]
-    return segmenters, averaged(segmenters, given=given)
+    return segmenters, ensemble_of(segmenters, given=given)
 
 
 def _write(
@@ -111,7 +111,7 @@ def _write(
                 model=model,
                 size=size,
                 settings=segmenter.settings,
-                likeness=segmenter.likeness,
+                statistics=segmenter.statistics,
                 pictures=Pictures(folder=parsed.output, probability_bits=parsed.probabilities),
                 on_outcome=on_outcome,
             )

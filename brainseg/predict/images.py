@@ -18,10 +18,10 @@ from brainseg.data.cache import resize_image
 from brainseg.data.decode import read_image
 from brainseg.data.encode import write_mask, write_outlined, write_probability
 from brainseg.data.image_files import ImageFile
-from brainseg.data.likeness import Likeness
+from brainseg.data.training_statistics import TrainingStatistics
 from brainseg.errors import DataError
 from brainseg.inference.apply import batch_size, confidence_of, mask_of, unlike_training, views_of
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 
 
@@ -80,8 +80,8 @@ def predict_images(
     *,
     model: Any,
     size: int,
-    settings: Settings,
-    likeness: Likeness | None,
+    settings: MaskSettings,
+    statistics: TrainingStatistics | None,
     pictures: Pictures,
     on_outcome: Callable[[Outcome], None],
 ) -> None:
@@ -99,7 +99,7 @@ def predict_images(
         except DataError as error:
             return Failed(file=file, error=str(error))
         resized = resize_image(image, size)
-        return _Read(file=file, image=image, resized=resized, warnings=unlike_training(image, resized, likeness))
+        return _Read(file=file, image=image, resized=resized, warnings=unlike_training(image, resized, statistics))
 
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
         mask, probability = mask_of(views, (item.image.shape[0], item.image.shape[1]), settings)

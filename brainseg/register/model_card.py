@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import brainseg
 from brainseg.cli.tables import Section
+from brainseg.runs.models import Segmenter
 from brainseg.runs.select import SCORE
 from brainseg.runs.slice_scores import read_scores
-from brainseg.runs.stored_run import StoredRun
+from brainseg.runs.stored_run import StoredRun, evaluated_splits
 from brainseg.scoring.intervals import Estimate
 from brainseg.scoring.slice_score import by_type, count_people, mean_dice
 from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord, RunStore
@@ -28,12 +29,12 @@ class Scores:
     slices: int
     people: int | None  # None where no patient id is known
     empty: int | None  # slices without a tumour; None where areas aren't recorded
-    evaluated: Mapping[str, str]  # what `brainseg.evaluate` has scored: part -> Dice with its interval
+    evaluated: Mapping[str, str]  # what `brainseg.evaluate` has scored: evaluation split -> Dice with its interval
 
 
 def scores_of(store: RunStore, record: RunRecord) -> Scores:
     """The scores of a finished run. Raises InputError where those of its slices aren't there, or can't be read."""
-    slices = read_scores(store, record, part="val")
+    slices = read_scores(store, record, split="val")
     final = _last(record, SCORE)
     dice = mean_dice(slices)
     areas = [item.area_px for item in slices]
@@ -44,11 +45,7 @@ def scores_of(store: RunStore, record: RunRecord) -> Scores:
         slices=len(slices),
         people=count_people(slices),
         empty=None if None in areas else areas.count(0),
-        evaluated={
-            tag.removeprefix("evaluation_"): value
-            for tag, value in sorted(record.tags.items())
-            if tag.startswith("evaluation_") and f"{tag}_masks" in record.tags
-        },
+        evaluated={split: record.tags[f"evaluation_{split}"] for split in evaluated_splits(record.tags)},
     )
 
 
@@ -58,14 +55,16 @@ def version_tags(record: RunRecord, scores: Scores) -> dict[str, str]:
     tags |= {f"{SCORE}_{_tag(name)}": dice.text for name, dice in scores.by_type.items()}
     if scores.best_val_dice_image is not None:
         tags[BEST] = f"{scores.best_val_dice_image:.4f}"
-    tags |= {f"evaluation_{_tag(part)}": dice for part, dice in scores.evaluated.items()}
+    tags |= {f"evaluation_{_tag(split)}": dice for split, dice in scores.evaluated.items()}
     known = ("data", "data_fingerprint", "split", "split_fingerprint", "patients_on_both_sides")
     tags |= {tag: record.tags[tag] for tag in known if tag in record.tags}
     return tags | {"run_id": record.run_id}
 
 
-def model_card(record: RunRecord, run: StoredRun, scores: Scores, *, masks: str) -> str:
-    """The card in Markdown. masks: how masks are made of probabilities, in words."""
+def model_card(record: RunRecord, segmenter: Segmenter, scores: Scores) -> str:
+    """The card in Markdown. segmenter: the run's model."""
+    run = segmenter.run
+    assert run is not None  # no file is registered
     size = run.config.data.image_size
     parts = [
         f"# {REGISTERED_MODEL}: run {record.name}",
@@ -86,7 +85,7 @@ def model_card(record: RunRecord, run: StoredRun, scores: Scores, *, masks: str)
         "## What it can't do",
         "\n".join(f"- {line}" for line in _limits(size, scores)),
         "## Use",
-        f"Masks are made with {masks}.",
+        f"Masks are made with {segmenter.settings.text} ({segmenter.settings_from}).",
         _commands(record),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -110,7 +109,7 @@ def _training(record: RunRecord, run: StoredRun) -> tuple[tuple[str, ...], ...]:
 
 
 def _further(scores: Scores) -> list[str]:
-    lines = [f"- {part}, evaluated: {dice}" for part, dice in scores.evaluated.items()]
+    lines = [f"- {split}, evaluated: {dice}" for split, dice in scores.evaluated.items()]
     if scores.best_val_dice_image is not None:
         lines.insert(0, f"- {BEST}, at the model's size: {scores.best_val_dice_image:.4f}")
     return ["\n".join(lines)] if lines else []

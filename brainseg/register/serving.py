@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from brainseg.data.cache import resize_image
 from brainseg.data.decode import decode_image
 from brainseg.data.encode import image_png, mask_png
-from brainseg.data.likeness import Likeness, parse_likeness
+from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistics, parse_statistics
 from brainseg.errors import DataError, InputError
 from brainseg.inference.apply import MIN_BATCH, confidence_of, mask_of, unlike_training, views_of
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.model.keras_file import read_model
 
@@ -31,7 +31,6 @@ LOADER = __name__  # what MLflow imports
 SERVED_SCHEMA = 2
 MODEL_NAME = "model.keras"
 SETTINGS_NAME = "served.json"
-LIKENESS_NAME = "data_statistics.json"
 IMAGE = "image"  # the column that a request has
 # One shape for every request: its graph is built before the first one comes, and by one thread.
 BATCH = MIN_BATCH
@@ -44,17 +43,17 @@ class Served:
     run_id: str
     image_size: int  # pixels a side, of what the model sees
     threads: int | None  # of TensorFlow in the training, where known: they decide the last digits
-    settings: Settings
+    settings: MaskSettings
 
 
-def write_served(folder: Path, served: Served, *, model_file: Path, likeness: Likeness | None) -> None:
+def write_served(folder: Path, served: Served, *, model_file: Path, statistics: TrainingStatistics | None) -> None:
     """Writes what `_load_pyfunc` reads into a new folder."""
     folder.mkdir()
     shutil.copyfile(model_file, folder / MODEL_NAME)
     content = {"schema_version": SERVED_SCHEMA} | dataclasses.asdict(served)
     (folder / SETTINGS_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if likeness is not None:
-        (folder / LIKENESS_NAME).write_text(likeness.to_json(), encoding="utf-8")
+    if statistics is not None:
+        (folder / STATISTICS_FILE).write_text(statistics.to_json(), encoding="utf-8")
 
 
 def example_request(size: int) -> list[str]:
@@ -67,9 +66,9 @@ def example_request(size: int) -> list[str]:
 class ServedModel:
     """What MLflow calls; from any number of threads."""
 
-    def __init__(self, served: Served, model: Any, likeness: Likeness | None) -> None:
+    def __init__(self, served: Served, model: Any, statistics: TrainingStatistics | None) -> None:
         self._served = served
-        self._likeness = likeness
+        self._statistics = statistics
         self._predictor = Predictor(model)
         size = served.image_size
         # The graph is built here: AutoGraph converts wrongly where two threads do that at once.
@@ -107,7 +106,7 @@ class ServedModel:
             area_px=int(mask.sum()),
             confidence=confidence_of(mask, probability),
             max_probability=float(probability.max()),
-            warnings=list(unlike_training(image, resized, self._likeness)),
+            warnings=list(unlike_training(image, resized, self._statistics)),
         )
 
 
@@ -156,13 +155,13 @@ def _load_pyfunc(path: str) -> ServedModel:
             f"{SETTINGS_NAME} has schema_version {version}, and this brainseg reads {SERVED_SCHEMA}; "
             "serve it without brainseg on the Python path: the model brings its own"
         )
-    served = Served(**content | {"settings": Settings(**content["settings"])})
-    likeness = folder / LIKENESS_NAME
+    served = Served(**content | {"settings": MaskSettings(**content["settings"])})
+    file = folder / STATISTICS_FILE
     _use_threads(served.threads)
     return ServedModel(
         served,
         read_model(folder / MODEL_NAME, called=f"the model of run {served.run_id}", remedy="register the run again"),
-        parse_likeness(likeness.read_text(encoding="utf-8"), where=LIKENESS_NAME) if likeness.exists() else None,
+        parse_statistics(file.read_text(encoding="utf-8"), where=STATISTICS_FILE) if file.exists() else None,
     )
 
 

@@ -87,9 +87,9 @@ def _cells(row: Row, report: Report) -> list[Cell]:
     """In the order of the headings."""
     score = row.score
     interval = "" if score is None or score.low is None else f"{score.low:.4f} to {score.high:.4f}"
-    rank = "*" if row.mark else "" if row.rank is None else str(row.rank)
+    rank = "*" if row.not_comparable else "" if row.rank is None else str(row.rank)
     epochs = report.epochs[row.run.run_id]
-    split = f"{row.split[:SHORT]}{'*' if row.mark else ''}"
+    split = f"{row.split[:SHORT]}{'*' if row.not_comparable else ''}"
     return [
         Cell(text=rank, number=row.rank),
         Cell(text=called(row.run)),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainseg.compare.comparison import Comparison, Pair, Row, compare_pair, comparison_of
+from brainseg.compare.comparison import Comparison, Row, RunPair, compare_pair, comparison_of
 from brainseg.drawing.figures import Panel, choose_panels
 from brainseg.drawing.page_figures import CURVES, Curve
 from brainseg.errors import InputError, TrackingError
@@ -86,7 +86,7 @@ class Report:
     comparison: Comparison
     best: Row | None  # None where nothing can be ranked
     baseline: RunSummary | None
-    pair: Pair | None  # of the baseline and the best; None where they are one, or can't be paired
+    pair: RunPair | None  # of the baseline and the best; None where they are one, or can't be paired
     curves: tuple[Curve, ...]
     epochs: Mapping[str, int]  # run id -> epochs that were trained
     predictions: Predictions
@@ -181,15 +181,15 @@ def make_report(
 def _best(comparison: Comparison) -> Row | None:
     """The first of the ranked runs; None where all others were scored on other slices than the one that is left."""
     ranked = [row for row in comparison.rows if row.rank is not None]
-    alone = len(ranked) == 1 and any(row.mark for row in comparison.rows)
+    alone = len(ranked) == 1 and any(row.not_comparable for row in comparison.rows)
     return None if alone or not ranked else ranked[0]
 
 
-def _pair(store: RunStore, baseline: RunSummary | None, best: Row | None) -> Pair | None:
+def _pair(store: RunStore, baseline: RunSummary | None, best: Row | None) -> RunPair | None:
     if baseline is None or best is None or baseline.run_id == best.run.run_id or SCORE not in baseline.metrics:
         return None
     try:
-        return compare_pair(store, baseline.run_id, best.run.run_id, part="val")
+        return compare_pair(store, baseline.run_id, best.run.run_id, split="val")
     except UnreachableError:
         raise
     except InputError:  # the scores of the slices are lost

@@ -1,6 +1,6 @@
 """What a report says in sentences: the question, the answer with its interval, and what keeps it from being sure."""
 
-from brainseg.compare.comparison import Pair
+from brainseg.compare.comparison import RunPair
 from brainseg.report.report import Report
 from brainseg.runs.select import SCORE, quoted
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES
@@ -68,7 +68,7 @@ def notes(report: Report) -> list[str]:
         )
     if report.study is not None and report.baseline is None:
         found.append("The study has no baseline; --baseline RUN_ID names a run to hold the best against.")
-    marked = [row for row in report.comparison.rows if row.mark]
+    marked = [row for row in report.comparison.rows if row.not_comparable]
     if marked and report.best is not None:
         found.append(
             f"{_runs(len(marked))} marked with * {_were(len(marked))} scored on other slices (another split, or "
@@ -95,7 +95,7 @@ def notes(report: Report) -> list[str]:
     return found
 
 
-def _paired(best: str, baseline: str, pair: Pair) -> str:
+def _paired(best: str, baseline: str, pair: RunPair) -> str:
     before, after = pair.mean_dice()
     dices = f"Dice {after:.4f} against {before:.4f}"
     gain = pair.overall

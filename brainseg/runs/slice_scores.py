@@ -5,13 +5,13 @@ from brainseg.scoring.slice_score import SliceScore, from_csv
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunRecord, RunStore, RunSummary
 
-# Part -> the artifact with a row for each of its slices.
+# Evaluation split -> the artifact with a row for each of its slices.
 SCORE_FILES = {"val": "val_scores.csv", "test": "evaluation/test/scores.csv"}
 
 
-def read_scores(store: RunStore, run: RunSummary | RunRecord, *, part: str) -> list[SliceScore]:
+def read_scores(store: RunStore, run: RunSummary | RunRecord, *, split: str) -> list[SliceScore]:
     """The scores of a run's slices, at least one. Raises InputError where there are none, or they can't be read."""
-    name = SCORE_FILES[part]
+    name = SCORE_FILES[split]
     try:
         text = store.text(run.run_id, name)
     except UnreachableError:
@@ -19,7 +19,7 @@ def read_scores(store: RunStore, run: RunSummary | RunRecord, *, part: str) -> l
     except TrackingError as error:
         state = run.tags.get("state", run.status.lower())
         remedy = "name a run that was trained to its end"
-        if part == "test" and state == "finished":
+        if split == "test" and state == "finished":
             remedy = f"score it with python -m brainseg.evaluate {run.run_id} --split test"
         raise InputError(f"run {run.run_id} has no {name} (state: {state}); {remedy}") from error
     try:

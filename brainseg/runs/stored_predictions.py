@@ -36,7 +36,7 @@ class StoredPredictions:
 
 def read_predictions(store: RunStore, run: RunSummary, *, folder: Path) -> StoredPredictions:
     """Reads a run's scores, and fetches its masks into `folder`. Raises InputError where it has none."""
-    scores = read_scores(store, run, part="val")
+    scores = read_scores(store, run, split="val")
     remedy = "restore the artifact that the run recorded"
     try:
         masks = load_predictions(store.file(run.run_id, PREDICTIONS_FILE, folder / run.run_id))

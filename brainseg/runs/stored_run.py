@@ -1,6 +1,7 @@
 """A finished run as it is evaluated: its configuration, split and model, read from the store."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class StoredRun:
     fingerprint: str  # of the data that it was trained on
     threads: int | None  # of TensorFlow in its training
     model_file: Path
-    evaluated: tuple[str, ...]  # its evaluated parts, as under evaluation/ in its artifacts
+    evaluated: tuple[str, ...]  # its evaluation splits, as under evaluation/ in its artifacts
 
 
 def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> StoredRun:
@@ -62,7 +63,7 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
         fingerprint=record.tags.get("data_fingerprint", ""),
         threads=int(record.tags["threads"]) if "threads" in record.tags else None,
         model_file=model_file,
-        evaluated=_evaluated_parts(record),
+        evaluated=evaluated_splits(record.tags),
     )
 
 
@@ -99,10 +100,10 @@ def slices_of(run: StoredRun, source: Source) -> SliceSet:
     return load_slices(source, image_size=data.image_size, cache_dir=cache_dir)
 
 
-def _evaluated_parts(record: RunRecord) -> tuple[str, ...]:
-    """Those that `evaluation_files.tags_of` has tagged."""
+def evaluated_splits(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """The evaluation splits of a run, from the tags that `brainseg.evaluate` has set."""
     prefix = "evaluation_"
-    tagged = (tag for tag in record.tags if tag.startswith(prefix) and f"{tag}_masks" in record.tags)
+    tagged = (tag for tag in tags if tag.startswith(prefix) and f"{tag}_masks" in tags)
     return tuple(sorted(tag.removeprefix(prefix) for tag in tagged))
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from brainseg.data.cache import SliceSet
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.scoring.calibration import Calibration
+from brainseg.scoring.measure import measure
 from brainseg.scoring.predictions import PackedMask
-from brainseg.scoring.slice_score import SliceScore, by_type, measure
+from brainseg.scoring.slice_score import SliceScore, by_type
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +38,7 @@ def evaluate(
     slices: SliceSet,
     ids: Sequence[str],
     *,
-    settings: Settings | None = None,
+    settings: MaskSettings | None = None,
     in_full: bool = False,
     on_batch: Callable[[], None] = lambda: None,
     on_slice: Callable[[], None] = lambda: None,
@@ -49,7 +50,7 @@ def evaluate(
     in_full: with the distances of borders and the calibration. `on_batch` is called before each batch, and may raise
     to stop; `on_slice` after each slice.
     """
-    settings = settings or Settings()
+    settings = settings or MaskSettings()
     infos = {item.id: item for item in slices.slices}
     scores: list[SliceScore] = []
     predictions: dict[str, PackedMask] = {}

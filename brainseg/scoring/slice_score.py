@@ -1,4 +1,4 @@
-"""How well one slice was segmented: overlap, precision, recall, and distances of the borders; and its table."""
+"""The score of a slice: the record, and the table in which a run keeps it."""
 
 import csv
 import io
@@ -7,14 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from brainseg.data.people import whose
-from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
 from brainseg.scoring.intervals import Estimate, mean_interval
-from brainseg.scoring.overlap import hard_dice, iou
-from brainseg.scoring.surfaces import surface_scores
 
 # What a training writes of each validation slice, and what `brainseg.evaluate` writes.
 TRAINING_COLUMNS = ("id", "patient_id", "tumor_type", "area_px", "dice", "iou")
@@ -63,36 +57,6 @@ class SliceScore:
     def person(self) -> tuple[str, str]:
         """Whose slice it is; one without a patient id stands for itself."""
         return whose(self.id, self.patient_id)
-
-
-def measure(
-    info: SliceInfo, mask: NDArray[np.bool_], predicted: NDArray[np.bool_], *, borders: bool = True
-) -> SliceScore:
-    """Scores a slice by its true and its predicted mask, both (height, width).
-
-    borders: measure their distances, which takes longest. Raises ValueError if the shapes differ or the arrays
-    aren't boolean.
-    """
-    dice, overlap = hard_dice(mask, predicted), iou(mask, predicted)
-    area, predicted_area, shared = (int(np.count_nonzero(each)) for each in (mask, predicted, mask & predicted))
-    both_empty = float(area == predicted_area == 0)
-    surface, distance = surface_scores(mask, predicted) if borders else (None, None)
-    return SliceScore(
-        id=info.id,
-        patient_id=info.columns.get(PATIENT, ""),
-        tumor_type=info.columns.get(TUMOR_TYPE, ""),
-        height_px=mask.shape[0],
-        width_px=mask.shape[1],
-        area_px=area,
-        predicted_area_px=predicted_area,
-        shared_px=shared,
-        dice=dice,
-        iou=overlap,
-        precision=shared / predicted_area if predicted_area else both_empty,
-        recall=shared / area if area else both_empty,
-        surface_dice=surface,
-        hd95_px=distance,
-    )
 
 
 def by_type(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:

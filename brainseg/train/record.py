@@ -10,9 +10,9 @@ import keras
 from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, flatten
 from brainseg.config_file import to_yaml
-from brainseg.data.likeness import STATISTICS_FILE, likeness_of
 from brainseg.data.load import RunData
 from brainseg.data.split import count_people
+from brainseg.data.training_statistics import STATISTICS_FILE, statistics_of
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves, save_panels
 from brainseg.errors import Pruned
 from brainseg.scoring.evaluation import Evaluation
@@ -53,7 +53,7 @@ def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precisio
     )
     tracker.log_text(to_yaml(told), "config.yaml")
     tracker.log_text(data.split.to_json(), "split.json")
-    tracker.log_text(likeness_of(slices, data.split.train).to_json(), STATISTICS_FILE)
+    tracker.log_text(statistics_of(slices, data.split.train).to_json(), STATISTICS_FILE)
     record_environment(tracker)
 
 

@@ -84,7 +84,7 @@ def slices():
     store = MemoryStore()
     with store.open_tracker(run_name="made") as tracker:
         tracker.log_text(SCORES, "evaluation/test/scores.csv")
-    return read_scores(store, find_run(store, tracker.run_id), part="test")
+    return read_scores(store, find_run(store, tracker.run_id), split="test")
 
 
 def scored(run_id, trained_on, slices, dices):

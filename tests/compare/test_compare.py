@@ -215,11 +215,12 @@ def test_a_pair_is_compared_on_the_test_part_once_it_is_evaluated(
     for number, masks in (("memory-1", "threshold 0.5"), ("memory-2", "threshold 0.4")):
         store.trackers[number].texts["evaluation/test/scores.csv"] = SCORES_A.replace("glioma", "")
         store.trackers[number].tags["evaluation_test_masks"] = masks
-    text = printed("--pair memory-1 memory-2 --part test", capsys)
+    text = printed("--pair memory-1 memory-2 --split test", capsys)
     assert "on the 4 test slices of 2 people" in text
     assert "note: masks were made differently: A threshold 0.5; B threshold 0.4\n" in text
     assert "Difference in Dice, B - A: 0.0000 (0.0000-0.0000)\n" in text
     assert "Gained" not in text
+    assert printed("--pair memory-1 memory-2 --part test", capsys) == text  # the option's name in brainseg 0.1
 
 
 USAGE = "; python -m brainseg.compare --help shows how it is used"
@@ -239,7 +240,7 @@ CASES = [
     ("=5", "'=5' is not of the form key=value, such as model.depth=5 or state=finished"),
     ("state=finished state=pruned", "state is given twice, and all conditions must hold; leave one out"),
     ("--top 0", "argument --top: must be a whole number from 1 on, or all, got '0'" + USAGE),
-    ("--part test", "--part belongs to --pair A B; a table shows the validation scores" + USAGE),
+    ("--split test", "--split belongs to --pair A B; a table shows the validation scores" + USAGE),
     ("quick --pair memory-1 memory-2", "--pair names both runs itself; leave the others out" + USAGE),
     ("--csv nowhere/a.csv", "nowhere is not a folder; create it first"),
     ("--csv - --json -", "--csv and --json both name -; name two files"),
@@ -259,7 +260,7 @@ CASES = [
         "run memory-6 has no val_scores.csv (state: pruned); name a run that was trained to its end",
     ),
     (
-        "--pair memory-1 memory-2 --part test",
+        "--pair memory-1 memory-2 --split test",
         "run memory-1 has no evaluation/test/scores.csv (state: finished); "
         "score it with python -m brainseg.evaluate memory-1 --split test",
     ),

@@ -227,7 +227,7 @@ def test_settings_are_chosen_on_validation_and_applied_to_the_part_asked_for(
     summary = summary_of(folds.store, run_id, "test")
     assert summary["runs"][0]["settings"] == chosen["settings"]
     assert summary["runs"][0]["tuned"] is True
-    assert f"Choice on the validation part, fold 0, run {run_id}" in printed
+    assert f"Choice on the validation split, fold 0, run {run_id}" in printed
     assert all(f"mean over {flips} flips, threshold 0.5, nothing removed" in printed for flips in ("left-right", "all"))
     # Asked for by hand, the same settings give the same scores.
     rows = rows_of(folds.store, run_id, "test")
@@ -267,7 +267,7 @@ def test_two_folds_are_pooled_over_all_slices(folds: Folds, capsys: pytest.Captu
     assert without_tags(after) == without_tags(before)
     assert after.tags["evaluation_test"].startswith(f"{np.mean(dices):.4f} (")
     assert folds.store.read(folds.runs[1]).tags["evaluation_test"].startswith(f"{np.mean(second):.4f} (")
-    assert "2 runs, pooled over their test parts" in printed
+    assert "2 runs, pooled over their test splits" in printed
     assert f"pooled      evaluation/test of the parent run {folds.parent}" in printed
 
 
@@ -301,9 +301,9 @@ def test_runs_of_one_part_are_averaged_before_their_masks_are_made(
     assert folds.evaluate(first, second, twin, "--average", "-o", str(tmp_path / "out")) == 0
     printed = capsys.readouterr().out
     assert [folds.store.read(run_id) for run_id in (second, twin)] == before  # a mean is the score of neither
-    assert "3 runs, pooled over their test parts" in printed
+    assert "3 runs, pooled over their test splits" in printed
     assert "probabilities: of each slice the mean over 1 to 2 runs" in printed
-    assert f"fold 1, mean of 2 runs: {second}, {twin}" in printed
+    assert f"fold 1, ensemble of 2 runs: {second}, {twin}" in printed
 
     # Another way: Keras predicts, and the mean is NumPy's.
     data = load_data(folds.configs[1])

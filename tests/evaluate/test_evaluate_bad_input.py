@@ -129,7 +129,7 @@ CASES = [
     ),
     (
         "memory-1 memory-2 --split val",
-        "slice axial-0003a-0 is in the val part of run memory-1 and of run memory-2, "
+        "slice axial-0003a-0 is in the val split of run memory-1 and of run memory-2, "
         "and a pooled score counts each slice once; average them with --average, or evaluate them one by one",
     ),
     *(
@@ -198,7 +198,7 @@ def test_a_slice_of_another_data_set_can_not_be_scored_by_two_runs(
     write_phantom(PhantomSource(patients=2, seed=3), tmp_path / "others")
     said = refused(f"memory-1 memory-2 --data {tmp_path / 'others'}", capsys)
     assert said.endswith(
-        "is in the data-others part of run memory-1 and of run memory-2, "
+        "is in the data-others split of run memory-1 and of run memory-2, "
         "and a pooled score counts each slice once; average them with --average, or evaluate them one by one"
     )
 
@@ -219,7 +219,7 @@ def test_runs_that_share_but_a_part_of_their_slices_are_not_averaged(
 ) -> None:
     other, split = add_run_with_a_smaller_validation_part(store, tiny())
     assert refused(f"memory-1 memory-2 {other.run_id} --split val --average", capsys) == (
-        f"slice {split.val[1]} is in the val part of run memory-1 and of run {other.run_id}, "
+        f"slice {split.val[1]} is in the val split of run memory-1 and of run {other.run_id}, "
         "and a pooled score counts each slice once; evaluate them one by one"
     )
 

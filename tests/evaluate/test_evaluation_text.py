@@ -12,9 +12,9 @@ from rich.console import Console
 
 from brainseg.config import DataConfig, RunConfig
 from brainseg.data.split import Split
-from brainseg.evaluate.evaluation import Part, Scored, outcome_of
+from brainseg.evaluate.evaluation import EvaluationSplit, Scored, outcome_of
 from brainseg.evaluate.text import RULES, as_markdown, print_outcome
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.runs.stored_run import StoredRun
 from brainseg.scoring.calibration import Calibration
 from brainseg.scoring.evaluation import Evaluation
@@ -42,8 +42,8 @@ def scored(run_id="abc", *, measures=SLICES, part="val", fold=None, location="no
     slices = SimpleNamespace(source=SimpleNamespace(name="made", location=location))
     return Scored(
         runs=(run,) if other is None else (run, replace(run, id=other)),
-        part=Part(name=part, slices=slices, ids=tuple(item.id for item in measures)),
-        settings=settings or Settings(),
+        split=EvaluationSplit(name=part, slices=slices, ids=tuple(item.id for item in measures)),
+        settings=settings or MaskSettings(),
         choice=None,
         evaluation=Evaluation(scores=tuple(measures), predictions={}, calibration=calibration, seconds_per_image=0.0),
     )
@@ -58,7 +58,7 @@ def printed(outcome, width):
 def test_a_wide_terminal_shows_every_average():
     lines = printed(outcome_of([scored()]), 240)
     assert lines[:4] == [
-        "run abc on its val part",
+        "run abc on its val split",
         "2 slices of 2 people",
         "masks: no flips, threshold 0.5, nothing removed",
         "(95% intervals in brackets: bootstrap over people, 2000 resamples)",
@@ -98,23 +98,23 @@ def test_several_runs_have_a_row_each_and_one_without_fold_0():
     ]
     assert outcome.summary.overall.measures["dice"].mean.value == 0.5
     assert sum(outcome.calibration.all_pixels.pixels) == 200
-    assert printed(outcome, 240)[0] == "2 runs, pooled over their val parts"
+    assert printed(outcome, 240)[0] == "2 runs, pooled over their val splits"
 
 
 def test_a_mean_of_runs_says_of_which():
     runs = [scored("abc", measures=SLICES[:1], fold=0, other="ghi"), scored("def", measures=SLICES[1:], fold=3)]
     lines = printed(outcome_of(runs), 240)
-    assert lines[0] == "3 runs, pooled over their val parts"
+    assert lines[0] == "3 runs, pooled over their val splits"
     assert lines[2] == "probabilities: of each slice the mean over 1 to 2 runs"
     by_run = lines.index("By run")
     assert [line.split("  ")[0] for line in lines[by_run + 2 : by_run + 6]] == [
-        "fold 0, mean of 2 runs",
+        "fold 0, ensemble of 2 runs",
         "fold 3, run def",
         "without fold 0",
-        "fold 0, mean of 2 runs: abc, ghi",
+        "fold 0, ensemble of 2 runs: abc, ghi",
     ]
     alone = printed(outcome_of([scored("abc", other="ghi")]), 240)
-    assert alone[0] == "mean of runs abc, ghi on their val part"
+    assert alone[0] == "ensemble of runs abc, ghi on their val split"
     assert alone[2] == "probabilities: of each slice the mean over 2 runs"
 
 
@@ -125,9 +125,9 @@ def test_without_fold_0_stands_only_beside_fold_0(folds):
 
 
 def test_the_markdown_has_the_same_tables_and_the_rules():
-    text = as_markdown(outcome_of([scored(settings=Settings(flip="all"))]))
+    text = as_markdown(outcome_of([scored(settings=MaskSettings(flip="all"))]))
     assert text.startswith(
-        "# Evaluation of run abc on its val part\n\n2 slices of 2 people\n\nmasks: mean over all flips, "
+        "# Evaluation of run abc on its val split\n\n2 slices of 2 people\n\nmasks: mean over all flips, "
     )
     assert (
         "| Dice | 0.5000 (0.0000-1.0000) | 0.5000 | 0.5000 | 0.5000 (0.0000-1.0000) | 0.5000 (0.0000-1.0000) |" in text

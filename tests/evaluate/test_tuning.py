@@ -6,7 +6,7 @@ import pytest
 from brainseg.data.cache import load_slices
 from brainseg.data.source import SliceInfo
 from brainseg.evaluate.tuning import MIN_AREAS_PX, THRESHOLDS, all_settings, choose, dice_table
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.scoring.intervals import difference_interval
 from brainseg.scoring.overlap import hard_dice
@@ -18,26 +18,26 @@ START = np.full(6, 0.5)
 
 def table(changes):
     """A table in which every setting has a Dice of 0.4, but the default 0.5, and those of `changes` their own."""
-    return {settings: np.full(6, 0.4) for settings in all_settings()} | {Settings(): START} | changes
+    return {settings: np.full(6, 0.4) for settings in all_settings()} | {MaskSettings(): START} | changes
 
 
 def test_nothing_is_chosen_where_nothing_is_better():
     choice = choose(table({}), PEOPLE, TYPES)
-    assert (choice.settings, choice.dice, choice.slices) == (Settings(), 0.5, 6)
+    assert (choice.settings, choice.dice, choice.slices) == (MaskSettings(), 0.5, 6)
     assert len(choice.candidates) == 2 + 1 + (len(THRESHOLDS) - 1) + (len(MIN_AREAS_PX) - 1)
     assert not any(candidate.is_chosen for candidate in choice.candidates)
 
 
 def test_each_step_starts_from_what_was_chosen_before():
-    flipped = Settings(flip="left-right")
-    shifted = Settings(flip="left-right", shift="diagonal")
-    lower = Settings(flip="left-right", shift="diagonal", threshold=0.4)
-    cleaned = Settings(flip="left-right", shift="diagonal", threshold=0.4, min_area_px=50)
-    best_of_all_but_not_on_the_way = Settings(threshold=0.3, min_area_px=200)
+    flipped = MaskSettings(flip="left-right")
+    shifted = MaskSettings(flip="left-right", shift="diagonal")
+    lower = MaskSettings(flip="left-right", shift="diagonal", threshold=0.4)
+    cleaned = MaskSettings(flip="left-right", shift="diagonal", threshold=0.4, min_area_px=50)
+    best_of_all_but_not_on_the_way = MaskSettings(threshold=0.3, min_area_px=200)
     dices = {
         flipped: START + 0.1,
         shifted: START + 0.12,
-        Settings(flip="left-right", shift="diagonal", threshold=0.45): START + 0.15,
+        MaskSettings(flip="left-right", shift="diagonal", threshold=0.45): START + 0.15,
         lower: START + 0.2,
         cleaned: START + 0.25,
         best_of_all_but_not_on_the_way: START + 0.4,
@@ -47,7 +47,7 @@ def test_each_step_starts_from_what_was_chosen_before():
     assert choice.dice == pytest.approx(0.75)
     chosen = [candidate for candidate in choice.candidates if candidate.is_chosen]
     assert [(candidate.against, candidate.settings) for candidate in chosen] == [
-        (Settings(), flipped),
+        (MaskSettings(), flipped),
         (flipped, shifted),
         (shifted, lower),
         (lower, cleaned),
@@ -60,10 +60,10 @@ def test_a_candidate_that_is_surely_worse_for_a_type_is_not_chosen():
     worse = START + np.array([0.3, 0.3, 0.3, -0.01, -0.02, -0.03])
     # The same on average, but one meningioma gains.
     unsure = START + np.array([0.2, 0.2, 0.2, 0.02, -0.02, -0.03])
-    dices = {Settings(threshold=0.3): worse, Settings(threshold=0.35): unsure}
+    dices = {MaskSettings(threshold=0.3): worse, MaskSettings(threshold=0.35): unsure}
     choice = choose(table(dices), PEOPLE, TYPES)
-    assert choice.settings == Settings(threshold=0.35)
-    refused = next(each for each in choice.candidates if each.settings == Settings(threshold=0.3))
+    assert choice.settings == MaskSettings(threshold=0.35)
+    refused = next(each for each in choice.candidates if each.settings == MaskSettings(threshold=0.3))
     assert refused.dice > choice.dice
     assert refused.difference.value > 0
     assert refused.by_type["meningioma"] == difference_interval(START[3:], worse[3:], PEOPLE[3:])
@@ -71,7 +71,7 @@ def test_a_candidate_that_is_surely_worse_for_a_type_is_not_chosen():
 
 
 def test_a_mean_that_stays_is_no_rise():
-    assert choose(table({Settings(flip="left-right"): START}), PEOPLE, TYPES).settings == Settings()
+    assert choose(table({MaskSettings(flip="left-right"): START}), PEOPLE, TYPES).settings == MaskSettings()
 
 
 class Two:
@@ -102,9 +102,9 @@ def test_the_table_has_the_dice_of_every_slice_under_all_settings(tmp_path):
     dices = dice_table(predictor, slices, ["2", "1"], on_slice=lambda: counted.append(1))
     assert len(counted) == 2
     assert set(dices) == set(all_settings())
-    assert list(dices[Settings()]) == pytest.approx([2 * 16 / (16 + 24), 2 * 16 / (17 + 24)])
-    assert list(dices[Settings(threshold=0.3, min_area_px=10)]) == [1.0, 1.0]
-    assert list(dices[Settings(threshold=0.3)]) == pytest.approx([1.0, 48 / 49])
+    assert list(dices[MaskSettings()]) == pytest.approx([2 * 16 / (16 + 24), 2 * 16 / (17 + 24)])
+    assert list(dices[MaskSettings(threshold=0.3, min_area_px=10)]) == [1.0, 1.0]
+    assert list(dices[MaskSettings(threshold=0.3)]) == pytest.approx([1.0, 48 / 49])
     for item in Predictor(lambda images, training: images).predict(slices, ["1", "2"], flip="all", shift="diagonal"):
         for settings in all_settings():  # the same as applying them one at a time
             predicted = settings.mask(item.probability(flip=settings.flip, shift=settings.shift))

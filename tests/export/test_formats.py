@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from brainseg.config import ModelConfig
 from brainseg.errors import BrainsegError, InputError
-from brainseg.export.check import Difference, check, difference
+from brainseg.export.check import Deviation, check, difference
 from brainseg.export.check_slices import CheckSlices, choose_slices
 from brainseg.export.description import describe
 from brainseg.export.export import export
 from brainseg.export.formats import FORMATS, Format
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.model.models import build_model
 from brainseg.model.stock import to_float32, to_stock
 from brainseg.runs.models import Segmenter
@@ -35,8 +35,8 @@ SEGMENTER = Segmenter(
     remedy="",
     image_size=SIZE,
     threads=None,
-    likeness=None,
-    settings=Settings(),
+    statistics=None,
+    settings=MaskSettings(),
     settings_from="",
     run=None,
 )
@@ -102,7 +102,7 @@ def slices() -> CheckSlices:
 
 
 def test_the_description_says_what_a_program_has_to_know() -> None:
-    tuned = Settings(flip="all", shift="diagonal", threshold=0.35, min_area_px=12)
+    tuned = MaskSettings(flip="all", shift="diagonal", threshold=0.35, min_area_px=12)
     told = describe(dataclasses.replace(SEGMENTER, settings=tuned), size=SIZE)
     assert told["brainseg.image_size"] == "16"
     assert told["brainseg.input"] == "image, float32 (batch, 16, 16, 1), in 0..1"
@@ -198,11 +198,11 @@ def test_masks_are_compared_at_the_size_of_the_slice() -> None:
         images=np.zeros((2, 2, 2, 1), np.uint8),
         shapes=((2, 2), (2, 2)),
     )
-    assert difference(expected, found, slices, Settings()) == Difference(probability=0.375, mask_px=1, mask_id="b")
-    assert difference(expected, found, slices, Settings(threshold=0.3)).mask_px == 4
+    assert difference(expected, found, slices, MaskSettings()) == Deviation(probability=0.375, mask_px=1, mask_id="b")
+    assert difference(expected, found, slices, MaskSettings(threshold=0.3)).mask_px == 4
     # Corners of a 2x2 slice at 4x4: bilinear, so that 0.375 reaches 0.5 within a pixel.
     large = CheckSlices(text="", note=None, ids=("a", "b"), images=slices.images, shapes=((2, 2), (4, 4)))
-    assert difference(expected, found, large, Settings()).mask_px == 1
+    assert difference(expected, found, large, MaskSettings()).mask_px == 1
 
 
 ALLOWED_BOUNDS = [(1e-3, 4, True), (1.01e-3, 0, False), (0.0, 5, False), (float("nan"), 0, False)]
@@ -210,7 +210,7 @@ ALLOWED_BOUNDS = [(1e-3, 4, True), (1.01e-3, 0, False), (0.0, 5, False), (float(
 
 @pytest.mark.parametrize(("probability", "mask_px", "is_allowed"), ALLOWED_BOUNDS)
 def test_rounding_is_allowed_and_no_more(probability: float, mask_px: int, is_allowed: bool) -> None:
-    found = Difference(probability=probability, mask_px=mask_px, mask_id="s")
+    found = Deviation(probability=probability, mask_px=mask_px, mask_id="s")
     if is_allowed:
         check(found, called="the file")
     else:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from brainseg.errors import ConfigError
-from brainseg.inference.postprocess import Settings, without_small_parts
+from brainseg.inference.postprocess import MaskSettings, without_small_parts
 
 # Parts of 4 (two of them touch the others at a corner alone), 2 and 1 pixels.
 PARTS = np.array(
@@ -35,20 +35,20 @@ def test_a_mask_that_is_empty_or_full_stays():
 
 def test_a_probability_at_the_threshold_is_tumour():
     probability = np.array([[0.3, 0.5, 0.7], [0.0, 0.4999, 0.0]], np.float32)
-    assert Settings().mask(probability).tolist() == [[False, True, True], [False, False, False]]
-    assert Settings(threshold=0.25).mask(probability).tolist() == [[True, True, True], [False, True, False]]
-    assert Settings(threshold=0.6, min_area_px=2).mask(probability).sum() == 0
+    assert MaskSettings().mask(probability).tolist() == [[False, True, True], [False, False, False]]
+    assert MaskSettings(threshold=0.25).mask(probability).tolist() == [[True, True, True], [False, True, False]]
+    assert MaskSettings(threshold=0.6, min_area_px=2).mask(probability).sum() == 0
 
 
 def test_settings_say_what_they_do():
-    assert Settings().text == "no flips, threshold 0.5, nothing removed"
+    assert MaskSettings().text == "no flips, threshold 0.5, nothing removed"
     assert (
-        Settings(flip="left-right", threshold=0.45, min_area_px=25).text
+        MaskSettings(flip="left-right", threshold=0.45, min_area_px=25).text
         == "mean over left-right flips, threshold 0.45, parts below 25 px removed"
     )
-    assert Settings(shift="diagonal").text == "mean over diagonal shifts, threshold 0.5, nothing removed"
+    assert MaskSettings(shift="diagonal").text == "mean over diagonal shifts, threshold 0.5, nothing removed"
     assert (
-        Settings(flip="all", shift="diagonal").text
+        MaskSettings(flip="all", shift="diagonal").text
         == "mean over all flips and diagonal shifts, threshold 0.5, nothing removed"
     )
 
@@ -66,5 +66,5 @@ def test_settings_say_what_they_do():
 )
 def test_settings_out_of_range_are_refused(change, message):
     with pytest.raises(ConfigError) as caught:
-        Settings(**change)
+        MaskSettings(**change)
     assert str(caught.value) == message

@@ -8,9 +8,9 @@ from PIL import Image
 
 from brainseg.data.cache import resize_image
 from brainseg.data.image_files import find_images
-from brainseg.data.likeness import CONSTANT
+from brainseg.data.training_statistics import CONSTANT
 from brainseg.inference.apply import batch_size
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.resize import resize_probability
 from brainseg.predict.images import Failed, Pictures, Predicted, predict_images
 
@@ -34,8 +34,8 @@ def predicted(folder, out, *, model=None, bits=None, settings=None):
         find_images([folder]),
         model=model or Brightness(),
         size=SIZE,
-        settings=settings or Settings(),
-        likeness=None,
+        settings=settings or MaskSettings(),
+        statistics=None,
         pictures=Pictures(folder=out, probability_bits=bits),
         on_outcome=outcomes.append,
     )
@@ -117,7 +117,7 @@ def test_flips_shifts_and_small_parts_are_those_of_the_settings(tmp_path):
     image[1, 1] = image[4:6, 4:6] = 255
     Image.fromarray(image).save(tmp_path / "in" / "x.png")
     (item,) = predicted(
-        tmp_path / "in", tmp_path / "out", settings=Settings(flip="all", shift="diagonal", min_area_px=2)
+        tmp_path / "in", tmp_path / "out", settings=MaskSettings(flip="all", shift="diagonal", min_area_px=2)
     )
     assert (item.area_px, item.confidence, item.max_probability) == (4, 1.0, 1.0)
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "masks" / "x.png")[4:6, 4:6], 255)

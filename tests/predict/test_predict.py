@@ -123,7 +123,7 @@ def test_the_mean_of_two_models_is_that_of_their_probabilities(
     capsys.readouterr()
     mean = predict(trained.run_id, "mean", "--average", str(other), "--threshold", "0.4")
     printed = capsys.readouterr().out
-    assert f"model    mean of run {trained.run_id}, {other}, at 32x32\n" in printed
+    assert f"model    ensemble of run {trained.run_id}, {other}, at 32x32\n" in printed
     assert "masks    no flips, threshold 0.4, nothing removed (--threshold as given, else the defaults)\n" in printed
     for name in names:
         assert np.abs(first[name] - second[name]).max() > 0.1

@@ -1,6 +1,7 @@
 """`python -m brainseg.register` from end to end, on SQLite and on a server: the version, its card, its alias."""
 
 import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,6 +158,55 @@ def test_what_an_evaluation_has_found_stands_in_tags_and_card(memory: InMemory) 
     assert version.tags["evaluation_test"] == "0.6000 (0.5000-0.7000)"
     assert "- test, evaluated: 0.6000 (0.5000-0.7000)" in new.description
     assert "**3 patients have slices on both sides of the split**" in new.description
+
+
+CHOICE = '{"schema_version": 3, "runs": {"memory-1": {"settings": %s}}}'
+DEFAULTS = "no flips, threshold 0.5, nothing removed"
+TUNED = "mean over left-right flips, threshold 0.4, parts below 25 px removed"
+
+
+def tune(memory: InMemory) -> None:
+    """Adds what `evaluate --tune` adds to memory-1."""
+    chosen = '{"flip": "left-right", "shift": "none", "threshold": 0.4, "min_area_px": 25}'
+    tracker = memory.store.trackers["memory-1"]
+    tracker.texts["evaluation/val/choice.json"] = CHOICE % chosen
+    tracker.tags |= {"evaluation_val": "0.6000", "evaluation_val_masks": TUNED}
+
+
+def test_a_version_that_makes_masks_otherwise_than_the_run_does_now_is_told_and_replaced_on_request(
+    memory: InMemory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert register.main(["memory-1", "--alias", "champion"]) == 0
+    assert register.main(["memory-1"]) == 0
+    assert "\nnote " not in capsys.readouterr().out
+    tune(memory)
+    assert register.main(["memory-1"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "version   1 of brainseg, run memory-1, which was registered before and stays as it is"
+    assert said[2] == (
+        f"note      version 1 makes masks with {DEFAULTS}; the run's settings are now {TUNED}: "
+        "register it with --again to serve these"
+    )
+    before = dict(memory.store.trackers["memory-1"].files)
+
+    assert register.main(["memory-1", "--again", "--alias", "champion"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "version   2 of brainseg, run memory-1"
+    assert said[2].startswith("alias     champion, taken from version 1 (run memory-1; ")
+    assert said[3] == "card      registered-after-1/model_card.md of the run, and the version's description"
+    (_, first), (_, second) = memory.registry.versions
+    assert (first.artifact, second.artifact) == ("registered/model", "registered-after-1/model")
+    assert f"Masks are made with {DEFAULTS} (the defaults)." in first.description
+    assert f"Masks are made with {TUNED} (chosen on validation slices" in second.description
+    files = memory.store.trackers["memory-1"].files
+    assert {name: files[name] for name in before} == before  # what version 1 serves
+    settings = json.loads(files["registered-after-1/model/data/data/served.json"])["settings"]
+    assert (settings["flip"], settings["threshold"], settings["min_area_px"]) == ("left-right", 0.4, 25)
+
+    assert register.main(["memory-1"]) == 0  # the newest version is meant
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("version   2 of brainseg, run memory-1, which was registered before")
+    assert said[2].startswith("card      registered-after-1/")
 
 
 refused = functools.partial(refusal.refused_here, register.main)

@@ -9,15 +9,17 @@ import pytest
 
 from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
-from brainseg.data.likeness import PERCENTILES, Likeness, SliceMeasures
 from brainseg.data.split import Split
+from brainseg.data.training_statistics import PERCENTILES, SliceStatistics, TrainingStatistics
 from brainseg.errors import InputError
-from brainseg.inference.postprocess import Settings
+from brainseg.inference.postprocess import MaskSettings
 from brainseg.runs.models import Segmenter, load, segmenter_of_file, segmenter_of_run
 from brainseg.tracking import MODEL_FILE, MemoryStore
 
 CHOSEN = {"flip": "left-right", "shift": "diagonal", "threshold": 0.4, "min_area_px": 25}
-LIKENESS = Likeness(slices=3, measures={name: (1.0,) * len(PERCENTILES) for name in SliceMeasures.__dataclass_fields__})
+STATISTICS = TrainingStatistics(
+    slices=3, measures={name: (1.0,) * len(PERCENTILES) for name in SliceStatistics.__dataclass_fields__}
+)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def of_run(store: MemoryStore, tmp_path: Path, name: str = "memory-1", **given: 
 
 
 def test_a_run_says_everything(store: MemoryStore, tmp_path: Path) -> None:
-    store.trackers["memory-1"].texts["data_statistics.json"] = LIKENESS.to_json()
+    store.trackers["memory-1"].texts["data_statistics.json"] = STATISTICS.to_json()
     found = of_run(store, tmp_path)
     assert found.run is not None
     assert found.run.id == "memory-1"
@@ -59,8 +61,8 @@ def test_a_run_says_everything(store: MemoryStore, tmp_path: Path) -> None:
         remedy=f"restore the artifact {MODEL_FILE} of run memory-1, or train again",
         image_size=32,
         threads=2,
-        likeness=LIKENESS,
-        settings=Settings(),
+        statistics=STATISTICS,
+        settings=MaskSettings(),
         settings_from="the defaults",
         run=found.run,
     )
@@ -71,34 +73,39 @@ def test_an_alias_leads_to_its_run(store: MemoryStore, tmp_path: Path) -> None:
     assert of_run(store, tmp_path, "champion").name == "champion, run memory-1"
 
 
-def test_a_run_without_statistics_has_no_likeness(store: MemoryStore, tmp_path: Path) -> None:
-    assert of_run(store, tmp_path).likeness is None
+def test_a_run_without_statistics_has_none(store: MemoryStore, tmp_path: Path) -> None:
+    assert of_run(store, tmp_path).statistics is None
 
 
 @pytest.mark.parametrize(
     ("parts", "given", "settings", "source"),
     [
-        (["val"], {}, Settings(**CHOSEN), "chosen on validation slices, evaluation/val/choice.json"),
-        (["test", "data-b"], {}, Settings(**CHOSEN), "chosen on validation slices, evaluation/test/choice.json"),
-        (["data-b_masks"], {}, Settings(**CHOSEN), "chosen on validation slices, evaluation/data-b_masks/choice.json"),
-        ([], {}, Settings(), "the defaults"),
-        ([], {"threshold": 0.3}, Settings(threshold=0.3), "--threshold as given, else the defaults"),
+        (["val"], {}, MaskSettings(**CHOSEN), "chosen on validation slices, evaluation/val/choice.json"),
+        (["test", "data-b"], {}, MaskSettings(**CHOSEN), "chosen on validation slices, evaluation/test/choice.json"),
+        (
+            ["data-b_masks"],
+            {},
+            MaskSettings(**CHOSEN),
+            "chosen on validation slices, evaluation/data-b_masks/choice.json",
+        ),
+        ([], {}, MaskSettings(), "the defaults"),
+        ([], {"threshold": 0.3}, MaskSettings(threshold=0.3), "--threshold as given, else the defaults"),
         (
             ["val"],
             {"threshold": 0.3, "flip": "none"},
-            Settings(shift="diagonal", threshold=0.3, min_area_px=25),
+            MaskSettings(shift="diagonal", threshold=0.3, min_area_px=25),
             "--flip, --threshold as given, else chosen on validation slices, evaluation/val/choice.json",
         ),
         (
             ["val"],
             {"threshold": 0.3, "flip": "none", "shift": "none", "min_area_px": 1},
-            Settings(threshold=0.3, min_area_px=1),
+            MaskSettings(threshold=0.3, min_area_px=1),
             "as given",
         ),
     ],
 )
 def test_settings_are_the_chosen_ones_unless_they_are_given(
-    parts: list[str], given: dict[str, Any], settings: Settings, source: str, store: MemoryStore, tmp_path: Path
+    parts: list[str], given: dict[str, Any], settings: MaskSettings, source: str, store: MemoryStore, tmp_path: Path
 ) -> None:
     evaluated(store, tmp_path, "data-a")  # without a choice
     for part in parts:
@@ -117,7 +124,7 @@ def test_a_choice_of_before_left_right_flips_or_shifts_is_read(
     settings = {"flip": stored, "threshold": 0.4, "min_area_px": 25}
     content = {"schema_version": version, "runs": {"memory-1": {"settings": settings}}}
     store.trackers["memory-1"].files["evaluation/val/choice.json"] = json.dumps(content).encode()
-    assert of_run(store, tmp_path).settings == Settings(flip=flip, threshold=0.4, min_area_px=25)
+    assert of_run(store, tmp_path).settings == MaskSettings(flip=flip, threshold=0.4, min_area_px=25)
 
 
 NO_CHOICE = "evaluation/val/choice.json of run memory-1 can't be read; evaluate the run again with --tune"
@@ -150,7 +157,7 @@ def keras_file(path: Path, *, shape: tuple[int | None, ...], filters: int = 1) -
 def test_a_file_says_its_size(tmp_path: Path) -> None:
     path = keras_file(tmp_path / "m.keras", shape=(16, 16, 1))
     segmenter = segmenter_of_file(path, given={"min_area_px": 9})
-    assert (segmenter.name, segmenter.image_size, segmenter.likeness) == (str(path), None, None)
+    assert (segmenter.name, segmenter.image_size, segmenter.statistics) == (str(path), None, None)
     assert segmenter.settings_from == "--min-area as given, else the defaults"
     model, size = load(segmenter)
     assert (model.input_shape, size) == ((None, 16, 16, 1), 16)

@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from brainseg.data.source import SliceInfo
-from brainseg.scoring.slice_score import EVALUATION_COLUMNS, TRAINING_COLUMNS, SliceScore, from_csv, measure, to_csv
+from brainseg.scoring.measure import measure
+from brainseg.scoring.slice_score import EVALUATION_COLUMNS, TRAINING_COLUMNS, SliceScore, from_csv, to_csv
 
 INFO = SliceInfo(id="7", columns={"patient_id": "P1", "tumor_type": "glioma"})
 

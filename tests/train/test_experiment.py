@@ -21,8 +21,8 @@ from tiny_run import TIMINGS
 from brainseg.config import flatten
 from brainseg.config_file import from_yaml
 from brainseg.data.cache import resize_image
-from brainseg.data.likeness import likeness_of
 from brainseg.data.load import load_data
+from brainseg.data.training_statistics import statistics_of
 from brainseg.errors import Interrupted, NonFiniteError
 from brainseg.scoring.predictions import load_predictions
 from brainseg.scoring.slice_score import TRAINING_COLUMNS
@@ -132,7 +132,7 @@ def test_the_record_is_complete(finished):
     assert set(tracker.files) == {MODEL_FILE, "val_predictions.npz", "figures/curves.png", "figures/predictions.png"}
     assert from_yaml(tracker.texts["config.yaml"], where="the record") == finished.config
     assert json.loads(tracker.texts["split.json"])["val"] == list(data.split.val)
-    assert tracker.texts["data_statistics.json"] == likeness_of(data.slices, data.split.train).to_json()
+    assert tracker.texts["data_statistics.json"] == statistics_of(data.slices, data.split.train).to_json()
 
 
 def test_every_epoch_has_its_metrics_and_the_last_one_the_final_scores(finished):

@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 
 from brainseg.data.cache import SliceSet
-from brainseg.data.likeness import Likeness, SliceMeasures, likeness_of, measure_slice, parse_likeness
 from brainseg.data.source import SliceInfo
+from brainseg.data.training_statistics import (
+    SliceStatistics,
+    TrainingStatistics,
+    measure_slice,
+    parse_statistics,
+    statistics_of,
+)
 from brainseg.errors import DataError
 
 # 100 and 200 pixels wide and high, brightness 20 to 60, contrast 30.
-TRAINED = Likeness(
+TRAINED = TrainingStatistics(
     slices=5,
     measures={
         "width": (100, 100, 100, 100, 150, 200, 200, 200, 200),
@@ -22,7 +28,7 @@ TRAINED = Likeness(
 
 
 def measures(*, width=150, height=150, brightness=40, contrast=30):
-    return SliceMeasures(width=width, height=height, aspect=width / height, brightness=brightness, contrast=contrast)
+    return SliceStatistics(width=width, height=height, aspect=width / height, brightness=brightness, contrast=contrast)
 
 
 def made_slices(count):
@@ -37,13 +43,13 @@ def made_slices(count):
 
 def test_a_slice_is_measured_at_the_models_size_and_by_its_own():
     image = np.array([[0, 100], [100, 0]], np.uint8)
-    assert measure_slice(image, stored=(10, 30)) == SliceMeasures(
+    assert measure_slice(image, stored=(10, 30)) == SliceStatistics(
         width=30, height=10, aspect=3.0, brightness=50.0, contrast=50.0
     )
 
 
 def test_percentiles_are_over_the_slices_that_are_named():
-    found = likeness_of(made_slices(120), [f"{number:03d}" for number in range(101)])
+    found = statistics_of(made_slices(120), [f"{number:03d}" for number in range(101)])
     assert found.slices == 101
     assert found.measures["brightness"] == (50, 51, 55, 75, 100, 125, 145, 149, 150)
     assert found.measures["contrast"] == (50,) * 9
@@ -53,8 +59,8 @@ def test_percentiles_are_over_the_slices_that_are_named():
 
 
 def test_what_is_stored_is_read_back():
-    found = likeness_of(made_slices(7), ["002", "005", "001"])
-    assert parse_likeness(found.to_json(), where="it") == found
+    found = statistics_of(made_slices(7), ["002", "005", "001"])
+    assert parse_statistics(found.to_json(), where="it") == found
 
 
 @pytest.mark.parametrize(
@@ -104,5 +110,5 @@ BROKEN = "it can't be read; restore the artifact that the run recorded"
 )
 def test_what_brainseg_did_not_write_is_refused(text, message):
     with pytest.raises(DataError) as caught:
-        parse_likeness(text, where="it")
+        parse_statistics(text, where="it")
     assert str(caught.value) == message

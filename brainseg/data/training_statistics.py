@@ -24,7 +24,7 @@ INTENSITY_MARGIN = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class SliceMeasures:
+class SliceStatistics:
     """What is compared of a slice."""
 
     width: float  # pixels, as stored
@@ -34,11 +34,11 @@ class SliceMeasures:
     contrast: float  # their standard deviation
 
 
-def measure_slice(image: NDArray[np.uint8], *, stored: tuple[int, int]) -> SliceMeasures:
+def measure_slice(image: NDArray[np.uint8], *, stored: tuple[int, int]) -> SliceStatistics:
     """image: resized for the model, (size, size). stored: height and width before that."""
     height, width = stored
     levels = image.astype(np.float32)
-    return SliceMeasures(
+    return SliceStatistics(
         width=width,
         height=height,
         aspect=width / height,
@@ -48,18 +48,18 @@ def measure_slice(image: NDArray[np.uint8], *, stored: tuple[int, int]) -> Slice
 
 
 @dataclass(frozen=True, kw_only=True)
-class Likeness:
+class TrainingStatistics:
     """How a set of slices is distributed."""
 
     slices: int
-    measures: Mapping[str, tuple[float, ...]]  # field of SliceMeasures -> its values at PERCENTILES
+    measures: Mapping[str, tuple[float, ...]]  # field of SliceStatistics -> its values at PERCENTILES
 
     def to_json(self) -> str:
-        """`data_statistics.json`; `parse_likeness` reads it."""
+        """`data_statistics.json`; `parse_statistics` reads it."""
         content = {"schema_version": STATISTICS_SCHEMA, "slices": self.slices, "percentiles": PERCENTILES}
         return json.dumps(content | dict(self.measures), indent=1) + "\n"
 
-    def differences(self, found: SliceMeasures) -> list[str]:
+    def differences(self, found: SliceStatistics) -> list[str]:
         """In which ways a slice is unlike these, a phrase each; none for a slice like them."""
         unlike = []
         if self._outside("width", found.width, SIZE_FACTOR) or self._outside("height", found.height, SIZE_FACTOR):
@@ -83,16 +83,16 @@ class Likeness:
         return not low / factor <= value <= high * factor
 
 
-def likeness_of(slices: SliceSet, ids: Sequence[str]) -> Likeness:
+def statistics_of(slices: SliceSet, ids: Sequence[str]) -> TrainingStatistics:
     """The distribution of these slices, from the cache: no image is decoded."""
     positions = slices.positions(sorted(ids))
     measured = [
         measure_slice(slices.images[position, :, :, 0], stored=(int(height), int(width)))
         for position, (height, width) in zip(positions, slices.sizes[positions], strict=True)
     ]
-    names = list(SliceMeasures.__dataclass_fields__)
+    names = list(SliceStatistics.__dataclass_fields__)
     found = np.percentile([[getattr(item, name) for name in names] for item in measured], PERCENTILES, axis=0)
-    return Likeness(
+    return TrainingStatistics(
         slices=len(measured),
         measures={
             name: tuple(round(float(value), 4) for value in found[:, column]) for column, name in enumerate(names)
@@ -100,16 +100,16 @@ def likeness_of(slices: SliceSet, ids: Sequence[str]) -> Likeness:
     )
 
 
-def parse_likeness(text: str, *, where: str) -> Likeness:
+def parse_statistics(text: str, *, where: str) -> TrainingStatistics:
     """What `to_json` wrote; `where` names it in errors. Raises DataError for anything else."""
     try:
         content = json.loads(text)
         version = content["schema_version"]
         if version == STATISTICS_SCHEMA:
-            measures = {name: tuple(map(float, content[name])) for name in SliceMeasures.__dataclass_fields__}
+            measures = {name: tuple(map(float, content[name])) for name in SliceStatistics.__dataclass_fields__}
             if any(len(values) != len(PERCENTILES) for values in measures.values()):
                 raise ValueError
-            return Likeness(slices=int(content["slices"]), measures=measures)
+            return TrainingStatistics(slices=int(content["slices"]), measures=measures)
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{where} can't be read; restore the artifact that the run recorded") from None
     raise DataError(

@@ -1,0 +1,63 @@
+"""How a run makes masks: by the settings given, else by those that `evaluate --tune` chose, else by the defaults."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from brainseg.errors import InputError, TrackingError
+from brainseg.inference.postprocess import MaskSettings
+from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.protocol import RunStore
+
+CHOICE_FILE = "choice.json"
+CHOICE_SCHEMA = 3  # 2 knew no shifts, 1 knew all flips or none
+# Field of MaskSettings -> the option of the command.
+OPTIONS = {"flip": "--flip", "shift": "--shift", "threshold": "--threshold", "min_area_px": "--min-area"}
+
+
+def settings_of(
+    store: RunStore, run_id: str, *, evaluated: Sequence[str], given: Mapping[str, Any]
+) -> tuple[MaskSettings, str]:
+    """The settings, and where they come from, for people.
+
+    evaluated: the run's evaluation splits. given: fields of `MaskSettings`. Raises InputError for a choice that can't
+    be read.
+    """
+    # Every choice was made on validation slices, whatever split was scored with it.
+    for split in sorted(evaluated, key=lambda split: (split != "val", split != "test", split)):
+        name = f"evaluation/{split}/{CHOICE_FILE}"
+        text = optional_text(store, run_id, name)
+        if text is not None:
+            chosen = dataclasses.replace(_chosen(text, where=f"{name} of run {run_id}"), **given)
+            return chosen, settings_source(f"chosen on validation slices, {name}", given)
+    return MaskSettings(**given), settings_source("the defaults", given)
+
+
+def settings_source(otherwise: str, given: Mapping[str, Any]) -> str:
+    """Where settings come from, for people. given: fields of `MaskSettings`. otherwise: where the others come from."""
+    options = [option for field, option in OPTIONS.items() if field in given]
+    if len(options) == len(OPTIONS):
+        return "as given"
+    return f"{', '.join(options)} as given, else {otherwise}" if options else otherwise
+
+
+def optional_text(store: RunStore, run_id: str, name: str) -> str | None:
+    """A text artifact, or None if the run has none of this name. Raises UnreachableError if the store is away."""
+    try:
+        return store.text(run_id, name)
+    except UnreachableError:
+        raise
+    except TrackingError:
+        return None
+
+
+def _chosen(text: str, *, where: str) -> MaskSettings:
+    try:
+        content = json.loads(text)
+        if content["schema_version"] in range(1, CHOICE_SCHEMA + 1):
+            (of_run,) = content["runs"].values()  # in a run's own artifacts its choice stands alone
+            return MaskSettings.stored(of_run["settings"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise InputError(f"{where} can't be read; evaluate the run again with --tune")
