@@ -137,6 +137,21 @@ class Composition:
         """Raises ConfigError for an unknown key or option and for a wrong type; ranges are checked later."""
         self._typed = _with_types(_compose(list(overrides)))
 
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> "Composition":
+        """What has these values under its dotted keys, without Hydra. Raises ConfigError for an unknown key."""
+        made = cls.__new__(cls)
+        node = OmegaConf.create()
+        for key, value in values.items():
+            OmegaConf.update(node, key, value)
+        made._typed = _with_types(node)
+        return made
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every key with its value; ranges are not checked."""
+        return {key: OmegaConf.select(self._typed, key) for key in flatten(RunConfig())}
+
     def with_values(self, values: Mapping[str, bool | int | float | str]) -> RunConfig:
         """The configuration with these values under their dotted keys, checked. Raises ConfigError."""
         changed = copy.deepcopy(self._typed)

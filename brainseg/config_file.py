@@ -1,6 +1,7 @@
 """A run's configuration as YAML: what is stored with the run, and read again on a resume."""
 
 import dataclasses
+from typing import Any
 
 import yaml
 
@@ -30,7 +31,13 @@ def from_yaml(text: str, *, where: str) -> RunConfig:
             f"{where} has schema_version {version}, and this brainseg reads {SCHEMA_VERSION}; "
             "use the brainseg version in the run's environment/packages.txt"
         )
-    values = {name: key.since for name, key in KEYS.items() if key.since is not ...}
+    values: dict[str, Any] = {}
     for group, value in stored.items():
         values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
-    return from_flat({key: value for key, value in values.items() if (key, value) not in REMOVED_KEYS.items()})
+    return from_flat(upgraded(values))
+
+
+def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """The dotted keys that an earlier version stored, as today's: with new ones, and without those that are gone."""
+    known = {name: key.since for name, key in KEYS.items() if key.since is not ...} | values
+    return {key: value for key, value in known.items() if (key, value) not in REMOVED_KEYS.items()}

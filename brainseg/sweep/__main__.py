@@ -81,7 +81,13 @@ def _run(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.run import run_study
     from brainseg.sweep.study.study_file import study_path
 
-    return run_study(_study(parsed), file=study_path(parsed.study), where=parsed.storage, command=_command_line(parsed))
+    return run_study(
+        _study(parsed),
+        file=study_path(parsed.study),
+        asked=parsed.overrides,
+        where=parsed.storage,
+        command=_command_line(parsed),
+    )
 
 
 def _plan(parsed: argparse.Namespace) -> int:

@@ -17,12 +17,12 @@ from brainseg.sweep.engine import trial_queue as keys
 from brainseg.sweep.engine.alive import SignOfLife
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
-from brainseg.sweep.engine.stored_study import load_config, open_study
+from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
 from brainseg.sweep.engine.supervisor import Pool, supervise, worker_pool
 from brainseg.sweep.outcome.parent import open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
 from brainseg.sweep.study.plan import check, threads_of_trials
-from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import key_of
 from brainseg.tracking.home import ENVIRONMENT_KEY as TRACKING_KEY
 from brainseg.tracking.home import home_of, resolve_uri
@@ -48,10 +48,11 @@ class Sweep:
     console: Console
 
 
-def run_study(config: StudyConfig, *, file: Path, where: str | None, command: str) -> int:
+def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: str | None, command: str) -> int:
     """Starts the study or goes on with it, until it is done. The exit code.
 
-    where: its storage. command: what the user typed, without passwords. Raises InputError, with nothing
+    file, asked: its file, and the overrides of the command line, both of which are in `config`. where: its storage.
+    command: what the user typed, without passwords. Raises InputError, with nothing
     written, where it can't start; SweepError where it can't be finished; Interrupted where it is stopped.
     """
     console = _console()
@@ -62,6 +63,14 @@ def run_study(config: StudyConfig, *, file: Path, where: str | None, command: st
         place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
+        config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))
+        if changes:
+            console.print(
+                f"note: {config.name} goes on as it was started; its file or conf/ has changed since: "
+                f"{'; '.join(changes)}; --new NAME starts another study"
+            )
+            baseline = check(config)
+            data = load_run_data(baseline)
         study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
         sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
         threads = threads_of_trials(baseline, share=max(1, resolve_threads(None) // config.workers))
@@ -70,7 +79,9 @@ def run_study(config: StudyConfig, *, file: Path, where: str | None, command: st
         with stop.deferred(), storage.reached():
             try:
                 if not was_over:
-                    _run_recorded(sweep, stop, threads=threads, file=file, where=where, command=command)
+                    _run_recorded(
+                        sweep, stop, threads=threads, file=None if changes else file, where=where, command=command
+                    )
             except Interrupted as stopped:
                 sweep.console.print(f"{stopped}; go on with: {command}")
                 raise
@@ -110,11 +121,11 @@ def _console() -> Console:
 
 
 def _run_recorded(
-    sweep: Sweep, stop: StopRequest, *, threads: int, file: Path, where: str | None, command: str
+    sweep: Sweep, stop: StopRequest, *, threads: int, file: Path | None, where: str | None, command: str
 ) -> None:
     """Runs the sweep inside its parent run, which knows afterwards what came of it, however it ended.
 
-    threads: of each worker.
+    threads: of each worker. file: the study file; None if it is no longer the one that the study was started by.
     """
     parent = open_parent(sweep.storage, sweep.study, sweep.tracking, command=command)
     if parent is None:  # another supervisor of this study has it

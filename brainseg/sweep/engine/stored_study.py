@@ -4,19 +4,32 @@ import dataclasses
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
 
+from brainseg import compose
 from brainseg.cli.secrets import mask
-from brainseg.errors import ConfigError, TrackingError
+from brainseg.config import RunConfig, TrackingConfig
+from brainseg.config_file import from_yaml
+from brainseg.errors import ConfigError, InputError, TrackingError
+from brainseg.runs.stored_run import CONFIG_FILE
 from brainseg.sweep.engine import trial_queue as keys
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.engine.trial_queue import Settings
 from brainseg.sweep.study.definition import check_version, definition_of, differences, from_definition
+from brainseg.sweep.study.recipe import recipe_changes, recipe_of, recipe_of_run
 from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.sweep.study.study_rules import key_of, merged, places_in
+from brainseg.tracking import open_store
+from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.train.checkpoint import Checkpoints
+
+# Fields of a StudyConfig that are no part of a study's definition.
+MAY_CHANGE = ("trials", "failures", "retries", "tracking", "workers", "time_limit_min")
 
 
 def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str) -> optuna.Study:
@@ -34,9 +47,72 @@ def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: 
             study = None
         if study is None:
             return _create(storage, config, definition)
-        _refuse_changes(config.name, differences(study.user_attrs[keys.DEFINITION], definition))
+        changes = differences(study.user_attrs[keys.DEFINITION], definition)
+        _refuse_changes(config.name, [f"{key}: {change}" for key, change in changes.items()])
         _keep_settings(study, config)
     return study
+
+
+def going_on(
+    storage: StudyStorage, config: StudyConfig, *, asked: Sequence[str], is_carried: bool
+) -> tuple[StudyConfig, list[str]]:
+    """The study as it was started, with what may change of `config`; and what the file or conf/ says otherwise now.
+
+    A study that doesn't exist yet is `config`, with its recipe. asked: overrides of the command line. is_carried:
+    whether brainseg carries the study's file, which then changes with its version. Raises ConfigError, naming the
+    differences, where the user asks for another study: by the command line, or in a file of their own.
+    """
+    if not _is_whole(storage, config.name):
+        return dataclasses.replace(config, recipe=recipe_of(config)), []
+    stored = load_config(storage, config.name)
+    stored = dataclasses.replace(
+        stored,
+        overrides=merged(stored.overrides, places_in(config.overrides)),
+        **{name: getattr(config, name) for name in MAY_CHANGE},
+    )
+    changes = differences(*(definition_of(each, data_fingerprint="") for each in (stored, config)))
+    refused = [key for key in changes if not is_carried or key in {f"overrides.{key_of(item)}" for item in asked}]
+    _refuse_changes(config.name, [f"{key}: {changes[key]}" for key in refused])
+    stored = with_recipe(storage, stored)
+    searched = {parameter.key for parameter in config.space if not parameter.when}
+    composed = recipe_changes(stored.recipe, recipe_of(config), searched=searched)
+    changes |= {key: change for key, change in composed.items() if f"overrides.{key}" not in changes}
+    return stored, [f"{key}: {change}" for key, change in changes.items()]
+
+
+def with_recipe(storage: StudyStorage, config: StudyConfig) -> StudyConfig:
+    """The stored study with its recipe.
+
+    A study of an earlier version has stored none. The recipe of its first run counts, read from the run's checkpoint,
+    else from the artifact config.yaml in the tracking store; without either, what conf/ says now. It is stored.
+    """
+    if config.recipe:
+        return config
+    study = optuna.load_study(study_name=config.name, storage=storage.optuna)
+    run = _first_run(study, compose.freeze(config.tracking).tracking)
+    recipe = recipe_of(config) if run is None else recipe_of_run(config, run)
+    with storage.lock():
+        study.set_user_attr(keys.DEFINITION, {**study.user_attrs[keys.DEFINITION], "recipe": recipe})
+    return dataclasses.replace(config, recipe=recipe)
+
+
+def _first_run(study: optuna.Study, tracking: TrackingConfig) -> RunConfig | None:
+    """The configuration of the first trial that has one to read."""
+    store = open_store(tracking)
+    for trial in study.get_trials(deepcopy=False):
+        run_id = trial.user_attrs.get(keys.RUN_ID)
+        if run_id is None:
+            continue
+        checkpoints = Checkpoints(Path(tracking.root), run_id)
+        try:
+            if checkpoints.have_begun:
+                return checkpoints.stored_config()
+            return from_yaml(store.text(run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run_id}")
+        except UnreachableError:
+            raise
+        except InputError:  # deleted, or of another version
+            continue
+    return None
 
 
 def _create(storage: StudyStorage, config: StudyConfig, definition: Mapping[str, Any]) -> optuna.Study:
@@ -73,6 +149,8 @@ def _keep_settings(study: optuna.Study, config: StudyConfig) -> None:
     settings = Settings(trials=config.trials, failures=config.failures, retries=config.retries)
     study.set_user_attr(keys.SETTINGS, dataclasses.asdict(settings))
     study.set_user_attr(keys.TRACKING, [item for item in config.tracking if mask(item) == item])
+    if places := places_in(config.overrides):
+        study.set_user_attr(keys.PLACES, places)
 
 
 def load_config(storage: StudyStorage, name: str) -> StudyConfig:
@@ -80,23 +158,31 @@ def load_config(storage: StudyStorage, name: str) -> StudyConfig:
 
     Raises TrackingError where there is none, and ConfigError for one of another version of brainseg.
     """
-    names = optuna.get_all_study_names(storage.optuna)
-    attributes = optuna.load_study(study_name=name, storage=storage.optuna).user_attrs if name in names else {}
-    if keys.DEFINITION not in attributes:
+    if not _is_whole(storage, name):
+        names = optuna.get_all_study_names(storage.optuna)
         known = f"; it has {', '.join(sorted(names))}" if names else ""
         raise TrackingError(
             f"no study {name!r} in {storage.shown}{known}; start it with: python -m brainseg.sweep run {name}"
         )
-    check_version(attributes[keys.DEFINITION])
+    attributes = optuna.load_study(study_name=name, storage=storage.optuna).user_attrs
+    definition = attributes[keys.DEFINITION]
+    check_version(definition)
     settings = Settings(**attributes[keys.SETTINGS])
     return from_definition(
-        attributes[keys.DEFINITION],
+        definition,
+        overrides=[item for item in attributes.get(keys.PLACES, ()) if item not in definition["overrides"]],
         name=name,
         trials=settings.trials,
         failures=settings.failures,
         retries=settings.retries,
         tracking=tuple(attributes[keys.TRACKING]),
     )
+
+
+def _is_whole(storage: StudyStorage, name: str) -> bool:
+    """Whether there is a study of this name, made to its end."""
+    names = optuna.get_all_study_names(storage.optuna)
+    return name in names and keys.DEFINITION in optuna.load_study(study_name=name, storage=storage.optuna).user_attrs
 
 
 def _refuse_changes(name: str, changes: Sequence[str]) -> None:

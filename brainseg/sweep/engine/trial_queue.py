@@ -41,6 +41,7 @@ SETTINGS = "settings"  # what may change: Settings
 PARENT_RUN = "parent_run_id"
 OUTCOME = "outcome_recorded"  # how many finished trials the parent run's tables and plots know of
 TRACKING = "tracking"  # overrides of tracking.*, without passwords
+PLACES = "places"  # overrides that say where the data lies, of the latest start
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # towards the total
 DEATHS_ALLOWED = 3  # without a new epoch between them

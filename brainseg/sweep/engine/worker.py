@@ -31,11 +31,12 @@ from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import trial_queue as keys
 from brainseg.sweep.engine.alive import BEAT_S, SignOfLife
 from brainseg.sweep.engine.storage import open_storage
-from brainseg.sweep.engine.stored_study import load_config
+from brainseg.sweep.engine.stored_study import load_config, with_recipe
 from brainseg.sweep.engine.trial_queue import Claim, Nothing, TrialQueue
 from brainseg.sweep.engine.trial_row import shown_params, trial_name
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.sweep.study.study_rules import merged
 from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.home import home_of
 from brainseg.tracking.mlflow.connection import UnreachableError
@@ -329,7 +330,7 @@ def run_worker(
     root = home_of(compose.freeze(tracking).tracking).root
     storage = open_storage(where, root=root, name=name, create=False)
     config = load_config(storage, name)
-    config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
+    config = with_recipe(storage, dataclasses.replace(config, tracking=merged(config.tracking, tracking)))
     stop = StopAfterEpoch()
     if supervisor is not None:
         stop.listen(sys.stdin)
@@ -346,11 +347,6 @@ def run_worker(
         _start_afresh()
     say(ending)
     return 0
-
-
-def merged(overrides: Sequence[str], later: Sequence[str]) -> tuple[str, ...]:
-    """Both, each key once: of one that both have, the later value."""
-    return tuple({item.partition("=")[0]: item for item in (*overrides, *later)}.values())
 
 
 def _start_afresh() -> NoReturn:

@@ -46,7 +46,7 @@ def open_parent(
         return None
 
 
-def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path, command: str) -> None:
+def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path | None, command: str) -> None:
     """What is known before the first trial."""
     tracker.log_params(
         {
@@ -59,7 +59,8 @@ def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path, com
             "overrides": mask(" ".join(config.overrides)),
         }
     )
-    tracker.log_text(file.read_text(encoding="utf-8"), "study.yaml")
+    if file is not None:
+        tracker.log_text(file.read_text(encoding="utf-8"), "study.yaml")
     tracker.log_text(f"{command}\n", "command.txt")
     record_environment(tracker)
 

@@ -1,7 +1,7 @@
 """What makes a study this study, as JSON: stored with it, and compared when it is opened again.
 
 How long it runs and where its record goes are no part of it: trials, workers, retries, failures, the time limit
-and tracking.* may change.
+and tracking.* may change. Studies of earlier versions have no recipe stored.
 """
 
 import dataclasses
@@ -12,12 +12,10 @@ from typing import Any
 from brainseg.errors import ConfigError
 from brainseg.sweep.study.parameter import Parameter
 from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyConfig
-from brainseg.sweep.study.study_rules import key_of
+from brainseg.sweep.study.study_rules import LOCATIONS, key_of
 
 SCHEMA_VERSION = 1
 PARTS = ("overrides", "baseline", "enqueue", "space", "sampler", "pruner")  # of a StudyConfig, stored as they are
-# Where the data lies, which may be elsewhere on each host: the fingerprint says whether it is the same.
-NOT_COMPARED = ("data.root", "data.cache_dir")
 NOT_THERE = "nothing"
 
 
@@ -31,6 +29,8 @@ def definition_of(config: StudyConfig, *, data_fingerprint: str) -> dict[str, An
         **{name: parts[name] for name in PARTS},
         "data_fingerprint": data_fingerprint,
     }
+    if config.recipe:
+        definition["recipe"] = config.recipe
     as_json: dict[str, Any] = json.loads(json.dumps(definition))
     return as_json
 
@@ -50,6 +50,7 @@ def from_definition(definition: Mapping[str, Any], *, overrides: Sequence[str] =
         space=tuple(_parameter_from(stored) for stored in definition["space"]),
         sampler=SamplerConfig(**definition["sampler"]),
         pruner=PrunerConfig(**definition["pruner"]),
+        recipe=definition.get("recipe", {}),
         **settings,
     )
 
@@ -59,20 +60,20 @@ def _parameter_from(stored: Mapping[str, Any]) -> Parameter:
     return Parameter(**{**stored, "choices": tuple(stored["choices"]), "when": when})
 
 
-def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two definitions, a line for each key: `space.model.depth.high: 5 -> 6`.
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> what differs between two definitions: `space.model.depth.high` -> `5 -> 6`.
 
-    Where the data lies isn't compared, only whether it is the same. Raises ConfigError for a stored definition
-    of another version of brainseg.
+    Where the data lies isn't compared, only whether it is the same; nor is the recipe. Raises ConfigError for a stored
+    definition of another version of brainseg.
     """
     check_version(stored)
     common = {parameter["key"] for parameter in stored["space"]} & {parameter["key"] for parameter in now["space"]}
     before, after = (dict(_leaves(_as_in_the_file(each, common))) for each in (stored, now))
-    return [
-        f"{key}: {before.get(key, NOT_THERE)} -> {after.get(key, NOT_THERE)}"
+    return {
+        key: f"{before.get(key, NOT_THERE)} -> {after.get(key, NOT_THERE)}"
         for key in {**before, **after}
         if key not in before or key not in after or before[key] != after[key]
-    ]
+    }
 
 
 def _as_in_the_file(definition: Mapping[str, Any], common: Collection[str]) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _as_in_the_file(definition: Mapping[str, Any], common: Collection[str]) -> d
     }
     return {
         "metrics": ", ".join(f"{metric} ({direction})" for metric, direction in definition["metrics"]),
-        "overrides": {key: value for key, value in overrides.items() if key not in NOT_COMPARED},
+        "overrides": {key: value for key, value in overrides.items() if key not in LOCATIONS},
         "baseline": definition["baseline"],
         "enqueue": dict(enumerate(definition["enqueue"])),
         "space": space,

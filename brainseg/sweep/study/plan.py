@@ -1,19 +1,17 @@
 """What a study will do, before it does it: whether every trial can run, and which ones come first."""
 
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from brainseg.compose import GROUPS, Composition
+from brainseg.compose import GROUPS
 from brainseg.config import RunConfig, did_you_mean, flatten
 from brainseg.errors import ConfigError
 from brainseg.sweep.study.parameter import Value
+from brainseg.sweep.study.recipe import THREADS, composition_of, options_in, overrides_of
 from brainseg.sweep.study.space import as_overrides, corners, exact, suggest
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import key_of
 
-THREADS = "train.threads"
 SHOWN = 8  # first trials, where they don't depend on the scores of others
 
 
@@ -95,7 +93,7 @@ def compose_trial(config: StudyConfig, params: Mapping[str, Value], *, threads: 
     chosen = exact(params, config.space)
     if not any(key_of(override) == THREADS for override in config.overrides):
         chosen[THREADS] = threads
-    return _compose(config, chosen), [*config.overrides, *config.tracking, *as_overrides(chosen)]
+    return _compose(config, chosen), overrides_of(config, chosen)
 
 
 def threads_of_trials(baseline: RunConfig, *, share: int) -> int:
@@ -105,20 +103,8 @@ def threads_of_trials(baseline: RunConfig, *, share: int) -> int:
 
 
 def _compose(config: StudyConfig, params: Mapping[str, Value]) -> RunConfig:
-    groups = {key: value for key, value in params.items() if key in GROUPS}
-    values = {key: value for key, value in params.items() if key not in GROUPS}
-    return _compose_unchecked(config, groups).with_values(values)
-
-
-def _compose_unchecked(config: StudyConfig, groups: Mapping[str, Value]) -> Composition:
-    """What the fixed overrides and these options of groups compose to; Hydra runs once for each."""
-    return _composition(Path.cwd(), (*config.overrides, *config.tracking, *as_overrides(groups)))
-
-
-@functools.lru_cache(maxsize=64)
-def _composition(_folder: Path, overrides: tuple[str, ...]) -> Composition:
-    # The folder decides as well: ./conf comes before the configuration that brainseg carries.
-    return Composition(overrides)
+    options = options_in(params)
+    return composition_of(config, options).with_values({key: params[key] for key in params if key not in options})
 
 
 def _independent_of_scores(config: StudyConfig, count: int) -> int:
@@ -130,8 +116,8 @@ def _independent_of_scores(config: StudyConfig, count: int) -> int:
 
 
 def _check_keys(config: StudyConfig) -> None:
-    """That Hydra composes the fixed part, and knows every searched key and every option of a group."""
-    _compose_unchecked(config, {})
+    """Refuses a fixed part that can't be composed, and unknown searched keys and options of groups."""
+    composition_of(config)
     known = [*flatten(RunConfig()), *GROUPS]
     for parameter in config.space:
         if parameter.key not in known:
@@ -139,10 +125,10 @@ def _check_keys(config: StudyConfig) -> None:
                 f"space.{parameter.key}: {parameter.key} is not a configuration key"
                 f"{did_you_mean(parameter.key, known) or '; python -m brainseg.train --help lists them'}"
             )
-        if parameter.key in GROUPS:
+        if parameter.key in GROUPS and not config.recipe:
             for choice in parameter.choices:
                 try:
-                    _compose_unchecked(config, {parameter.key: choice})
+                    composition_of(config, {parameter.key: choice})
                 except ConfigError as error:
                     raise ConfigError(f"space.{parameter.key}: {choice} is refused: {error}") from error
 

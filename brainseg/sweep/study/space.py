@@ -69,12 +69,14 @@ def exact(params: Mapping[str, Value], space: Sequence[Parameter]) -> dict[str, 
     return {key: by_key[key].exact(value) if key in by_key else value for key, value in params.items()}
 
 
-def as_overrides(params: Mapping[str, Value]) -> list[str]:
+def as_overrides(params: Mapping[str, Value | None]) -> list[str]:
     """The values as Hydra reads them back, exactly: `model.dropout=0.2`."""
     return [f"{key}={_written(value)}" for key, value in params.items()]
 
 
-def _written(value: Value) -> str:
+def _written(value: Value | None) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):

@@ -109,6 +109,8 @@ class StudyConfig:
     failures: int = 3  # how many failed trials are allowed
     retries: int = 1  # how often a failed trial is tried again
     time_limit_min: float | None = None
+    # What the overrides composed to when the study started, see recipe.py; empty: what conf/ says today.
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not STUDY_NAME.fullmatch(str(self.name)):
@@ -185,6 +187,11 @@ def study_path(name: str) -> Path:
     raise ConfigError(
         f"there is no study {name!r} in sweeps/; known are {', '.join(known) or 'none'}{did_you_mean(name, known)}"
     )
+
+
+def is_carried(path: Path) -> bool:
+    """Whether it is one of the files that brainseg carries, which change with its version."""
+    return path.resolve().parent == sweeps_folder().resolve()
 
 
 def known_studies() -> list[str]:

@@ -25,6 +25,9 @@ NOT_FIXED: Mapping[str, str] = {
     "run_name": "the engine names its runs",
 }
 
+# Where the data lies, which may be elsewhere on each host: the data's fingerprint says whether it is the same.
+LOCATIONS = ("data.root", "data.cache_dir")
+
 # What an option may be: a whole number of at least this, one of these words, or (bool) true or false.
 OptionRule = int | tuple[str, ...] | type[bool]
 SAMPLERS: Mapping[str, Mapping[str, OptionRule]] = {
@@ -69,6 +72,16 @@ def check_overrides(overrides: Sequence[str], space: Sequence[Parameter]) -> Non
 def key_of(override: str) -> str:
     """The key that an override sets: model.dropout of model.dropout=0.2."""
     return override.partition("=")[0].lstrip("+~").strip()
+
+
+def places_in(overrides: Sequence[str]) -> list[str]:
+    """Those that say where the data lies."""
+    return [item for item in overrides if key_of(item) in LOCATIONS]
+
+
+def merged(overrides: Sequence[str], later: Sequence[str]) -> tuple[str, ...]:
+    """Both, each key once: of one that both have, the later value."""
+    return tuple({key_of(item): item for item in (*overrides, *later)}.values())
 
 
 def check_space(space: Sequence[Parameter]) -> None:

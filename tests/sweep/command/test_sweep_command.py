@@ -50,6 +50,28 @@ def test_another_study_of_the_same_file_starts_and_goes_on_with_more_trials(swee
     sweep.assert_nothing_is_open()
 
 
+def test_a_changed_recipe_doesnt_mix_into_a_study(sweep: Sweep) -> None:
+    experiment = sweep.folder / "conf" / "experiment" / "mine.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text("# @package _global_\nseed: 5\n")
+    sweep.write(workers=1, trials=1, overrides=[*sweep.overrides, "experiment=mine"])
+    sweep.run("run", "tiny")
+    experiment.write_text("# @package _global_\nseed: 6\n")
+    text = sweep.run("run", "tiny", "--trials", "2")
+    assert text.splitlines()[0] == (
+        "note: tiny goes on as it was started; its file or conf/ has changed since: seed: 5 -> 6; "
+        "--new NAME starts another study"
+    )
+    experiment.unlink()
+    assert "error: experiment must be one of" in sweep.run("run", "tiny", "--trials", "3", expected=2)
+    experiment.write_text("# @package _global_\nseed: 7\n")
+    sweep.run("run", "tiny", "--trials", "3")
+    assert [run.params["seed"] for run in sweep.children().values()] == ["5", "5", "5"]
+    first, second, _ = sweep.trials()
+    assert "seed" not in first.user_attrs["line"]
+    assert "seed=5" in second.user_attrs["line"].split()
+
+
 def test_threads_that_the_user_fixes_are_those_of_each_worker(sweep: Sweep) -> None:
     sweep.write(workers=1)
     commands = [sweep.start("run", "tiny", "train.threads=3")]

@@ -1,5 +1,8 @@
 """A study in its storage: made once, whole or not at all, and the same whoever opens it."""
 
+import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,14 @@ from optuna.trial import TrialState
 from queue_processes import opened, started
 from study_files import LEFT_OUT, SMALL, made_study
 
+from brainseg.config_file import to_yaml
 from brainseg.errors import ConfigError, TrackingError
-from brainseg.sweep.engine.stored_study import load_config, open_study
-from brainseg.sweep.engine.trial_queue import DEFINITION, SETTINGS, STUDY_ID, TRACKING, Settings, settings_of
+from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
+from brainseg.sweep.engine.trial_queue import DEFINITION, RUN_ID, SETTINGS, STUDY_ID, TRACKING, Settings, settings_of
+from brainseg.sweep.study import recipe
+from brainseg.sweep.study.plan import compose_trial
+from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.tracking import MemoryStore
 
 SECRET = "rosebud"  # noqa: S105  # of nothing
 
@@ -25,6 +33,20 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def journal(tmp_path: Path) -> str:
     return str(tmp_path / "study.journal")
+
+
+def write_experiment(*, epochs: int) -> None:
+    """./conf/experiment/mine.yaml, as a new process would read it."""
+    folder = Path("conf/experiment")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mine.yaml").write_text(f"# @package _global_\ntrain: {{epochs: {epochs}}}\n")
+    recipe._composition.cache_clear()
+
+
+def gone_on(
+    where: str, config: StudyConfig, *, asked: Sequence[str] = (), is_carried: bool = False
+) -> tuple[StudyConfig, list[str]]:
+    return going_on(opened(where), config, asked=asked, is_carried=is_carried)
 
 
 def fixed_params(study: optuna.Study) -> list[dict[str, Any]]:
@@ -87,6 +109,71 @@ def test_other_data_is_another_study(journal: str, tmp_path: Path) -> None:
     started(journal, made_study(tmp_path))
     with pytest.raises(ConfigError, match="data_fingerprint: data -> other; undo that"):
         open_study(opened(journal), made_study(tmp_path), data_fingerprint="other")
+
+
+def test_a_file_that_brainseg_carries_may_change_and_the_study_goes_on_as_it_was(journal: str, tmp_path: Path) -> None:
+    first, changes = gone_on(journal, made_study(tmp_path, overrides=["train.epochs=3"]))
+    assert changes == []
+    started(journal, first)
+    newer = made_study(tmp_path, trials=20, sampler={"seed": 1}, overrides=["train.epochs=9", "seed=4"])
+    config, changes = gone_on(journal, newer, is_carried=True)
+    assert changes == [
+        "overrides.train.epochs: 3 -> 9", "sampler.seed: 0 -> 1", "overrides.seed: nothing -> 4",
+    ]  # fmt: skip
+    assert config == dataclasses.replace(first, trials=20)
+    # What the user asks for in the command line is refused as in a file of the user's own.
+    for asked, is_carried in ((["train.epochs=9"], True), ([], False)):
+        with pytest.raises(ConfigError, match=r"was started differently: overrides\.train\.epochs: 3 -> 9"):
+            gone_on(journal, newer, asked=asked, is_carried=is_carried)
+
+
+def test_a_file_of_conf_may_change_and_the_study_goes_on_as_it_was(journal: str, tmp_path: Path) -> None:
+    config = made_study(tmp_path, overrides=["experiment=mine"])
+    write_experiment(epochs=3)
+    first, _ = gone_on(journal, config)
+    started(journal, first)
+    write_experiment(epochs=9)
+    again, changes = gone_on(journal, config)
+    assert changes == ["train.epochs: 3 -> 9"]
+    assert again == first == load_config(opened(journal), "study")
+    assert compose_trial(again, SMALL["baseline"], threads=1)[0].train.epochs == 3
+
+
+@pytest.mark.parametrize(("kept_in", "epochs"), [("checkpoint", 3), ("store", 3), ("nowhere", 9)])
+def test_the_first_run_counts_for_a_study_without_a_recipe(
+    journal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: str, epochs: int
+) -> None:
+    config = made_study(tmp_path, overrides=["experiment=mine"])
+    study = started(journal, config)  # as an earlier version did
+    write_experiment(epochs=3)
+    run, _ = compose_trial(config, {"model.dropout": 0.5, "model.depth": 3}, threads=7)
+    store = MemoryStore()
+    monkeypatch.setattr("brainseg.sweep.engine.stored_study.open_store", lambda tracking: store)
+    with store.open_tracker(run_name="first", tags={}) as tracker:
+        if kept_in == "store":
+            tracker.log_text(to_yaml(run), "config.yaml")
+    if kept_in == "checkpoint":
+        folder = Path("mlruns/checkpoints") / tracker.run_id
+        folder.mkdir(parents=True)
+        start = {"config_yaml": to_yaml(run), "data_fingerprint": "", "split_json": "", "precision": "", "threads": 1}
+        (folder / "run.json").write_text(json.dumps(start | {"schema_version": 1}))
+    study.ask().set_user_attr(RUN_ID, tracker.run_id)
+
+    write_experiment(epochs=9)
+    again, changes = gone_on(journal, config)
+    assert changes == ["train.epochs: 3 -> 9"] * (epochs == 3)
+    assert again == load_config(opened(journal), "study")
+    composed, _ = compose_trial(again, SMALL["baseline"], threads=1)
+    assert (composed.train.epochs, composed.model.depth, composed.train.threads) == (epochs, 4, 1)
+
+
+def test_data_may_lie_elsewhere_when_a_study_goes_on(journal: str, tmp_path: Path) -> None:
+    started(journal, gone_on(journal, made_study(tmp_path, overrides=["data=folder", "data.root=here"]))[0])
+    config, changes = gone_on(journal, made_study(tmp_path, overrides=["data=folder", "data.root=there"]))
+    assert changes == []
+    started(journal, config)
+    as_workers_see_it = load_config(opened(journal), "study")
+    assert compose_trial(as_workers_see_it, SMALL["baseline"], threads=1)[0].data.root == "there"
 
 
 def test_what_may_change_is_taken_over(where: str, tmp_path: Path) -> None:

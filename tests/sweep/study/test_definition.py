@@ -31,6 +31,11 @@ EVERYTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
+def lines_of(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """A line for each difference."""
+    return [f"{key}: {change}" for key, change in differences(stored, now).items()]
+
+
 def defined(config: StudyConfig, data_fingerprint: str = "abc") -> dict[str, Any]:
     """The definition as it comes back from a storage."""
     stored: dict[str, Any] = json.loads(json.dumps(definition_of(config, data_fingerprint=data_fingerprint)))
@@ -91,7 +96,7 @@ def test_how_long_and_where_is_no_part_of_a_study(tmp_path: Path) -> None:
     now = {"trials": 99, "workers": 4, "failures": 9, "retries": 2, "time_limit_min": 5}
     elsewhere = ["data.root=elsewhere", "data.cache_dir=there", "tracking.root=there"]
     before = made_study(tmp_path, overrides=["data.root=here"])
-    assert differences(defined(before), defined(made_study(tmp_path, overrides=elsewhere, **now))) == []
+    assert lines_of(defined(before), defined(made_study(tmp_path, overrides=elsewhere, **now))) == []
 
 
 @pytest.mark.parametrize(
@@ -147,7 +152,7 @@ def test_how_long_and_where_is_no_part_of_a_study(tmp_path: Path) -> None:
 def test_what_changed_is_said_line_by_line(tmp_path: Path, changes: dict[str, Any], lines: list[str]) -> None:
     fixed = {"overrides": ["train.epochs=6"]}
     stored = defined(made_study(tmp_path, **fixed))
-    assert differences(stored, defined(made_study(tmp_path, **(fixed | changes)))) == lines
+    assert lines_of(stored, defined(made_study(tmp_path, **(fixed | changes)))) == lines
 
 
 def test_a_changed_condition_is_said(tmp_path: Path) -> None:
@@ -160,12 +165,12 @@ def test_a_changed_condition_is_said(tmp_path: Path) -> None:
         )
         for values in ([5], [4, 5])
     )
-    assert differences(defined(one), defined(other)) == ["space.seed.when.model.depth: [5] -> [4, 5]"]
+    assert lines_of(defined(one), defined(other)) == ["space.seed.when.model.depth: [5] -> [4, 5]"]
 
 
 def test_other_data_are_said(tmp_path: Path) -> None:
     config = made_study(tmp_path)
-    assert differences(defined(config, "abc"), defined(config, "def")) == ["data_fingerprint: abc -> def"]
+    assert lines_of(defined(config, "abc"), defined(config, "def")) == ["data_fingerprint: abc -> def"]
 
 
 def test_a_definition_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_what_a_file_leaves_out_has_defaults(tmp_path: Path) -> None:
         "failures": 3,
         "retries": 1,
         "time_limit_min": None,
+        "recipe": {},
     }
 
 
@@ -477,6 +478,6 @@ def test_what_is_wrong_on_the_command_line_is_not_blamed_on_the_file(
 
 
 def test_the_manual_says_what_each_metric_is() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "sweeps.md").read_text(encoding="utf-8")
     for metric, meaning in METRICS.items():
         assert f"| `{metric}` | {meaning} |" in page
