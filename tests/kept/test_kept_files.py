@@ -5,7 +5,7 @@ from kept_expected import Expected
 from kept_outcome import Outcome
 from kept_set import SETS, Project
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)  # one to three minutes; more where others compute as well
 
 METRICS = {"train_loss", "train_dice", "val_loss", "val_dice", "val_dice_image", "learning_rate"}
 SHAPE = (20, 24)  # of most slices; PIL turns TIFF files by their EXIF tag
