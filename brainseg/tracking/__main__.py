@@ -108,8 +108,7 @@ def _agreed() -> bool:
 def _client(uri: str) -> "MlflowClient":
     from brainseg.tracking.mlflow.connection import reached
 
-    client, _ = reached(uri, lambda client: client.search_experiments(max_results=1))
-    return client
+    return reached(uri)
 
 
 def _home(parsed: argparse.Namespace) -> Home:

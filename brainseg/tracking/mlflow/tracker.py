@@ -14,7 +14,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking.home import Home, check_root, home_of, resolve_uri
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
-from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason
+from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
 from brainseg.tracking.mlflow.sync import sync_spools
 from brainseg.tracking.mlflow.tags import origin_tags, to_mlflow
@@ -66,6 +66,11 @@ class MlflowTracker:
     def undelivered(self) -> int:
         """How many records wait in the spool."""
         return self._delivery.undelivered
+
+    @property
+    def problem(self) -> str:
+        """Why the oldest of them waits, in one line; empty where the store has answered nothing yet."""
+        return self._delivery.problem
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Spools configuration values, as text."""
@@ -164,10 +169,13 @@ def open_tracker(
     }
     client: MlflowClient | None = None
     try:
-        client, body["run_id"] = reached(uri, lambda client: _run_in_store(client, body, uri=uri, home=home))
+        client = reached(uri)
+        with store_errors(uri, remedy="check run_name and tracking.experiment"):
+            body["run_id"] = _run_in_store(client, body, uri=uri, home=home)
     except UnreachableError as error:
         if not config.offline:
             raise
+        client = None
         body["run_id"] = run_id or f"{LOCAL_PREFIX}{uuid.uuid4().hex[:16]}"
         logger.warning("%s; recording %s on this machine", reason(error).partition(";")[0], body["run_id"])
     spool = _open_spool(home, body["run_id"], client if run_id is None else None)

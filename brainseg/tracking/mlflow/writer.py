@@ -38,6 +38,10 @@ DIGEST_LENGTH = 36  # MLflow's limit
 Item = TypeVar("Item")
 
 
+class LostFileError(Exception):
+    """A file is no longer in the spool, so that its record can never be delivered."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Known:
     """What the store has of the run: asked once, then kept up to date, and asked again after a failure."""
@@ -139,13 +143,13 @@ class RunWriter:
         known.points.update((key, epoch) for key in new)
 
     def _file(self, record: Record, spool: Spool) -> None:
-        self._client.log_artifact(self.mlflow_id, str(spool.path_of(record)), record.body["folder"] or None)
+        self._client.log_artifact(self.mlflow_id, str(_copied(record, spool)), record.body["folder"] or None)
 
     def _model(self, record: Record, spool: Spool) -> None:
         """One logged model a run: found again by its run and name, and left alone where its digest is the same."""
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-        keras_file = spool.path_of(record)
+        keras_file = _copied(record, spool)
         digest = hashlib.sha256(keras_file.read_bytes()).hexdigest()
         run = self._client.get_run(self.mlflow_id)
         model = find_model(self._client, run) or self._client.create_logged_model(
@@ -168,6 +172,14 @@ class RunWriter:
         failure = {FAILURE: body["failure"]} if body["failure"] is not None else {}
         self._set_tags({STATE: body["state"], **failure})
         self._client.set_terminated(self.mlflow_id, body["status"], body["time_ms"])
+
+
+def _copied(record: Record, spool: Spool) -> Path:
+    """The spool's copy of the record's file. Raises LostFileError where somebody deleted it."""
+    path = spool.path_of(record)
+    if not path.exists():
+        raise LostFileError(f"{path} was deleted")
+    return path
 
 
 def now_ms() -> int:
