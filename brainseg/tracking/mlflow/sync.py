@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import Home, home_of, resolve_uri
+from brainseg.tracking.home import Home, home_of, is_same_store, resolve_uri
 from brainseg.tracking.mlflow.connection import cause_of, connect
 from brainseg.tracking.mlflow.delivery import deliver_until
 from brainseg.tracking.mlflow.writer import RunWriter, opening
@@ -107,7 +107,7 @@ def _deliver(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, dead
     opened = spool.first()
     if opened is None:  # killed before its first record
         return []
-    if opened.body["uri"] != mask(uri):
+    if not is_same_store(opened.body["uri"], uri):
         raise TrackingError(f"it belongs to {opened.body['uri']}; run sync with --uri")
     if not spool.is_ended():
         body = {"status": "KILLED", "state": "killed", "failure": None, "time_ms": _last_ms(spool)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
-from brainseg.tracking.home import Home, check_root, home_of, resolve_uri
+from brainseg.tracking.home import Home, check_root, home_of, resolve_uri, store_name
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
@@ -43,11 +43,12 @@ logger = logging.getLogger("brainseg")
 class MlflowTracker:
     """A `Tracker` whose records reach MLflow through a spool on the local disk. Opened by `open_tracker`."""
 
-    def __init__(self, spool: Spool, delivery: Delivery) -> None:
+    def __init__(self, spool: Spool, delivery: Delivery, *, store: str) -> None:
         """Used by `open_tracker`."""
         self._run_id = spool.run_id
         self._spool = spool
         self._delivery = delivery
+        self._store = store
         self._lost: list[str] = []
         self._inside = False
         self._own_state: str | None = None
@@ -56,6 +57,10 @@ class MlflowTracker:
     def run_id(self) -> str:
         """MLflow's id of the run; `local-...` for a run that started offline."""
         return self._run_id
+
+    @property
+    def store(self) -> str:
+        return self._store
 
     @property
     def unwritten(self) -> tuple[str, ...]:
@@ -187,7 +192,7 @@ def open_tracker(
     delivery = Delivery(spool, lambda: _writer(connect(uri), opened, uri=uri, home=home), where=mask(uri))
     if client is not None:
         _deliver_first(client, spool, opened, delivery, uri=uri, home=home)
-    return MlflowTracker(spool, delivery)
+    return MlflowTracker(spool, delivery, store=store_name(uri))
 
 
 def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, home: Home) -> str:
