@@ -47,7 +47,7 @@ class Brainseg:
         waits_s: list[float] = []
 
         def end_epoch() -> None:
-            epoch = self._trainer.position.history[-1]
+            epoch = self._trainer.progress.history[-1]
             waited_s = sum(waits_s)
             end_round(Round(images_per_second=epoch["images_per_second"], waiting=waited_s / epoch["seconds"]))
             waits_s.clear()

@@ -22,7 +22,7 @@ def recording_s(task: Task, *, policy: str) -> Mapping[str, float]:
     trainer = make_trainer(task, policy=policy, epochs=1)
     train_to_the_end(trainer, reporter=Silent())
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-        call_s, delivered_s = _record_s(Path(folder), trainer.position.history[-1])
+        call_s, delivered_s = _record_s(Path(folder), trainer.progress.history[-1])
         return {
             "the call that records an epoch": call_s,
             "until SQLite has an epoch's record": delivered_s,

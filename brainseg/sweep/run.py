@@ -215,15 +215,12 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
 
 def _clear_up(sweep: Sweep) -> None:
     """Delivers what killed workers left of their records, and deletes checkpoints that nothing needs."""
-    waiting = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=False)
-    if waiting:
+    note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=False)
+    if note:
         import_tensorflow()  # which the delivery of a model needs
-        waiting = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=True)
-    if waiting:
-        sweep.console.print(
-            f"note: {waiting} records wait for the store; deliver them with: "
-            f"python -m brainseg.tracking sync --root {sweep.tracking.root}"
-        )
+        note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=True)
+    if note:
+        sweep.console.print(note)
     for trial in _ended(sweep.study):
         # Of trials whose worker was killed just after it had told their end.
         if keys.RUN_ID in trial.user_attrs and keys.UNWRITTEN not in trial.user_attrs:

@@ -62,7 +62,7 @@ def _sync(parsed: argparse.Namespace) -> int:
 
 
 def _clean(parsed: argparse.Namespace) -> int:
-    from brainseg.tracking.mlflow.clean import delete, named, unneeded
+    from brainseg.tracking.mlflow.clean import FINISHED, UNKNOWN, delete, every, named
     from brainseg.tracking.mlflow.connection import store_errors
 
     home = _home(parsed)
@@ -74,9 +74,15 @@ def _clean(parsed: argparse.Namespace) -> int:
     uri = _uri(parsed)
     client = _client(uri)
     with store_errors(uri):
-        found = named(client, home, parsed.runs, uri=uri) if parsed.runs else unneeded(client, home, uri=uri)
+        found = named(client, home, parsed.runs, uri=uri) if parsed.runs else every(client, home, uri=uri)
+    if not parsed.runs:
+        for checkpoints in found:
+            if checkpoints.status == UNKNOWN:
+                whose = f"recorded in {checkpoints.store}" if checkpoints.store else "its store isn't known"
+                print(f"kept: {checkpoints.folder} ({whose}); name the run or its --uri to delete it")
+        found = [checkpoints for checkpoints in found if checkpoints.status == FINISHED]
     if not found:
-        print(f"nothing to delete in {home.checkpoints}: every run there could be resumed")
+        print(f"nothing to delete in {home.checkpoints}: no run there is finished in this store")
         return 0
     _print_list(found)
     if not parsed.yes and not _agreed():
@@ -89,13 +95,13 @@ def _clean(parsed: argparse.Namespace) -> int:
             raise BrainsegError(
                 f"{checkpoints.folder} can't be deleted ({error.strerror}); delete it by hand"
             ) from error
-    print(f"deleted {len(found)} folders")
+    print(f"deleted {len(found)} folder{'s' if len(found) > 1 else ''}")
     return 0
 
 
 def _print_list(found: "list[Checkpoints]") -> None:
     for checkpoints in found:
-        print(f"{checkpoints.size_bytes / 1e6:10.1f} MB  {checkpoints.status:<16}  {checkpoints.folder}")
+        print(f"{checkpoints.size_bytes / 1e6:10.1f} MB  {checkpoints.status:<8}  {checkpoints.folder}")
 
 
 def _agreed() -> bool:
@@ -108,8 +114,7 @@ def _agreed() -> bool:
 def _client(uri: str) -> "MlflowClient":
     from brainseg.tracking.mlflow.connection import reached
 
-    client, _ = reached(uri, lambda client: client.search_experiments(max_results=1))
-    return client
+    return reached(uri)
 
 
 def _home(parsed: argparse.Namespace) -> Home:

@@ -12,6 +12,7 @@ from brainseg.errors import TrackingError
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 ENVIRONMENT_KEY = "MLFLOW_TRACKING_URI"
+MANIFEST = "run.json"  # in the checkpoint folder of a run: how it was started; `store` is its `store_name`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,25 @@ def check_root(home: Home) -> None:
 def sqlite_path(uri: str) -> Path | None:
     """The database file of an SQLite URI, None for any other."""
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def store_name(uri: str) -> str:
+    """The store's URI without what two users of the same store may write differently: login, driver and options."""
+    if sqlite_path(uri) is not None:
+        return uri
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme.partition('+')[0]}://{rest.rpartition('@')[2].partition('?')[0].rstrip('/')}"
+
+
+def is_same_store(recorded: str, uri: str) -> bool:
+    """Whether a recorded `store_name` or masked URI means this store.
+
+    A database file counts by its name alone: it may have moved, together with the folder that names it.
+    """
+    before, now = sqlite_path(recorded), sqlite_path(uri)
+    if before is not None and now is not None:
+        return before.name == now.name
+    return store_name(recorded) == store_name(uri)
 
 
 def _checked(key: str, uri: str, config: TrackingConfig) -> str:

@@ -55,6 +55,10 @@ class MemoryTracker:
         return self._run_id
 
     @property
+    def store(self) -> str:
+        return "memory"
+
+    @property
     def state(self) -> str:
         """The tag `state`: running, finished, failed, killed, or what the caller set."""
         return self.tags[STATE]

@@ -49,6 +49,11 @@ class Tracker(Protocol):
         """
         ...
 
+    @property
+    def store(self) -> str:
+        """Where the record goes, without credentials; what a run's checkpoint remembers."""
+        ...
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Records configuration values; one that was recorded already keeps its value."""
         ...

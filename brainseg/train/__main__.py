@@ -124,6 +124,7 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> int:
     from brainseg.model.runtime import import_tensorflow
     from brainseg.tracking import open_tracker
     from brainseg.tracking.mlflow.connection import check_store, where_to_look
+    from brainseg.tracking.mlflow.sync import waiting_note
     from brainseg.train.run_data import load_run_data
 
     check_store(config.tracking)
@@ -156,10 +157,7 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> int:
     terminal.say(f"run         {result.run_id}")
     terminal.say(f"look at it  {where_to_look(config.tracking)}")
     if result.undelivered:
-        terminal.say(
-            f"note: {result.undelivered} records wait for the store; deliver them with: "
-            f"python -m brainseg.tracking sync --root {config.tracking.root}"
-        )
+        terminal.say(waiting_note(config.tracking, result.undelivered, tracker.problem))
     if result.unwritten:
         raise RecordError(
             f"not everything could be written: {'; '.join(result.unwritten)}; "

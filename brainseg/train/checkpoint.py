@@ -1,7 +1,7 @@
 """What a run needs to go on after it was killed: one file, replaced as a whole.
 
-    <root>/checkpoints/<run>/run.json          how the run was started: configuration, data, machine
-    <root>/checkpoints/<run>/last.npz          weights, optimizer, random states, history, position
+    <root>/checkpoints/<run>/run.json          the run manifest: configuration, data, machine, store
+    <root>/checkpoints/<run>/last.npz          weights, optimizer, random states, history, progress
     <root>/checkpoints/<run>/best-<epoch>.npz  weights of the best epoch that last.npz knows of
     <root>/checkpoints/<run>/lease.json        held by the process that trains
 
@@ -28,25 +28,27 @@ from numpy.typing import NDArray
 from brainseg.config import RunConfig
 from brainseg.config_file import from_yaml
 from brainseg.errors import ResumeError
+from brainseg.tracking.home import MANIFEST
 
 CHECKPOINT_SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """How a run was started: what a resume must find again."""
+class RunManifest:
+    """How a run was started: what a resume must find again. Stored as `MANIFEST`."""
 
     config_yaml: str  # the whole configuration, as the run's config.yaml
     data_fingerprint: str
     split_json: str
     precision: str  # as resolved: float32 or mixed_bfloat16
     threads: int  # as resolved
+    store: str = ""  # where its record goes, without credentials; empty in those of version 0.1
     schema_version: int = CHECKPOINT_SCHEMA
 
 
 @dataclass(frozen=True, kw_only=True)
-class Position:
-    """Where a run stands, and what it has measured so far."""
+class TrainingProgress:
+    """How far a run has come, and what it has measured so far."""
 
     epoch: int = 1  # the epoch in progress, from 1
     step: int = 0  # steps of it that are done
@@ -62,7 +64,7 @@ class Position:
 class TrainingState:
     """All that decides how a training goes on."""
 
-    position: Position
+    progress: TrainingProgress
     variables: Sequence[NDArray[Any]]  # of the model (weights, random states), then of the optimizer
     best: Sequence[NDArray[Any]]  # the model's variables after its best epoch; empty before the first one
 
@@ -75,49 +77,49 @@ class Checkpoints:
         self._run_id = run_id
         self._best_epoch = 0  # whose weights this object has written or read
 
-    def begin(self, start: Start) -> None:
+    def begin(self, manifest: RunManifest) -> None:
         """Records how the run starts; makes the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._replacing("run.json") as file:
-            file.write(json.dumps(dataclasses.asdict(start), indent=1).encode())
+        with self._replacing(MANIFEST) as file:
+            file.write(json.dumps(dataclasses.asdict(manifest), indent=1).encode())
 
     @property
     def have_begun(self) -> bool:
         """Whether there is something to go on from."""
-        return (self.folder / "run.json").exists()
+        return (self.folder / MANIFEST).exists()
 
-    def start(self) -> Start:
+    def manifest(self) -> RunManifest:
         """How the run was started. Raises ResumeError where there is nothing to go on from."""
         try:
-            stored = json.loads((self.folder / "run.json").read_text())
+            stored = json.loads((self.folder / MANIFEST).read_text())
         except OSError as error:
             raise ResumeError(
                 f"resume={self._run_id}: there is no checkpoint of this run in {self.folder.parent}; "
                 "check the id and tracking.root (finished runs keep no checkpoint)"
             ) from error
         except ValueError as error:
-            raise self._unreadable("run.json", error) from error
+            raise self._unreadable(MANIFEST, error) from error
         if stored.get("schema_version") != CHECKPOINT_SCHEMA:
             raise ResumeError(
                 f"resume={self._run_id}: its checkpoint has schema_version {stored.get('schema_version')}, and this "
                 f"brainseg reads {CHECKPOINT_SCHEMA}; resume with the brainseg that started it"
             )
-        return Start(**stored)
+        return RunManifest(**stored)
 
     def stored_config(self) -> RunConfig:
-        """The configuration that the run was started, or last resumed, with. Raises ResumeError like `start`."""
-        return from_yaml(self.start().config_yaml, where=f"the checkpoint of run {self._run_id}")
+        """The configuration that the run was started, or last resumed, with. Raises ResumeError like `manifest`."""
+        return from_yaml(self.manifest().config_yaml, where=f"the checkpoint of run {self._run_id}")
 
     def save(self, state: TrainingState) -> None:
         """Stores where the run stands. Raises OSError where the disk is full; the previous checkpoint is whole then."""
-        position = state.position
-        if state.best and position.best_epoch != self._best_epoch:
+        progress = state.progress
+        if state.best and progress.best_epoch != self._best_epoch:
             # Under the epoch's name: the best weights that last.npz refers to stay until it is replaced.
-            self._write_arrays(_best_name(position.best_epoch), "", state.best)
-            self._best_epoch = position.best_epoch
-        self._write_arrays("last.npz", json.dumps(dataclasses.asdict(position)), state.variables)
+            self._write_arrays(_best_name(progress.best_epoch), "", state.best)
+            self._best_epoch = progress.best_epoch
+        self._write_arrays("last.npz", json.dumps(dataclasses.asdict(progress)), state.variables)
         for old in self.folder.glob("best-*.npz"):
-            if old.name != _best_name(position.best_epoch):
+            if old.name != _best_name(progress.best_epoch):
                 old.unlink()
 
     def load(self) -> TrainingState | None:
@@ -126,10 +128,10 @@ class Checkpoints:
             return None
         text, variables = self._read_arrays("last.npz")
         stored = json.loads(text)
-        position = Position(**stored | {"history": tuple(stored["history"])})
-        best = self._read_arrays(_best_name(position.best_epoch))[1] if position.best_epoch else []
-        self._best_epoch = position.best_epoch
-        return TrainingState(position=position, variables=variables, best=best)
+        progress = TrainingProgress(**stored | {"history": tuple(stored["history"])})
+        best = self._read_arrays(_best_name(progress.best_epoch))[1] if progress.best_epoch else []
+        self._best_epoch = progress.best_epoch
+        return TrainingState(progress=progress, variables=variables, best=best)
 
     def remove(self) -> None:
         """Deletes the folder: the run is finished, and its record has the model."""

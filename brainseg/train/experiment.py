@@ -16,7 +16,7 @@ from brainseg.model import runtime as hardware
 from brainseg.model.stock import to_stock
 from brainseg.scoring.evaluation import Evaluation, evaluate
 from brainseg.tracking.protocol import Tracker
-from brainseg.train.checkpoint import Checkpoints, Start
+from brainseg.train.checkpoint import Checkpoints, RunManifest
 from brainseg.train.loop import Trainer
 from brainseg.train.progress import Reporter, Silent
 from brainseg.train.record import as_recorded, record_pruned, record_result, record_start
@@ -49,7 +49,7 @@ class Prepared:
     """What a run starts from, after all checks that are possible before it."""
 
     data: RunData
-    start: Start
+    manifest: RunManifest
 
 
 def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
@@ -60,7 +60,7 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
     """
     data = data or load_run_data(config)
     if config.resume is None:
-        start = Start(
+        manifest = RunManifest(
             config_yaml=to_yaml(as_recorded(config)),
             data_fingerprint=data.slices.fingerprint,
             split_json=data.split.to_json(),
@@ -68,10 +68,10 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
             threads=hardware.resolve_threads(config.train.threads),
         )
     else:
-        stored = Checkpoints(Path(config.tracking.root), config.resume).start()
-        start = dataclasses.replace(stored, config_yaml=to_yaml(as_recorded(config)))
-    hardware.apply(start.precision, start.threads)
-    return Prepared(data=data, start=start)
+        stored = Checkpoints(Path(config.tracking.root), config.resume).manifest()
+        manifest = dataclasses.replace(stored, config_yaml=to_yaml(as_recorded(config)))
+    hardware.apply(manifest.precision, manifest.threads)
+    return Prepared(data=data, manifest=manifest)
 
 
 def run(
@@ -92,34 +92,34 @@ def run(
     """
     prepared = prepared or prepare(config)
     reporter = reporter or Silent()
-    data, start = prepared.data, prepared.start
+    data, manifest = prepared.data, prepared.manifest
     with (
         stop_on_signals() as stop,
         tracker,
         Checkpoints(Path(config.tracking.root), tracker.run_id).lease() as checkpoints,
     ):
-        checkpoints.begin(start)
-        record_start(tracker, config, data, precision=start.precision, threads=start.threads)
-        _announce(reporter, config, data, start, tracker.run_id)
+        checkpoints.begin(dataclasses.replace(manifest, store=tracker.store))
+        record_start(tracker, config, data, precision=manifest.precision, threads=manifest.threads)
+        _announce(reporter, config, data, manifest, tracker.run_id)
         with stop.deferred():  # Keras turns an exception that is raised inside it into another one
             trainer = Trainer(config, data.slices, data.split)
         stop.check()
         try:
             unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch)
         except Pruned as pruned:
-            position = trainer.position
-            record_pruned(tracker, history=position.history, best_epoch=position.best_epoch, pruned=pruned)
+            progress = trainer.progress
+            record_pruned(tracker, history=progress.history, best_epoch=progress.best_epoch, pruned=pruned)
             raise
-        position = trainer.position
+        progress = trainer.progress
         model, evaluation = _finish(trainer, tracker, config, data, stop)
     unwritten = (*unsaved, *tracker.unwritten)
     if not unwritten and not keep_checkpoint:
         checkpoints.remove()  # the record has the model
     return Result(
         run_id=tracker.run_id,
-        history=position.history,
-        best_epoch=position.best_epoch,
-        best_val_dice_image=position.best_score,
+        history=progress.history,
+        best_epoch=progress.best_epoch,
+        best_val_dice_image=progress.best_score,
         final_dice=evaluation.dice,
         dice_by_type=evaluation.dice_by_type(),
         parameters=model.count_params(),
@@ -133,7 +133,7 @@ def _finish(
     trainer: Trainer, tracker: Tracker, config: RunConfig, data: RunData, stop: StopRequest
 ) -> tuple[keras.Model, Evaluation]:
     """The best model in stock layers, and its scores; both recorded."""
-    position = trainer.position
+    progress = trainer.progress
     with stop.deferred():  # as for the trainer
         model = to_stock(trainer.best_model())
         evaluation = evaluate(Predictor(model), data.slices, data.split.val, on_batch=stop.check)
@@ -141,21 +141,21 @@ def _finish(
             tracker,
             config,
             data,
-            history=position.history,
-            best_epoch=position.best_epoch,
+            history=progress.history,
+            best_epoch=progress.best_epoch,
             evaluation=evaluation,
             model=model,
         )
     return model, evaluation
 
 
-def _announce(reporter: Reporter, config: RunConfig, data: RunData, start: Start, run_id: str) -> None:
+def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: RunManifest, run_id: str) -> None:
     split = data.split
     test = f", {len(split.test)} to test on" if split.test else ""
     reporter.say(f"run {run_id}")
     reporter.say(
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
-        f"split by {config.data.split_by}, {start.precision}, {start.threads} threads"
+        f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads"
     )
     if data.patients_on_both_sides:
         reporter.say(
@@ -176,8 +176,8 @@ def _fit(
     stored = checkpoints.load()
     if stored is not None:
         trainer.restore(stored)
-        reporter.say(f"goes on in epoch {trainer.position.epoch}, after {trainer.position.step} of its steps")
-        for epoch, metrics in enumerate(trainer.position.history, start=1):
+        reporter.say(f"goes on in epoch {trainer.progress.epoch}, after {trainer.progress.step} of its steps")
+        for epoch, metrics in enumerate(trainer.progress.history, start=1):
             tracker.log_metrics(metrics, epoch=epoch)  # what a kill may have kept from the store
             if watch is not None:
                 watch(epoch, metrics)
@@ -191,11 +191,11 @@ def _fit(
         except OSError as error:
             if failure is None:
                 reporter.say(f"warning: no checkpoint in {checkpoints.folder} ({error.strerror}); training goes on")
-            failure = f"the checkpoint of epoch {trainer.position.epoch} ({error.strerror})"
+            failure = f"the checkpoint of epoch {trainer.progress.epoch} ({error.strerror})"
 
     def on_epoch() -> None:
         save()
-        history = trainer.position.history
+        history = trainer.progress.history
         tracker.log_metrics(history[-1], epoch=len(history))
         if watch is not None:
             watch(len(history), history[-1])
@@ -203,7 +203,7 @@ def _fit(
     try:
         trainer.fit(stop=stop, reporter=reporter, on_epoch=on_epoch)
     except Interrupted:
-        if not stop.is_urgent:  # else the weights may be a step ahead of the position
+        if not stop.is_urgent:  # else the weights may be a step ahead of `progress`
             save()
         raise
     return () if failure is None else (failure,)

@@ -1,4 +1,4 @@
-"""The training loop: steps, validation, and the position that a checkpoint keeps."""
+"""The training loop: steps, validation, and the progress that a checkpoint keeps."""
 
 import dataclasses
 import math
@@ -21,13 +21,13 @@ from brainseg.model.losses import dice_coefficient, loss_of
 from brainseg.model.models import build_network
 from brainseg.scoring.overlap import dice_per_image
 from brainseg.train.average import WeightAverage
-from brainseg.train.checkpoint import Position, TrainingState
+from brainseg.train.checkpoint import TrainingProgress, TrainingState
 from brainseg.train.deep_supervision import DeepSupervision
 from brainseg.train.optimizers import build_optimizer, learning_rate_at
 from brainseg.train.progress import Reporter
 from brainseg.train.signals import StopRequest
 
-# Called after each epoch, when the position is at the start of the next one.
+# Called after each epoch, when the progress is at the start of the next one.
 EpochEnd = Callable[[], None]
 
 
@@ -44,7 +44,7 @@ class Trainer:
         self._split = split
         self._steps = steps_per_epoch(len(split.train), batch_size=config.data.batch_size)
         size = config.data.image_size
-        self.position = Position()
+        self.progress = TrainingProgress()
         network = build_network(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed)
         self.model = network.model
         self._optimizer = build_optimizer(config.optimizer)
@@ -62,13 +62,13 @@ class Trainer:
 
     def state(self) -> TrainingState:
         """All that decides how the training goes on, copied."""
-        return TrainingState(position=self.position, variables=_copied(self._variables()), best=self._best)
+        return TrainingState(progress=self.progress, variables=_copied(self._variables()), best=self._best)
 
     def restore(self, state: TrainingState) -> None:
         """Goes back to where `state` was taken."""
         for variable, value in zip(self._variables(), state.variables, strict=True):
             variable.assign(value)
-        self.position = state.position
+        self.progress = state.progress
         self._best = state.best
 
     def _variables(self) -> tuple[keras.Variable, ...]:
@@ -82,22 +82,22 @@ class Trainer:
         return self.model
 
     def fit(self, *, stop: StopRequest, reporter: Reporter, on_epoch: EpochEnd) -> None:
-        """Trains from the position on to the last epoch, or until patience ends.
+        """Trains from where `progress` stands to the last epoch, or until patience ends.
 
-        Raises NonFiniteError as soon as a loss or score isn't finite, and Interrupted, with the position
+        Raises NonFiniteError as soon as a loss or score isn't finite, and Interrupted, with the progress
         between two steps, when a signal has come.
         """
         if self.is_done():
             return
-        reporter.begin(epoch=self.position.epoch, epochs=self._config.train.epochs, steps=self._steps)
+        reporter.begin(epoch=self.progress.epoch, epochs=self._config.train.epochs, steps=self._steps)
         batches = TrainingBatches(
             self._slices,
             self._split.train,
             batch_size=self._config.data.batch_size,
             augment=self._config.data.augment,
             seed=self._config.seed,
-            epoch=self.position.epoch,
-            step=self.position.step,
+            epoch=self.progress.epoch,
+            step=self.progress.step,
         )
         try:
             with batches:
@@ -111,57 +111,57 @@ class Trainer:
 
     def is_done(self) -> bool:
         """Whether the last epoch is over, or patience has ended."""
-        finished = len(self.position.history)
+        finished = len(self.progress.history)
         patience = self._config.train.patience
-        waited = finished - self.position.best_epoch
+        waited = finished - self.progress.best_epoch
         return finished >= self._config.train.epochs or (patience is not None and waited >= patience)
 
     def _train_epoch(self, batches: TrainingBatches, stop: StopRequest, reporter: Reporter) -> None:
         """Runs the epoch's remaining steps."""
-        while self.position.step < self._steps:
+        while self.progress.step < self._steps:
             stop.check()
             begun = time.perf_counter()
             images, masks = next(batches)
             self._optimizer.learning_rate.assign(self._learning_rate())
             loss, dice = (float(value) for value in self._train_step(images, masks))
-            done = self.position.step + 1
-            check_finite({"train_loss": loss, "train_dice": dice}, epoch=self.position.epoch, step=done)
-            self.position = dataclasses.replace(
-                self.position,
+            done = self.progress.step + 1
+            check_finite({"train_loss": loss, "train_dice": dice}, epoch=self.progress.epoch, step=done)
+            self.progress = dataclasses.replace(
+                self.progress,
                 step=done,
-                loss_sum=self.position.loss_sum + loss,
-                dice_sum=self.position.dice_sum + dice,
-                seconds=self.position.seconds + time.perf_counter() - begun,
+                loss_sum=self.progress.loss_sum + loss,
+                dice_sum=self.progress.dice_sum + dice,
+                seconds=self.progress.seconds + time.perf_counter() - begun,
             )
             reporter.step(
-                epoch=self.position.epoch,
+                epoch=self.progress.epoch,
                 step=done,
-                dice=self.position.dice_sum / done,
-                images_per_second=self._images(done) / self.position.seconds,
+                dice=self.progress.dice_sum / done,
+                images_per_second=self._images(done) / self.progress.seconds,
             )
 
     def _end_epoch(self, stop: StopRequest, reporter: Reporter, on_epoch: EpochEnd) -> None:
-        """Validates, moves the position to the next epoch and hands it on."""
-        epoch = self.position.epoch
+        """Validates, moves `progress` to the next epoch and calls `on_epoch`."""
+        epoch = self.progress.epoch
         with self._average.applied():
             metrics = {
-                "train_loss": self.position.loss_sum / self._steps,
-                "train_dice": self.position.dice_sum / self._steps,
+                "train_loss": self.progress.loss_sum / self._steps,
+                "train_dice": self.progress.dice_sum / self._steps,
                 **self._validate(stop),
                 "learning_rate": self._learning_rate(step=self._steps - 1),
-                "seconds": self.position.seconds,
-                "images_per_second": self._images(self._steps) / self.position.seconds,
+                "seconds": self.progress.seconds,
+                "images_per_second": self._images(self._steps) / self.progress.seconds,
             }
             check_finite(metrics, epoch=epoch)
             score = metrics["val_dice_image"]
-            is_best = score > self.position.best_score
+            is_best = score > self.progress.best_score
             if is_best:
                 self._best = _copied(self.model.variables)
-        self.position = Position(
+        self.progress = TrainingProgress(
             epoch=epoch + 1,
-            history=(*self.position.history, metrics),
-            best_epoch=epoch if is_best else self.position.best_epoch,
-            best_score=score if is_best else self.position.best_score,
+            history=(*self.progress.history, metrics),
+            best_epoch=epoch if is_best else self.progress.best_epoch,
+            best_score=score if is_best else self.progress.best_score,
         )
         on_epoch()
         reporter.epoch(epoch, metrics)
@@ -187,7 +187,7 @@ class Trainer:
         """The rate of a step of this epoch; by default the next one."""
         return learning_rate_at(
             self._config.optimizer,
-            step=(self.position.epoch - 1) * self._steps + (self.position.step if step is None else step),
+            step=(self.progress.epoch - 1) * self._steps + (self.progress.step if step is None else step),
             steps_per_epoch=self._steps,
             epochs=self._config.train.epochs,
         )

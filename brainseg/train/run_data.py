@@ -19,12 +19,12 @@ def load_run_data(config: RunConfig) -> RunData:
     if config.resume is None:
         return load_data(config)
     checkpoints = Checkpoints(Path(config.tracking.root), config.resume)
-    start = checkpoints.start()
+    manifest = checkpoints.manifest()
     with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
         pass
-    parts = json.loads(start.split_json)
+    parts = json.loads(manifest.split_json)
     data = load_data(config, split=Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")}))
-    if start.data_fingerprint != data.slices.fingerprint:
+    if manifest.data_fingerprint != data.slices.fingerprint:
         raise ResumeError(
             f"resume={config.resume}: the data in {data.slices.source.location} has changed since the run started; "
             "restore it, or start a new run"

@@ -9,11 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from brainseg.config import TrackingConfig
 from brainseg.tracking import (
@@ -156,3 +158,64 @@ def environment() -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     return {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | quiet
+
+
+class Answers(ThreadingHTTPServer):
+    """A server on loopback that gives `answer` to every request, each in a thread; used as a context manager."""
+
+    daemon_threads = True
+
+    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer(self)
+
+            do_POST = do_GET  # noqa: N815  # as http.server calls it
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+def refusing(status: int, body: str) -> Answers:
+    """A server that refuses everything."""
+    return Answers(lambda request: _reply(request, status, body.encode()))
+
+
+def in_front_of(
+    server: Server, *, first_after_s: float = 0.0, refusing: tuple[str, int, str] = ("runs/none", 0, "")
+) -> Answers:
+    """Hands requests on to the server, the first one late. refusing: part of a path, and the status and body for it."""
+    pauses = [first_after_s]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        time.sleep(pauses.pop() if pauses else 0)
+        path, status, body = refusing
+        content = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        if path in request.path:
+            return _reply(request, status, body.encode())
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        headers = {"Content-Type": request.headers.get("Content-Type", "application/json")}
+        connection.request(request.command, request.path, content, headers)
+        response = connection.getresponse()
+        _reply(request, response.status, response.read())
+        connection.close()
+
+    return Answers(answer)
+
+
+def _reply(request: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        request.send_response(status)
+        request.end_headers()
+        request.wfile.write(body)

@@ -6,7 +6,7 @@ import pytest
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.tracking.home import home_of, resolve_uri
+from brainseg.tracking.home import home_of, is_same_store, resolve_uri, store_name
 
 
 def test_the_store_is_the_key_then_the_variable_then_the_database_under_the_root(
@@ -25,6 +25,26 @@ def test_every_folder_lies_under_the_root(tmp_path: Path) -> None:
     assert [home.artifacts, home.spool, home.checkpoints] == [
         tmp_path / name for name in ("artifacts", "spool", "checkpoints")
     ]
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("sqlite:////a/mlruns/mlflow.db", "sqlite:////a/mlruns/mlflow.db"),
+        ("https://ada:s3cret@host:5000/x/", "https://host:5000/x"),
+        ("postgresql+psycopg2://ada:p@ss/word@host/db?sslmode=require", "postgresql://host/db"),
+    ],
+)
+def test_a_store_is_named_without_credentials(uri: str, name: str) -> None:
+    assert store_name(uri) == name
+    assert is_same_store(name, uri)
+    assert is_same_store(mask(uri), uri)
+    assert not is_same_store(name, "https://elsewhere")
+
+
+def test_a_database_that_has_moved_is_the_same_store() -> None:
+    assert is_same_store("sqlite:////old/mlruns/mlflow.db", "sqlite:////new/mlruns/mlflow.db")
+    assert not is_same_store("sqlite:////old/mlruns/mlflow.db", "sqlite:////old/mlruns/other.db")
 
 
 @pytest.mark.parametrize(

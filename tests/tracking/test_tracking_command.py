@@ -1,5 +1,7 @@
 """`python -m brainseg.tracking`: what it prints, deletes and keeps."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,11 @@ from brainseg.tracking import open_tracker
 from brainseg.tracking.__main__ import main
 
 
-def with_checkpoints(config: TrackingConfig, run_id: str) -> Path:
+def with_checkpoints(config: TrackingConfig, run_id: str, *, store: str | None = None) -> Path:
     folder = Path(config.root, "checkpoints", run_id)
     folder.mkdir(parents=True)
+    if store is not None:
+        (folder / "run.json").write_text(json.dumps({"store": store}))
     (folder / "epoch.keras").write_bytes(bytes(1_000_000))
     return folder
 
@@ -45,14 +49,37 @@ def test_clean_deletes_only_what_no_run_can_need(
     sqlite_config: TrackingConfig, checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["clean", "--root", sqlite_config.root, "--yes"]) == 0
-    assert kept(checkpoints) == {"killed", "failed"}
+    assert kept(checkpoints) == {"killed", "failed", "unknown"}
     printed = capsys.readouterr().out
-    assert f"1.0 MB  FINISHED          {checkpoints['finished']}" in printed
-    assert f"1.0 MB  not in the store  {checkpoints['unknown']}" in printed
-    assert "deleted 2 folders" in printed
+    assert f"1.0 MB  FINISHED  {checkpoints['finished']}" in printed
+    assert f"kept: {checkpoints['unknown']} (its store isn't known); " in printed
+    assert "deleted 1 folder\n" in printed
 
 
-@pytest.mark.parametrize(("answer", "left"), [("n", 4), ("", 4), ("y", 2)])
+def test_clean_keeps_the_run_of_another_store_and_names_it(
+    sqlite_config: TrackingConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = f"sqlite:///{tmp_path}/elsewhere.db"
+    tracker = MlflowBackend(config=dataclasses.replace(sqlite_config, uri=elsewhere)).open()
+    with pytest.raises(Interrupted), tracker:
+        raise Interrupted(15)
+    folder = with_checkpoints(sqlite_config, tracker.run_id, store=tracker.store)
+    assert main(["clean", "--root", sqlite_config.root, "--yes"]) == 0
+    assert folder.exists()
+    assert f"kept: {folder} (recorded in {elsewhere}); name the run or its --uri to " in capsys.readouterr().out
+    assert main(["clean", "--root", sqlite_config.root, "--yes", tracker.run_id]) == 0
+    assert not folder.exists()
+
+
+def test_clean_deletes_a_run_that_is_finished_here_whatever_store_it_names(sqlite_config: TrackingConfig) -> None:
+    with MlflowBackend(config=sqlite_config).open() as tracker:
+        pass
+    folder = with_checkpoints(sqlite_config, tracker.run_id, store="http://127.0.0.1:5000")
+    assert main(["clean", "--root", sqlite_config.root, "--yes"]) == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", 4), ("", 4), ("y", 3)])
 def test_clean_asks_first(
     sqlite_config: TrackingConfig,
     checkpoints: dict[str, Path],

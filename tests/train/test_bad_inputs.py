@@ -18,7 +18,7 @@ from brainseg.config_file import to_yaml
 from brainseg.data.__main__ import main as data_main
 from brainseg.tracking.__main__ import main as tracking_main
 from brainseg.train import __main__ as train
-from brainseg.train.checkpoint import Checkpoints, Start
+from brainseg.train.checkpoint import Checkpoints, RunManifest
 
 # The tables below: arguments of the command, and the whole of stderr after `error: `. CWD is the
 # working folder.
@@ -389,10 +389,10 @@ def test_a_run_that_left_no_checkpoint_cannot_be_resumed(here: Path, capsys: pyt
 
 
 def test_a_resume_cannot_change_what_is_trained(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    start = Start(
+    manifest = RunManifest(
         config_yaml=to_yaml(freeze([])), data_fingerprint="0", split_json="{}", precision="float32", threads=2
     )
-    Checkpoints(here / "mlruns", "abc").begin(start)
+    Checkpoints(here / "mlruns", "abc").begin(manifest)
     message = (
         "train.loss can't change on a resume: the run has 'bce_dice', got 'dice'; only train.epochs and "
         "train.patience may; leave it out, or start a new run without resume"

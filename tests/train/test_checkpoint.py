@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from brainseg.errors import ResumeError
-from brainseg.train.checkpoint import Checkpoints, Position, Start, TrainingState
+from brainseg.train.checkpoint import Checkpoints, RunManifest, TrainingProgress, TrainingState
 
-START = Start(config_yaml="c", data_fingerprint="d", split_json="{}", precision="float32", threads=2)
+MANIFEST = RunManifest(config_yaml="c", data_fingerprint="d", split_json="{}", precision="float32", threads=2)
 
 
 @pytest.fixture
 def checkpoints(tmp_path):
     made = Checkpoints(tmp_path, "run1")
-    made.begin(START)
+    made.begin(MANIFEST)
     return made
 
 
@@ -27,14 +27,14 @@ def state(epoch, *, best_epoch=0, value=None, step=0):
     value = epoch if value is None else value
     history = tuple({"val_dice_image": number / 10} for number in range(1, epoch))
     return TrainingState(
-        position=Position(epoch=epoch, step=step, history=history, best_epoch=best_epoch, best_score=0.5),
+        progress=TrainingProgress(epoch=epoch, step=step, history=history, best_epoch=best_epoch, best_score=0.5),
         variables=[np.full((2, 3), value, np.float32), np.array([value, 7], np.uint32)],
         best=[np.full(3, 10 * value, np.float32)] if best_epoch else [],
     )
 
 
 def assert_same(found, expected):
-    assert found.position == expected.position
+    assert found.progress == expected.progress
     for arrays, wanted in ((found.variables, expected.variables), (found.best, expected.best)):
         assert len(arrays) == len(wanted)
         for array, other in zip(arrays, wanted, strict=True):
@@ -50,12 +50,20 @@ def test_what_was_saved_is_loaded(checkpoints):
     saved = state(4, best_epoch=2, step=5)
     checkpoints.save(saved)
     assert_same(again(checkpoints).load(), saved)
-    assert again(checkpoints).start() == START
+    assert again(checkpoints).manifest() == MANIFEST
+
+
+def test_a_manifest_that_names_no_store_is_read(checkpoints):
+    path = checkpoints.folder / "run.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("store") == ""
+    path.write_text(json.dumps(stored))  # as version 0.1 wrote it
+    assert again(checkpoints).manifest() == MANIFEST
 
 
 def test_more_arrays_than_digits_keep_their_order(checkpoints):
     many = [np.array(number, np.float32) for number in range(1200)]
-    checkpoints.save(TrainingState(position=Position(), variables=many, best=[]))
+    checkpoints.save(TrainingState(progress=TrainingProgress(), variables=many, best=[]))
     assert [int(array) for array in checkpoints.load().variables] == list(range(1200))
 
 
@@ -123,7 +131,7 @@ def test_a_damaged_file_is_named(checkpoints, name, content):
 
 
 def test_a_flipped_bit_is_found(checkpoints):
-    checkpoints.save(TrainingState(position=Position(), variables=[np.zeros(1000)], best=[]))
+    checkpoints.save(TrainingState(progress=TrainingProgress(), variables=[np.zeros(1000)], best=[]))
     path = checkpoints.folder / "last.npz"
     content = bytearray(path.read_bytes())
     content[-4000] ^= 1  # within the array: the directory at the end is much shorter
@@ -145,18 +153,18 @@ def test_a_checkpoint_of_another_schema_is_refused_with_the_remedy(checkpoints, 
     stored = json.loads(path.read_text()) | {"schema_version": version, "unknown": 1}
     path.write_text(json.dumps(stored))
     with pytest.raises(ResumeError, match=rf"schema_version {version}.* reads 1; resume with the brainseg that"):
-        checkpoints.start()
+        checkpoints.manifest()
 
 
 def test_a_start_that_is_no_json_is_named(checkpoints):
     (checkpoints.folder / "run.json").write_text('{"schema_version": 1, "conf')
     with pytest.raises(ResumeError, match=r"run\.json can't be read"):
-        checkpoints.start()
+        checkpoints.manifest()
 
 
 def test_a_run_without_a_folder_says_where_it_looked(tmp_path):
     with pytest.raises(ResumeError, match=r"resume=nobody: there is no checkpoint .*checkpoints; check the id"):
-        Checkpoints(tmp_path, "nobody").start()
+        Checkpoints(tmp_path, "nobody").manifest()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -322,8 +322,9 @@ def test_a_signalled_run_is_killed_and_resumes_to_the_same_end(finished, tiny, t
         run(config, tracker, reporter=reporter)
     assert (tracker.status, tracker.state) == ("KILLED", "killed")
     checkpoints = Checkpoints(tmp_path / "mlruns", "memory")
-    position = checkpoints.load().position
-    assert (position.epoch, position.step) == stored  # twice: the checkpoint before, since a step was cut off
+    assert checkpoints.manifest().store == tracker.store == "memory"
+    progress = checkpoints.load().progress
+    assert (progress.epoch, progress.step) == stored  # twice: the checkpoint before, since a step was cut off
 
     resumed = Signals(epoch=0)
     result = run(dataclasses.replace(config, resume="memory"), tracker, reporter=resumed)

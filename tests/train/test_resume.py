@@ -122,7 +122,7 @@ def test_a_finished_run_is_refused(commands, uninterrupted):
 def test_epochs_may_change_and_the_split_file_may_be_gone(commands, killed):
     run_id, _ = killed
     assert commands.store.read(run_id).status == "RUNNING"  # nobody could say that it was killed
-    history = commands.checkpoints(run_id).load().position.history
+    history = commands.checkpoints(run_id).load().progress.history
     epochs = len(history) + 3
     training = commands.start(f"resume={run_id}", f"train.epochs={epochs}")
     assert training.exit_code() == 0, training.text

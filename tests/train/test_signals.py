@@ -16,14 +16,14 @@ def test_a_signalled_run_keeps_a_checkpoint_and_ends_like_one_that_was_left_alon
         training = commands.start(*overrides)
         folder = commands.checkpoints(training.run_id).folder
         before = commands.checkpoints(training.run_id).load()
-        first = 1 if before is None else before.position.epoch
+        first = 1 if before is None else before.progress.epoch
         training.wait_for(f"epoch {first + 2:>2}/12")
         assert training.stop(number) == exit_code, training.text
 
         record = commands.store.read(training.run_id)
         assert (record.status, record.tags["state"]) == ("KILLED", "killed")
         stored = commands.checkpoints(training.run_id).load()
-        assert stored.position.epoch >= first + 2
+        assert stored.progress.epoch >= first + 2
         assert not list(folder.glob("*.tmp"))
         line = training.text.splitlines()[-1]
         found = re.fullmatch(

@@ -1,5 +1,6 @@
 """Finds the checkpoints that nothing needs any more."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import Home
+from brainseg.tracking.home import MANIFEST, Home
 from brainseg.tracking.mlflow.client_runs import find_run
 from brainseg.tracking.spool.spool import is_held, spooled_runs
 
@@ -25,17 +26,14 @@ class Checkpoints:
     run_id: str
     folder: Path
     status: str  # the run's in the store, or that it isn't there
+    store: str  # the store that the run was recorded in, without credentials; empty where the manifest has none
     size_bytes: int
 
 
-def unneeded(client: "MlflowClient", home: Home, *, uri: str) -> list[Checkpoints]:
-    """Checkpoints of runs that are finished, or that the store doesn't have; never of one that can be resumed.
-
-    A run with records in the spool is not in the store yet, and is kept.
-    """
+def every(client: "MlflowClient", home: Home, *, uri: str) -> list[Checkpoints]:
+    """The checkpoints of all runs, but of those with records in the spool, which aren't in the store yet."""
     spooled = set(spooled_runs(home.spool))
-    every = [_checkpoints(client, folder, uri=uri) for folder in _folders(home) if folder.name not in spooled]
-    return [found for found in every if found.status in (FINISHED, UNKNOWN)]
+    return [_checkpoints(client, folder, uri=uri) for folder in _folders(home) if folder.name not in spooled]
 
 
 def named(client: "MlflowClient", home: Home, run_ids: Sequence[str], *, uri: str) -> list[Checkpoints]:
@@ -60,7 +58,21 @@ def _folders(home: Home) -> list[Path]:
 
 def _checkpoints(client: "MlflowClient", folder: Path, *, uri: str) -> Checkpoints:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Checkpoints(run_id=folder.name, folder=folder, status=_status(client, folder.name, uri=uri), size_bytes=size)
+    return Checkpoints(
+        run_id=folder.name,
+        folder=folder,
+        status=_status(client, folder.name, uri=uri),
+        store=_store_in(folder),
+        size_bytes=size,
+    )
+
+
+def _store_in(folder: Path) -> str:
+    """The store that a checkpoint's manifest names; empty for one of version 0.1, or without a manifest."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("store", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _status(client: "MlflowClient", run_id: str, *, uri: str) -> str:

@@ -38,10 +38,47 @@ ENVIRONMENT = {
 
 # The store has understood, and will say no again: sending these once more is no use.
 REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"})
+# HTTP status -> what such a store says to everybody who asks like this, and the remedy.
+DENIALS = {
+    401: ("refused the login", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"),
+    403: ("denies this", "ask its administrator for the permission, or name another experiment: tracking.experiment"),
+}
+BUSY = (408, 429)  # of the statuses from 400 to 499, those that may be another answer later
 
 
 class UnreachableError(TrackingError):
     """The store doesn't answer; it may later."""
+
+
+def check_store(config: TrackingConfig) -> None:
+    """Fails early, before minutes are spent on the data, where the store can't be used; creates nothing.
+
+    Raises TrackingError where `tracking.root` can't be written to, and within 10 s where a server refuses or doesn't
+    answer; for the latter not with `tracking.offline`. A database file isn't opened, since that would create it.
+    """
+    uri = resolve_uri(config)
+    check_root(home_of(config))
+    if sqlite_path(uri) is None and not config.offline:
+        reached(uri)
+
+
+def reached(uri: str) -> "MlflowClient":
+    """A client of a store that answers. Raises UnreachableError within START_PATIENCE_S, TrackingError for a refusal.
+
+    An SQLite database is created if there is none. A server is asked a question that changes nothing: it may answer
+    when nobody waits any more.
+    """
+    import mlflow  # noqa: F401  # outside the time limit: a cold disk takes seconds
+
+    def answering() -> "MlflowClient":
+        client = connect(uri)
+        client.search_experiments(max_results=1)
+        return client
+
+    with store_errors(uri):
+        if sqlite_path(uri) is not None:
+            return answering()  # a file needs no limit: creating it may take its time
+        return _within(START_PATIENCE_S, answering)
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -73,59 +110,68 @@ def connect(uri: str) -> "MlflowClient":
         raise TrackingError(f"the tracking store {mask(uri)} can't be used ({text}); {remedy}") from error
 
 
-def reached(uri: str, ask: Callable[["MlflowClient"], Result]) -> tuple["MlflowClient", Result]:
-    """A client and its first answer. Raises UnreachableError within START_PATIENCE_S, TrackingError for refusals."""
-    import mlflow  # noqa: F401  # outside the time limit: a cold disk takes seconds
-
-    def first_answer() -> tuple["MlflowClient", Result]:
-        client = connect(uri)
-        return client, ask(client)
-
-    with store_errors(uri):
-        if sqlite_path(uri) is not None:
-            return first_answer()  # a file needs no limit: making it may take its time
-        return _within(START_PATIENCE_S, first_answer)
-
-
 @contextlib.contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """What MLflow raises inside, as TrackingError in one line: UnreachableError unless the store has refused."""
+def store_errors(uri: str, *, remedy: str = "check tracking.uri") -> Iterator[None]:
+    """Raises what MLflow raises inside as TrackingError in one line: UnreachableError unless the store has refused.
+
+    remedy: for a refusal that isn't one of the user.
+    """
     try:
         yield
     except TrackingError:
         raise
     except Exception as error:
-        if is_refusal(error):
-            raise TrackingError(f"the tracking store {mask(uri)} refused this: {reason(error)}") from error
+        store, status = f"the tracking store {mask(uri)}", _http_status(error)
+        if status in DENIALS:
+            what, how = DENIALS[status]
+            raise TrackingError(f"{store} {what} ({reason(error)}); {how}") from error
+        if is_refusal(error) or (400 <= status < 500 and status not in BUSY):
+            raise TrackingError(f"{store} refused this: {reason(error)}; {remedy}") from error
         raise UnreachableError(
-            f"the tracking store {mask(uri)} can't be reached ({reason(error)}); "
+            f"{store} can't be reached ({reason(error)}); "
             "start it, or set tracking.offline=true to record now and deliver later"
         ) from error
 
 
 def is_refusal(error: Exception) -> bool:
-    """The store will never take this; anything else is worth another attempt."""
+    """Whether the store will never take this record. Anything else is worth another attempt, also a denial."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     if isinstance(error, MlflowException):
         return error.error_code in REFUSALS
-    if isinstance(error, FileNotFoundError):  # a spooled file that somebody deleted
-        return True
     # Not connections, full disks and locked databases; but a ValueError from a broken model file.
     return not isinstance(error, (OSError, SQLAlchemyError, TrackingError))
 
 
+def cause_of(error: BaseException) -> str:
+    """`reason`, with the file or folder that the operating system complains about."""
+    cause = _system_error(error)
+    return reason(error) if cause is None or cause.filename is None else f"{cause.strerror}: {cause.filename}"
+
+
 def reason(error: BaseException) -> str:
     """Why, in one short line: the operating system's words where there are some; passwords are masked."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
+    cause = _system_error(error)
+    if cause is not None:
+        return str(cause.strerror)
     lines = mask(str(error)).splitlines()
     text = lines[0].strip() if lines else type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """What the operating system has said, among the causes of an error."""
+    while error is not None and not (isinstance(error, OSError) and error.strerror):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _http_status(error: Exception) -> int:
+    """The status of a server's answer; 500 also where it gave none, 0 for an error that isn't MLflow's."""
+    from mlflow.exceptions import MlflowException
+
+    return error.get_http_status_code() if isinstance(error, MlflowException) else 0
 
 
 def _within(seconds: float, function: Callable[[], Result]) -> Result:
@@ -147,18 +193,6 @@ def _within(seconds: float, function: Callable[[], Result]) -> Result:
     if not outcome:
         raise TimeoutError(f"no answer within {seconds:.0f} s")
     return outcome[0]
-
-
-def check_store(config: TrackingConfig) -> None:
-    """Tries the folder, and asks a server for a sign of life, before minutes are spent on the data; makes nothing.
-
-    Raises TrackingError where `tracking.root` can't be written to, and within 10 s where a server doesn't
-    answer, unless `tracking.offline`. A database file isn't touched: opening it would make it.
-    """
-    uri = resolve_uri(config)
-    check_root(home_of(config))
-    if sqlite_path(uri) is None and not config.offline:
-        reached(uri, lambda client: client.search_experiments(max_results=1))
 
 
 def where_to_look(config: TrackingConfig) -> str:

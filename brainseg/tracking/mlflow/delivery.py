@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from brainseg.tracking.mlflow.connection import is_refusal, reason
+from brainseg.tracking.mlflow.connection import cause_of, is_refusal, reason
 from brainseg.tracking.mlflow.writer import RunWriter
 from brainseg.tracking.spool.spool import Record, Spool
 
@@ -28,6 +28,7 @@ class Delivery:
         """open_writer: connects to the store; called again until it returns. where: the store, for messages."""
         self.refused: list[str] = []  # what the store will never take, a line each
         self.undelivered = 0  # records that are left in the spool at the end
+        self.problem = ""  # why the oldest of them waits
         self._spool = spool
         self._open_writer = open_writer
         self.writer: RunWriter | None = None  # where the caller has connected already
@@ -97,7 +98,8 @@ class Delivery:
             self.writer.write(record, self._spool)
         except Exception as error:
             if self.writer is None or not is_refusal(error):
-                self._say_down(error)
+                self.problem = cause_of(error)
+                self._say_down()
                 return False
             self.refused.append(f"{describe(record)}: {reason(error)}")
         else:
@@ -106,13 +108,13 @@ class Delivery:
         self._progress += 1
         return True
 
-    def _say_down(self, error: Exception) -> None:
+    def _say_down(self) -> None:
         if not self._is_down:
             self._is_down = True
             logger.warning(
                 "the tracking store %s doesn't take records (%s); the run goes on, and they are kept in %s",
                 self._where,
-                reason(error),
+                self.problem,
                 self._spool.folder,
             )
 

@@ -5,7 +5,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
@@ -14,6 +14,7 @@ from brainseg.tracking.home import Home, home_of, resolve_uri, sqlite_path
 from brainseg.tracking.listing import UnknownExperimentError, merged
 from brainseg.tracking.memory import MemoryStore, no_artifact
 from brainseg.tracking.mlflow import client_runs
+from brainseg.tracking.mlflow.artifacts import LostArtifactsError, model_location, repository, run_location
 from brainseg.tracking.mlflow.client_runs import (
     LOCAL_ID,
     LOCAL_PREFIX,
@@ -34,7 +35,7 @@ from brainseg.tracking.spool.spooled_run import experiment_of_spool, memory_of_s
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import RegisteredModel
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 Result = TypeVar("Result")
 
@@ -57,12 +58,9 @@ class MlflowStore:
         spooled = self._spooled(run_id)
         if spooled is not None:
             return spooled.read(run_id)
-        client, run = self._run(run_id)
+        run = self._run(run_id)
         with store_errors(self._uri):
-            metrics = {
-                key: {point.step: float(point.value) for point in client.get_metric_history(run.info.run_id, key)}
-                for key in run.data.metrics
-            }
+            (metrics,) = client_runs.curves(self._connected(), [run], list(run.data.metrics))
         return RunRecord(
             run_id=run.data.tags.get(LOCAL_ID, run.info.run_id),
             name=run.info.run_name,
@@ -82,12 +80,10 @@ class MlflowStore:
         if path is not None and not path.exists():
             return []
         wanted = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in to_mlflow(tags).items())
-
-        def search(client: "MlflowClient") -> "list[Run]":
+        client = self._connected()
+        with store_errors(self._uri):
             experiments = client_runs.experiment_ids(client, None, uri=self._uri)
-            return list(client_runs.search(client, experiments, wanted, order=["attributes.start_time"]))
-
-        _, runs = self._asked(search)
+            runs = list(client_runs.search(client, experiments, wanted, order=["attributes.start_time"]))
         return [run.data.tags.get(LOCAL_ID, run.info.run_id) for run in runs] + [
             run_id
             for run_id in spooled_runs(self._home.spool)
@@ -97,11 +93,9 @@ class MlflowStore:
     def aliases(self) -> Mapping[str, str]:
         """Alias of the registered model `brainseg` -> run id, from MLflow's model registry in the same store."""
 
-        def search(client: "MlflowClient") -> "list[RegisteredModel]":
-            return list(client.search_registered_models(f"name = '{REGISTERED_MODEL}'"))
-
-        client, found = self._asked(search)
+        client = self._connected()
         with store_errors(self._uri):
+            found = client.search_registered_models(f"name = '{REGISTERED_MODEL}'")
             return {
                 alias: client.get_model_version(REGISTERED_MODEL, version).run_id or ""
                 for model in found
@@ -135,9 +129,8 @@ class MlflowStore:
         unread = [run_id for run_id in others if run_id not in found]
         if unread:  # a run that SQL doesn't know either is named by the client
             runs = [self._run(run_id) for run_id in unread]
-            client = runs[0][0]
             with store_errors(self._uri):
-                histories = client_runs.curves(client, [run for _, run in runs], keys)
+                histories = client_runs.curves(self._connected(), runs, keys)
             found |= dict(zip(unread, histories, strict=True))
         return {run_id: found[run_id] for run_id in run_ids}
 
@@ -146,7 +139,10 @@ class MlflowStore:
         spooled = self._spooled(run_id)
         if spooled is not None:
             return spooled.text(run_id, name)
-        artifacts = self._read(lambda runs: runs.artifacts(run_id))
+        try:
+            artifacts = self._read(lambda runs: runs.artifacts(run_id))
+        except LostArtifactsError as error:  # a list of runs is worth reading without them
+            raise TrackingError(str(error)) from error
         if artifacts is not None and name.partition("/")[0] != MODEL_NAME:
             try:
                 return (artifacts / checked_name(name)).read_text(encoding="utf-8")
@@ -160,15 +156,15 @@ class MlflowStore:
         spooled = self._spooled(run_id)
         if spooled is not None:
             return spooled.file(run_id, name, folder)
-        client, run = self._run(run_id)
+        run = self._run(run_id)
         top, _, rest = name.partition("/")
         with store_errors(self._uri):
-            model = find_model(client, run) if top == MODEL_NAME else None
+            model = find_model(self._connected(), run) if top == MODEL_NAME else None
         # A logged model lies outside its run; MLflow's own runs:/RUN/model asks the global tracking URI for it.
         if model is None:
-            self._download(run.info.artifact_uri, name, folder, of_run=run_id)
+            self._download(run_location(run, uri=self._uri), name, folder, of_run=run_id)
         else:
-            self._download(model.artifact_location, rest, folder / top, of_run=run_id)
+            self._download(model_location(model, uri=self._uri), rest, folder / top, of_run=run_id)
         if not (folder / name).exists():
             raise no_artifact(run_id, name, mask(self._uri))
         return folder / name
@@ -176,7 +172,6 @@ class MlflowStore:
     def add(self, run_id: str, folder: Path, *, to: str, tags: Mapping[str, str]) -> None:
         """Uploads the files, deletes what else the artifact folder had, and sets the tags."""
         from mlflow.entities import RunTag
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         to, added = checked_name(to), to_mlflow(checked_additions(tags))
         if self._spooled(run_id) is not None:
@@ -184,23 +179,21 @@ class MlflowStore:
                 f"run {run_id} still waits in {self._home.spool}; "
                 "deliver it first, with python -m brainseg.tracking sync"
             )
-        client, run = self._run(run_id)
+        run = self._run(run_id)
         with store_errors(self._uri):
-            repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=self._uri)
-            repository.log_artifacts(str(folder), to)
+            artifacts = repository(run_location(run, uri=self._uri), uri=self._uri)
+            artifacts.log_artifacts(str(folder), to)
             # The old ones last: nothing is lost where the upload fails.
-            for path in _files_in(repository, to) - {f"{to}/{name}" for name in files_below(folder)}:
-                repository.delete_artifacts(path)
-            client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in added.items()])
+            for path in _files_in(artifacts, to) - {f"{to}/{name}" for name in files_below(folder)}:
+                artifacts.delete_artifacts(path)
+            self._connected().log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in added.items()])
 
     def _download(self, location: str, name: str, folder: Path, *, of_run: str) -> None:
         from mlflow.exceptions import MlflowException
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         with tempfile.TemporaryDirectory() as temporary:  # nothing of a failed download stays
             try:
-                repository = get_artifact_repository(location, tracking_uri=self._uri)
-                repository.download_artifacts(name, temporary)
+                repository(location, uri=self._uri).download_artifacts(name, temporary)
             except (MlflowException, OSError) as error:
                 raise no_artifact(of_run, name, mask(self._uri)) from error
             shutil.copytree(temporary, folder, dirs_exist_ok=True)
@@ -210,11 +203,9 @@ class MlflowStore:
         read = self._read(lambda runs: runs.overview(which, rank_by=rank_by, total_of=total_of, limit=limit))
         if read is not None:
             return read
-        # The first question to a server has a time limit; this one is answered at once.
-        client, experiments = self._asked(
-            lambda client: client_runs.experiment_ids(client, which.experiment, uri=self._uri)
-        )
+        client = self._connected()
         with store_errors(self._uri):
+            experiments = client_runs.experiment_ids(client, which.experiment, uri=self._uri)
             return client_runs.overview(client, which, experiments, rank_by=rank_by, total_of=total_of, limit=limit)
 
     def _read(self, ask: Callable[[SqliteRuns], Result]) -> Result | None:
@@ -227,20 +218,20 @@ class MlflowStore:
         except (UnknownLayoutError, sqlite3.Error):
             return None
 
-    def _run(self, run_id: str) -> "tuple[MlflowClient, Run]":
-        return self._asked(lambda client: find_run(client, run_id, uri=self._uri))
-
-    def _asked(self, ask: "Callable[[MlflowClient], Result]") -> "tuple[MlflowClient, Result]":
-        path = sqlite_path(self._uri)
-        if path is not None and not path.exists():
-            raise NoDatabaseError(
-                f"no runs are kept in {mask(self._uri)}; train one first, or check tracking.root and tracking.uri"
-            )
-        if self._client is None:
-            self._client, answer = reached(self._uri, ask)
-            return self._client, answer
+    def _run(self, run_id: str) -> "Run":
+        client = self._connected()
         with store_errors(self._uri):
-            return self._client, ask(self._client)
+            return find_run(client, run_id, uri=self._uri)
+
+    def _connected(self) -> "MlflowClient":
+        if self._client is None:
+            path = sqlite_path(self._uri)
+            if path is not None and not path.exists():
+                raise NoDatabaseError(
+                    f"no runs are kept in {mask(self._uri)}; train one first, or check tracking.root and tracking.uri"
+                )
+            self._client = reached(self._uri)
+        return self._client
 
     def _spooled(self, run_id: str) -> MemoryStore | None:
         if not run_id.startswith(LOCAL_PREFIX):
@@ -251,11 +242,11 @@ class MlflowStore:
         return store
 
 
-def _files_in(repository: Any, folder: str) -> set[str]:
+def _files_in(artifacts: "ArtifactRepository", folder: str) -> set[str]:
     """The artifact paths of all files in an artifact folder and below."""
     found: set[str] = set()
-    for item in repository.list_artifacts(folder):
-        found |= _files_in(repository, item.path) if item.is_dir else {item.path}
+    for item in artifacts.list_artifacts(folder):
+        found |= _files_in(artifacts, item.path) if item.is_dir else {item.path}
     return found
 
 

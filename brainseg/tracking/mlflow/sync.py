@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import Home, home_of, resolve_uri
-from brainseg.tracking.mlflow.connection import connect, reason
+from brainseg.tracking.home import Home, home_of, is_same_store, resolve_uri
+from brainseg.tracking.mlflow.connection import cause_of, connect
 from brainseg.tracking.mlflow.delivery import deliver_until
 from brainseg.tracking.mlflow.writer import RunWriter, opening
 from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spooled_runs
@@ -51,18 +52,30 @@ def sync_spools(
     return results
 
 
-def deliver_leftovers(config: TrackingConfig, *, patience_s: float, models: bool) -> int:
-    """`sync_spools` for whoever has ended what left them; how many records still wait. Never raises."""
+def deliver_leftovers(config: TrackingConfig, *, patience_s: float, models: bool) -> str:
+    """`sync_spools` for the caller whose processes left them; a note on what still waits, empty if nothing does."""
     home, uri = home_of(config), resolve_uri(config)
     if not spooled_runs(home.spool):
-        return 0
+        return ""
     try:
         client = connect(uri)
     except TrackingError:
         logger.warning("the tracking store %s can't be reached; what waits for it is in %s", mask(uri), home.spool)
-        return 0
+        return ""
     synced = sync_spools(client, home, uri=uri, deadline=time.monotonic() + patience_s, models=models)
-    return sum(each.pending for each in synced)
+    problem = next((each.problem for each in synced if each.pending and each.problem), "")
+    return waiting_note(config, sum(each.pending for each in synced), problem)
+
+
+def waiting_note(config: TrackingConfig, waiting: int, problem: str) -> str:
+    """How many records wait in the spool, why, and the command that delivers them; empty if none wait."""
+    if not waiting:
+        return ""
+    uri = resolve_uri(config)
+    named = ["--root", config.root] + ([] if uri == resolve_uri(TrackingConfig(root=config.root)) else ["--uri", uri])
+    why = f" ({problem})" if problem else ""
+    command = mask(shlex.join(["python", "-m", "brainseg.tracking", "sync", *named]))
+    return f"note: {waiting} records wait for the store{why}; deliver them with: {command}"
 
 
 @contextlib.contextmanager
@@ -83,7 +96,7 @@ def _sync(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, deadlin
         refused = _deliver(client, spool, home, uri=uri, deadline=deadline, models=models)
         problem = "; ".join(refused) or None
     except Exception as error:  # of this run; the others may do better
-        problem = reason(error)
+        problem = cause_of(error)
     pending = spool.pending
     if pending == 0:
         spool.delete()
@@ -94,7 +107,7 @@ def _deliver(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, dead
     opened = spool.first()
     if opened is None:  # killed before its first record
         return []
-    if opened.body["uri"] != mask(uri):
+    if not is_same_store(opened.body["uri"], uri):
         raise TrackingError(f"it belongs to {opened.body['uri']}; run sync with --uri")
     if not spool.is_ended():
         body = {"status": "KILLED", "state": "killed", "failure": None, "time_ms": _last_ms(spool)}

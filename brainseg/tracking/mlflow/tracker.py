@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
-from brainseg.tracking.home import Home, check_root, home_of, resolve_uri
+from brainseg.tracking.home import Home, check_root, home_of, resolve_uri, store_name
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
-from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason
+from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
 from brainseg.tracking.mlflow.sync import sync_spools
 from brainseg.tracking.mlflow.tags import origin_tags, to_mlflow
@@ -43,11 +43,12 @@ logger = logging.getLogger("brainseg")
 class MlflowTracker:
     """A `Tracker` whose records reach MLflow through a spool on the local disk. Opened by `open_tracker`."""
 
-    def __init__(self, spool: Spool, delivery: Delivery) -> None:
+    def __init__(self, spool: Spool, delivery: Delivery, *, store: str) -> None:
         """Used by `open_tracker`."""
         self._run_id = spool.run_id
         self._spool = spool
         self._delivery = delivery
+        self._store = store
         self._lost: list[str] = []
         self._inside = False
         self._own_state: str | None = None
@@ -58,6 +59,10 @@ class MlflowTracker:
         return self._run_id
 
     @property
+    def store(self) -> str:
+        return self._store
+
+    @property
     def unwritten(self) -> tuple[str, ...]:
         """What is neither in the store nor in the spool, a line each."""
         return (*self._lost, *self._delivery.refused)
@@ -66,6 +71,11 @@ class MlflowTracker:
     def undelivered(self) -> int:
         """How many records wait in the spool."""
         return self._delivery.undelivered
+
+    @property
+    def problem(self) -> str:
+        """Why the oldest of them waits, in one line; empty where the store has answered nothing yet."""
+        return self._delivery.problem
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Spools configuration values, as text."""
@@ -164,10 +174,13 @@ def open_tracker(
     }
     client: MlflowClient | None = None
     try:
-        client, body["run_id"] = reached(uri, lambda client: _run_in_store(client, body, uri=uri, home=home))
+        client = reached(uri)
+        with store_errors(uri, remedy="check run_name and tracking.experiment"):
+            body["run_id"] = _run_in_store(client, body, uri=uri, home=home)
     except UnreachableError as error:
         if not config.offline:
             raise
+        client = None
         body["run_id"] = run_id or f"{LOCAL_PREFIX}{uuid.uuid4().hex[:16]}"
         logger.warning("%s; recording %s on this machine", reason(error).partition(";")[0], body["run_id"])
     spool = _open_spool(home, body["run_id"], client if run_id is None else None)
@@ -179,7 +192,7 @@ def open_tracker(
     delivery = Delivery(spool, lambda: _writer(connect(uri), opened, uri=uri, home=home), where=mask(uri))
     if client is not None:
         _deliver_first(client, spool, opened, delivery, uri=uri, home=home)
-    return MlflowTracker(spool, delivery)
+    return MlflowTracker(spool, delivery, store=store_name(uri))
 
 
 def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, home: Home) -> str:

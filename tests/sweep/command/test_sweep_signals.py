@@ -18,7 +18,7 @@ def positions(sweep: Sweep) -> dict[int, tuple[int, int]]:
         if not trial.state.is_finished() and "run_id" in trial.user_attrs:
             state = Checkpoints(sweep.mlruns, trial.user_attrs["run_id"]).load()
             if state is not None:
-                found[trial.number] = (state.position.epoch, state.position.step)
+                found[trial.number] = (state.progress.epoch, state.progress.step)
     return found
 
 

@@ -2,19 +2,22 @@
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backends import MlflowBackend, Server, environment
+from backends import MlflowBackend, Server, environment, in_front_of, refusing
 from mlflow import MlflowClient
 
 from brainseg.config import TrackingConfig
@@ -22,6 +25,7 @@ from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking import MODEL_FILE, DatasetInfo, open_store, open_tracker
 from brainseg.tracking.__main__ import main
 from brainseg.tracking.home import resolve_uri
+from brainseg.tracking.mlflow.sync import waiting_note
 
 # Logs an epoch for each line that it reads, and says so; never leaves its block by itself.
 TRAIN = """
@@ -232,6 +236,74 @@ def test_a_server_that_does_not_answer_at_the_start_is_an_error(
     assert "s3cret" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not Path(config.root).exists()
+
+
+LOG_IN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (401, "You are not authenticated.", rf"refused the login \(.*401.*; set {LOG_IN}$"),
+        (403, "Permission denied", r"denies this .*403.*; ask its administrator .* tracking\.experiment$"),
+    ],
+)
+def test_a_server_that_refuses_is_not_one_that_is_away(status: int, body: str, said: str, tmp_path: Path) -> None:
+    with refusing(status, body) as server:
+        config = TrackingConfig(root=str(tmp_path / "runs"), uri=server.uri, offline=True)
+        with pytest.raises(TrackingError, match=f"^the tracking store {server.uri} {said}") as caught:
+            open_tracker(config, run_name="first", tags={})
+    assert "can't be reached" not in str(caught.value)
+    assert not Path(config.root).exists()
+
+
+def test_a_run_name_that_the_store_refuses_is_no_reason_to_go_offline(
+    server: Server, server_config: TrackingConfig
+) -> None:
+    too_long = {"error_code": "BAD_REQUEST", "message": "value too long for type character varying(250)"}
+    with in_front_of(server, refusing=("runs/create", 400, json.dumps(too_long))) as strict:
+        config = dataclasses.replace(server_config, uri=strict.uri, offline=True)
+        said = r"refused this: BAD_REQUEST: value too long .*; check run_name and tracking\.experiment$"
+        with pytest.raises(TrackingError, match=said):
+            open_tracker(config, run_name="x" * 300, tags={})
+    assert not Path(config.root).exists()
+
+
+def test_nothing_is_made_by_a_server_that_answers_after_the_limit(
+    server: Server, server_config: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brainseg.tracking.mlflow.connection.START_PATIENCE_S", 1.0)
+    with in_front_of(server, first_after_s=3.0) as slow:
+        config = dataclasses.replace(server_config, uri=slow.uri, offline=True)
+        with open_tracker(config, run_name="late", tags={}) as tracker:
+            time.sleep(5.0)  # the answer comes meanwhile
+    assert tracker.run_id.startswith("local-")
+    client = MlflowClient(tracking_uri=server.uri)
+    experiment = client.get_experiment_by_name(config.experiment)
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED"]
+
+
+@pytest.fixture
+def unwritable(server: Server, server_config: TrackingConfig, tmp_path: Path) -> Path:
+    """The artifact root of the server's experiment, which this machine can't write."""
+    (tmp_path / "file").write_text("no folder")
+    location = tmp_path / "file" / "artifacts"
+    MlflowClient(tracking_uri=server.uri).create_experiment(server_config.experiment, location.as_uri())
+    return location
+
+
+def test_a_run_whose_artifacts_can_not_be_written_says_why_and_how_to_go_on(
+    unwritable: Path, server_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_tracker(server_config, run_name="first", tags={}) as tracker:
+        tracker.log_text("seed: 1", "config.yaml")
+    cause = rf"Not a directory: '?{unwritable}.*"
+    assert re.fullmatch(cause, tracker.problem)
+    command = f"python -m brainseg.tracking sync --root {server_config.root} --uri {server_config.uri}"
+    note = waiting_note(server_config, tracker.undelivered, tracker.problem)
+    assert note == f"note: 2 records wait for the store ({tracker.problem}); deliver them with: {command}"
+    assert sync(server_config) == 1
+    assert re.search(rf"2 still wait \({cause}\)\n", capsys.readouterr().out)
 
 
 def test_an_offline_run_is_made_by_sync_and_keeps_its_id(
