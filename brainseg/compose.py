@@ -39,7 +39,7 @@ BASE = "_base_"
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.")
 # What a run's name leaves out: where things are, not what is done.
-UNTOLD_KEYS = ("data", "data.root", "data.cache_dir", "resume", "run_name")
+UNNAMED_KEYS = ("data", "data.root", "data.cache_dir", "resume", "run_name")
 # Folders of conf/ of which an option is chosen by its file's name.
 GROUPS = (*KEY_GROUPS, "experiment")
 KINDS = {
@@ -83,7 +83,7 @@ def run_name(overrides: Sequence[str]) -> str:
     told = [
         f"{key.rpartition('.')[2]}={value}"
         for key, value in parsed.items()
-        if key not in UNTOLD_KEYS and not key.startswith(("tracking.", "hydra"))
+        if key not in UNNAMED_KEYS and not key.startswith(("tracking.", "hydra"))
     ]
     return " ".join([base, *told])[:100]
 
@@ -323,10 +323,10 @@ def _explain_composition(error: Exception) -> str:
         found = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
         if found:
             group, option = found.groups()
-            options = error.options or []
+            known = [each for each in error.options or [] if each != BASE]
             return (
-                f"{group} must be one of {', '.join(options)}, got {option!r}{did_you_mean(option, options)}"
-                if options
+                f"{group} must be one of {', '.join(known)}, got {option!r}{did_you_mean(option, known)}"
+                if known
                 else f"{group}={option}: there is no such file in conf/{group}"
             )
     if isinstance(error, ConfigCompositionException):

@@ -204,6 +204,26 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_keys("model.", self)
 
+    @property
+    def size_factor(self) -> int:
+        """What the sides of an image must be divisible by: the stem and each level of the encoder shrink it."""
+        return int(self.stem * 2**self.depth)
+
+    @property
+    def coarse_levels(self) -> int:
+        """How many levels of the decoder are coarser than the one that the mask is made from."""
+        return self.depth - 1
+
+    def check_image_size(self, pixels: int) -> None:
+        """Raises ConfigError, which names `data.image_size`, unless the network can take so many pixels a side."""
+        if pixels % self.size_factor:
+            nearest = max(self.size_factor, round(pixels / self.size_factor) * self.size_factor)
+            stem = "" if self.stem == 1 else "model.stem * "
+            raise ConfigError(
+                f"data.image_size must be divisible by {stem}2**model.depth = {self.size_factor}, "
+                f"got {pixels}; try {nearest}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -305,15 +325,8 @@ class RunConfig:
                 f"resume must be the id of a run (letters, digits, - and _), got {self.resume!r}; "
                 "copy the id that the run printed at its start"
             )
-        factor = self.model.stem * 2**self.model.depth
-        if self.data.image_size % factor:
-            nearest = max(factor, round(self.data.image_size / factor) * factor)
-            stem = "" if self.model.stem == 1 else "model.stem * "
-            raise ConfigError(
-                f"data.image_size must be divisible by {stem}2**model.depth = {factor}, "
-                f"got {self.data.image_size}; try {nearest}"
-            )
-        if self.train.deep_supervision > 0 and self.model.depth == 1:
+        self.model.check_image_size(self.data.image_size)
+        if self.train.deep_supervision > 0 and not self.model.coarse_levels:
             raise ConfigError(
                 "train.deep_supervision needs coarser levels, got model.depth=1; "
                 "use train.deep_supervision=0 or a depth of at least 2"

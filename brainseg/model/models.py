@@ -1,20 +1,12 @@
-"""The networks that `model.name` can choose, each a module of this folder."""
+"""The networks that `model.name` can choose: each is a module of this folder, with a function `build`."""
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
 
 import keras
 
 from brainseg.config import MODEL_NAMES, ModelConfig, one_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A model, and what its coarser levels give: deep supervision trains them on the mask as well."""
-
-    model: keras.Model
-    coarse: tuple[keras.KerasTensor, ...]  # the finest first, each (batch, height, width, filters); may be empty
+from brainseg.model.network import Network
 
 
 class Build(Protocol):
@@ -36,5 +28,5 @@ def build_network(config: ModelConfig, *, input_shape: tuple[int, int, int], see
 
 
 def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> keras.Model:
-    """The model of `build_network`."""
+    """The model of `build_network`, for what doesn't train it."""
     return build_network(config, input_shape=input_shape, seed=seed).model

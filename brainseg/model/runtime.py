@@ -1,6 +1,6 @@
-"""In which number format, and on how many threads, TensorFlow computes.
+"""Starts TensorFlow: its import, the CPU threads and the number format that it computes with.
 
-Both change a run's weights in their last bits: a run resolves them once and records what it got.
+Threads and format change a run's weights in their last bits: a run resolves them once and records what it got.
 """
 
 import contextlib
@@ -18,40 +18,28 @@ BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 BFLOAT16_CAPABILITY = (8, 0)
 
 
-def resolve_precision(
-    name: str,
-    *,
-    flags: Collection[str] | None = None,
-    capabilities: Collection[tuple[int, int]] | None = None,
-) -> str:
-    """float32 or mixed_bfloat16; `auto` becomes the one that is faster where the training will run.
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that it prints then: a user can't act on any of them.
 
-    That is on the GPUs if there are any, else on the processor.
-    flags: the processor's, by default this machine's. capabilities: the compute capability of each
-    GPU, by default those that TensorFlow sees. Raises ConfigError for an unknown name.
+    It prints some before it reads its log level, so that the process's stderr is set aside meanwhile.
     """
-    one_of("train.precision", name, PRECISIONS)
-    if name != "auto":
-        return name
-    capabilities = gpu_capabilities() if capabilities is None else capabilities
-    if capabilities:
-        fast = min(capabilities) >= BFLOAT16_CAPABILITY
-    else:
-        fast = not BFLOAT16_FLAGS.isdisjoint(cpu_flags() if flags is None else flags)
-    return "mixed_bfloat16" if fast else "float32"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with stderr_set_aside():
+        import tensorflow  # noqa: F401  # for its side effect
 
 
-def resolve_threads(threads: int | None) -> int:
-    """The number of CPU threads: `threads`, or for None the cores that this process may use.
-
-    Raises ConfigError below 1.
-    """
-    in_range("train.threads", threads, low=1)
-    if threads is not None:
-        return threads
-    if hasattr(os, "sched_getaffinity"):  # Linux; it knows of taskset and cpusets
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+@contextlib.contextmanager
+def stderr_set_aside() -> Iterator[None]:
+    """Drops what libraries write to the process's stderr meanwhile, past Python's `sys.stderr`."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def apply(precision: str, threads: int) -> None:
@@ -78,6 +66,41 @@ def apply(precision: str, threads: int) -> None:
     keras.config.set_dtype_policy(precision)
 
 
+def resolve_threads(threads: int | None) -> int:
+    """The number of CPU threads: `threads`, or for None the cores that this process may use.
+
+    Raises ConfigError below 1.
+    """
+    in_range("train.threads", threads, low=1)
+    if threads is not None:
+        return threads
+    if hasattr(os, "sched_getaffinity"):  # Linux; it knows of taskset and cpusets
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_precision(
+    name: str,
+    *,
+    flags: Collection[str] | None = None,
+    capabilities: Collection[tuple[int, int]] | None = None,
+) -> str:
+    """float32 or mixed_bfloat16; `auto` becomes the faster one on the GPUs, or on the processor if there are none.
+
+    flags: the processor's, by default this machine's. capabilities: the compute capability of each
+    GPU, by default those that TensorFlow sees. Raises ConfigError for an unknown name.
+    """
+    one_of("train.precision", name, PRECISIONS)
+    if name != "auto":
+        return name
+    capabilities = gpu_capabilities() if capabilities is None else capabilities
+    if capabilities:
+        fast = min(capabilities) >= BFLOAT16_CAPABILITY
+    else:
+        fast = not BFLOAT16_FLAGS.isdisjoint(cpu_flags() if flags is None else flags)
+    return "mixed_bfloat16" if fast else "float32"
+
+
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """The instruction sets of the first processor; none where the file doesn't exist (not Linux)."""
     try:
@@ -97,27 +120,3 @@ def gpu_capabilities() -> tuple[tuple[int, int], ...]:
 
     details = (tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU"))
     return tuple(detail.get("compute_capability", (0, 0)) for detail in details)
-
-
-def import_tensorflow() -> None:
-    """Imports TensorFlow without the lines on its start-up, which say nothing that a user can act on.
-
-    Some are written before its log level is read: the process's stderr is set aside meanwhile.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with stderr_set_aside():
-        import tensorflow  # noqa: F401  # for its side effect
-
-
-@contextlib.contextmanager
-def stderr_set_aside() -> Iterator[None]:
-    """Whatever libraries write to the process's stderr inside, past Python, is dropped."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -1,7 +1,6 @@
 """The U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), with padded convolutions and one sigmoid channel out."""
 
 import functools
-import hashlib
 import math
 
 import keras
@@ -10,17 +9,18 @@ from keras import layers
 from brainseg.config import MASK_CHANNELS, ModelConfig
 from brainseg.model.fast_dropout import FastDropout
 from brainseg.model.fused_norm import FusedBatchNormalization
-from brainseg.model.models import Network
+from brainseg.model.network import Network, foreground_bias, layer_seed
 
 
 def build(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> Network:
     """A U-Net with `config.depth` levels on each side of the bottleneck.
 
-    input_shape: (height, width, channels), both sides divisible by stem * 2**depth.
+    input_shape: (height, width, channels), both sides divisible by `config.size_factor`.
     Level k (from 1) has base_filters * 2**(k-1) filters, the bottleneck base_filters * 2**depth.
     With a stem above 1 a first convolution joins stem x stem pixels into one of base_filters channels, and the
     head parts each again: the levels work at a fraction of the size, in about 1/stem**2 of the time.
-    The coarse outputs are those of the decoder's levels from the second on; a network of depth 1 has none.
+    The output is float32 in [0, 1] of shape (batch, height, width, MASK_CHANNELS). Of the decoder's levels, the second
+    is the first coarse one; level k has 2**(k-1) times fewer pixels a side than the first.
     """
     widths = [config.base_filters * 2**level for level in range(config.depth)]
     inputs = keras.Input(input_shape, name="image")
@@ -42,7 +42,7 @@ def build(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) 
 
     x = _block(x, "bottleneck", config.base_filters * 2**config.depth, config, seed)
 
-    coarse: list[keras.KerasTensor] = []
+    levels = []
     for level in range(config.depth, 0, -1):
         name, filters = f"decoder{level}", widths[level - 1]
         x = layers.Conv2DTranspose(
@@ -54,10 +54,11 @@ def build(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) 
         )(x)
         x = layers.Concatenate(name=f"{name}_skip")([x, skips[level - 1]])
         x = _block(x, name, filters, config, seed)
-        if level > 1:
-            coarse.insert(0, x)
+        levels.append(x)
 
-    return Network(model=keras.Model(inputs, _head(config, seed)(x), name="unet"), coarse=tuple(coarse))
+    *coarse, finest = levels
+    model = keras.Model(inputs, _head(config, seed)(finest), name="unet")
+    return Network(model=model, coarse=tuple(reversed(coarse)))
 
 
 def _head(config: ModelConfig, seed: int) -> keras.layers.Layer:
@@ -80,11 +81,6 @@ def _head(config: ModelConfig, seed: int) -> keras.layers.Layer:
     )
 
 
-def foreground_bias(config: ModelConfig) -> float:
-    """The bias of a head with a sigmoid that makes it start at `config.foreground_prior`."""
-    return math.log(config.foreground_prior / (1.0 - config.foreground_prior))
-
-
 def _head_initializer(config: ModelConfig, seed: int) -> keras.initializers.Initializer:
     """Glorot and Bengio 2010, for base_filters values in and MASK_CHANNELS out at every pixel.
 
@@ -95,15 +91,6 @@ def _head_initializer(config: ModelConfig, seed: int) -> keras.initializers.Init
         return keras.initializers.GlorotUniform(seed=layer_seed(seed, "head"))
     limit = math.sqrt(6.0 / (config.base_filters + MASK_CHANNELS))
     return keras.initializers.RandomUniform(-limit, limit, seed=layer_seed(seed, "head"))
-
-
-def layer_seed(seed: int, name: str) -> int:
-    """The seed of one layer, in [0, 2**31).
-
-    From the layer's name, so that a layer that is added leaves the weights of the others as they were.
-    """
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def _block(x: keras.KerasTensor, name: str, filters: int, config: ModelConfig, seed: int) -> keras.KerasTensor:

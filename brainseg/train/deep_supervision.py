@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from brainseg.config import MASK_CHANNELS, ModelConfig
 from brainseg.model.losses import Loss
-from brainseg.model.models import Network
-from brainseg.model.unet import foreground_bias, layer_seed
+from brainseg.model.network import Network, foreground_bias, layer_seed
 
 
 class DeepSupervision:
@@ -16,14 +15,14 @@ class DeepSupervision:
     """
 
     def __init__(self, network: Network, config: ModelConfig, *, weight: float, seed: int) -> None:
-        """config: that of the network. weight: see `loss`. seed: of the heads' weights."""
+        """network: made from `config`. weight: see `loss`. seed: of the heads' weights."""
         self._weight = weight
-        levels = dict(enumerate(network.coarse, start=2)) if weight > 0 else {}
-        heads = {level: _head(level, config, seed) for level in levels}
-        model = network.model
-        # Shares the layers of the model, and with them their weights.
-        self._model = keras.Model(model.input, [*model.outputs, *(heads[level](x) for level, x in levels.items())])
-        self.trainable_variables = [variable for head in heads.values() for variable in head.trainable_variables]
+        coarse = network.coarse if weight > 0 else ()
+        heads = [_head(level, config, seed) for level, _ in enumerate(coarse, start=2)]
+        outputs = [head(features) for head, features in zip(heads, coarse, strict=True)]
+        # Shares the layers of the network's model, and with them their weights.
+        self._model = keras.Model(network.model.input, [*network.model.outputs, *outputs])
+        self.trainable_variables = [variable for head in heads for variable in head.trainable_variables]
 
     def __call__(self, images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The model's probabilities in training, and those of the coarser levels, the finest of them first."""

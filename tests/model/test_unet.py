@@ -1,14 +1,12 @@
 """The U-Net's size, its output and its seeds."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
 
 from brainseg.config import MODEL_NAMES, ModelConfig
 from brainseg.errors import ConfigError
-from brainseg.model.models import build_model
+from brainseg.model.models import build_model, build_network
 
 SMALL = ModelConfig(depth=2, base_filters=4, dropout=0.5, norm="none")
 
@@ -125,9 +123,25 @@ def test_dropout_is_off_outside_training():
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_every_configurable_model_can_be_built(name):
-    model = build_model(dataclasses.replace(SMALL, name=name), input_shape=(8, 8, 1), seed=0)
-    assert model.output_shape == (None, 8, 8, 1)
+@pytest.mark.parametrize("changes", [{}, {"depth": 1}, {"depth": 2, "stem": 4}], ids=str)
+def test_every_configurable_network_gives_a_mask_of_the_images_size_and_its_coarse_levels(name, changes):
+    config = ModelConfig(name=name, base_filters=2, **changes)
+    size = 2 * config.size_factor
+    network = build_network(config, input_shape=(size, size, 1), seed=0)
+    assert network.model.output_shape == (None, size, size, 1)
+    sizes = [features.shape[1] for features in network.coarse]
+    assert len(sizes) == config.coarse_levels
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(size % each == 0 for each in sizes)
+
+
+def test_the_levels_of_a_unet_halve_the_size_down_to_its_factor():
+    config = ModelConfig(depth=3, base_filters=2, stem=2)
+    assert config.size_factor == 16
+    network = build_network(config, input_shape=(32, 48, 1), seed=0)
+    assert network.model.get_layer("bottleneck_conv1").output.shape == (None, 2, 3, 16)
+    # With a stem of 2 the first level has half the image's size.
+    assert [features.shape for features in network.coarse] == [(None, 8, 12, 4), (None, 4, 6, 8)]
 
 
 def test_an_unknown_model_lists_the_known_ones():
