@@ -2,10 +2,13 @@
 
 import argparse
 import contextlib
+import csv
+import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from brainseg.errors import InputError
 
@@ -56,6 +59,15 @@ def writing(place: Path, *, option: str = "") -> Iterator[None]:
     except OSError as error:
         where = f"{option} {place}" if option else str(error.filename or place)  # a full disk names no file
         raise InputError(f"{where} can't be written ({error.strerror or error}); name another place") from error
+
+
+def csv_text(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV, with a line feed at the end of each row; None is an empty cell, and floats read back exactly."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def with_folder(work: Callable[[argparse.Namespace, Path], int]) -> Callable[[argparse.Namespace], int]:

@@ -28,7 +28,7 @@ EXAMPLES = f"""examples:
 """
 SPLITS = ("val", "test")
 STDOUT = "-"
-PLAIN_WIDTH = 10_000  # characters of a line where there is no terminal
+PLAIN_WIDTH = 10_000  # characters of a line without a terminal
 
 
 def make_parser() -> argparse.ArgumentParser:

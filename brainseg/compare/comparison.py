@@ -1,4 +1,4 @@
-"""Which run is better, by how much, and whether that is more than chance: tables of runs, and pairs of them."""
+"""Compares runs: a table ranked by score, or two runs slice by slice, with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +13,8 @@ from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunList, RunStore, RunSummary
 
 MOVED = 5  # slices shown of those that went up, and of those that went down
-# Where things are and what they are called, not what is done.
-UNTOLD = ("run_name", "resume", "data.root", "data.cache_dir", "tracking.")
+# Keys that change names and places, but not the training.
+IRRELEVANT = ("run_name", "resume", "data.root", "data.cache_dir", "tracking.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Row:
     """A run in the table."""
 
     run: RunSummary
-    rank: int | None  # None where the run has no score, or one that can't be ranked
+    rank: int | None  # None without a score that can be ranked
     score: Estimate | None
     not_comparable: str  # why its score can't be ranked against the first run's: other data, other split, or empty
 
@@ -33,12 +33,12 @@ class Row:
 
     @property
     def data(self) -> str:
-        """The fingerprint of the data; empty where it isn't recorded yet."""
+        """The fingerprint of the data; empty if not recorded yet."""
         return self.run.tags.get("data_fingerprint", "")
 
     @property
     def split(self) -> str:
-        """The fingerprint of the split; empty where it isn't recorded yet."""
+        """The fingerprint of the split; empty if not recorded yet."""
         return self.run.tags.get("split_fingerprint", "")
 
 
@@ -47,8 +47,8 @@ class Comparison:
     """Runs, the best first; those that are not finished at the end."""
 
     rows: tuple[Row, ...]
-    differing: tuple[str, ...]  # parameters that aren't the same in all rows, in the order of the configuration
-    more_finished: bool  # there are further runs, which `top` cut off
+    differing: tuple[str, ...]  # parameters with several values, in the order of the configuration
+    more_finished: bool  # `top` left out further ones
     more_others: bool
 
 
@@ -76,11 +76,11 @@ class RunPair:
     only_first: int  # slices that the other run has not scored
     only_second: int
     overall: Estimate  # of second - first
-    by_type: dict[str, Estimate] = field(default_factory=dict)  # empty where types are unknown
+    by_type: dict[str, Estimate] = field(default_factory=dict)  # empty if types are unknown
 
     @property
     def people(self) -> int | None:
-        """How many people the slices are of; None where no patient id is known."""
+        """How many people the slices are of; None if no patient id is known."""
         return count_people([each.first for each in self.slices])
 
     def mean_dice(self) -> tuple[float, float]:
@@ -102,7 +102,7 @@ class RunPair:
 
 
 def compare(store: RunStore, words: Sequence[str], *, experiment: str, top: int | None) -> Comparison:
-    """The table of the runs that the words select: ids, studies, `key=value`; without any, of the experiment.
+    """Compares the runs that the words select (ids, studies, `key=value`), or without words all of the experiment.
 
     top: rows of finished runs, and of others; None for all. Raises InputError for a word that selects nothing.
     """
@@ -110,7 +110,7 @@ def compare(store: RunStore, words: Sequence[str], *, experiment: str, top: int 
 
 
 def comparison_of(store: RunStore, runs: RunList, *, reference: RunSummary | None = None) -> Comparison:
-    """The table of these runs. reference: whose score the others are compared with; by default the best one's."""
+    """Compares these runs. reference: whose score the others are compared with; by default the best one's."""
     first = reference or next((run for run in runs.finished if SCORE in run.metrics), None)
     rows, rank = [], 0
     for run in runs.finished:
@@ -128,7 +128,7 @@ def comparison_of(store: RunStore, runs: RunList, *, reference: RunSummary | Non
 
 
 def compare_pair(store: RunStore, first: str, second: str, *, split: str) -> RunPair:
-    """Both runs on the slices that both have scored. first, second: ids or their starts. split: of SCORE_FILES.
+    """Compares two runs on the slices that both have scored. first, second: ids or their starts. split: of SCORE_FILES.
 
     Raises InputError for unknown runs, runs on different data, without scores, or without a slice in common.
     """
@@ -164,7 +164,7 @@ def compare_pair(store: RunStore, first: str, second: str, *, split: str) -> Run
 
 
 def _score(store: RunStore, run: RunSummary) -> Estimate | None:
-    """The run's score, with its interval where the slices' scores are there."""
+    """The run's score, with its interval if the slices' scores can be read."""
     if SCORE not in run.metrics:
         return None
     score = Estimate(value=run.metrics[SCORE], low=None, high=None)
@@ -187,12 +187,12 @@ def _not_comparable(run: RunSummary, first: RunSummary | None) -> str:
 
 
 def _differing(runs: Sequence[RunSummary]) -> tuple[str, ...]:
-    """Parameters with several values; a run that hasn't recorded any yet has no say."""
+    """Parameters with several values, over the runs that have recorded any."""
     recorded = [run.params for run in runs if run.params]
     known = list(flatten(RunConfig()))
     others = sorted({key for params in recorded for key in params} - set(known))
     return tuple(
         key
         for key in (*known, *others)
-        if not key.startswith(UNTOLD) and len({params.get(key) for params in recorded}) > 1
+        if not key.startswith(IRRELEVANT) and len({params.get(key) for params in recorded}) > 1
     )

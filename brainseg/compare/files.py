@@ -1,14 +1,13 @@
 """A comparison for programs: CSV with a row a run or a slice, JSON with everything."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from brainseg.cli.output import csv_text
 from brainseg.compare.comparison import Comparison, Row, RunPair
+from brainseg.compare.text import shown_params
 from brainseg.runs.select import SCORE
-from brainseg.scoring.intervals import Estimate
 
 COMPARISON_SCHEMA = 1
 RUN_COLUMNS = ("rank", "run_id", "name", "state", SCORE, "low", "high", "training_seconds", "data", "split", "mark")
@@ -16,17 +15,14 @@ SLICE_COLUMNS = ("id", "patient_id", "tumor_type", "dice_a", "dice_b", "differen
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """A row a run: `RUN_COLUMNS`, then the parameters that differ, under their keys; empty where there is no value."""
-    rows = []
-    for row in comparison.rows:
-        told = _run(row)
-        params = (row.run.params.get(key, "") for key in comparison.differing)
-        rows.append([*("" if told[column] is None else told[column] for column in RUN_COLUMNS), *params])
-    return _csv([*RUN_COLUMNS, *comparison.differing], rows)
+    """A row a run: `RUN_COLUMNS`, then the parameters that differ, under their keys; empty if there is none."""
+    differing = comparison.differing
+    rows = ([*_run(row).values(), *shown_params(row, differing)] for row in comparison.rows)
+    return csv_text([*RUN_COLUMNS, *differing], rows)
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """All of a row, with every parameter and tag, and which parameters differ."""
+    """Every row with all parameters and tags, and the parameters that differ."""
     runs = [{**_run(row), "params": dict(row.run.params), "tags": dict(row.run.tags)} for row in comparison.rows]
     return _json(
         {
@@ -40,7 +36,7 @@ def comparison_json(comparison: Comparison) -> str:
 
 def pair_csv(pair: RunPair) -> str:
     """A row a slice that both have scored, in the order of ids."""
-    rows = [
+    rows = (
         [
             each.first.id,
             each.first.patient_id,
@@ -50,8 +46,8 @@ def pair_csv(pair: RunPair) -> str:
             each.difference,
         ]
         for each in pair.slices
-    ]
-    return _csv(SLICE_COLUMNS, rows)
+    )
+    return csv_text(SLICE_COLUMNS, rows)
 
 
 def pair_json(pair: RunPair) -> str:
@@ -66,39 +62,19 @@ def pair_json(pair: RunPair) -> str:
             "people": pair.people,
             "only_a": pair.only_first,
             "only_b": pair.only_second,
-            "difference": _estimate(pair.overall),
-            "by_type": {name: _estimate(estimate) for name, estimate in pair.by_type.items()},
+            "difference": asdict(pair.overall),
+            "by_type": {name: asdict(estimate) for name, estimate in pair.by_type.items()},
         }
     )
 
 
 def _run(row: Row) -> dict[str, Any]:
-    score = row.score or Estimate(value=float("nan"), low=None, high=None)
-    return {
-        "rank": row.rank,
-        "run_id": row.run.run_id,
-        "name": row.run.name,
-        "state": row.state,
-        SCORE: None if row.score is None else score.value,
-        "low": score.low,
-        "high": score.high,
-        "training_seconds": row.run.total,
-        "data": row.data,
-        "split": row.split,
-        "mark": row.not_comparable,
-    }
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-def _csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(rows)
-    return text.getvalue()
+    """`RUN_COLUMNS` of the row, in their order."""
+    score = row.score
+    values = (row.rank, row.run.run_id, row.run.name, row.state)
+    scores = (None, None, None) if score is None else (score.value, score.low, score.high)
+    further = (row.run.total, row.data, row.split, row.not_comparable)
+    return dict(zip(RUN_COLUMNS, (*values, *scores, *further), strict=True))
 
 
 def _json(content: dict[str, Any]) -> str:

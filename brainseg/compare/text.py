@@ -1,4 +1,4 @@
-"""A comparison in words and tables, for people."""
+"""Prints a comparison as tables and notes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def print_pair(pair: RunPair, console: Console) -> None:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What the table alone doesn't say."""
+    """Notes that explain the table."""
     found = []
     reasons = sorted({row.not_comparable for row in comparison.rows} - {""})
     if reasons:
@@ -68,7 +68,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def verdict(difference: Estimate) -> str:
-    """What the interval says, in a sentence."""
+    """What the interval of the difference means, in a sentence."""
     if difference.low is None or difference.high is None:
         return "One person alone: there is no interval, and the difference may be chance."
     if difference.low > 0:
@@ -79,7 +79,7 @@ def verdict(difference: Estimate) -> str:
 
 
 def shown_params(row: Row, keys: Sequence[str]) -> list[str]:
-    """The row's values of these parameters; empty where none is recorded."""
+    """The row's values of these parameters; empty if not recorded."""
     return [row.run.params.get(key, "") for key in keys]
 
 
@@ -96,7 +96,7 @@ def _cells(row: Row, comparison: Comparison) -> tuple[str, ...]:
 
 
 def _line(row: Row, comparison: Comparison) -> str:
-    """What a row of the table says, where the terminal is too narrow for the table."""
+    """A row of the table as a line, for a terminal that is too narrow for the table."""
     names = short_names(comparison.differing)
     values = zip(names.values(), shown_params(row, comparison.differing), strict=True)
     parts = [
@@ -118,7 +118,7 @@ def _rank(row: Row) -> str:
 
 
 def _fingerprint(row: Row, what: str) -> str:
-    """The first characters, with a star where the first run has another one."""
+    """The first characters, with a star if the first run has another one."""
     whole = row.data if what == "data" else row.split
     is_other = row.not_comparable == f"other {what}" or (row.not_comparable == "other data" and what == "split")
     return f"{whole[:SHORT]}{'*' if is_other else ''}"

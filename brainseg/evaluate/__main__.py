@@ -1,6 +1,6 @@
 """`python -m brainseg.evaluate`: scores of runs with confidence intervals, by tumour type and size; and failures.
 
-What can be wrong is said before a slice is predicted. TensorFlow and MLflow are imported when a run is scored.
+Errors are found before a slice is predicted. TensorFlow and MLflow are imported when a run is scored.
 """
 
 import argparse
@@ -29,7 +29,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} --study NAME               the folds of a cross-validation, pooled
   {PROGRAM} RUN_ID RUN_ID --average    an ensemble of two models of one split
 """
-PLAIN_WIDTH = 240  # characters of a table where there is no terminal
+PLAIN_WIDTH = 240  # characters of a table without a terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Asked:
     """The runs that are to be scored."""
 
     run_ids: tuple[str, ...]
-    parent: str | None  # of the study, which gets the pooled files; None for runs by their ids, or several studies
+    parent: str | None  # of one study, to which the pooled files are added; else None
 
     @property
     def are_pooled(self) -> bool:
@@ -69,7 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     """Scores what was asked for, prints the tables, and adds the files to the runs; the exit code.
 
-    folder: for what is fetched.
+    folder: for fetched artifacts.
     """
     from brainseg.runs.models import start_tensorflow
     from brainseg.tracking import open_store
@@ -91,7 +91,7 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     outcome = outcome_of(scored)
     try:
         _keep(outcome, store, asked, output=parsed.output, folder=folder)
-    finally:  # the scores are told where the store has gone away, too
+    finally:  # print the scores even if the store has gone away
         print_outcome(outcome, table_console(plain_width=PLAIN_WIDTH))
     _tell_where(outcome, asked, tracking, output=parsed.output)
     return 0
@@ -124,7 +124,7 @@ def _asked_study(name: str, store: "RunStore") -> Asked:
 
 
 def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: Path) -> "list[Task]":
-    """What to do with each run. Raises InputError for everything that can be wrong with it."""
+    """The runs with the slices and settings to score them by. Raises InputError for whatever can be wrong with them."""
     from brainseg.evaluate.evaluation import Task, split_of, together, validation_split
     from brainseg.inference.postprocess import MaskSettings
     from brainseg.runs.stored_run import read_run

@@ -1,6 +1,6 @@
-"""The story of an evaluation: which slices, which settings, every slice scored, the tables.
+"""The story of an evaluation: finds the slices, chooses the settings, scores every slice, makes the tables.
 
-Everything that can be wrong is found before a slice is predicted; nothing is written here.
+Every error is raised before a slice is predicted. Nothing is written here.
 """
 
 import itertools
@@ -40,7 +40,7 @@ class Task:
     """What is to be done with one run, or with an ensemble of several."""
 
     runs: tuple[StoredRun, ...]
-    split: EvaluationSplit  # of each of them
+    split: EvaluationSplit  # the same for all runs
     settings: MaskSettings | None  # None: to be chosen on the validation slices below
     validation: EvaluationSplit | None = None
 
@@ -52,7 +52,7 @@ class Scored:
     runs: tuple[StoredRun, ...]
     split: EvaluationSplit
     settings: MaskSettings
-    choice: Choice | None  # how the settings were chosen, if they were
+    choice: Choice | None  # how the settings were chosen, if by --tune
     evaluation: Evaluation  # in full
 
     @property
@@ -93,12 +93,12 @@ class Outcome:
 
 
 def split_of(run: StoredRun, *, split: str | None, data: Path | None, default: str = "val") -> EvaluationSplit:
-    """The slices to score. split: val or test. data: another folder, or the one to which the run's data has moved.
+    """Finds the slices to score. split: val or test. data: another folder, or where the run's data has moved to.
 
-    Raises InputError where the run has no such slices, or where the data isn't what the run was trained on.
+    Raises InputError if the run has no such slices, or if its data has changed since it was trained.
     """
     if data is None:
-        _ids_of(run, split or default)  # an error comes before minutes of decoding
+        _ids_of(run, split or default)  # before minutes of decoding
         return _evaluation_split(run, training_slices(run), split or default)
     slices = slices_in(run, data)
     if slices.fingerprint != run.fingerprint:
@@ -119,10 +119,10 @@ def validation_split(run: StoredRun, split: EvaluationSplit) -> EvaluationSplit:
 
 
 def together(tasks: Sequence[Task], *, average: bool) -> list[Task]:
-    """The tasks of several runs that are pooled. average: those that score the same slices become an ensemble.
+    """Checks that the runs can be pooled. average: make ensembles of those that score the same slices.
 
-    Raises InputError unless all runs were trained on the same data, and no slice is scored twice; with `average`
-    also where no two runs score the same slices, or where those that do can't be an ensemble.
+    Raises InputError unless all runs were trained on the same data and no slice is scored twice; with `average` also
+    if no two runs score the same slices, or if those that do can't be an ensemble.
     """
     first = tasks[0].runs[0]
     for (run,) in (task.runs for task in tasks):
@@ -146,7 +146,7 @@ def together(tasks: Sequence[Task], *, average: bool) -> list[Task]:
 
 
 def score(task: Task, progress: OnProgress) -> Scored:
-    """Chooses the settings, if that is asked for, and scores every slice of the split."""
+    """Chooses the settings if asked to, and scores every slice of the split."""
     predictor = Predictor(ensemble([model_of(run) for run in task.runs]))
     choice = None if task.validation is None else _tuned(predictor, task.validation, progress)
     settings = choice.settings if choice is not None else task.settings or MaskSettings()
@@ -162,7 +162,7 @@ def score(task: Task, progress: OnProgress) -> Scored:
 
 
 def outcome_of(scored: Sequence[Scored]) -> Outcome:
-    """The tables of one run, or of several pooled: all slices count alike, whichever run they belong to."""
+    """The tables of one run, or of several pooled: every slice counts once, whichever run scored it."""
     calibration = Calibration()
     for each in scored:
         calibration.merge(each.evaluation.calibration)
@@ -182,7 +182,7 @@ def runs_title(runs: Sequence[StoredRun]) -> str:
 
 
 def runs_short_title(runs: Sequence[StoredRun]) -> str:
-    """`fold 0, run 1a2b...` or `fold 0, ensemble of 2 runs`; where they have no fold, `runs_title`."""
+    """`fold 0, run 1a2b...` or `fold 0, ensemble of 2 runs`; without folds as `runs_title`."""
     fold = runs[0].config.data.fold
     if fold is None:
         return runs_title(runs)
@@ -211,7 +211,7 @@ def _ids_of(run: StoredRun, split: str) -> tuple[str, ...]:
 
 
 def _counting(progress: OnProgress, what: str, split: EvaluationSplit) -> Callable[[], None]:
-    """To be called after each slice of the split: tells how many are done."""
+    """Returns what is called after each slice of the split, to show how many are done."""
     done = itertools.count(1)
     return lambda: progress(what, next(done), len(split.ids))
 

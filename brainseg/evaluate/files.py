@@ -1,4 +1,4 @@
-"""What an evaluation leaves: tables for people and programs, and pictures."""
+"""Writes the files of an evaluation: tables for people and programs, and pictures."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def write_files(folder: Path, outcome: Outcome) -> None:
 
 
 def tags_of(outcome: Outcome) -> dict[str, str]:
-    """What the table of runs in the MLflow UI shows."""
+    """The tags of the run: its mean Dice, and how masks were made; MLflow's table of runs shows them."""
     settings = dict.fromkeys(scored.settings.text for scored in outcome.scored)
     return {
         f"evaluation_{outcome.place}": outcome.summary.overall.measures["dice"].mean.text,
@@ -57,7 +57,7 @@ def tags_of(outcome: Outcome) -> dict[str, str]:
 
 
 def summary_json(outcome: Outcome) -> dict[str, Any]:
-    """`summary.json`: every number of the summary, and what it was made from."""
+    """`summary.json`: every number, with the data, runs and settings behind it."""
     summary = outcome.summary
     source = outcome.scored[0].split.slices
     return {
@@ -80,11 +80,8 @@ def summary_json(outcome: Outcome) -> dict[str, Any]:
             "seed": intervals.SEED,
             "drawn": summary.drawn,
         },
-        "overall": dataclasses.asdict(summary.overall),
-        "by_type": [dataclasses.asdict(group) for group in summary.by_type],
-        "by_size": [dataclasses.asdict(group) for group in summary.by_size],
+        **{key: value for key, value in dataclasses.asdict(summary).items() if key != "drawn"},
         "by_run": [dataclasses.asdict(group) for group in outcome.by_run],
-        "false_alarms": None if summary.false_alarms is None else dataclasses.asdict(summary.false_alarms),
         "calibration": {
             "bins": BINS,
             "near_probability": NEAR_PROBABILITY,

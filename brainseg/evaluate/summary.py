@@ -1,4 +1,4 @@
-"""The scores of many slices as tables: overall, by tumour type, by tumour size, each with 95 % intervals."""
+"""Summarises the scores of many slices: overall, by tumour type and by size, with 95 % intervals."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,14 +40,14 @@ class GroupScores:
 
     name: str
     slices: int
-    people: int | None  # None where no patient id is known
+    people: int | None  # None if no patient id is known
     measures: Mapping[str, MeasureScores]  # by the keys of MEASURES
     at_zero: Estimate  # share of the slices with a Dice of 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FalseAlarms:
-    """What the model finds on slices without a tumour."""
+    """Predictions on slices without a tumour."""
 
     slices: int  # without a tumour
     share: Estimate  # of them with any predicted pixel
@@ -56,12 +56,12 @@ class FalseAlarms:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSummary:
-    """What the scores say, as tables."""
+    """The scores of many slices, summarised."""
 
     overall: GroupScores
-    by_type: tuple[GroupScores, ...]  # in the order of names; empty where types are unknown
+    by_type: tuple[GroupScores, ...]  # in the order of names; empty if types are unknown
     by_size: tuple[GroupScores, ...]  # from small to large, classes without slices left out
-    false_alarms: FalseAlarms | None  # None where every slice has a tumour
+    false_alarms: FalseAlarms | None  # None if every slice has a tumour
     drawn: str  # what the bootstrap draws: people, slices, or both
 
 

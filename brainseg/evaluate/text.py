@@ -25,7 +25,7 @@ RULES = (
 
 
 def title_of(outcome: Outcome) -> str:
-    """What was scored on what."""
+    """The runs, and the slices that they were scored on."""
     first = outcome.scored[0]
     if len(outcome.scored) > 1:
         runs = sum(len(scored.runs) for scored in outcome.scored)
@@ -36,7 +36,7 @@ def title_of(outcome: Outcome) -> str:
 
 
 def head_lines(outcome: Outcome) -> list[str]:
-    """How many slices, how masks were made, how intervals were."""
+    """The number of slices, how masks were made, and what the intervals are."""
     overall = outcome.summary.overall
     people = "" if overall.people is None else f" of {overall.people} people"
     lines = [f"{overall.slices} slices{people}"]
@@ -53,7 +53,7 @@ def head_lines(outcome: Outcome) -> list[str]:
 
 
 def sections(outcome: Outcome) -> list[Section]:
-    """Everything that is said of an evaluation, from what matters most to how it was made."""
+    """All tables of an evaluation, the most important first."""
     summary = outcome.summary
     found = [_overall(summary.overall)]
     if summary.by_type:
@@ -156,7 +156,7 @@ def _calibration(outcome: Outcome) -> Section:
 
 def _false_alarms(summary: ScoreSummary) -> Section:
     alarms = summary.false_alarms
-    assert alarms is not None  # asked for where there are some
+    assert alarms is not None
     area = "" if alarms.mean_area_px is None else f", on average of {alarms.mean_area_px:.1f} px"
     return Section(
         title="Slices without a tumour",

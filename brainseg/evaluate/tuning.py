@@ -1,4 +1,4 @@
-"""Chooses flips, shifts, threshold and smallest part on validation slices, one after the other."""
+"""Chooses test-time augmentation, threshold and smallest part on validation slices, one after the other."""
 
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -23,7 +23,7 @@ DiceTable = Mapping[MaskSettings, NDArray[np.float64]]
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """MaskSettings that were tried, against those that had been chosen by then."""
+    """Settings that were tried, compared with those chosen so far."""
 
     settings: MaskSettings
     against: MaskSettings
@@ -35,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen on validation slices, and everything that was tried."""
+    """The settings chosen on validation slices, and all that were tried."""
 
     settings: MaskSettings
     dice: float  # mean over the validation slices
@@ -46,7 +46,7 @@ class Choice:
 def dice_table(
     predictor: Predictor, slices: SliceSet, ids: Sequence[str], *, on_slice: Callable[[], None] = lambda: None
 ) -> DiceTable:
-    """Predicts each slice once, with flips and shifts, and scores it under all settings that `choose` may ask for."""
+    """Predicts each slice once, with every flip and shift, and scores it under all settings that `choose` compares."""
     found: dict[MaskSettings, list[float]] = {settings: [] for settings in all_settings()}
     for item in predictor.predict(slices, ids, flip="all", shift="diagonal"):
         for flip, shift in itertools.product(FLIPS, SHIFTS):
@@ -69,11 +69,11 @@ def all_settings() -> list[MaskSettings]:
 
 
 def choose(dices: DiceTable, people: Sequence[Hashable], types: Sequence[str]) -> Choice:
-    """Flips first, then shifts, the threshold and the smallest part; each step starts from what was chosen before.
+    """Chooses flips first, then shifts, the threshold and the smallest part; each step starts from the last choice.
 
-    A candidate may be chosen where the mean Dice rises and no tumour type's 95 % interval of the paired
-    difference lies wholly below zero; of those the one with the highest mean is. people, types: of each
-    slice, in the order of the table; the type is empty where it is unknown.
+    A candidate is allowed if the mean Dice rises and no tumour type's 95 % interval of the paired difference lies
+    wholly below zero; the allowed one with the highest mean is chosen. people, types: of each slice, in the order of
+    the table; a type is empty if unknown.
     """
     chosen = MaskSettings()
     tried: list[Candidate] = []

@@ -1,6 +1,6 @@
 """`python -m brainseg.export`: the model of a run as an ONNX, LiteRT or Keras file, checked before it is kept.
 
-What can be wrong is said before TensorFlow starts, with nothing written. Libraries are imported when they are needed.
+Errors are found before TensorFlow starts, with nothing written. Libraries are imported when they are needed.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _export(parsed: argparse.Namespace, folder: Path) -> int:
-    """Checks, loads, exports and tells; the exit code. folder: for what is fetched."""
+    """Checks, loads, exports and reports; the exit code. folder: for fetched artifacts."""
     from brainseg.export.check_slices import choose_slices
     from brainseg.export.formats import check_packages
     from brainseg.runs.models import loaded, segmenter_of

@@ -13,8 +13,8 @@ from brainseg.export.check_slices import CheckSlices
 from brainseg.inference.apply import mask_of
 from brainseg.inference.postprocess import MaskSettings
 
-# What rounding explains, with a margin. Other programs add up in another order: usual are 1e-7 to 1e-6. ONNX Runtime
-# adds up the mean of a whole slice (model.standardize) in float32, which makes 2e-4 at 256x256.
+# Rounding, with a margin: other programs add up in another order, which usually makes 1e-7 to 1e-6. ONNX Runtime adds
+# up the mean of a whole slice (model.standardize) in float32, which makes 2e-4 at 256x256.
 ALLOWED = 1e-3  # of a probability
 ALLOWED_PX = 4  # of the mask of a slice: pixels that lie on the threshold
 
@@ -62,7 +62,7 @@ def difference(
 
 
 def check(found: Deviation, *, called: str) -> None:
-    """Raises BrainsegError where the difference is more than rounding explains."""
+    """Raises BrainsegError if the difference is more than rounding explains."""
     problems = []
     if not found.probability <= ALLOWED:  # NaN ends here as well
         problems.append(f"a probability differs by {found.probability:.2g}, and {ALLOWED:g} is allowed")

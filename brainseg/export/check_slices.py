@@ -1,4 +1,4 @@
-"""The slices on which an exported file is checked: real ones where they are at hand, else those of the phantom."""
+"""Chooses the slices to check an exported file on: the run's own if they are at hand, else the phantom's."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ class CheckSlices:
 def choose_slices(run: StoredRun | None, *, data: Path | None, size: int, count: int) -> CheckSlices:
     """At most `count` slices, evenly over the sorted ids.
 
-    They are the run's validation slices, or those in `data` where that is another data set; without a run, those in
-    `data`. Where there are none of these, they are the phantom's. Raises DataError where `data` can't be used.
+    They are the run's validation slices, or those in `data` if that is another data set; without a run, those in
+    `data`; else the phantom's. Raises DataError if `data` can't be used.
     """
     if run is None:
         if data is not None:
@@ -66,7 +66,7 @@ def _of_split(run: StoredRun, split: EvaluationSplit, count: int) -> CheckSlices
 
 
 def _of_source(source: Source, *, count: int, size: int) -> CheckSlices:
-    """Read one by one: the others need no decoding."""
+    """Reads these slices alone, without decoding the others."""
     known = sorted(item.id for item in source.slices())
     ids = _spread(known, count)
     images = [source.read(slice_id)[0] for slice_id in ids]

@@ -1,4 +1,4 @@
-"""What a program has to do to get the masks that brainseg gets, as texts that the file carries."""
+"""Describes in the exported file how a program gets the masks that brainseg gets."""
 
 import brainseg
 from brainseg.config import IMAGE_CHANNELS
@@ -35,7 +35,7 @@ SHIFTED = {
 
 
 def describe(segmenter: Segmenter, *, size: int) -> dict[str, str]:
-    """Key -> text. Without `run_id` and `data_fingerprint` for a model that is known as a file alone."""
+    """Key -> text. Without `run_id` and `data_fingerprint` for a model from a file."""
     settings = segmenter.settings
     texts = {
         "version": brainseg.__version__,

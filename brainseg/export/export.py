@@ -1,4 +1,4 @@
-"""The story of an export: the model in float32, written under a temporary name, run, compared, and only then kept."""
+"""The story of an export: writes the model in float32 under a temporary name, runs it, compares, and then keeps it."""
 
 import os
 import tempfile
@@ -31,8 +31,8 @@ def export(
 ) -> Exported:
     """Writes the model to a new file. model: as `segmenter.load` gives it, slices of size x size in.
 
-    Raises BrainsegError where the file's probabilities or masks differ from the model's by more than rounding, and
-    InputError where it can't be written, or has come into being meanwhile; nothing is left then.
+    Raises BrainsegError if the file's probabilities or masks differ from the model's by more than rounding, and
+    InputError if it can't be written, or exists by now; nothing is left then.
     """
     kind = FORMATS[format_name]
     plain = to_float32(model)

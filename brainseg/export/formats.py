@@ -43,7 +43,7 @@ FORMATS: dict[str, Format] = {
 
 
 def check_packages(name: str) -> None:
-    """Raises InputError where a package isn't installed that the format needs."""
+    """Raises InputError if a package that the format needs isn't installed."""
     packages = FORMATS[name].packages
     missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
     if missing:

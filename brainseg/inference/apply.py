@@ -1,7 +1,8 @@
-"""From the slices of a batch to masks at each image's own size, with how sure and how familiar they are."""
+"""Applies a model to images that aren't in a data set: batches, masks at the image's size, warnings."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ MAX_BATCH = EVALUATION_BATCH
 
 
 def batch_size(files: int) -> int:
-    """How many slices the model takes at once: as few places as possible stay empty in the last batch."""
+    """The number of slices that the model takes at once, so that the last batch is nearly full."""
     batches = max(1, math.ceil(files / MAX_BATCH))
     return max(MIN_BATCH, math.ceil(files / batches))
 
@@ -26,9 +27,9 @@ def batch_size(files: int) -> int:
 def views_of(
     predictor: Predictor, resized: Sequence[NDArray[np.uint8]], *, batch: int, settings: MaskSettings
 ) -> Sequence[NDArray[np.float32]]:
-    """(shifts, flips, size, size) of each of at most `batch` images.
+    """Predicts at most `batch` images; each gives probabilities (shifts, flips, size, size).
 
-    The batch is filled up, since another shape would build another graph.
+    The batch is padded, since another shape would build another graph.
     """
     if not resized:
         return ()
@@ -45,15 +46,35 @@ def mask_of(
     return settings.mask(probability), probability
 
 
-def confidence_of(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> float | None:
-    """Mean probability of the mask's pixels; None for an empty mask."""
-    return float(probability[mask].mean()) if mask.any() else None
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What was found on one image, at its own size."""
+
+    width: int
+    height: int
+    area_px: int
+    confidence: float | None  # mean probability of the mask's pixels; None for an empty mask
+    max_probability: float
+    warnings: tuple[str, ...]  # how the image differs from the training slices
+
+
+def finding_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], *, warnings: Sequence[str]) -> Finding:
+    """mask, probability: as `mask_of` gives them. warnings: as `unlike_training` gives them."""
+    height, width = mask.shape
+    return Finding(
+        width=width,
+        height=height,
+        area_px=int(mask.sum()),
+        confidence=float(probability[mask].mean()) if mask.any() else None,
+        max_probability=float(probability.max()),
+        warnings=tuple(warnings),
+    )
 
 
 def unlike_training(
     image: NDArray[np.uint8], resized: NDArray[np.uint8], statistics: TrainingStatistics | None
 ) -> tuple[str, ...]:
-    """In which ways an image is unlike the training slices, a phrase each. resized: the same at the model's size."""
+    """How an image differs from the training slices, a phrase each. resized: the image at the model's size."""
     if image.min() == image.max():
         return (CONSTANT,)
     if statistics is None:

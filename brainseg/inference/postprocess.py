@@ -1,4 +1,4 @@
-"""From probabilities to a mask: flips, shifts, threshold, and the smallest connected part that stays."""
+"""Makes masks of probabilities: test-time augmentation, threshold, smallest connected part."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from scipy import ndimage
 
 from brainseg.config import FLIPS, SHIFTS, in_range, one_of
 
-# Of each of FLIPS, axes of (batch, height, width, channels) that each forward pass flips. The first pass is the plain
-# prediction, and each choice begins with the passes of the one before it.
+# For each of FLIPS, the axes of (batch, height, width, channels) that each forward pass flips. The first pass is the
+# plain prediction, and each choice begins with the passes of the one before it.
 FLIPPED_AXES: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
     "left-right": ((), (2,)),
     "all": ((), (2,), (1,), (1, 2)),
 }
-# Of each of SHIFTS, how far down and right each forward pass moves the slice, in pixels of the model's size. Pooling
+# For each of SHIFTS, how far down and right each forward pass moves the slice, in pixels of the model's size. Pooling
 # and a stem see a slice through a grid; moved by less or more than whole cells, it looks different to them.
 SHIFTED_PX: Mapping[str, tuple[tuple[int, int], ...]] = {
     "none": ((0, 0),),
@@ -25,8 +25,7 @@ SHIFTED_PX: Mapping[str, tuple[tuple[int, int], ...]] = {
 }
 FLIP_TEXTS = {"none": "no flips", "left-right": "mean over left-right flips", "all": "mean over all flips"}
 
-# A probability from here on is tumour.
-THRESHOLD = 0.5
+THRESHOLD = 0.5  # probabilities from here on are tumour
 # Pixels that touch at a corner belong to one part.
 NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
@@ -48,12 +47,12 @@ class MaskSettings:
         in_range("--min-area", self.min_area_px, low=0)
 
     def mask(self, probability: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """The mask of the probabilities (height, width) of one slice, flips and shifts averaged already."""
+        """The mask of the probabilities (height, width) of one slice, averaged over flips and shifts already."""
         return without_small_parts(probability >= self.threshold, (self.min_area_px,))[0]
 
     @classmethod
     def stored(cls, content: Mapping[str, Any]) -> "MaskSettings":
-        """MaskSettings that were written as JSON. Earlier versions knew all flips or none (a bool), and no shifts."""
+        """Settings that were written as JSON. Earlier versions knew all flips or none (a bool), and no shifts."""
         flip = content["flip"]
         if isinstance(flip, bool):
             flip = "all" if flip else "none"
@@ -70,7 +69,7 @@ class MaskSettings:
 
 
 def without_small_parts(mask: NDArray[np.bool_], min_areas_px: Sequence[int]) -> list[NDArray[np.bool_]]:
-    """The mask (height, width) once for each of the areas, without its connected parts that are smaller."""
+    """For each of the areas, the mask (height, width) without its smaller connected parts."""
     if max(min_areas_px) <= 1 or not mask.any():  # a part has a pixel at least
         return [mask for _ in min_areas_px]
     labels, _ = ndimage.label(mask, structure=NEIGHBOURS)

@@ -1,4 +1,4 @@
-"""A model's probabilities of slices at their stored size, a batch at a time: nothing is kept of what was seen."""
+"""Predicts slices a batch at a time, with test-time augmentation; gives probabilities at the stored size."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from brainseg.inference.resize import resize_probability
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """One slice as the model sees it, beside its stored mask."""
+    """A slice's predicted probabilities at the model's size, with its stored mask."""
 
     id: str
     mask: NDArray[np.bool_]  # (height, width), as stored
@@ -45,7 +45,7 @@ def ensemble(models: Sequence[Any]) -> Any:
 
 
 class Predictor:
-    """Predicts slices with a Keras model, or with an `ensemble`. Its graph is built with the first batch."""
+    """Predicts slices with a Keras model or an `ensemble`. The first batch builds its graph."""
 
     def __init__(self, model: Any) -> None:
         import tensorflow as tf
@@ -64,7 +64,7 @@ class Predictor:
         shift: str = "none",
         on_batch: Callable[[], None] = lambda: None,
     ) -> Iterator[Prediction]:
-        """The slices in the order of sorted ids. flip: one of `FLIPS`; shift: one of `SHIFTS`.
+        """Predicts slices in the order of sorted ids. flip: one of `FLIPS`; shift: one of `SHIFTS`.
 
         `on_batch` is called before each batch, and may raise to stop.
         """
@@ -80,10 +80,10 @@ class Predictor:
                 yield Prediction(id=slice_id, mask=mask, views=of_slice)
 
     def views(self, images: Any, *, flip: str, shift: str) -> NDArray[np.float32]:
-        """(batch, shifts, flips, size, size) in [0, 1]: of SHIFTED_PX[shift] and FLIPPED_AXES[flip], undone again.
+        """(batch, shifts, flips, size, size) in [0, 1]: of SHIFTED_PX[shift] and FLIPPED_AXES[flip], undone.
 
-        images: a float32 tensor in [0, 1], (batch, size, size, 1). What a shift moves out on one side comes in on
-        the other, so that each view has a probability for each pixel.
+        images: a float32 tensor in [0, 1], (batch, size, size, 1). Pixels that a shift
+        moves out on one side come in on the other, so that every view covers every pixel.
         """
         return np.stack(
             [

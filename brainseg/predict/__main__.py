@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _predict(parsed: argparse.Namespace, folder: Path) -> int:
-    """Checks, loads, predicts and tells; the exit code. folder: for what is fetched."""
+    """Checks, loads, predicts and reports; the exit code. folder: for fetched artifacts."""
     from brainseg.data.image_files import find_images
     from brainseg.runs.models import loaded
 
@@ -78,14 +78,14 @@ def _check_outside(output: Path, named: Sequence[Path]) -> None:
 
 
 def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segmenter], Segmenter]":
-    """The models that predict, and what is told of them together."""
+    """The models that predict, and the ensemble that they are."""
     from brainseg.inference.postprocess import MaskSettings
     from brainseg.runs.models import ensemble_of, segmenter_of
 
     names = [parsed.model, *parsed.average]
     check_named_once(names, called="the model")
     given = given_settings(parsed)
-    MaskSettings(**given)  # a value out of range is said before a server is asked
+    MaskSettings(**given)  # an error for a value out of range comes before a server is asked
     tracking = tracking_of(parsed)
     segmenters = [segmenter_of(name, tracking, folder=folder, given=given) for name in names]
     return segmenters, ensemble_of(segmenters, given=given)
@@ -130,15 +130,15 @@ def _tell(outcomes: "Sequence[Outcome]", output: Path) -> int:
 
     predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    found = sum(outcome.area_px > 0 for outcome in predicted)
+    found = sum(outcome.finding.area_px > 0 for outcome in predicted)
     print(f"images   {len(predicted)} of {len(outcomes)} predicted, {found} with a tumour")
-    unusual = [outcome for outcome in predicted if outcome.warnings]
+    unusual = [outcome for outcome in predicted if outcome.finding.warnings]
     if unusual:
         print(
             f"warning  {len(unusual)} unlike the images that the model was trained on, so that it may be wrong on them"
         )
         for outcome in unusual[:SHOWN]:
-            print(f"         {outcome.file.path}: {'; '.join(outcome.warnings)}")
+            print(f"         {outcome.file.path}: {'; '.join(outcome.finding.warnings)}")
         if len(unusual) > SHOWN:
             print(f"         ... and {len(unusual) - SHOWN} more in {TABLE_FILE}")
     print(f"files    {output}")

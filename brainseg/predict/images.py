@@ -1,7 +1,4 @@
-"""Predicts images that no training has seen, whatever their sizes: read, resized, predicted and written at once.
-
-Threads read what comes next and write what is done, while the model computes.
-"""
+"""Predicts new images of any size. While the model computes, threads read the next images and write the last ones."""
 
 import os
 from collections import deque
@@ -20,22 +17,17 @@ from brainseg.data.encode import write_mask, write_outlined, write_probability
 from brainseg.data.image_files import ImageFile
 from brainseg.data.training_statistics import TrainingStatistics
 from brainseg.errors import DataError
-from brainseg.inference.apply import batch_size, confidence_of, mask_of, unlike_training, views_of
+from brainseg.inference.apply import Finding, batch_size, finding_of, mask_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """What was found on one image, at its own size."""
+    """An image whose pictures are written."""
 
     file: ImageFile
-    width: int
-    height: int
-    area_px: int
-    confidence: float | None  # mean probability of the mask's pixels; None for an empty mask
-    max_probability: float
-    warnings: tuple[str, ...]  # in which ways the image is unlike the training slices
+    finding: Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +59,7 @@ class Pictures:
     def write(
         self, file: ImageFile, image: NDArray[np.uint8], mask: NDArray[np.bool_], probability: NDArray[np.float32]
     ) -> None:
-        """All arrays (height, width). Raises OSError where the folder can't be written to."""
+        """All arrays (height, width). Raises OSError if the folder can't be written to."""
         name = f"{file.id}.png"
         write_mask(self.folder / "masks" / name, mask)
         write_outlined(self.folder / "overlays" / name, image, mask)
@@ -85,10 +77,10 @@ def predict_images(
     pictures: Pictures,
     on_outcome: Callable[[Outcome], None],
 ) -> None:
-    """Predicts each file and writes its pictures; tells of each, in the order of `files`, when they are written.
+    """Predicts each file and writes its pictures; then calls `on_outcome`, in the order of `files`.
 
-    model: a Keras model of slices (size, size). A file that can't be read is told of, and the others go on.
-    Raises OSError where a picture can't be written.
+    model: a Keras model of slices (size, size). A file that can't be read is an outcome of its own, and the
+    others go on. Raises OSError if a picture can't be written.
     """
     predictor = Predictor(model)
     batch = batch_size(len(files))
@@ -104,7 +96,7 @@ def predict_images(
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
         mask, probability = mask_of(views, (item.image.shape[0], item.image.shape[1]), settings)
         pictures.write(item.file, item.image, mask, probability)
-        return _predicted(item, mask, probability)
+        return Predicted(file=item.file, finding=finding_of(mask, probability, warnings=item.warnings))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
@@ -115,7 +107,7 @@ def predict_images(
                 writing.append(
                     [item if isinstance(item, Failed) else pool.submit(finish, item, next(views)) for item in group]
                 )
-                if len(writing) > 1:  # what the model computed before was written meanwhile
+                if len(writing) > 1:  # the batch before was written meanwhile
                     _tell(writing.popleft(), on_outcome)
             for rest in writing:
                 _tell(rest, on_outcome)
@@ -124,23 +116,10 @@ def predict_images(
             raise
 
 
-def _predicted(item: _Read, mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> Predicted:
-    height, width = mask.shape
-    return Predicted(
-        file=item.file,
-        width=width,
-        height=height,
-        area_px=int(mask.sum()),
-        confidence=confidence_of(mask, probability),
-        max_probability=float(probability.max()),
-        warnings=item.warnings,
-    )
-
-
 def _ahead(
     pool: ThreadPoolExecutor, read: Callable[[ImageFile], _Read | Failed], files: Sequence[ImageFile], *, count: int
 ) -> Iterator[_Read | Failed]:
-    """What was read of each file, in their order; the next `count` are being read."""
+    """Reads the files in order, `count` of them ahead."""
     reading: deque[Future[_Read | Failed]] = deque()
     for file in files:
         reading.append(pool.submit(read, file))

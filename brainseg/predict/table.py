@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 class PredictionTable:
-    """Used by `with`, which makes the folder and the file; each row is on the disk when `add` returns."""
+    """A context that makes the folder and the file; each row is on the disk when `add` returns."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / TABLE_FILE
@@ -41,17 +41,15 @@ class PredictionTable:
         self._file.close()
 
     def add(self, outcome: Outcome) -> None:
-        """Writes the image's row. Raises OSError where it can't be written."""
+        """Writes the image's row. Raises OSError if it can't be written."""
         row: dict[str, object] = {"path": outcome.file.path, "id": outcome.file.id}
         if isinstance(outcome, Predicted):
-            row |= {
-                "width": outcome.width,
-                "height": outcome.height,
-                "area_px": outcome.area_px,
-                "area_fraction": f"{outcome.area_px / (outcome.width * outcome.height):.6f}",
-                "confidence": "" if outcome.confidence is None else f"{outcome.confidence:.4f}",
-                "max_probability": f"{outcome.max_probability:.4f}",
-                "warnings": "; ".join(outcome.warnings),
+            found = outcome.finding
+            row |= vars(found) | {
+                "area_fraction": f"{found.area_px / (found.width * found.height):.6f}",
+                "confidence": "" if found.confidence is None else f"{found.confidence:.4f}",
+                "max_probability": f"{found.max_probability:.4f}",
+                "warnings": "; ".join(found.warnings),
             }
         else:
             row["error"] = outcome.error

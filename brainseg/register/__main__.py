@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _register(parsed: argparse.Namespace, folder: Path) -> int:
-    """Registers, moves the alias, and tells; the exit code. folder: for what is fetched and made."""
+    """Registers, moves the alias and reports; the exit code. folder: for what is fetched and made."""
     from brainseg.register.registering import register_run
     from brainseg.tracking import open_registry, open_store
     from brainseg.tracking.mlflow.registry import check_alias

@@ -1,4 +1,4 @@
-"""What is told of a registered model: its scores as tags, and its card."""
+"""The scores of a registered model: as tags of its version, and in its model card."""
 
 import re
 from collections.abc import Mapping
@@ -21,19 +21,19 @@ NOT_CLINICAL = "NOT FOR CLINICAL USE"
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What the run has reached on its validation slices, at their stored size."""
+    """The run's scores on its validation slices, at their stored size."""
 
     dice: Estimate  # with an interval over people
-    by_type: Mapping[str, Estimate]  # tumour type -> Dice; empty where types are unknown
+    by_type: Mapping[str, Estimate]  # tumour type -> Dice; empty if types are unknown
     best_val_dice_image: float | None  # at the model's size; it chose the epoch
     slices: int
-    people: int | None  # None where no patient id is known
-    empty: int | None  # slices without a tumour; None where areas aren't recorded
-    evaluated: Mapping[str, str]  # what `brainseg.evaluate` has scored: evaluation split -> Dice with its interval
+    people: int | None  # None if no patient id is known
+    empty: int | None  # slices without a tumour; None if areas aren't recorded
+    evaluated: Mapping[str, str]  # by `brainseg.evaluate`: evaluation split -> Dice with its interval
 
 
 def scores_of(store: RunStore, record: RunRecord) -> Scores:
-    """The scores of a finished run. Raises InputError where those of its slices aren't there, or can't be read."""
+    """The scores of a finished run. Raises InputError if those of its slices are missing or can't be read."""
     slices = read_scores(store, record, split="val")
     final = _last(record, SCORE)
     dice = mean_dice(slices)
@@ -50,7 +50,7 @@ def scores_of(store: RunStore, record: RunRecord) -> Scores:
 
 
 def version_tags(record: RunRecord, scores: Scores) -> dict[str, str]:
-    """The tags of the registered version, by which versions are compared."""
+    """The tags of the registered version, to compare versions by."""
     tags = {SCORE: scores.dice.text}
     tags |= {f"{SCORE}_{_tag(name)}": dice.text for name, dice in scores.by_type.items()}
     if scores.best_val_dice_image is not None:

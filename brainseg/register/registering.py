@@ -11,7 +11,8 @@ from brainseg.errors import BrainsegError, InputError
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.register.model_card import CARD_FILE, model_card, scores_of, version_tags
 from brainseg.register.serving import LOADER, SETTINGS_NAME, Served, example_request, write_served
-from brainseg.runs.mask_settings import optional_text, settings_of
+from brainseg.runs.artifacts import optional_text
+from brainseg.runs.mask_settings import settings_of
 from brainseg.runs.models import Segmenter, load, segmenter_of_run
 from brainseg.runs.stored_run import evaluated_splits
 from brainseg.tracking.protocol import ModelRegistry, ModelVersion, NewVersion, RunRecord, RunStore

@@ -22,7 +22,7 @@ from brainseg.data.decode import decode_image
 from brainseg.data.encode import image_png, mask_png
 from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistics, parse_statistics
 from brainseg.errors import DataError, InputError
-from brainseg.inference.apply import MIN_BATCH, confidence_of, mask_of, unlike_training, views_of
+from brainseg.inference.apply import MIN_BATCH, finding_of, mask_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.model.keras_file import read_model
@@ -38,11 +38,11 @@ BATCH = MIN_BATCH
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Served:
-    """How the masks of a served model are made."""
+    """How a served model makes masks."""
 
     run_id: str
     image_size: int  # pixels a side, of what the model sees
-    threads: int | None  # of TensorFlow in the training, where known: they decide the last digits
+    threads: int | None  # of TensorFlow in the training, if known: they decide the last digits
     settings: MaskSettings
 
 
@@ -64,14 +64,14 @@ def example_request(size: int) -> list[str]:
 
 
 class ServedModel:
-    """What MLflow calls; from any number of threads."""
+    """The model that MLflow calls, from any number of threads."""
 
     def __init__(self, served: Served, model: Any, statistics: TrainingStatistics | None) -> None:
         self._served = served
         self._statistics = statistics
         self._predictor = Predictor(model)
         size = served.image_size
-        # The graph is built here: AutoGraph converts wrongly where two threads do that at once.
+        # Builds the graph here: AutoGraph goes wrong if two threads convert at once.
         views_of(self._predictor, [np.zeros((size, size), np.uint8)], batch=BATCH, settings=served.settings)
 
     def predict(self, requested: Any) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ class ServedModel:
         return answers
 
     def _answers(self, texts: Sequence[str], *, first: int) -> list[dict[str, Any]]:
-        """Of at most `BATCH` images, the first of which is number `first`, from 0."""
+        """Answers for at most `BATCH` images; the first is number `first`, from 0."""
         decoded = [_decode(text, called=f"image {number}") for number, text in enumerate(texts, start=first + 1)]
         images = [image for image in decoded if not isinstance(image, str)]
         resized = [resize_image(image, self._served.image_size) for image in images]
@@ -97,44 +97,24 @@ class ServedModel:
     def _found(
         self, image: NDArray[np.uint8], resized: NDArray[np.uint8], views: NDArray[np.float32]
     ) -> dict[str, Any]:
-        height, width = image.shape
-        mask, probability = mask_of(views, (height, width), self._served.settings)
-        return _answer(
-            mask=base64.b64encode(mask_png(mask)).decode("ascii"),
-            width=width,
-            height=height,
-            area_px=int(mask.sum()),
-            confidence=confidence_of(mask, probability),
-            max_probability=float(probability.max()),
-            warnings=list(unlike_training(image, resized, self._statistics)),
-        )
+        mask, probability = mask_of(views, (image.shape[0], image.shape[1]), self._served.settings)
+        warnings = unlike_training(image, resized, self._statistics)
+        found = dataclasses.asdict(finding_of(mask, probability, warnings=warnings)) | {"warnings": list(warnings)}
+        return _answer(mask=base64.b64encode(mask_png(mask)).decode("ascii"), **found)
 
 
-def _answer(
-    *,
-    mask: str | None = None,  # a PNG of 0 and 255 in base64, of the image's size
-    width: int | None = None,
-    height: int | None = None,
-    area_px: int | None = None,
-    confidence: float | None = None,  # mean probability of the mask's pixels; None for an empty mask
-    max_probability: float | None = None,
-    warnings: Sequence[str] = (),  # in which ways the image is unlike the training slices
-    error: str | None = None,  # why there is no mask
-) -> dict[str, Any]:
-    return {
-        "mask": mask,
-        "width": width,
-        "height": height,
-        "area_px": area_px,
-        "confidence": confidence,
-        "max_probability": max_probability,
-        "warnings": list(warnings),
-        "error": error,
-    }
+def _answer(**known: Any) -> dict[str, Any]:
+    """What a request is answered for one image.
+
+    known: `mask`, a PNG of 0 and 255 in base64 of the image's size, with the fields of `Finding`; or `error`, why there
+    is no mask.
+    """
+    names = ("mask", "width", "height", "area_px", "confidence", "max_probability")
+    return dict.fromkeys(names) | {"warnings": [], "error": None} | known
 
 
 def _decode(text: str, *, called: str) -> NDArray[np.uint8] | str:
-    """The image in grey, (height, width), or what is wrong with it."""
+    """The image in grey, (height, width), or the error in words."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

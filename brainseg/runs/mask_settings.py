@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from brainseg.errors import InputError, TrackingError
+from brainseg.errors import InputError
 from brainseg.inference.postprocess import MaskSettings
-from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.runs.artifacts import optional_text
 from brainseg.tracking.protocol import RunStore
 
 CHOICE_FILE = "choice.json"
@@ -40,16 +40,6 @@ def settings_source(otherwise: str, given: Mapping[str, Any]) -> str:
     if len(options) == len(OPTIONS):
         return "as given"
     return f"{', '.join(options)} as given, else {otherwise}" if options else otherwise
-
-
-def optional_text(store: RunStore, run_id: str, name: str) -> str | None:
-    """A text artifact, or None if the run has none of this name. Raises UnreachableError if the store is away."""
-    try:
-        return store.text(run_id, name)
-    except UnreachableError:
-        raise
-    except TrackingError:
-        return None
 
 
 def _chosen(text: str, *, where: str) -> MaskSettings:

@@ -1,4 +1,4 @@
-"""The model that a name means (a run, an alias of the registered model, or a file), and how it is loaded."""
+"""Finds the model that a name stands for (a run, an alias of the registered model, a file), and loads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,8 @@ from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import ensemble
 from brainseg.model.keras_file import read_model
 from brainseg.model.runtime import apply, import_tensorflow, resolve_threads
-from brainseg.runs.mask_settings import optional_text, settings_of, settings_source
+from brainseg.runs.artifacts import optional_text
+from brainseg.runs.mask_settings import settings_of, settings_source
 from brainseg.runs.stored_run import StoredRun, read_run
 from brainseg.tracking.protocol import MODEL_FILE, REGISTERED_MODEL, RunStore
 from brainseg.tracking.rules import UnknownRunError
@@ -26,19 +27,20 @@ class Segmenter:
 
     name: str  # for people
     model_file: Path
-    remedy: str  # where the file can't be loaded
-    image_size: int | None  # pixels a side; None: the model's input says it
-    threads: int | None  # of TensorFlow in the training, where known
-    statistics: TrainingStatistics | None  # of the slices that it was trained on, where known
+    remedy: str  # if the file can't be loaded
     settings: MaskSettings
     settings_from: str  # where these come from
-    run: StoredRun | None  # None for a file
+    # None of these is known of a file.
+    image_size: int | None = None  # pixels a side; None: the model's input says it
+    threads: int | None = None  # of TensorFlow in the training
+    statistics: TrainingStatistics | None = None  # of the slices that it was trained on
+    run: StoredRun | None = None
 
 
 def segmenter_of(name: str, tracking: TrackingConfig, *, folder: Path, given: Mapping[str, Any]) -> Segmenter:
-    """Finds the model that the name means. folder: for what is fetched.
+    """Finds the model that the name stands for. folder: for fetched artifacts.
 
-    given: fields of `MaskSettings` that replace the run's own. Raises InputError for a name that means no model.
+    given: fields of `MaskSettings` that replace the run's own. Raises InputError for a name without a model.
     """
     from brainseg.tracking import open_store
 
@@ -74,24 +76,20 @@ def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, giv
 
 
 def segmenter_of_file(path: Path, *, given: Mapping[str, Any]) -> Segmenter:
-    """The model of a `.keras` file. Raises InputError where there is none."""
+    """The model of a `.keras` file. Raises InputError if it isn't there."""
     if not path.is_file():
         raise InputError(f"{path} isn't there; name a {KERAS_ENDING} file, or the id of a run")
     return Segmenter(
         name=str(path),
         model_file=path,
         remedy="export it again",
-        image_size=None,
-        threads=None,
-        statistics=None,
         settings=MaskSettings(**given),
         settings_from=settings_source("the defaults", given),
-        run=None,
     )
 
 
 def _aliased(store: RunStore, name: str) -> str:
-    """The run that an alias of the registered model leads to. Raises InputError where none does."""
+    """The run of an alias of the registered model. Raises InputError if there is no such alias, or no run."""
     aliases = store.aliases()
     if name not in aliases:
         known = f"which has {', '.join(sorted(aliases))}" if aliases else "which has none here"
@@ -110,8 +108,8 @@ def _aliased(store: RunStore, name: str) -> str:
 def ensemble_of(segmenters: Sequence[Segmenter], *, given: Mapping[str, Any]) -> Segmenter:
     """Several models as an ensemble; one as it is.
 
-    The first one's facts, under the names of all. Masks are made with the default settings beside those given: what
-    was chosen for each model alone isn't for the ensemble.
+    The first one's facts, under the names of all. Settings that aren't given are the defaults: those
+    chosen for each model alone don't suit the ensemble.
     """
     first = segmenters[0]
     if len(segmenters) == 1:
@@ -146,7 +144,7 @@ def loaded(segmenters: Sequence[Segmenter]) -> tuple[Any, int]:
 
 
 def start_tensorflow(threads: int | None) -> None:
-    """Starts TensorFlow on so many threads, or on as many as this machine has; None: on all of them."""
+    """Starts TensorFlow on this many threads, or on all of this machine if it has fewer; None: on all."""
     import_tensorflow()
     available = resolve_threads(None)
     apply("float32", min(threads or available, available))  # a stored model has its own number format

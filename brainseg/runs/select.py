@@ -1,4 +1,4 @@
-"""Which runs are meant: ids or their starts, names of studies, and conditions `key=value`."""
+"""Selects runs by ids or their starts, names of studies, and conditions `key=value`."""
 
 import re
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from brainseg.tracking.protocol import RunFilter, RunList, RunStore, RunSummary
 
 SCORE = "final_dice"
 SECONDS = "seconds"  # of each epoch
-SHORTEST_ID = 6  # characters that a run may be named by
-NEWEST = 100  # runs that are looked at to find the key that was meant
-TEXTS = {"true": "True", "false": "False", "null": "None"}  # a value as it is typed -> as it is recorded
+SHORTEST_ID = 6  # characters of an id, to name a run
+NEWEST = 100  # runs searched for the key that was meant
+TEXTS = {"true": "True", "false": "False", "null": "None"}  # value as typed -> as recorded
 
 
 def find_study(store: RunStore, name: str) -> RunList | None:
-    """The runs of the study of this name, the best first; None where the name is that of a run.
+    """The runs of the study of this name, the best first; None if it is the name of a run.
 
-    Raises InputError for what is neither, and for a study without runs.
+    Raises InputError for any other name, and for a study without runs.
     """
     which = _named(store, name, RunFilter())
     return None if "sweep" not in which.tags else _overview(store, which, limit=None)
 
 
 def select(store: RunStore, words: Sequence[str], *, experiment: str, limit: int | None) -> RunList:
-    """The runs that any id or study among the words names, and for which all `key=value` hold.
+    """The runs that an id or a study among the words names, and that meet all conditions `key=value`.
 
-    The experiment counts where neither run nor study is named. Raises InputError where nothing is found.
+    Without an id or a study: the runs of the experiment. Raises InputError if no run is found.
     """
     filters = [word for word in words if "=" in word]
     which = RunFilter()
@@ -83,10 +83,10 @@ def _as_recorded(default: object, typed: str) -> str:
 
 
 def _named(store: RunStore, name: str, which: RunFilter) -> RunFilter:
-    """The filter for the study or the run of this name. Raises InputError where there is neither."""
+    """The filter for the study or the run of this name. Raises InputError if there is neither."""
     of_study = replace(which, tags={**which.tags, "sweep": name})
     looks_like_id = re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},32}}|local-[0-9a-f]+", name) is not None
-    # What is more likely comes first: each is a question to the server.
+    # The likelier meaning first: each is a request to the server.
     if looks_like_id and (found := _runs_starting(store, name)):
         return replace(which, id_start=found[0].run_id)
     if _any(_overview(store, RunFilter(tags={"sweep": name}), limit=1)):
@@ -103,7 +103,7 @@ def _named(store: RunStore, name: str, which: RunFilter) -> RunFilter:
 
 
 def _runs_starting(store: RunStore, start: str) -> list[RunSummary]:
-    """The run whose id starts so, or none. Raises InputError for several, of which none is named in full."""
+    """The run whose id starts so, or none. Raises InputError if several do and none is named in full."""
     if len(start) < SHORTEST_ID:
         raise InputError(f"the start of a run id needs at least {SHORTEST_ID} characters, got {start!r}")
     found = _any(_overview(store, RunFilter(id_start=start), limit=2))
@@ -119,7 +119,7 @@ def _any(runs: RunList) -> list[RunSummary]:
 
 
 def _nothing(store: RunStore, names: Sequence[str], filters: Sequence[str], *, experiment: str) -> InputError:
-    """What to say where no run is left, with the key that was meant where one isn't known."""
+    """The error for a search without a result; it suggests the key that was meant if one is unknown."""
     where = f"of {', '.join(names)}" if names else f"in experiment {experiment!r}"
     if not filters:
         return InputError(f"no runs {where}; train one first, or check --experiment, --root and --uri")
@@ -134,10 +134,10 @@ def _nothing(store: RunStore, names: Sequence[str], filters: Sequence[str], *, e
 
 
 def called(run: RunSummary) -> str:
-    """A run's name, or its id where it has none."""
+    """A run's name, or its id if it has none."""
     return run.name or run.run_id
 
 
 def quoted(run: RunSummary) -> str:
-    """The same in a sentence, where a name may be of any words."""
+    """A run's name in quotes: it may hold any words."""
     return f"'{called(run)}'"

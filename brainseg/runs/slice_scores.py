@@ -1,8 +1,8 @@
 """Reads the scores of a run's slices, as the run recorded them."""
 
-from brainseg.errors import InputError, TrackingError
+from brainseg.errors import InputError
+from brainseg.runs.artifacts import optional_text
 from brainseg.scoring.slice_score import SliceScore, from_csv
-from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunRecord, RunStore, RunSummary
 
 # Evaluation split -> the artifact with a row for each of its slices.
@@ -10,18 +10,15 @@ SCORE_FILES = {"val": "val_scores.csv", "test": "evaluation/test/scores.csv"}
 
 
 def read_scores(store: RunStore, run: RunSummary | RunRecord, *, split: str) -> list[SliceScore]:
-    """The scores of a run's slices, at least one. Raises InputError where there are none, or they can't be read."""
+    """The scores of a run's slices, at least one. Raises InputError if they are missing or can't be read."""
     name = SCORE_FILES[split]
-    try:
-        text = store.text(run.run_id, name)
-    except UnreachableError:
-        raise
-    except TrackingError as error:
+    text = optional_text(store, run.run_id, name)
+    if text is None:
         state = run.tags.get("state", run.status.lower())
         remedy = "name a run that was trained to its end"
         if split == "test" and state == "finished":
             remedy = f"score it with python -m brainseg.evaluate {run.run_id} --split test"
-        raise InputError(f"run {run.run_id} has no {name} (state: {state}); {remedy}") from error
+        raise InputError(f"run {run.run_id} has no {name} (state: {state}); {remedy}")
     try:
         return from_csv(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a finished run predicted on its validation slices, read from the store, beside the images where they are."""
+"""Reads a run's predicted masks from the store, and the images that they belong to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,20 +9,19 @@ from numpy.typing import NDArray
 
 from brainseg.config_file import from_yaml
 from brainseg.data.folder import FolderSource
-from brainseg.data.load import source_of
 from brainseg.data.source import Source
 from brainseg.drawing.figures import Panel, panel_of
-from brainseg.errors import InputError, TrackingError
+from brainseg.errors import InputError
+from brainseg.runs.artifacts import optional_file
 from brainseg.runs.slice_scores import read_scores
-from brainseg.runs.stored_run import CONFIG_FILE
+from brainseg.runs.stored_run import CONFIG_FILE, source_of_run
 from brainseg.scoring.overlap import hard_dice
 from brainseg.scoring.predictions import load_predictions
 from brainseg.scoring.slice_score import SliceScore
-from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunStore, RunSummary
 
 PREDICTIONS_FILE = "val_predictions.npz"
-NEAR = 1e-6  # Dice of a slice may differ by so much from the recorded one, which is rounded to no digit
+NEAR = 1e-6  # allowed difference of a slice's Dice from the recorded one, which isn't rounded
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,15 +34,14 @@ class StoredPredictions:
 
 
 def read_predictions(store: RunStore, run: RunSummary, *, folder: Path) -> StoredPredictions:
-    """Reads a run's scores, and fetches its masks into `folder`. Raises InputError where it has none."""
+    """Reads a run's scores, and fetches its masks into `folder`. Raises InputError if it has none."""
     scores = read_scores(store, run, split="val")
     remedy = "restore the artifact that the run recorded"
+    file = optional_file(store, run.run_id, PREDICTIONS_FILE, folder / run.run_id)
+    if file is None:
+        raise InputError(f"run {run.run_id} has no {PREDICTIONS_FILE}; {remedy}")
     try:
-        masks = load_predictions(store.file(run.run_id, PREDICTIONS_FILE, folder / run.run_id))
-    except UnreachableError:
-        raise
-    except TrackingError as error:
-        raise InputError(f"run {run.run_id} has no {PREDICTIONS_FILE}; {remedy}") from error
+        masks = load_predictions(file)
     except (OSError, ValueError, KeyError) as error:  # what NumPy raises for a file that is cut off
         raise InputError(f"{PREDICTIONS_FILE} of run {run.run_id} can't be read; {remedy}") from error
     lost = next((score.id for score in scores if score.id not in masks), None)
@@ -61,17 +59,14 @@ class RunImages:
 
 
 def images_of(store: RunStore, run: RunSummary, *, data: Path | None) -> RunImages:
-    """The data that the run was trained on, of which no pixel is read yet. data: where it lies now.
+    """The data that the run was trained on; no pixel is read yet. data: where it lies now.
 
-    Raises InputError where it isn't there, or can't be used.
+    Raises InputError if it isn't there, or can't be used.
     """
     if data is not None:
         return _images(FolderSource(data))
     config = from_yaml(store.text(run.run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run.run_id}")
-    root = config.data.root
-    if root is not None and not Path(root).is_dir():
-        raise InputError(f"run {run.run_id}: its data {root} isn't there; name where it lies now with --data DIR")
-    return _images(source_of(config))
+    return _images(source_of_run(run.run_id, config))
 
 
 def _images(source: Source) -> RunImages:
@@ -79,9 +74,9 @@ def _images(source: Source) -> RunImages:
 
 
 def panel_as_scored(predictions: StoredPredictions, score: SliceScore, images: RunImages) -> Panel:
-    """The panel of a slice. Raises InputError where the data isn't what the run was scored on.
+    """The panel of a slice. Raises InputError if the data isn't what the run was scored on.
 
-    The recorded Dice tells: comparing fingerprints would read every slice of the data set.
+    It compares the slice's Dice with the recorded one: fingerprints would take reading every slice of the data set.
     """
     predicted = predictions.masks[score.id]
     if score.id in images.ids:

@@ -1,4 +1,4 @@
-"""A finished run as it is evaluated: its configuration, split and model, read from the store."""
+"""Reads a finished run from the store: its configuration, split, model and data."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from brainseg.data.folder import FolderSource
 from brainseg.data.load import source_of
 from brainseg.data.source import Source
 from brainseg.data.split import Split, parse_split
-from brainseg.errors import InputError, TrackingError
+from brainseg.errors import InputError
 from brainseg.model.keras_file import read_model
-from brainseg.tracking.mlflow.connection import UnreachableError
-from brainseg.tracking.protocol import MODEL_FILE, RunRecord, RunStore
+from brainseg.runs.artifacts import optional_file
+from brainseg.tracking.protocol import MODEL_FILE, RunStore
 
 CONFIG_FILE = "config.yaml"
 SPLIT_FILE = "split.json"
@@ -24,11 +24,11 @@ SPLIT_FILE = "split.json"
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """What is needed to score a run's model."""
+    """All that it takes to score a run's model."""
 
     id: str
     name: str
-    config: RunConfig  # with `tracking.root` as it is now
+    config: RunConfig  # with the present `tracking.root`
     split: Split
     fingerprint: str  # of the data that it was trained on
     threads: int | None  # of TensorFlow in its training
@@ -48,7 +48,10 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
             f"run {run_id} is the parent run of study {study} and has no model; name one of the study's runs, "
             f"or evaluate them all with --study {study}"
         )
-    model_file = _fetch_model(store, record, folder / run_id)
+    model_file = optional_file(store, run_id, MODEL_FILE, folder / run_id)
+    if model_file is None:
+        state = record.tags.get("state", record.status.lower())
+        raise InputError(f"run {run_id} has no model (state: {state}); name a run that was trained to its end")
     stored = from_yaml(store.text(run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run_id}")
     split = parse_split(
         store.text(run_id, SPLIT_FILE),
@@ -75,11 +78,8 @@ def model_of(run: StoredRun) -> Any:
 
 
 def training_slices(run: StoredRun) -> SliceSet:
-    """The data that the run was trained on. Raises InputError where it is gone, or has changed since."""
-    root = run.config.data.root
-    if root is not None and not Path(root).is_dir():
-        raise InputError(f"run {run.id}: its data {root} isn't there; name where it lies now with --data DIR")
-    slices = slices_of(run, source_of(run.config))
+    """The data that the run was trained on. Raises InputError if it is gone, or has changed since."""
+    slices = slices_of(run, source_of_run(run.id, run.config))
     if slices.fingerprint != run.fingerprint:
         raise InputError(
             f"run {run.id}: the data in {slices.source.location} has changed since the run was trained; "
@@ -88,13 +88,21 @@ def training_slices(run: StoredRun) -> SliceSet:
     return slices
 
 
+def source_of_run(run_id: str, config: RunConfig) -> Source:
+    """Where the run's slices come from. Raises InputError if their folder isn't there."""
+    root = config.data.root
+    if root is not None and not Path(root).is_dir():
+        raise InputError(f"run {run_id}: its data {root} isn't there; name where it lies now with --data DIR")
+    return source_of(config)
+
+
 def slices_in(run: StoredRun, folder: Path) -> SliceSet:
-    """The slices of a folder at the size that the run works at. Raises DataError where it can't be used."""
+    """The slices of a folder at the size that the run works at. Raises DataError if it can't be used."""
     return slices_of(run, FolderSource(folder))
 
 
 def slices_of(run: StoredRun, source: Source) -> SliceSet:
-    """The decoded slices of a source, from the cache where they are there."""
+    """The decoded slices of a source, from the cache if it has them."""
     data = run.config.data
     cache_dir = Path(data.cache_dir or Path(run.config.tracking.root) / "cache")
     return load_slices(source, image_size=data.image_size, cache_dir=cache_dir)
@@ -105,15 +113,3 @@ def evaluated_splits(tags: Mapping[str, str]) -> tuple[str, ...]:
     prefix = "evaluation_"
     tagged = (tag for tag in tags if tag.startswith(prefix) and f"{tag}_masks" in tags)
     return tuple(sorted(tag.removeprefix(prefix) for tag in tagged))
-
-
-def _fetch_model(store: RunStore, record: RunRecord, folder: Path) -> Path:
-    try:
-        return store.file(record.run_id, MODEL_FILE, folder)
-    except UnreachableError:
-        raise
-    except TrackingError as error:
-        raise InputError(
-            f"run {record.run_id} has no model (state: {record.tags.get('state', record.status.lower())}); "
-            "name a run that was trained to its end"
-        ) from error

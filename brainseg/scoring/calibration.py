@@ -1,4 +1,4 @@
-"""Whether a probability of 0.8 means tumour in eight of ten pixels: reliability curve and calibration error."""
+"""Calibration: whether eight of ten pixels with a probability of 0.8 are tumour. Reliability curve and error."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ NEAR_PROBABILITY = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """One bin of equal width a row: how many pixels, what was said, what was true."""
+    """The reliability curve, in bins of equal width."""
 
     pixels: tuple[int, ...]
     probability: tuple[float | None, ...]  # mean of the bin's pixels, in [0, 1]; None for an empty bin
@@ -44,13 +44,13 @@ class Calibration:
         self._near = np.zeros((3, BINS))
 
     def add(self, probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-        """Takes in a slice; both (height, width)."""
+        """Counts the pixels of a slice; both (height, width)."""
         self._all += _counts(probability.ravel(), mask.ravel())
         near = mask | (probability > NEAR_PROBABILITY)
         self._near += _counts(probability[near], mask[near])
 
     def merge(self, other: "Calibration") -> None:
-        """Takes in all that another one has counted."""
+        """Adds the pixels that another one has counted."""
         self._all += other._all
         self._near += other._near
 

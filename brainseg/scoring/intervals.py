@@ -21,7 +21,7 @@ BATCH = 200  # resamples that are computed at once: 3,000 people are then 5 MB
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A statistic with its 95 % interval, which is None where there is one person alone."""
+    """A statistic with its 95 % interval, which is None if only one person contributed."""
 
     value: float
     low: float | None
@@ -47,7 +47,7 @@ def difference_interval(
     second: Sequence[float] | NDArray[np.float64],
     people: Sequence[Hashable],
 ) -> Estimate:
-    """The mean of second - first over the same slices: paired, so that what both have in common falls out.
+    """The mean of second - first over the same slices: paired, so that what makes a slice hard for both cancels.
 
     first, second, people: of each slice, in one order. Raises ValueError for no slices or unequal lengths.
     """

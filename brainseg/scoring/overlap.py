@@ -1,14 +1,7 @@
 """Overlap of hard masks: Dice and IoU, of one image or of many."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    pass
 
 
 def hard_dice(mask: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:

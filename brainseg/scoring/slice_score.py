@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from brainseg.cli.output import csv_text
 from brainseg.data.people import whose
 from brainseg.scoring.intervals import Estimate, mean_interval
 
@@ -82,13 +83,9 @@ def to_csv(
 ) -> str:
     """One row a slice, with these columns and further ones of texts; floats so that they read back exactly."""
     further = further or {}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*columns, *further])
-    for position, score in enumerate(scores):
-        values = [getattr(score, column) for column in columns]
-        writer.writerow([*values, *(texts[position] for texts in further.values())])
-    return text.getvalue()
+    texts = zip(*further.values(), strict=True) if further else [()] * len(scores)
+    rows = ([*(getattr(score, column) for column in columns), *own] for score, own in zip(scores, texts, strict=True))
+    return csv_text([*columns, *further], rows)
 
 
 def from_csv(text: str) -> list[SliceScore]:

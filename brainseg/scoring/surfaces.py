@@ -31,37 +31,20 @@ def border_distances(
     return to_predicted, to_mask
 
 
-def hd95_px(mask: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
-    """95th percentile of the border distances of both directions together, at least 0.
+def surface_scores(
+    mask: NDArray[np.bool_], predicted: NDArray[np.bool_], *, tolerance_px: float = TOLERANCE_PX
+) -> tuple[float, float]:
+    """Surface Dice, in [0, 1], and HD95 in pixels, of one slice.
 
-    As MedPy's `hd95` with its connectivity of 1. Two empty masks: 0; one empty mask: the slice's diagonal.
+    The surface Dice is the share of both borders' pixels that lie within the tolerance of the other border: that of
+    Nikolov et al. 2018, arXiv:1809.04430, with border pixels in place of surface elements. HD95 is the 95th percentile
+    of the border distances of both directions together, as MedPy's `hd95` with its connectivity of 1. Two empty masks:
+    1 and 0; one empty mask: 0 and the slice's diagonal.
     """
     if not (mask.any() and predicted.any()):
-        return 0.0 if mask.any() == predicted.any() else math.hypot(*mask.shape)
-    return float(np.percentile(np.concatenate(border_distances(mask, predicted)), PERCENTILE))
-
-
-def surface_dice(mask: NDArray[np.bool_], predicted: NDArray[np.bool_], *, tolerance_px: float = TOLERANCE_PX) -> float:
-    """Share of both borders' pixels that lie within the tolerance of the other border, in [0, 1].
-
-    The normalised surface Dice of Nikolov et al. 2018, arXiv:1809.04430, with border pixels in place of
-    surface elements. Two empty masks: 1; one empty mask: 0.
-    """
-    if not (mask.any() and predicted.any()):
-        return float(mask.any() == predicted.any())
-    return _share_within(border_distances(mask, predicted), tolerance_px)
-
-
-def surface_scores(mask: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> tuple[float, float]:
-    """`surface_dice` and `hd95_px` of one slice, whose distances are computed once."""
-    if not (mask.any() and predicted.any()):
-        return surface_dice(mask, predicted), hd95_px(mask, predicted)
-    distances = border_distances(mask, predicted)
-    return _share_within(distances, TOLERANCE_PX), float(np.percentile(np.concatenate(distances), PERCENTILE))
-
-
-def _share_within(distances: tuple[NDArray[np.float64], NDArray[np.float64]], tolerance_px: float) -> float:
-    return float((np.concatenate(distances) <= tolerance_px).mean())
+        return (1.0, 0.0) if mask.any() == predicted.any() else (0.0, math.hypot(*mask.shape))
+    distances = np.concatenate(border_distances(mask, predicted))
+    return float((distances <= tolerance_px).mean()), float(np.percentile(distances, PERCENTILE))
 
 
 def _border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -69,9 +69,9 @@ def test_each_image_is_predicted_at_its_own_size(images, tmp_path):
         probability = resize_probability(resize_image(image, SIZE) / np.float32(255), image.shape)
         mask = probability >= 0.5
         assert isinstance(item, Predicted)
-        assert (item.width, item.height, item.area_px) == (20, 5 + number, mask.sum())
-        assert item.confidence == pytest.approx(probability[mask].mean(), abs=1e-6)
-        assert item.max_probability == pytest.approx(probability.max(), abs=1e-6)
+        assert (item.finding.width, item.finding.height, item.finding.area_px) == (20, 5 + number, mask.sum())
+        assert item.finding.confidence == pytest.approx(probability[mask].mean(), abs=1e-6)
+        assert item.finding.max_probability == pytest.approx(probability.max(), abs=1e-6)
         name = f"{number:02d}.png"
         np.testing.assert_array_equal(pixels(tmp_path / "out" / "masks" / name), mask * 255)
         assert pixels(tmp_path / "out" / "overlays" / name).shape == (*image.shape, 3)
@@ -119,7 +119,7 @@ def test_flips_shifts_and_small_parts_are_those_of_the_settings(tmp_path):
     (item,) = predicted(
         tmp_path / "in", tmp_path / "out", settings=MaskSettings(flip="all", shift="diagonal", min_area_px=2)
     )
-    assert (item.area_px, item.confidence, item.max_probability) == (4, 1.0, 1.0)
+    assert (item.finding.area_px, item.finding.confidence, item.finding.max_probability) == (4, 1.0, 1.0)
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "masks" / "x.png")[4:6, 4:6], 255)
 
 
@@ -127,7 +127,7 @@ def test_an_image_of_one_value_is_pointed_out_without_any_statistics(tmp_path):
     (tmp_path / "in").mkdir()
     Image.new("L", (9, 9), 40).save(tmp_path / "in" / "x.png")
     (item,) = predicted(tmp_path / "in", tmp_path / "out")
-    assert (item.warnings, item.area_px, item.confidence) == ((CONSTANT,), 0, None)
+    assert (item.finding.warnings, item.finding.area_px, item.finding.confidence) == ((CONSTANT,), 0, None)
 
 
 def test_a_disk_that_is_full_ends_it(images, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from medpy.metric.binary import hd95
 from scipy.spatial.distance import cdist
 
-from brainseg.scoring.surfaces import border_distances, hd95_px, surface_dice, surface_scores
+from brainseg.scoring.surfaces import border_distances, surface_scores
 
 
 def square(top, left, side, shape=(40, 50)):
@@ -49,16 +49,16 @@ def test_distances_are_those_of_brute_force(seed):
     expected = brute_force(mask, predicted)
     found = np.concatenate(border_distances(mask, predicted))
     np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=0, atol=1e-12)
-    assert hd95_px(mask, predicted) == pytest.approx(np.percentile(expected, 95), abs=1e-12)
+    assert surface_scores(mask, predicted)[1] == pytest.approx(np.percentile(expected, 95), abs=1e-12)
     for tolerance in (0.0, 1.0, 2.0, 5.0):
-        assert surface_dice(mask, predicted, tolerance_px=tolerance) == (expected <= tolerance).mean()
+        assert surface_scores(mask, predicted, tolerance_px=tolerance)[0] == (expected <= tolerance).mean()
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_hd95_is_that_of_medpy(seed):
     rng = np.random.default_rng(100 + seed)
     mask, predicted = blob(rng), blob(rng)
-    assert hd95_px(mask, predicted) == hd95(predicted, mask, connectivity=1)
+    assert surface_scores(mask, predicted)[1] == hd95(predicted, mask, connectivity=1)
 
 
 def surface_dice_of_deepmind(mask, predicted, tolerance_px):
@@ -81,7 +81,7 @@ def surface_dice_of_deepmind(mask, predicted, tolerance_px):
     ids=["the same", "moved", "inside", "a part missed"],
 )
 def test_surface_dice_is_that_of_deepmind_where_borders_are_pixels_or_elements_alike(mask, predicted, expected):
-    assert surface_dice(mask, predicted) == pytest.approx(expected)
+    assert surface_scores(mask, predicted)[0] == pytest.approx(expected)
     assert surface_dice_of_deepmind(mask, predicted, 2) == pytest.approx(expected)
 
 
@@ -91,9 +91,9 @@ def test_a_moved_square_by_hand():
     mask, predicted = square(10, 10, 3), square(10, 12, 3)
     left, right = border_distances(mask, predicted)
     assert sorted(left) == sorted(right) == [0, 0, 0, 1, 1, 2, 2, 2]
-    assert surface_dice(mask, predicted, tolerance_px=1) == 10 / 16
-    assert surface_dice(mask, predicted, tolerance_px=0) == 6 / 16
-    assert hd95_px(mask, predicted) == 2.0
+    assert surface_scores(mask, predicted, tolerance_px=1)[0] == 10 / 16
+    assert surface_scores(mask, predicted, tolerance_px=0)[0] == 6 / 16
+    assert surface_scores(mask, predicted)[1] == 2.0
 
 
 def test_a_mask_that_reaches_the_edge_has_its_border_there():
@@ -107,14 +107,8 @@ def test_a_mask_that_reaches_the_edge_has_its_border_there():
 
 def test_empty_masks_score_by_the_rule():
     empty, full = np.zeros((30, 40), np.bool_), square(3, 3, 5, shape=(30, 40))
-    assert (surface_dice(empty, empty), hd95_px(empty, empty)) == surface_scores(empty, empty) == (1.0, 0.0)
+    assert surface_scores(empty, empty) == (1.0, 0.0)
     for one, other in ((empty, full), (full, empty)):
-        assert (surface_dice(one, other), hd95_px(one, other)) == surface_scores(one, other) == (0.0, 50.0)
+        assert surface_scores(one, other) == (0.0, 50.0)
     with pytest.raises(ValueError, match="an empty mask has no border"):
         border_distances(empty, full)
-
-
-def test_both_scores_at_once_are_the_two_by_themselves():
-    rng = np.random.default_rng(0)
-    mask, predicted = blob(rng), blob(rng)
-    assert surface_scores(mask, predicted) == (surface_dice(mask, predicted), hd95_px(mask, predicted))
