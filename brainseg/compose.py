@@ -107,12 +107,6 @@ def freeze(overrides: Sequence[str] = ()) -> RunConfig:
     return from_dictconfig(_compose(list(overrides)))
 
 
-def unchecked(overrides: Sequence[str]) -> dict[str, Any]:
-    """Every key with the value that the overrides compose to; ranges are not checked. Raises ConfigError."""
-    typed = _with_types(_compose(list(overrides)))
-    return {key: OmegaConf.select(typed, key) for key in KEYS}
-
-
 def options() -> dict[str, list[str]]:
     """The groups and what each can be set to, sorted."""
     register_local_conf()
@@ -150,7 +144,7 @@ class Composition:
     @property
     def values(self) -> dict[str, Any]:
         """Every key with its value; ranges are not checked."""
-        return {key: OmegaConf.select(self._typed, key) for key in flatten(RunConfig())}
+        return {key: OmegaConf.select(self._typed, key) for key in KEYS}
 
     def with_values(self, values: Mapping[str, bool | int | float | str]) -> RunConfig:
         """The configuration with these values under their dotted keys, checked. Raises ConfigError."""

@@ -25,7 +25,7 @@ VALUE_WIDTH = 28
 
 def help_text(overrides: Sequence[str]) -> str:
     """What --help prints; the values are those that the overrides compose to. Raises ConfigError like `compose`."""
-    values = compose.unchecked(overrides)
+    values = compose.Composition(overrides).values
     lines = [HEADER, *(f"{group}: {', '.join(options)}" for group, options in compose.options().items())]
     lines.append("\nKeys and their values (key=value)\n")
     # The keys without a group first: behind a group they would seem to belong to it.

@@ -1,4 +1,4 @@
-"""What a sweep has found: computed from its trials, and told as a table, as a CSV file and as Markdown."""
+"""What a sweep has found: computed from its trials; for the terminal, as a CSV file and as Markdown."""
 
 import csv
 import io
@@ -7,11 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
-
+from brainseg.cli.tables import Console, Section, say
 from brainseg.config import short_names
 from brainseg.sweep.engine.trial_queue import settings_of
 from brainseg.sweep.engine.trial_row import (
@@ -35,7 +31,17 @@ COMMAND = "python -m brainseg.train"
 TRIALS_FOR_IMPORTANCE = 5  # below, a random forest tells chance
 BEST_SHOWN = 10
 BAR_WIDTH = 30
-ANY_WIDTH = 10_000  # of a table that is only measured
+# Heading in the CSV file -> field of a TrialRow, for what comes after the parameters.
+CSV_COLUMNS = {
+    "best_val_dice_image": "best_dice",
+    "epochs": "epoch",
+    "epochs_asked": "epochs",
+    "seconds": "seconds",
+    "deaths": "deaths",
+    "run_id": "run_id",
+    "reason": "reason",
+    "line": "line",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,15 +194,13 @@ def epochs_line(summary: Summary) -> str:
 def trials_csv(trials: "Sequence[FrozenTrial]", config: StudyConfig) -> str:
     """Every trial in a line, parameters under their full keys; numbers in full precision; empty where there is none."""
     keys = [parameter.key for parameter in config.space]
-    ran_columns = ("best_val_dice_image", "epochs", "epochs_asked", "seconds", "deaths", "run_id", "reason", "line")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["trial", "state", *config.metrics, *keys, *ran_columns])
+    writer.writerow(["trial", "state", *config.metrics, *keys, *CSV_COLUMNS])
     for row in map(trial_row, trials):
         values = row.values or (None,) * len(config.metrics)
-        params = (row.params.get(key) for key in keys)
-        ran = (row.best_dice, row.epoch, row.epochs, row.seconds, row.deaths, row.run_id, row.reason, row.line)
-        writer.writerow([row.number, row.state, *values, *params, *ran])
+        ran = (getattr(row, name) for name in CSV_COLUMNS.values())
+        writer.writerow([row.number, row.state, *values, *map(row.params.get, keys), *ran])
     return out.getvalue()
 
 
@@ -207,95 +211,62 @@ def summary_markdown(summary: Summary, config: StudyConfig) -> str:
         parts.append(f"```\n{COMMAND} {summary.best[0].line}\n```")
     parts.append(f"{headline(summary)}. {epochs_line(summary)}")
     if summary.best:
-        names = short_names(parameter.key for parameter in config.space)
-        table = [["trial", *config.metrics, "epochs", *names.values(), "run"]]
-        table += [_best_cells(row, summary, names) for row in summary.best[:BEST_SHOWN]]
-        parts += [f"### {_best_title(summary)}", _markdown_table(table)]
+        parts.append(_best(summary, config).markdown(level=3))
     for metric in summary.metrics:
-        parts.append(f"### Importance for {metric.name}")
-        if metric.importance.shares:
-            shares = [[key, f"{share:.2f}"] for key, share in metric.importance.shares.items()]
-            parts.append(_markdown_table([["parameter", "share of the variance"], *shares]))
-        if metric.importance.note:
-            parts.append(f"{metric.importance.note[0].upper()}{metric.importance.note[1:]}.")
+        found, note = metric.importance, metric.importance.note
+        section = Section(
+            title=f"Importance for {metric.name}",
+            headings=("parameter", "share of the variance"),
+            rows=tuple((key, f"{share:.2f}") for key, share in found.shares.items()),
+            lines=(f"{note[0].upper()}{note[1:]}.",) if note else (),
+        )
+        parts.append(section.markdown(level=3))
     return "\n\n".join(parts) + "\n"
-
-
-def _best_title(summary: Summary) -> str:
-    return "Best trials" if len(summary.metrics) == 1 else "Pareto front"
-
-
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
 def print_status(summary: Summary, config: StudyConfig, console: Console) -> None:
     """The summary in a terminal: the answer, the best trials, what mattered, what failed."""
-
-    def say(text: str) -> None:
-        # Text, since names may hold brackets; not wrapped, so that a command can be pasted.
-        console.print(Text(text), soft_wrap=True)
-
-    say(headline(summary))
+    say(headline(summary), console)
     for metric in summary.metrics:
-        say(verdict(summary, metric))
+        say(verdict(summary, metric), console)
     if summary.best and summary.best[0].line:
-        say(f"{COMMAND} {summary.best[0].line}")
-    say(epochs_line(summary))
+        say(f"{COMMAND} {summary.best[0].line}", console)
+    say(epochs_line(summary), console)
     if summary.best:
-        say(f"\n{_best_title(summary)}")
-        table = _best_table(summary, config)
-        if Measurement.get(console, console.options.update(max_width=ANY_WIDTH), table).maximum <= console.width:
-            console.print(table, soft_wrap=False)
-        else:
-            for row in summary.best[:BEST_SHOWN]:
-                say(_best_line(row, summary, config))
-    for metric in summary.metrics:
-        say(f"\nImportance for {metric.name}")
-        if metric.importance.shares:
-            console.print(_bars(metric.importance.shares, console), soft_wrap=False)
-        if metric.importance.note:
-            say(metric.importance.note)
-    if summary.failed:
-        say("\nFailed trials")
-        table = Table("trial", "epochs", "reason", box=None, pad_edge=False)
-        for row in summary.failed:
-            table.add_row(str(row.number), shown_epochs(row), Text(row.reason))
-        console.print(table, soft_wrap=False)
-
-
-def _best_table(summary: Summary, config: StudyConfig) -> Table:
-    names = short_names(parameter.key for parameter in config.space)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("trial", *config.metrics, "epochs", *names.values()):
-        table.add_column(Text(heading), justify="right")
-    table.add_column("run")
-    for row in summary.best[:BEST_SHOWN]:
-        table.add_row(*map(Text, _best_cells(row, summary, names)))
-    return table
-
-
-def _best_cells(row: TrialRow, summary: Summary, names: Mapping[str, str]) -> list[str]:
-    """Trial, metrics, epochs, parameters, run."""
-    trial = f"baseline {row.number}" if row is summary.baseline else str(row.number)
-    params = [shown_value(row.params[key]) if key in row.params else "" for key in names]
-    return [trial, *map(shown_metric, row.values), shown_epochs(row), *params, row.run_id]
-
-
-def _best_line(row: TrialRow, summary: Summary, config: StudyConfig) -> str:
-    """What a row of the table says, where the terminal is too narrow for the table."""
-    trial = f"trial {row.number}" + (", the baseline" if row is summary.baseline else "")
-    values = " ".join(
-        f"{metric} {shown_metric(value)}" for metric, value in zip(config.metrics, row.values, strict=True)
-    )
-    params = shown_params(row.params, short_names(parameter.key for parameter in config.space))
-    return f"{trial}: {values}, epochs {shown_epochs(row)}, {params}, run {row.run_id}"
-
-
-def _bars(shares: Mapping[str, float], console: Console) -> Table:
+        _best(summary, config).show(console)
     block = "█" if console.encoding.startswith("utf") else "#"
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for key, share in shares.items():
-        table.add_row(Text(short_names(shares)[key]), f"{share:.2f}", Text(block * round(share * BAR_WIDTH)))
-    return table
+    for metric in summary.metrics:
+        shares, note = metric.importance.shares, metric.importance.note
+        names = short_names(shares)
+        rows = tuple((names[key], f"{share:.2f}", block * round(share * BAR_WIDTH)) for key, share in shares.items())
+        title = f"Importance for {metric.name}"
+        Section(title=title, rows=rows, align="lll", lines=(note,) if note else ()).show(console)
+    if summary.failed:
+        failed = tuple((str(row.number), shown_epochs(row), row.reason) for row in summary.failed)
+        Section(title="Failed trials", headings=("trial", "epochs", "reason"), rows=failed, align="lll").show(console)
+
+
+def _best(summary: Summary, config: StudyConfig) -> Section:
+    """The best trials; a line for each where the terminal is too narrow for the table."""
+    names = short_names(parameter.key for parameter in config.space)
+    rows, lines = [], []
+    for row in summary.best[:BEST_SHOWN]:
+        is_baseline = row is summary.baseline
+        values, epochs = list(map(shown_metric, row.values)), shown_epochs(row)
+        params = [shown_value(row.params[key]) if key in row.params else "" for key in names]
+        rows.append(
+            (f"baseline {row.number}" if is_baseline else str(row.number), *values, epochs, *params, row.run_id)
+        )
+        told = " ".join(f"{metric} {value}" for metric, value in zip(config.metrics, values, strict=True))
+        lines.append(
+            f"trial {row.number}{', the baseline' if is_baseline else ''}: {told}, epochs {epochs}, "
+            f"{shown_params(row.params, names)}, run {row.run_id}"
+        )
+    headings = ("trial", *config.metrics, "epochs", *names.values(), "run")
+    return Section(
+        title="Best trials" if len(summary.metrics) == 1 else "Pareto front",
+        headings=headings,
+        rows=tuple(rows),
+        align="r" * (len(headings) - 1) + "l",
+        narrow_lines=tuple(lines),
+    )
