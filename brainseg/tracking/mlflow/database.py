@@ -48,6 +48,14 @@ def artifacts_beside(path: Path) -> Path:
     return path.parent / "artifacts"
 
 
+def set_artifact_location(path: Path, experiment_id: int, location: str) -> None:
+    """Where the artifacts of new runs in this experiment go."""
+    with _connected(path) as connection, connection:
+        connection.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (location, experiment_id)
+        )
+
+
 def _is_ready(path: Path) -> bool:
     tables = _tables(path)
     if not tables:

@@ -7,6 +7,7 @@ import brainseg
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 from brainseg.tracking.home import resolve_uri
+from brainseg.tracking.mlflow.artifacts import run_location
 from brainseg.tracking.mlflow.client_runs import find_run
 from brainseg.tracking.mlflow.connection import reached, store_errors
 from brainseg.tracking.protocol import MADE_BY, REGISTERED_MODEL, ModelVersion, NewVersion
@@ -69,7 +70,7 @@ class MlflowRegistry:
                         raise
             made = client.create_model_version(
                 REGISTERED_MODEL,
-                f"{run.info.artifact_uri}/{new.artifact}",
+                f"{run_location(run, uri=self._uri)}/{new.artifact}",
                 run_id=run.info.run_id,
                 tags={**new.tags, MADE_BY: brainseg.__version__},
                 description=new.description,

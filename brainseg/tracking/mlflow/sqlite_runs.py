@@ -9,10 +9,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from brainseg.tracking.home import SQLITE
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError
+from brainseg.tracking.mlflow.artifacts import local_path, location_now
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID
 from brainseg.tracking.mlflow.database import BUSY_WAIT_S
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
@@ -89,15 +90,21 @@ class SqliteRuns:
         return found
 
     def artifacts(self, run_id: str) -> Path | None:
-        """The folder of a run's artifacts; None for an unknown or deleted run, or where MLflow keeps them elsewhere."""
+        """The folder of a run's artifacts; None for an unknown or deleted run, or where they are not on this machine.
+
+        Raises LostArtifactsError.
+        """
         with self._connected() as connection:
             found = connection.execute(
-                "SELECT artifact_uri FROM runs WHERE lifecycle_stage = 'active' AND run_uuid IN "
+                "SELECT artifact_uri, run_uuid FROM runs WHERE lifecycle_stage = 'active' AND run_uuid IN "
                 f"(SELECT :id UNION SELECT run_uuid FROM tags WHERE key = '{LOCAL_ID}' AND value = :id)",
                 {"id": run_id},
             ).fetchone()
-        uri = urlsplit(found[0] if found else "")
-        return Path(unquote(uri.path)) if uri.scheme == "file" and not uri.netloc else None
+        if found is None:
+            return None
+        recorded, run_uuid = found
+        own, uri = f"{run_uuid}/artifacts", f"{SQLITE}{self._path}"
+        return local_path(location_now(recorded, own=own, of=f"run {run_id}", uri=uri))
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:

@@ -5,7 +5,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
@@ -14,6 +14,7 @@ from brainseg.tracking.home import Home, home_of, resolve_uri, sqlite_path
 from brainseg.tracking.listing import UnknownExperimentError, merged
 from brainseg.tracking.memory import MemoryStore, no_artifact
 from brainseg.tracking.mlflow import client_runs
+from brainseg.tracking.mlflow.artifacts import LostArtifactsError, model_location, repository, run_location
 from brainseg.tracking.mlflow.client_runs import (
     LOCAL_ID,
     LOCAL_PREFIX,
@@ -34,6 +35,7 @@ from brainseg.tracking.spool.spooled_run import experiment_of_spool, memory_of_s
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 Result = TypeVar("Result")
 
@@ -137,7 +139,10 @@ class MlflowStore:
         spooled = self._spooled(run_id)
         if spooled is not None:
             return spooled.text(run_id, name)
-        artifacts = self._read(lambda runs: runs.artifacts(run_id))
+        try:
+            artifacts = self._read(lambda runs: runs.artifacts(run_id))
+        except LostArtifactsError as error:  # a list of runs is worth reading without them
+            raise TrackingError(str(error)) from error
         if artifacts is not None and name.partition("/")[0] != MODEL_NAME:
             try:
                 return (artifacts / checked_name(name)).read_text(encoding="utf-8")
@@ -157,9 +162,9 @@ class MlflowStore:
             model = find_model(self._connected(), run) if top == MODEL_NAME else None
         # A logged model lies outside its run; MLflow's own runs:/RUN/model asks the global tracking URI for it.
         if model is None:
-            self._download(run.info.artifact_uri, name, folder, of_run=run_id)
+            self._download(run_location(run, uri=self._uri), name, folder, of_run=run_id)
         else:
-            self._download(model.artifact_location, rest, folder / top, of_run=run_id)
+            self._download(model_location(model, uri=self._uri), rest, folder / top, of_run=run_id)
         if not (folder / name).exists():
             raise no_artifact(run_id, name, mask(self._uri))
         return folder / name
@@ -167,7 +172,6 @@ class MlflowStore:
     def add(self, run_id: str, folder: Path, *, to: str, tags: Mapping[str, str]) -> None:
         """Uploads the files, deletes what else the artifact folder had, and sets the tags."""
         from mlflow.entities import RunTag
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         to, added = checked_name(to), to_mlflow(checked_additions(tags))
         if self._spooled(run_id) is not None:
@@ -177,21 +181,19 @@ class MlflowStore:
             )
         run = self._run(run_id)
         with store_errors(self._uri):
-            repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=self._uri)
-            repository.log_artifacts(str(folder), to)
+            artifacts = repository(run_location(run, uri=self._uri), uri=self._uri)
+            artifacts.log_artifacts(str(folder), to)
             # The old ones last: nothing is lost where the upload fails.
-            for path in _files_in(repository, to) - {f"{to}/{name}" for name in files_below(folder)}:
-                repository.delete_artifacts(path)
+            for path in _files_in(artifacts, to) - {f"{to}/{name}" for name in files_below(folder)}:
+                artifacts.delete_artifacts(path)
             self._connected().log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in added.items()])
 
     def _download(self, location: str, name: str, folder: Path, *, of_run: str) -> None:
         from mlflow.exceptions import MlflowException
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         with tempfile.TemporaryDirectory() as temporary:  # nothing of a failed download stays
             try:
-                repository = get_artifact_repository(location, tracking_uri=self._uri)
-                repository.download_artifacts(name, temporary)
+                repository(location, uri=self._uri).download_artifacts(name, temporary)
             except (MlflowException, OSError) as error:
                 raise no_artifact(of_run, name, mask(self._uri)) from error
             shutil.copytree(temporary, folder, dirs_exist_ok=True)
@@ -240,11 +242,11 @@ class MlflowStore:
         return store
 
 
-def _files_in(repository: Any, folder: str) -> set[str]:
+def _files_in(artifacts: "ArtifactRepository", folder: str) -> set[str]:
     """The artifact paths of all files in an artifact folder and below."""
     found: set[str] = set()
-    for item in repository.list_artifacts(folder):
-        found |= _files_in(repository, item.path) if item.is_dir else {item.path}
+    for item in artifacts.list_artifacts(folder):
+        found |= _files_in(artifacts, item.path) if item.is_dir else {item.path}
     return found
 
 

@@ -1,5 +1,6 @@
 """Turns the spooled records of one run into MLflow calls, each of which may be made twice."""
 
+import functools
 import hashlib
 import json
 import tempfile
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from brainseg.cli.secrets import mask
 from brainseg.errors import TrackingError
 from brainseg.tracking.home import Home, sqlite_path
+from brainseg.tracking.mlflow.artifacts import location_now, model_location, repository, run_location
 from brainseg.tracking.mlflow.client_runs import (
     LOCAL_ID,
     LOCAL_PREFIX,
@@ -20,7 +22,7 @@ from brainseg.tracking.mlflow.client_runs import (
     find_model,
     find_run,
 )
-from brainseg.tracking.mlflow.database import artifacts_beside
+from brainseg.tracking.mlflow.database import artifacts_beside, set_artifact_location
 from brainseg.tracking.mlflow.model_folders import write_model_folder
 from brainseg.tracking.mlflow.views import INSTALLED, view_tags
 from brainseg.tracking.rules import FAILURE, RUNNING, STATE
@@ -28,6 +30,7 @@ from brainseg.tracking.spool.spool import Record, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 MODEL_DIGEST = "brainseg.sha256"  # tag of the logged model: of the .keras file that it was made from
 # Opens the experiment in the UI's pages for model training, not in those for language models.
@@ -89,6 +92,11 @@ class RunWriter:
             self._known = _Known(params=set(run.data.params), tags=set(run.data.tags), points=points)
         return self._known
 
+    @functools.cached_property
+    def _artifacts(self) -> "ArtifactRepository":
+        uri = self._client.tracking_uri
+        return repository(run_location(self._client.get_run(self.mlflow_id), uri=uri), uri=uri)
+
     def _begin(self, record: Record, spool: Spool) -> None:
         known = self._known_now()
         if FAILURE in known.tags:
@@ -143,7 +151,7 @@ class RunWriter:
         known.points.update((key, epoch) for key in new)
 
     def _file(self, record: Record, spool: Spool) -> None:
-        self._client.log_artifact(self.mlflow_id, str(_copied(record, spool)), record.body["folder"] or None)
+        self._artifacts.log_artifact(str(_copied(record, spool)), record.body["folder"] or None)
 
     def _model(self, record: Record, spool: Spool) -> None:
         """One logged model a run: found again by its run and name, and left alone where its digest is the same."""
@@ -163,7 +171,8 @@ class RunWriter:
         with tempfile.TemporaryDirectory(dir=spool.folder) as temporary:
             folder = Path(temporary, MODEL_NAME)
             write_model_folder(keras_file, folder, model=model, run_id=self.mlflow_id)
-            self._client.log_model_artifacts(model.model_id, str(folder))
+            uri = self._client.tracking_uri
+            repository(model_location(model, uri=uri), uri=uri).log_artifacts(str(folder))
         self._client.set_logged_model_tags(model.model_id, {MODEL_DIGEST: digest})
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
@@ -191,9 +200,8 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
     """The id of the experiment, made where there is none. Raises TrackingError where it was deleted."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
+    found, path = client.get_experiment_by_name(name), sqlite_path(uri)
     if found is None:
-        path = sqlite_path(uri)
         is_server = uri.startswith("http")
         folder = None if is_server else (artifacts_beside(path) if path else home.artifacts).as_uri()
         try:
@@ -208,6 +216,9 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) ->
             f"tracking.experiment {name!r} is deleted in {mask(uri)}; "
             f"restore it with `mlflow experiments restore -x {found.experiment_id}` or name another"
         )
+    location = location_now(found.artifact_location, of=f"experiment {name!r}", uri=uri)
+    if path is not None and location != found.artifact_location:  # MLflow's own pages find the new runs' artifacts too
+        set_artifact_location(path, int(found.experiment_id), location)
     if INSTALLED not in found.tags:  # made by an older brainseg, or by the user
         for key, value in view_tags(time_ms=now_ms()).items():
             client.set_experiment_tag(found.experiment_id, key, value)
