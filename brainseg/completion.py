@@ -1,8 +1,8 @@
-"""What the shell offers after `brainseg ...` and TAB: commands, options, keys, their values, studies and runs.
+"""Completes `brainseg ...` in the shell: commands, options, keys, their values, studies and runs.
 
     eval "$(register-python-argcomplete brainseg)"     # in ~/.bashrc or ~/.zshrc
 
-argcomplete asks by the environment: it runs `brainseg` with the line so far in COMP_LINE.
+On TAB argcomplete runs `brainseg` with the line so far in the environment variable COMP_LINE.
 """
 
 import argparse
@@ -22,7 +22,7 @@ OFFERED_RUNS = 50
 
 
 def complete(modules: Mapping[str, str]) -> None:
-    """Answers argcomplete and ends the process; modules: command -> the module that has its `make_parser`."""
+    """Answers argcomplete and ends the process. modules: command -> the module with its `make_parser`."""
     command = _command_of(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]), modules)
     if command is None:
         parser = argparse.ArgumentParser()
@@ -36,7 +36,7 @@ def complete(modules: Mapping[str, str]) -> None:
 
 
 def _command_of(line: str, point: int, modules: Mapping[str, str]) -> str | None:
-    """The command that the line has in whole, if any; argcomplete then sees the line from there on."""
+    """The command that the line names, if its name is complete; cuts the line so that it starts with the command."""
     found = re.match(r"\s*\S+\s+(\S+)\s", line[:point])
     if found is None or found[1] not in modules:
         return None
@@ -46,7 +46,7 @@ def _command_of(line: str, point: int, modules: Mapping[str, str]) -> str | None
 
 
 def _train_parser() -> argparse.ArgumentParser:
-    """Stands for Hydra's, which has no parser before it runs."""
+    """In place of Hydra's parser, which exists only while Hydra runs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("-m", "--multirun", action="store_true")
@@ -64,7 +64,7 @@ def _add_completers(parser: argparse.ArgumentParser) -> None:
 
 
 def _overrides(prefix: str, **_: Any) -> list[str]:
-    """`model.dropout=`, and after the sign the values that have names."""
+    """Keys, as `model.dropout=`; behind the sign, the values of that key."""
     key, sign, _value = prefix.partition("=")
     if sign:
         return [f"{key}={value}" for value in _values(key)]
@@ -96,10 +96,10 @@ def _runs_studies_and_keys(prefix: str, **_: Any) -> list[str]:
 
 
 def _run_ids(**_: Any) -> list[str]:
-    """Of the finished runs, the best first, then of the others, the newest first; none where there is no store yet."""
+    """Finished runs, the best first, then the others, the newest first; none if there is no store yet."""
     from brainseg.tracking import RunFilter, open_store
 
-    with contextlib.suppress(Exception):  # nothing may be said in the middle of a line that is being typed
+    with contextlib.suppress(Exception):  # an error would be printed into the line that is being typed
         found = open_store(TrackingConfig()).overview(
             RunFilter(), rank_by="final_dice", total_of="seconds", limit=OFFERED_RUNS
         )
@@ -111,7 +111,7 @@ def _models(**_: Any) -> list[str]:
     return ["champion", *_run_ids()]
 
 
-# Name of an argument -> what is offered for it; for any other, files.
+# Name of an argument -> what completes it; the shell completes any other by files.
 COMPLETERS: Mapping[str, Callable[..., list[str]]] = {
     "overrides": _overrides,
     "study": _study_files,

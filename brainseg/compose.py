@@ -1,7 +1,7 @@
-"""Hydra ends here: overrides in, a checked `RunConfig` out.
+"""Composes a configuration with Hydra: overrides in, a checked `RunConfig` out.
 
-Plain YAML is composed by Hydra and then merged into the dataclasses of `brainseg.config`, which own
-types and ranges. Whatever is wrong raises `ConfigError` with one line that names the dotted key.
+Hydra composes plain YAML; the result is merged into the dataclasses of `brainseg.config`, which know types and
+ranges. A mistake raises `ConfigError` with one line that names the dotted key.
 """
 
 import copy
@@ -35,12 +35,12 @@ from brainseg.errors import ConfigError, ResumeError
 CONFIG_NAME = "config"
 # What the files of conf/ start from: the dataclasses' defaults. Neither a file nor an option has this name.
 BASE = "_base_"
-# What may differ between a run and its resumption. Where the record is kept isn't part of the run.
+# What may change on a resume. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.")
-# What a run's name leaves out: where things are, not what is done.
+# Not in a run's name: they say where things are, not what is done.
 UNNAMED_KEYS = ("data", "data.root", "data.cache_dir", "resume", "run_name")
-# Folders of conf/ of which an option is chosen by its file's name.
+# Folders of conf/: the name of a file in them is an option, as in optimizer=sgd.
 GROUPS = (*KEY_GROUPS, "experiment")
 KINDS = {
     "float": "a number",
@@ -50,7 +50,7 @@ KINDS = {
     "Float": "a number",
     "Integer": "a whole number",
 }
-# How OmegaConf says that a value has the wrong type, and the type, where the text doesn't name it.
+# OmegaConf's messages on a value of the wrong type, and the type where the message doesn't name it.
 WRONG_TYPES = (
     (r"Value '?(?P<value>.*?)'? of type .* could not be converted to (?P<kind>\w+)", ""),
     (r"Incompatible value '(?P<value>None)' for field of type '(?P<kind>\w+)'", ""),
@@ -120,11 +120,10 @@ def from_dictconfig(composed: DictConfig) -> RunConfig:
 
 
 class Composition:
-    """What overrides compose to, for the many configurations that differ from it in a few values.
+    """What overrides compose to, as a start for many configurations that differ in a few values.
 
-    Hydra runs once, when it is made: each `with_values` takes about 2 ms and says what
-    `freeze([*overrides, "key=value", ...])` would. Groups (`optimizer=sgd`) need Hydra, so that they belong
-    to the overrides.
+    Hydra runs once, in the constructor. Each `with_values` takes about 2 ms and gives what
+    `freeze([*overrides, "key=value", ...])` would. Groups (`optimizer=sgd`) need Hydra and belong to the overrides.
     """
 
     def __init__(self, overrides: Sequence[str] = ()) -> None:
@@ -162,7 +161,7 @@ class Composition:
 
 
 def _with_types(composed: DictConfig) -> DictConfig:
-    """What was composed, as a node that has the types of `RunConfig` and refuses others. Raises ConfigError."""
+    """The composed values as a node with the types of `RunConfig`. Raises ConfigError for a value of another type."""
     structured = OmegaConf.structured(RunConfig)
     # A frozen dataclass makes its node read-only, and nothing could be merged into it.
     OmegaConf.set_readonly(structured, False)
@@ -180,7 +179,7 @@ def _with_types(composed: DictConfig) -> DictConfig:
 
 
 def _checked(typed: DictConfig) -> RunConfig:
-    """The dataclasses in a typed node, whose own checks run. Raises ConfigError."""
+    """The dataclasses of a typed node; making them checks the values. Raises ConfigError."""
     try:
         config = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
@@ -201,10 +200,9 @@ def as_line(overrides: Sequence[str]) -> str:
 
 
 def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -> RunConfig:
-    """The configuration of a run that goes on: the stored one, with what a resumption may change.
+    """The configuration of a resumed run: the stored one, with the values that may change taken from `asked_for`.
 
-    asked_for: what `overrides` compose to. Raises ResumeError where an override asks for anything else
-    than the stored value.
+    asked_for: what `overrides` compose to. Raises ResumeError if an override asks to change any other value.
     """
     asked = flatten(asked_for)
     before = flatten(stored)
@@ -223,7 +221,7 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
 
 
 def _is_named(key: str, overrides: Sequence[str]) -> bool:
-    """Whether an override decides this key: by its name, its group, or a whole experiment."""
+    """Whether an override sets this key: by its name, its group, or a whole experiment."""
     for override in _parse(overrides):
         name = override.key_or_group
         if name == "experiment" or key == name or key.startswith(f"{name}."):
@@ -245,7 +243,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def _check_kind(override: Override) -> None:
-    """Refuses what Hydra could do to a tree of keys that isn't fixed, as this one is."""
+    """Raises ConfigError for an override that would add or remove keys: every run has the same ones."""
     key = override.key_or_group
     if (override.is_delete() or override.is_add()) and not _is_known(key):
         raise ConfigError(_unknown_key(key))
@@ -287,7 +285,7 @@ def _options(group: str) -> list[str]:
 
 
 def _check_value(override: Override) -> None:
-    """One value for each key, and the name of an option for a group."""
+    """Raises ConfigError unless a key gets one value, and a group the name of an option."""
     key = override.key_or_group
     if override.is_sweep_override():
         is_text = key in KEYS and KEYS[key].type in (str, str | None)
@@ -351,13 +349,13 @@ def _explain_value(error: OmegaConfBaseException) -> str:
 
 
 def _check_switch(key: str, value: object) -> None:
-    """Refuses numbers for true and false: OmegaConf takes any."""
+    """Raises ConfigError for a number in place of true or false, which OmegaConf would take."""
     if KEYS[key].type is bool and isinstance(value, int | float) and not isinstance(value, bool):
         raise ConfigError(f"{key} must be {KINDS['bool']}, got '{value}'")
 
 
 def _check_use(set_keys: Iterable[str], composed: DictConfig) -> None:
-    """Refuses keys that were set and mean nothing for the chosen option of their group."""
+    """Raises ConfigError for a key that was set but has no use with the chosen option of its group."""
     for key in set_keys:
         if key in KEYS and KEYS[key].only:
             option = f"{key.partition('.')[0]}.name"

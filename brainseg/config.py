@@ -339,7 +339,7 @@ class RunConfig:
 
 
 def one_of(key: str, value: str | int, allowed: Sequence[str] | Sequence[int]) -> None:
-    """Raises ConfigError, with the nearest allowed value, unless `value` is allowed."""
+    """Raises ConfigError, which names the nearest allowed value, unless `value` is allowed."""
     if value not in allowed:
         names = [str(each) for each in allowed]
         raise ConfigError(f"{key} must be one of {', '.join(names)}, got {value!r}{did_you_mean(str(value), names)}")

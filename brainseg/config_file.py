@@ -18,8 +18,9 @@ def to_yaml(config: RunConfig) -> str:
 def from_yaml(text: str, *, where: str) -> RunConfig:
     """The configuration that `to_yaml` wrote; `where` names it in errors.
 
-    A key that the run is too old to know takes the value that means the old behaviour; one that is gone since is
-    left out where that changes nothing. Raises ConfigError for what another schema version, or no brainseg, wrote.
+    A key that is younger than the run takes the value that means the old behaviour (`Key.since`); a key that was
+    removed is left out if that changes nothing (`REMOVED_KEYS`). Raises ConfigError for another schema version, and
+    for text that brainseg didn't write.
     """
     try:
         stored = yaml.safe_load(text)

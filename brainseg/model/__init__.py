@@ -1,1 +1,1 @@
-"""The network, its layers, and the loss and metric: tensors in, tensors out."""
+"""The networks, their layers and losses, and how TensorFlow is started."""

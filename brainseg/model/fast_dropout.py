@@ -1,4 +1,4 @@
-"""Dropout from 8 random bits an activation; Keras draws a 32-bit float for each, a fifth of a training step."""
+"""Dropout that draws 8 random bits per activation. Keras draws a 32-bit float, which takes a fifth of a step."""
 
 from typing import Any
 
@@ -12,10 +12,9 @@ _LEVELS = 2**8
 class FastDropout(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
     """What `keras.layers.Dropout` does: sets a fraction of the activations to zero and scales the others up.
 
-    In one call the fraction is a multiple of 2**-8 beside `rate`, the lower or the upper one by chance, so that
-    each activation is dropped with the probability `rate` exactly. The random state is a Keras
-    `SeedGenerator`, so that it is among the model's variables, as the stock layer's is. Input and output
-    have one shape.
+    A call drops by one of the two multiples of 2**-8 next to `rate`, chosen at random so that each activation is
+    dropped with a probability of exactly `rate`. The random state is a Keras `SeedGenerator`, and so one of the
+    model's variables, as in the stock layer. Input and output have the same shape.
     """
 
     def __init__(self, rate: float, *, seed: int, **options: Any) -> None:

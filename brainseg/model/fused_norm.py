@@ -37,7 +37,7 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]  # kera
         )
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Normalises by the batch's statistics and updates the moving ones; by the moving ones if not training."""
+        """In training, normalises by the batch's statistics and updates the moving ones; else by the moving ones."""
         if not training:
             outputs, _, _ = tf.compat.v1.nn.fused_batch_norm(
                 inputs,

@@ -1,4 +1,4 @@
-"""Models from `.keras` files, and from nothing else: Keras's safe mode runs no code that a file carries."""
+"""Reads models from `.keras` files only, in Keras's safe mode, which runs no code that a file carries."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The losses of training, and soft Dice, its metric: TensorFlow tensors in, a tensor out.
+"""The losses of training, and soft Dice: TensorFlow tensors in, a tensor out.
 
 Hard Dice, of masks, is in `scoring/overlap.py`. TensorFlow is imported when a loss is computed.
 """

@@ -1,4 +1,4 @@
-"""The same model in stock Keras layers, so that a saved model loads wherever Keras is."""
+"""Copies a model into stock Keras layers, so that a saved model loads wherever Keras is installed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -70,7 +70,7 @@ def is_float32(model: keras.Model) -> bool:
 
 
 def to_float32(model: keras.Model) -> keras.Model:
-    """A copy of a functional model in stock layers that computes in float32; the model itself where it does so.
+    """A copy of a functional model in stock layers that computes in float32; the model itself if it does already.
 
     The weights are the same: mixed precision keeps them in float32.
     """
