@@ -10,6 +10,7 @@ from brainseg.tracking.home import resolve_uri
 from brainseg.tracking.mlflow.artifacts import run_location
 from brainseg.tracking.mlflow.client_runs import find_run
 from brainseg.tracking.mlflow.connection import reached, store_errors
+from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.protocol import MADE_BY, REGISTERED_MODEL, ModelVersion, NewVersion
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class MlflowRegistry:
         """Makes a version of an artifact folder of the run."""
         from mlflow.exceptions import MlflowException
 
+        check_writable(self._uri)
         client = self._connected()
         with store_errors(self._uri):
             run = find_run(client, run_id, uri=self._uri)
@@ -79,6 +81,7 @@ class MlflowRegistry:
 
     def set_alias(self, alias: str, version: ModelVersion) -> None:
         """Lets the alias name this version, and no other."""
+        check_writable(self._uri)
         with store_errors(self._uri):
             self._connected().set_registered_model_alias(REGISTERED_MODEL, alias, version.version)
 

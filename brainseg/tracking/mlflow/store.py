@@ -25,6 +25,7 @@ from brainseg.tracking.mlflow.client_runs import (
     quoted,
 )
 from brainseg.tracking.mlflow.connection import reached, store_errors
+from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.mlflow.sqlite_runs import SqliteRuns, UnknownLayoutError
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
 from brainseg.tracking.protocol import REGISTERED_MODEL, Curves, RunFilter, RunList, RunRecord
@@ -179,6 +180,7 @@ class MlflowStore:
                 f"run {run_id} still waits in {self._home.spool}; "
                 "deliver it first, with python -m brainseg.tracking sync"
             )
+        check_writable(self._uri)
         run = self._run(run_id)
         with store_errors(self._uri):
             artifacts = repository(run_location(run, uri=self._uri), uri=self._uri)

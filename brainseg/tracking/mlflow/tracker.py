@@ -15,6 +15,7 @@ from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking.home import Home, check_root, home_of, resolve_uri, store_name
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
+from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
 from brainseg.tracking.mlflow.sync import sync_spools
 from brainseg.tracking.mlflow.tags import origin_tags, to_mlflow
@@ -163,6 +164,7 @@ def open_tracker(
     """
     home, uri = home_of(config), resolve_uri(config)
     check_root(home)
+    check_writable(uri)
     body: dict[str, Any] = {
         "run_id": run_id,
         "is_new": run_id is None,
