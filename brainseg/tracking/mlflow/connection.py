@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import check_root, home_of, resolve_uri, sqlite_path
 from brainseg.tracking.mlflow.database import prepare_database
+from brainseg.tracking.paths import check_root, resolve_uri, sqlite_path, tracking_paths
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +57,7 @@ def check_store(config: TrackingConfig) -> None:
     answer; for the latter not with `tracking.offline`. A database file isn't opened, since that would create it.
     """
     uri = resolve_uri(config)
-    check_root(home_of(config))
+    check_root(tracking_paths(config))
     if sqlite_path(uri) is None and not config.offline:
         reached(uri)
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import SQLITE, sqlite_path
+from brainseg.tracking.paths import SQLITE, sqlite_path
 
 LOCK_WAIT_S = 120.0  # making the database takes 1 to 3 seconds; a machine under load needs more
 BUSY_WAIT_S = 20.0  # as long as MLflow itself waits for another writer

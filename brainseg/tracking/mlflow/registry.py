@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import brainseg
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
-from brainseg.tracking.home import resolve_uri
 from brainseg.tracking.mlflow.artifacts import run_location
 from brainseg.tracking.mlflow.client_runs import find_run
 from brainseg.tracking.mlflow.connection import reached, store_errors
 from brainseg.tracking.mlflow.database import check_writable
+from brainseg.tracking.paths import resolve_uri
 from brainseg.tracking.protocol import MADE_BY, REGISTERED_MODEL, ModelVersion, NewVersion
 
 if TYPE_CHECKING:

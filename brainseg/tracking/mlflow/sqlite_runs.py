@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from brainseg.tracking.home import SQLITE
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError
 from brainseg.tracking.mlflow.artifacts import local_path, location_now
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID
 from brainseg.tracking.mlflow.database import BUSY_WAIT_S, reading_uri
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
+from brainseg.tracking.paths import SQLITE
 from brainseg.tracking.protocol import RunFilter, RunList, RunSummary
 from brainseg.tracking.rules import STATE
 
