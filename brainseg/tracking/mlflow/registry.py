@@ -41,7 +41,6 @@ class MlflowRegistry:
         self._client: MlflowClient | None = None
 
     def of_run(self, run_id: str) -> ModelVersion | None:
-        """The newest version that `register` has made of the run."""
         mlflow_id = self._mlflow_id(run_id)
         with store_errors(self._uri):
             found = self._connected().search_model_versions(f"name = '{REGISTERED_MODEL}'")
@@ -49,7 +48,6 @@ class MlflowRegistry:
         return self._version(max(versions, key=lambda version: int(version.version))) if versions else None
 
     def with_alias(self, alias: str) -> ModelVersion | None:
-        """The version that the alias names."""
         model = self._model()
         if model is None or alias not in model.aliases:
             return None
@@ -57,7 +55,6 @@ class MlflowRegistry:
             return self._version(self._connected().get_model_version(REGISTERED_MODEL, model.aliases[alias]))
 
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
-        """Makes a version of an artifact folder of the run."""
         from mlflow.exceptions import MlflowException
 
         check_writable(self._uri)
@@ -80,7 +77,6 @@ class MlflowRegistry:
             return self._version(made)
 
     def set_alias(self, alias: str, version: ModelVersion) -> None:
-        """Lets the alias name this version, and no other."""
         check_writable(self._uri)
         with store_errors(self._uri):
             self._connected().set_registered_model_alias(REGISTERED_MODEL, alias, version.version)

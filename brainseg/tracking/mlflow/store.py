@@ -153,7 +153,6 @@ class MlflowStore:
             return self.file(run_id, name, Path(folder)).read_text()
 
     def file(self, run_id: str, name: str, folder: Path) -> Path:
-        """Fetches an artifact (a file or a folder) to `folder/name`."""
         spooled = self._spooled(run_id)
         if spooled is not None:
             return spooled.file(run_id, name, folder)

@@ -56,7 +56,6 @@ class MlflowTracker:
 
     @property
     def run_id(self) -> str:
-        """MLflow's id of the run; `local-...` for a run that started offline."""
         return self._run_id
 
     @property
@@ -65,12 +64,10 @@ class MlflowTracker:
 
     @property
     def unwritten(self) -> tuple[str, ...]:
-        """What is neither in the store nor in the spool, a line each."""
         return (*self._lost, *self._delivery.refused)
 
     @property
     def undelivered(self) -> int:
-        """How many records wait in the spool."""
         return self._delivery.undelivered
 
     @property
@@ -79,16 +76,13 @@ class MlflowTracker:
         return self._delivery.problem
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Spools configuration values, as text."""
         self._append("params", {"params": {key: str(value) for key, value in params.items()}}, "parameters")
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Spools tags."""
         self._own_state = tags.get(STATE, self._own_state)
         self._append("tags", {"tags": to_mlflow(tags)}, f"tags {', '.join(tags)}")
 
     def log_dataset(self, dataset: DatasetInfo) -> None:
-        """Spools the data set."""
         body = {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
@@ -99,18 +93,15 @@ class MlflowTracker:
         self._append("dataset", body, f"data set {dataset.name}")
 
     def log_metrics(self, metrics: Mapping[str, float], *, epoch: int) -> None:
-        """Spools an epoch's values, with the time."""
         body = {"epoch": epoch, "metrics": checked_metrics(metrics, epoch=epoch), "time_ms": now_ms()}
         self._append("metrics", body, f"metrics of epoch {epoch}")
 
     def log_text(self, text: str, name: str) -> None:
-        """Spools a text artifact."""
         path = PurePosixPath(checked_name(name))
         folder = "" if str(path.parent) == "." else str(path.parent)
         self._append_file("file", text.encode(), path.name, folder=folder)
 
     def log_file(self, path: Path, folder: str = "") -> None:
-        """Spools a copy of the file."""
         self._append_file("file", path, path.name, folder=checked_folder(folder))
 
     def log_model(self, path: Path) -> None:
