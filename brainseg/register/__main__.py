@@ -64,7 +64,7 @@ def _register(parsed: argparse.Namespace, folder: Path) -> int:
 
 def _tell(done: "Registered", parsed: argparse.Namespace, tracking: TrackingConfig) -> None:
     from brainseg.cli.secrets import mask
-    from brainseg.tracking.home import resolve_uri
+    from brainseg.tracking.paths import resolve_uri
     from brainseg.tracking.protocol import REGISTERED_MODEL
 
     version = done.version

@@ -24,11 +24,11 @@ from brainseg.sweep.outcome.summary import print_status, summarize
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import key_of
-from brainseg.tracking.home import ENVIRONMENT_KEY as TRACKING_KEY
-from brainseg.tracking.home import home_of, resolve_uri
 from brainseg.tracking.mlflow.connection import check_store, where_to_look
 from brainseg.tracking.mlflow.sync import deliver_leftovers
 from brainseg.tracking.mlflow.tracker import MlflowTracker
+from brainseg.tracking.paths import ENVIRONMENT_KEY as TRACKING_KEY
+from brainseg.tracking.paths import resolve_uri, tracking_paths
 from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
@@ -59,7 +59,7 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
     with stop_on_signals() as stop:
         baseline = check(config)
         check_store(baseline.tracking)
-        root = home_of(baseline.tracking).root
+        root = tracking_paths(baseline.tracking).root
         place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
@@ -105,7 +105,7 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None) -> int
     """Prints what the study has found so far, and renews the plots on its parent run."""
     console = _console()
     store = compose.freeze(list(tracking)).tracking
-    storage = open_storage(where, root=home_of(store).root, name=name, create=False)
+    storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
     config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
     study = optuna.load_study(study_name=name, storage=storage.optuna)
     sweep = Sweep(config=config, storage=storage, study=study, tracking=store, console=console)
@@ -156,7 +156,7 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, wher
         environment[TRACKING_KEY] = resolve_uri(sweep.tracking)
     if where is not None:
         environment[ENVIRONMENT_KEY] = where
-    logs = home_of(sweep.tracking).root / "studies" / f"{config.name}.logs"
+    logs = tracking_paths(sweep.tracking).root / "studies" / f"{config.name}.logs"
 
     def on_finished(trials: Sequence[FrozenTrial]) -> None:
         if parent is not None:
@@ -224,7 +224,7 @@ def _clear_up(sweep: Sweep) -> None:
     for trial in _ended(sweep.study):
         # Of trials whose worker was killed just after it had told their end.
         if keys.RUN_ID in trial.user_attrs and keys.UNWRITTEN not in trial.user_attrs:
-            Checkpoints(home_of(sweep.tracking).root, trial.user_attrs[keys.RUN_ID]).remove()
+            Checkpoints(tracking_paths(sweep.tracking).root, trial.user_attrs[keys.RUN_ID]).remove()
 
 
 def _tell_outcome(sweep: Sweep) -> None:

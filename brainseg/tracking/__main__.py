@@ -8,7 +8,7 @@ from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.options import add_store_options, tracking_of
 from brainseg.cli.secrets import mask
 from brainseg.errors import BrainsegError, InputError
-from brainseg.tracking.home import Home, home_of, resolve_uri
+from brainseg.tracking.paths import TrackingPaths, resolve_uri, tracking_paths
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,16 +46,16 @@ def _sync(parsed: argparse.Namespace) -> int:
     from brainseg.tracking.mlflow.sync import sync_spools
     from brainseg.tracking.spool.spool import spooled_runs
 
-    home, uri = _home(parsed), _uri(parsed)
-    if not spooled_runs(home.spool):
-        print(f"nothing waits in {home.spool}")
+    paths, uri = _paths(parsed), _uri(parsed)
+    if not spooled_runs(paths.spool):
+        print(f"nothing waits in {paths.spool}")
         return 0
-    synced = sync_spools(_client(uri), home, uri=uri)
+    synced = sync_spools(_client(uri), paths, uri=uri)
     for result in synced:
         rest = f", {result.pending} still wait" if result.pending else ""
         problem = f" ({result.problem})" if result.problem else ""
         print(f"{result.run_id}: {result.delivered} records delivered{rest}{problem}")
-    skipped = set(spooled_runs(home.spool)) - {result.run_id for result in synced}
+    skipped = set(spooled_runs(paths.spool)) - {result.run_id for result in synced}
     for run_id in sorted(skipped):
         print(f"{run_id}: left alone, a process is still writing it")
     return 1 if any(result.pending for result in synced) else 0
@@ -65,16 +65,16 @@ def _clean(parsed: argparse.Namespace) -> int:
     from brainseg.tracking.mlflow.clean import FINISHED, UNKNOWN, delete, every, named
     from brainseg.tracking.mlflow.connection import store_errors
 
-    home = _home(parsed)
-    if not home.checkpoints.is_dir():
+    paths = _paths(parsed)
+    if not paths.checkpoints.is_dir():
         if parsed.runs:
-            raise InputError(f"run {parsed.runs[0]} has no checkpoints in {home.checkpoints}; check the id and --root")
-        print(f"no checkpoints in {home.checkpoints}")
+            raise InputError(f"run {parsed.runs[0]} has no checkpoints in {paths.checkpoints}; check the id and --root")
+        print(f"no checkpoints in {paths.checkpoints}")
         return 0
     uri = _uri(parsed)
     client = _client(uri)
     with store_errors(uri):
-        found = named(client, home, parsed.runs, uri=uri) if parsed.runs else every(client, home, uri=uri)
+        found = named(client, paths, parsed.runs, uri=uri) if parsed.runs else every(client, paths, uri=uri)
     if not parsed.runs:
         for checkpoints in found:
             if checkpoints.status == UNKNOWN:
@@ -82,7 +82,7 @@ def _clean(parsed: argparse.Namespace) -> int:
                 print(f"kept: {checkpoints.folder} ({whose}); name the run or its --uri to delete it")
         found = [checkpoints for checkpoints in found if checkpoints.status == FINISHED]
     if not found:
-        print(f"nothing to delete in {home.checkpoints}: no run there is finished in this store")
+        print(f"nothing to delete in {paths.checkpoints}: no run there is finished in this store")
         return 0
     _print_list(found)
     if not parsed.yes and not _agreed():
@@ -117,11 +117,11 @@ def _client(uri: str) -> "MlflowClient":
     return reached(uri)
 
 
-def _home(parsed: argparse.Namespace) -> Home:
-    home = home_of(tracking_of(parsed))
-    if home.root.exists() and not home.root.is_dir():
-        raise InputError(f"{home.root} is a file, not a folder of runs; name the folder with --root DIR")
-    return home
+def _paths(parsed: argparse.Namespace) -> TrackingPaths:
+    paths = tracking_paths(tracking_of(parsed))
+    if paths.root.exists() and not paths.root.is_dir():
+        raise InputError(f"{paths.root} is a file, not a folder of runs; name the folder with --root DIR")
+    return paths
 
 
 def _uri(parsed: argparse.Namespace) -> str:

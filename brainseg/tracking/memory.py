@@ -51,7 +51,6 @@ class MemoryTracker:
 
     @property
     def run_id(self) -> str:
-        """The id given to the constructor."""
         return self._run_id
 
     @property
@@ -65,32 +64,26 @@ class MemoryTracker:
 
     @property
     def unwritten(self) -> tuple[str, ...]:
-        """Nothing: memory takes everything."""
         return ()
 
     @property
     def undelivered(self) -> int:
-        """Zero: nothing is spooled."""
         return 0
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Keeps the first value of each key, as text."""
         self._check_inside()
         self.params = {key: str(value) for key, value in params.items()} | self.params
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Keeps the last value of each key."""
         self._check_inside()
         self.tags.update(tags)
         self._own_state = tags.get(STATE, self._own_state)
 
     def log_dataset(self, dataset: DatasetInfo) -> None:
-        """Keeps the data set."""
         self._check_inside()
         self.dataset = dataset
 
     def log_metrics(self, metrics: Mapping[str, float], *, epoch: int) -> None:
-        """Keeps the first value of each key of an epoch."""
         self._check_inside()
         values = checked_metrics(metrics, epoch=epoch)
         for recorded_epoch, recorded in self.metrics:
@@ -100,17 +93,14 @@ class MemoryTracker:
         self.metrics.append((epoch, values))
 
     def log_text(self, text: str, name: str) -> None:
-        """Keeps the text."""
         self._check_inside()
         self.texts[checked_name(name)] = text
 
     def log_file(self, path: Path, folder: str = "") -> None:
-        """Keeps the file's content."""
         self._check_inside()
         self.files[str(PurePosixPath(checked_folder(folder), path.name))] = path.read_bytes()
 
     def log_model(self, path: Path) -> None:
-        """Keeps the `.keras` file's content."""
         self._check_inside()
         self.files[MODEL_FILE] = path.read_bytes()
 
@@ -143,7 +133,6 @@ class MemoryTracker:
             self.tags[FAILURE] = failure
 
     def record(self) -> RunRecord:
-        """The run as a store gives it."""
         metrics: dict[str, dict[int, float]] = {}
         for epoch, values in self.metrics:
             for key, value in values.items():
@@ -186,15 +175,12 @@ class MemoryStore:
         return tracker
 
     def read(self, run_id: str) -> RunRecord:
-        """The record of one run."""
         return self._tracker(run_id).record()
 
     def find(self, tags: Mapping[str, str]) -> list[str]:
-        """The ids of the runs that carry all of these tags."""
         return [run_id for run_id, tracker in self.trackers.items() if tags.items() <= tracker.tags.items()]
 
     def aliases(self) -> Mapping[str, str]:
-        """What `registered` holds."""
         return dict(self.registered)
 
     def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
@@ -203,16 +189,13 @@ class MemoryStore:
         return listed(summaries, which, rank_by=rank_by, limit=limit)
 
     def curves(self, run_ids: Sequence[str], keys: Sequence[str]) -> Curves:
-        """The history of these metrics."""
         metrics = {run_id: self.read(run_id).metrics for run_id in run_ids}
         return {run_id: {key: own[key] for key in keys if key in own} for run_id, own in metrics.items()}
 
     def text(self, run_id: str, name: str) -> str:
-        """A text artifact."""
         return self._content(run_id, name).decode()
 
     def file(self, run_id: str, name: str, folder: Path) -> Path:
-        """Writes an artifact (a file or a folder) into `folder`, under its artifact path."""
         tracker = self._tracker(run_id)
         inside = [path for path in (*tracker.texts, *tracker.files) if path == name or path.startswith(f"{name}/")]
         if not inside:
@@ -224,7 +207,6 @@ class MemoryStore:
         return folder / name
 
     def add(self, run_id: str, folder: Path, *, to: str, tags: Mapping[str, str]) -> None:
-        """Keeps the files' content in place of what was in the artifact folder, and the tags."""
         tracker, to, added = self._tracker(run_id), checked_name(to), checked_additions(tags)
         for artifacts in (tracker.texts, tracker.files):
             for path in [path for path in artifacts if path.startswith(f"{to}/")]:
@@ -253,16 +235,13 @@ class MemoryRegistry:
         self.aliases: dict[str, ModelVersion] = {}
 
     def of_run(self, run_id: str) -> ModelVersion | None:
-        """The newest version of the run."""
         self._store.read(run_id)
         return next((version for version, _ in reversed(self.versions) if version.run_id == run_id), None)
 
     def with_alias(self, alias: str) -> ModelVersion | None:
-        """The version that the alias names."""
         return self.aliases.get(alias)
 
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
-        """Keeps the version."""
         self._store.read(run_id)
         tags = {**new.tags, MADE_BY: brainseg.__version__}
         version = ModelVersion(version=str(len(self.versions) + 1), run_id=run_id, tags=tags)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from brainseg.config import RunConfig
 from brainseg.config_file import from_yaml
 from brainseg.errors import ResumeError
-from brainseg.tracking.home import MANIFEST
+from brainseg.tracking.paths import MANIFEST
 
 CHECKPOINT_SCHEMA = 1
 

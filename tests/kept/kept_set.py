@@ -36,13 +36,8 @@ HOST = "host/00000000-0000-0000-0000-000000000000"  # on which it was made: name
 SETS = ("grey", "colour", "deep16", "exif")
 TIMINGS = ("seconds", "images_per_second", "seconds_per_image")
 DECIDE_KERNELS = re.compile(r"sse4_\d|avx\w*|fma|f16c|amx\w*")
-# Where MLflow keeps absolute paths that it opens again.
-LOCATIONS = {
-    "experiments": ("artifact_location",),
-    "runs": ("artifact_uri",),
-    "logged_models": ("artifact_location",),
-    "model_versions": ("source", "storage_location"),
-}
+# Where MLflow keeps absolute paths that it opens itself, to serve a registered model.
+LOCATIONS = ("source", "storage_location")
 
 
 def unpack(folder: Path) -> Path:
@@ -54,33 +49,20 @@ def unpack(folder: Path) -> Path:
 
 
 def _move(folder: Path) -> None:
-    """Rewrites the place and the machine where the set was made into this one.
+    """Rewrites the machine where the set was made into this one, and the place where only MLflow or Optuna opens it.
 
-    0.1 finds neither the artifacts of a project folder that has moved nor the store that its spool belongs to. Once
-    a later version maps the old place to the new one, what is done to the database and the spool has to go from here.
-    The lease stays: one of another host is taken for dead after 150 s only, which no test waits for.
+    brainseg itself finds artifacts and spools beside the database, whatever paths these hold. The lease stays: one of
+    another host is taken for dead after 150 s only, which no test waits for.
     """
     with contextlib.closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as database, database:
-        for table, columns in LOCATIONS.items():
-            for column in columns:
-                statement = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"  # noqa: S608  # constants
-                database.execute(statement, (str(KEPT_AT), str(folder)))
-    for spool in (folder / "mlruns" / "spool").iterdir():
-        if spool.is_dir():
-            _move_spool(spool, before=f"sqlite:///{KEPT_AT}", after=f"sqlite:///{folder}")
+        for column in LOCATIONS:
+            statement = f"UPDATE model_versions SET {column} = replace({column}, ?, ?)"  # noqa: S608  # constants
+            database.execute(statement, (str(KEPT_AT), str(folder)))
     boot = Path("/proc/sys/kernel/random/boot_id")
     here = f"{socket.gethostname()}/{boot.read_text().strip()}" if boot.exists() else socket.gethostname()
     for journal in (folder / "mlruns" / "studies").glob("*.journal"):
         text = journal.read_text()
         journal.write_text(text.replace(str(KEPT_AT), str(folder)).replace(HOST, here))
-
-
-def _move_spool(spool: Path, *, before: str, after: str) -> None:
-    """Another store in the first record, and the place up to which records are delivered with it."""
-    records, delivered = spool / "records.jsonl", int((spool / "delivered").read_text())
-    records.write_bytes(records.read_bytes().replace(before.encode(), after.encode(), 1))
-    longer = len(after) - len(before)
-    (spool / "delivered").write_text(f"{delivered + (longer if delivered else 0):020d}")
 
 
 def made_with() -> dict[str, Any]:

@@ -18,8 +18,8 @@ from brainseg.errors import Interrupted, Pruned
 from brainseg.predict import __main__ as predict
 from brainseg.register import __main__ as register
 from brainseg.tracking import MemoryRegistry, MemoryStore
-from brainseg.tracking.home import resolve_uri
 from brainseg.tracking.mlflow.connection import connect
+from brainseg.tracking.paths import resolve_uri
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -28,7 +28,7 @@ from trained_run import Trained, record_again
 from brainseg.config import TrackingConfig
 from brainseg.predict import __main__ as predict
 from brainseg.register import __main__ as register
-from brainseg.tracking.home import resolve_uri
+from brainseg.tracking.paths import resolve_uri
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -28,7 +28,7 @@ from brainseg.tracking import (
     open_store,
     open_tracker,
 )
-from brainseg.tracking.home import resolve_uri
+from brainseg.tracking.paths import resolve_uri
 from brainseg.tracking.protocol import REGISTERED_MODEL
 
 SERVER_START_S = 200.0  # about 6 on a machine that does nothing else

@@ -38,8 +38,8 @@ from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import merged
 from brainseg.tracking import Tracker, open_store, open_tracker
-from brainseg.tracking.home import home_of
 from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.paths import tracking_paths
 from brainseg.tracking.rules import ending_of
 from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.run_data import load_run_data
@@ -327,7 +327,7 @@ def run_worker(
     process that started this one, and that it listens to. Raises InputError, with nothing trained, and Interrupted.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    root = home_of(compose.freeze(tracking).tracking).root
+    root = tracking_paths(compose.freeze(tracking).tracking).root
     storage = open_storage(where, root=root, name=name, create=False)
     config = load_config(storage, name)
     config = with_recipe(storage, dataclasses.replace(config, tracking=merged(config.tracking, tracking)))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from brainseg.config import TrackingConfig
 from brainseg.drawing.page_figures import FigureGroup
-from brainseg.tracking.home import home_of
+from brainseg.tracking.paths import tracking_paths
 
 if TYPE_CHECKING:
     from brainseg.sweep.engine.storage import StudyStorage
@@ -33,7 +33,7 @@ def facts_of_study(name: str, *, tracking: TrackingConfig, where: str | None) ->
     """
     from brainseg.sweep.engine.storage import open_storage, place_of  # Optuna, which a report of runs never needs
 
-    root = home_of(tracking).root
+    root = tracking_paths(tracking).root
     place = place_of(where, root=root, name=name)
     if where is None and not isinstance(place, str) and not place.exists():
         return None

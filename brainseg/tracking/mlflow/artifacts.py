@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from brainseg.tracking.home import sqlite_path
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.mlflow.database import artifacts_beside
+from brainseg.tracking.paths import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import MANIFEST, Home
 from brainseg.tracking.mlflow.client_runs import find_run
+from brainseg.tracking.paths import MANIFEST, TrackingPaths
 from brainseg.tracking.spool.spool import is_held, spooled_runs
 
 if TYPE_CHECKING:
@@ -30,19 +30,19 @@ class Checkpoints:
     size_bytes: int
 
 
-def every(client: "MlflowClient", home: Home, *, uri: str) -> list[Checkpoints]:
+def every(client: "MlflowClient", paths: TrackingPaths, *, uri: str) -> list[Checkpoints]:
     """The checkpoints of all runs, but of those with records in the spool, which aren't in the store yet."""
-    spooled = set(spooled_runs(home.spool))
-    return [_checkpoints(client, folder, uri=uri) for folder in _folders(home) if folder.name not in spooled]
+    spooled = set(spooled_runs(paths.spool))
+    return [_checkpoints(client, folder, uri=uri) for folder in _folders(paths) if folder.name not in spooled]
 
 
-def named(client: "MlflowClient", home: Home, run_ids: Sequence[str], *, uri: str) -> list[Checkpoints]:
+def named(client: "MlflowClient", paths: TrackingPaths, run_ids: Sequence[str], *, uri: str) -> list[Checkpoints]:
     """Checkpoints of these runs, whatever their status. Raises TrackingError where one has none, or is alive."""
-    folders = {folder.name: folder for folder in _folders(home)}
+    folders = {folder.name: folder for folder in _folders(paths)}
     for run_id in run_ids:
         if run_id not in folders:
-            raise TrackingError(f"run {run_id!r} has no checkpoints in {home.checkpoints}; see the folder for the ids")
-        if is_held(home.spool, run_id):
+            raise TrackingError(f"run {run_id!r} has no checkpoints in {paths.checkpoints}; see the folder for the ids")
+        if is_held(paths.spool, run_id):
             raise TrackingError(f"run {run_id} is still being written by a process; end that first")
     return [_checkpoints(client, folders[run_id], uri=uri) for run_id in run_ids]
 
@@ -52,8 +52,8 @@ def delete(found: Checkpoints) -> None:
     shutil.rmtree(found.folder)
 
 
-def _folders(home: Home) -> list[Path]:
-    return sorted(home.checkpoints.iterdir()) if home.checkpoints.is_dir() else []
+def _folders(paths: TrackingPaths) -> list[Path]:
+    return sorted(paths.checkpoints.iterdir()) if paths.checkpoints.is_dir() else []
 
 
 def _checkpoints(client: "MlflowClient", folder: Path, *, uri: str) -> Checkpoints:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import check_root, home_of, resolve_uri, sqlite_path
 from brainseg.tracking.mlflow.database import prepare_database
+from brainseg.tracking.paths import check_root, resolve_uri, sqlite_path, tracking_paths
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +57,7 @@ def check_store(config: TrackingConfig) -> None:
     answer; for the latter not with `tracking.offline`. A database file isn't opened, since that would create it.
     """
     uri = resolve_uri(config)
-    check_root(home_of(config))
+    check_root(tracking_paths(config))
     if sqlite_path(uri) is None and not config.offline:
         reached(uri)
 
@@ -95,10 +95,9 @@ def connect(uri: str) -> "MlflowClient":
     # It logs a traceback for a full disk and for each attempt at a database; what is raised is enough.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     path = sqlite_path(uri)
-    if path is not None:
-        prepare_database(path)
+    address = uri if path is None else prepare_database(path)
     try:
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return MlflowClient(tracking_uri=address, registry_uri=address)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
         text = reason(error)
         if "out-of-date" in text:
@@ -121,7 +120,11 @@ def store_errors(uri: str, *, remedy: str = "check tracking.uri") -> Iterator[No
     except TrackingError:
         raise
     except Exception as error:
-        store, status = f"the tracking store {mask(uri)}", _http_status(error)
+        store, status, cause = f"the tracking store {mask(uri)}", _http_status(error), _system_error(error)
+        if cause is not None and cause.filename is not None:
+            raise TrackingError(
+                f"{store} can't be used ({cause_of(error)}); check that there is space, and permission"
+            ) from error
         if status in DENIALS:
             what, how = DENIALS[status]
             raise TrackingError(f"{store} {what} ({reason(error)}); {how}") from error

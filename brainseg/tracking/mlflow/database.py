@@ -9,27 +9,30 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import SQLITE
+from brainseg.tracking.paths import SQLITE, sqlite_path
 
 LOCK_WAIT_S = 120.0  # making the database takes 1 to 3 seconds; a machine under load needs more
 BUSY_WAIT_S = 20.0  # as long as MLflow itself waits for another writer
 
 
-def prepare_database(path: Path) -> None:
-    """Makes sure that `path` holds an MLflow database in write-ahead (WAL) mode.
+def prepare_database(path: Path) -> str:
+    """Makes sure that `path` holds an MLflow database in write-ahead (WAL) mode; the URI by which MLflow opens it.
 
     It is made under a temporary name and renamed, under a lock beside it: MLflow's own migrations fail
-    where processes open a fresh database together. Raises TrackingError where that isn't possible, or
-    where the file is something else.
+    where processes open a fresh database together. A database that can't be written to is opened for reading.
+    Raises TrackingError where neither is possible, or where the file is something else.
     """
+    if path.exists() and not is_writable(path):
+        return _for_reading(path)
     try:
         if _is_ready(path):
-            return
+            return f"{SQLITE}{path}"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=LOCK_WAIT_S):
             if not _tables(path):
                 _create(path)
             _use_wal(path)
+        return f"{SQLITE}{path}"
     except Timeout:
         raise TrackingError(f"{path}.lock is held by another process since {LOCK_WAIT_S:.0f} s; end it") from None
     except (OSError, sqlite3.OperationalError) as error:
@@ -41,6 +44,28 @@ def prepare_database(path: Path) -> None:
         raise TrackingError(
             f"{path} is not an SQLite database ({error}); move it away or choose another with tracking.uri"
         ) from error
+
+
+def is_writable(path: Path) -> bool:
+    """Whether SQLite can write to this database: for which it needs its folder as well."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def check_writable(uri: str) -> None:
+    """Raises TrackingError for an SQLite store that is somebody else's, say."""
+    path = sqlite_path(uri)
+    if path is not None and path.exists() and not is_writable(path):
+        raise TrackingError(
+            f"{path} can't be written to (permission denied, or a read-only disk); "
+            "ask its owner, or name another store with tracking.uri"
+        )
+
+
+def reading_uri(path: Path) -> str:
+    """SQLite's own URI for reading the database, which leaves nothing beside it."""
+    # Write-ahead mode needs a file beside the database even for reading, unless told that nobody writes.
+    is_settled = not is_writable(path) and not Path(f"{path}-wal").exists()
+    return f"file:{quote(str(path))}?{'immutable=1' if is_settled else 'mode=ro'}"
 
 
 def artifacts_beside(path: Path) -> Path:
@@ -68,6 +93,18 @@ def _is_ready(path: Path) -> bool:
         )
     with _connected(path) as connection:
         return bool(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+
+
+def _for_reading(path: Path) -> str:
+    uri = reading_uri(path)
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_WAIT_S)) as connection:
+            connection.execute("SELECT count(*) FROM experiments")
+    except sqlite3.Error as error:
+        raise TrackingError(
+            f"{path} can't be read without writing beside it ({error}); ask its owner to list the runs, or copy it"
+        ) from error
+    return f"{SQLITE}{uri}&uri=true"
 
 
 def _tables(path: Path) -> set[str]:

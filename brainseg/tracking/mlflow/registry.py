@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import brainseg
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
-from brainseg.tracking.home import resolve_uri
 from brainseg.tracking.mlflow.artifacts import run_location
 from brainseg.tracking.mlflow.client_runs import find_run
 from brainseg.tracking.mlflow.connection import reached, store_errors
+from brainseg.tracking.mlflow.database import check_writable
+from brainseg.tracking.paths import resolve_uri
 from brainseg.tracking.protocol import MADE_BY, REGISTERED_MODEL, ModelVersion, NewVersion
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ class MlflowRegistry:
         self._client: MlflowClient | None = None
 
     def of_run(self, run_id: str) -> ModelVersion | None:
-        """The newest version that `register` has made of the run."""
         mlflow_id = self._mlflow_id(run_id)
         with store_errors(self._uri):
             found = self._connected().search_model_versions(f"name = '{REGISTERED_MODEL}'")
@@ -48,7 +48,6 @@ class MlflowRegistry:
         return self._version(max(versions, key=lambda version: int(version.version))) if versions else None
 
     def with_alias(self, alias: str) -> ModelVersion | None:
-        """The version that the alias names."""
         model = self._model()
         if model is None or alias not in model.aliases:
             return None
@@ -56,9 +55,9 @@ class MlflowRegistry:
             return self._version(self._connected().get_model_version(REGISTERED_MODEL, model.aliases[alias]))
 
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
-        """Makes a version of an artifact folder of the run."""
         from mlflow.exceptions import MlflowException
 
+        check_writable(self._uri)
         client = self._connected()
         with store_errors(self._uri):
             run = find_run(client, run_id, uri=self._uri)
@@ -78,7 +77,7 @@ class MlflowRegistry:
             return self._version(made)
 
     def set_alias(self, alias: str, version: ModelVersion) -> None:
-        """Lets the alias name this version, and no other."""
+        check_writable(self._uri)
         with store_errors(self._uri):
             self._connected().set_registered_model_alias(REGISTERED_MODEL, alias, version.version)
 

@@ -1,7 +1,7 @@
 """Reads MLflow's SQLite database without MLflow, whose import alone takes longer than the answer.
 
-Read-only, and only tables of a known layout: the suite of the tracking tests holds the answers to those of
-MLflow's client.
+Read-only, and only where the tables have the columns that are read: the suite of the tracking tests holds the answers
+to those of MLflow's client.
 """
 
 import contextlib
@@ -9,19 +9,25 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from brainseg.tracking.home import SQLITE
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError
 from brainseg.tracking.mlflow.artifacts import local_path, location_now
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID
-from brainseg.tracking.mlflow.database import BUSY_WAIT_S
+from brainseg.tracking.mlflow.database import BUSY_WAIT_S, reading_uri
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
+from brainseg.tracking.paths import SQLITE
 from brainseg.tracking.protocol import RunFilter, RunList, RunSummary
 from brainseg.tracking.rules import STATE
 
-# MLflow's own number of the layout, in its table alembic_version: that of MLflow 3.17.
-KNOWN_LAYOUTS = frozenset({"dc11669786a5"})
+# Table -> the columns that are read.
+COLUMNS = {
+    "experiments": {"experiment_id", "name", "lifecycle_stage", "workspace"},
+    "runs": {"run_uuid", "name", "status", "lifecycle_stage", "experiment_id", "start_time", "artifact_uri"},
+    "tags": {"run_uuid", "key", "value"},
+    "params": {"run_uuid", "key", "value"},
+    "metrics": {"run_uuid", "key", "value", "step", "is_nan"},
+    "latest_metrics": {"run_uuid", "key", "value", "is_nan"},
+}
 # SQLite before 3.32 takes at most 999 values in a statement.
 VALUES = 900
 
@@ -41,7 +47,7 @@ NEWEST_FIRST = "ORDER BY runs.start_time DESC, runs.run_uuid LIMIT :limit"
 
 
 class UnknownLayoutError(Exception):
-    """The database isn't laid out as this module knows it; MLflow's client can read it."""
+    """The database lacks columns that this module reads; MLflow's client can read it."""
 
 
 class SqliteRuns:
@@ -108,11 +114,12 @@ class SqliteRuns:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        uri = f"file:{quote(str(self._path))}?mode=ro"
+        uri = reading_uri(self._path)
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_WAIT_S)) as connection:
-            layouts = {layout for (layout,) in connection.execute("SELECT version_num FROM alembic_version")}
-            if not layouts or not layouts <= KNOWN_LAYOUTS:
-                raise UnknownLayoutError(", ".join(sorted(layouts)))
+            for table, needed in COLUMNS.items():
+                lacking = needed - {column for _, column, *_ in connection.execute(f"PRAGMA table_info({table})")}
+                if lacking:
+                    raise UnknownLayoutError(f"{table}: {', '.join(sorted(lacking))}")
             yield connection
 
     def _conditions(self, connection: sqlite3.Connection, which: RunFilter) -> tuple[str, dict[str, Any]]:

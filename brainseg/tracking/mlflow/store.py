@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import Home, home_of, resolve_uri, sqlite_path
 from brainseg.tracking.listing import UnknownExperimentError, merged
 from brainseg.tracking.memory import MemoryStore, no_artifact
 from brainseg.tracking.mlflow import client_runs
@@ -25,8 +24,10 @@ from brainseg.tracking.mlflow.client_runs import (
     quoted,
 )
 from brainseg.tracking.mlflow.connection import reached, store_errors
+from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.mlflow.sqlite_runs import SqliteRuns, UnknownLayoutError
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
+from brainseg.tracking.paths import TrackingPaths, resolve_uri, sqlite_path, tracking_paths
 from brainseg.tracking.protocol import REGISTERED_MODEL, Curves, RunFilter, RunList, RunRecord
 from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool.spool import spooled_runs
@@ -47,10 +48,10 @@ class NoDatabaseError(TrackingError):
 class MlflowStore:
     """A `RunStore` over MLflow. It connects when it is first asked for something."""
 
-    def __init__(self, uri: str, home: Home) -> None:
+    def __init__(self, uri: str, paths: TrackingPaths) -> None:
         """Used by `open_store`."""
         self._uri = uri
-        self._home = home
+        self._paths = paths
         self._client: MlflowClient | None = None
 
     def read(self, run_id: str) -> RunRecord:
@@ -86,7 +87,7 @@ class MlflowStore:
             runs = list(client_runs.search(client, experiments, wanted, order=["attributes.start_time"]))
         return [run.data.tags.get(LOCAL_ID, run.info.run_id) for run in runs] + [
             run_id
-            for run_id in spooled_runs(self._home.spool)
+            for run_id in spooled_runs(self._paths.spool)
             if (spooled := self._spooled(run_id)) is not None and spooled.find(tags)
         ]
 
@@ -106,8 +107,8 @@ class MlflowStore:
         """The runs of the store, and those that it doesn't have yet."""
         waiting = [
             spooled.overview(which, rank_by=rank_by, total_of=total_of, limit=limit)
-            for run_id in spooled_runs(self._home.spool)
-            if which.experiment in (None, experiment_of_spool(self._home.spool, run_id))
+            for run_id in spooled_runs(self._paths.spool)
+            if which.experiment in (None, experiment_of_spool(self._paths.spool, run_id))
             and (spooled := self._spooled(run_id)) is not None
         ]
         try:
@@ -152,7 +153,6 @@ class MlflowStore:
             return self.file(run_id, name, Path(folder)).read_text()
 
     def file(self, run_id: str, name: str, folder: Path) -> Path:
-        """Fetches an artifact (a file or a folder) to `folder/name`."""
         spooled = self._spooled(run_id)
         if spooled is not None:
             return spooled.file(run_id, name, folder)
@@ -176,9 +176,10 @@ class MlflowStore:
         to, added = checked_name(to), to_mlflow(checked_additions(tags))
         if self._spooled(run_id) is not None:
             raise TrackingError(
-                f"run {run_id} still waits in {self._home.spool}; "
+                f"run {run_id} still waits in {self._paths.spool}; "
                 "deliver it first, with python -m brainseg.tracking sync"
             )
+        check_writable(self._uri)
         run = self._run(run_id)
         with store_errors(self._uri):
             artifacts = repository(run_location(run, uri=self._uri), uri=self._uri)
@@ -236,7 +237,7 @@ class MlflowStore:
     def _spooled(self, run_id: str) -> MemoryStore | None:
         if not run_id.startswith(LOCAL_PREFIX):
             return None
-        store = memory_of_spool(self._home.spool, run_id)
+        store = memory_of_spool(self._paths.spool, run_id)
         for tracker in store.trackers.values() if store is not None else ():
             tracker.tags = from_mlflow(tracker.tags)
         return store
@@ -252,4 +253,4 @@ def _files_in(artifacts: "ArtifactRepository", folder: str) -> set[str]:
 
 def open_store(config: TrackingConfig) -> MlflowStore:
     """The store that `tracking` names. Raises TrackingError for a URI that can't be used; asks nothing yet."""
-    return MlflowStore(resolve_uri(config), home_of(config))
+    return MlflowStore(resolve_uri(config), tracking_paths(config))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import Home, home_of, is_same_store, resolve_uri
 from brainseg.tracking.mlflow.connection import cause_of, connect
 from brainseg.tracking.mlflow.delivery import deliver_until
 from brainseg.tracking.mlflow.writer import RunWriter, opening
+from brainseg.tracking.paths import TrackingPaths, is_same_store, resolve_uri, tracking_paths
 from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spooled_runs
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Synced:
 
 
 def sync_spools(
-    client: "MlflowClient", home: Home, *, uri: str, deadline: float = float("inf"), models: bool = True
+    client: "MlflowClient", paths: TrackingPaths, *, uri: str, deadline: float = float("inf"), models: bool = True
 ) -> list[Synced]:
     """Delivers the spool of every run that no process holds, and deletes what is delivered whole.
 
@@ -43,26 +43,26 @@ def sync_spools(
     models: also models, whose delivery imports TensorFlow. Never raises for a single run.
     """
     results = []
-    for run_id in spooled_runs(home.spool):
+    for run_id in spooled_runs(paths.spool):
         if time.monotonic() >= deadline:
             break
-        with _taken_up(home.spool, run_id) as spool:
+        with _taken_up(paths.spool, run_id) as spool:
             if spool is not None:
-                results.append(_sync(client, spool, home, uri=uri, deadline=deadline, models=models))
+                results.append(_sync(client, spool, paths, uri=uri, deadline=deadline, models=models))
     return results
 
 
 def deliver_leftovers(config: TrackingConfig, *, patience_s: float, models: bool) -> str:
     """`sync_spools` for the caller whose processes left them; a note on what still waits, empty if nothing does."""
-    home, uri = home_of(config), resolve_uri(config)
-    if not spooled_runs(home.spool):
+    paths, uri = tracking_paths(config), resolve_uri(config)
+    if not spooled_runs(paths.spool):
         return ""
     try:
         client = connect(uri)
     except TrackingError:
-        logger.warning("the tracking store %s can't be reached; what waits for it is in %s", mask(uri), home.spool)
+        logger.warning("the tracking store %s can't be reached; what waits for it is in %s", mask(uri), paths.spool)
         return ""
-    synced = sync_spools(client, home, uri=uri, deadline=time.monotonic() + patience_s, models=models)
+    synced = sync_spools(client, paths, uri=uri, deadline=time.monotonic() + patience_s, models=models)
     problem = next((each.problem for each in synced if each.pending and each.problem), "")
     return waiting_note(config, sum(each.pending for each in synced), problem)
 
@@ -89,11 +89,13 @@ def _taken_up(parent: Path, run_id: str) -> Iterator[Spool | None]:
         yield spool
 
 
-def _sync(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, deadline: float, models: bool) -> Synced:
+def _sync(
+    client: "MlflowClient", spool: Spool, paths: TrackingPaths, *, uri: str, deadline: float, models: bool
+) -> Synced:
     before = spool.pending
     problem = None
     try:
-        refused = _deliver(client, spool, home, uri=uri, deadline=deadline, models=models)
+        refused = _deliver(client, spool, paths, uri=uri, deadline=deadline, models=models)
         problem = "; ".join(refused) or None
     except Exception as error:  # of this run; the others may do better
         problem = cause_of(error)
@@ -103,7 +105,9 @@ def _sync(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, deadlin
     return Synced(run_id=spool.run_id, delivered=max(0, before - pending), pending=pending, problem=problem)
 
 
-def _deliver(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, deadline: float, models: bool) -> list[str]:
+def _deliver(
+    client: "MlflowClient", spool: Spool, paths: TrackingPaths, *, uri: str, deadline: float, models: bool
+) -> list[str]:
     opened = spool.first()
     if opened is None:  # killed before its first record
         return []
@@ -112,7 +116,7 @@ def _deliver(client: "MlflowClient", spool: Spool, home: Home, *, uri: str, dead
     if not spool.is_ended():
         body = {"status": "KILLED", "state": "killed", "failure": None, "time_ms": _last_ms(spool)}
         spool.append("end", body, last=True)
-    writer = RunWriter(client, opening(dict(opened.body), client, uri=uri, home=home))
+    writer = RunWriter(client, opening(dict(opened.body), client, uri=uri, paths=paths))
     return deliver_until(spool, writer, deadline=deadline, models=models)
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
-from brainseg.tracking.home import Home, check_root, home_of, resolve_uri, store_name
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
+from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
 from brainseg.tracking.mlflow.sync import sync_spools
 from brainseg.tracking.mlflow.tags import origin_tags, to_mlflow
 from brainseg.tracking.mlflow.writer import RunWriter, experiment_id, now_ms, opening
+from brainseg.tracking.paths import TrackingPaths, check_root, resolve_uri, store_name, tracking_paths
 from brainseg.tracking.protocol import DatasetInfo
 from brainseg.tracking.rules import (
     RUNNING,
@@ -55,7 +56,6 @@ class MlflowTracker:
 
     @property
     def run_id(self) -> str:
-        """MLflow's id of the run; `local-...` for a run that started offline."""
         return self._run_id
 
     @property
@@ -64,12 +64,10 @@ class MlflowTracker:
 
     @property
     def unwritten(self) -> tuple[str, ...]:
-        """What is neither in the store nor in the spool, a line each."""
         return (*self._lost, *self._delivery.refused)
 
     @property
     def undelivered(self) -> int:
-        """How many records wait in the spool."""
         return self._delivery.undelivered
 
     @property
@@ -78,16 +76,13 @@ class MlflowTracker:
         return self._delivery.problem
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Spools configuration values, as text."""
         self._append("params", {"params": {key: str(value) for key, value in params.items()}}, "parameters")
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Spools tags."""
         self._own_state = tags.get(STATE, self._own_state)
         self._append("tags", {"tags": to_mlflow(tags)}, f"tags {', '.join(tags)}")
 
     def log_dataset(self, dataset: DatasetInfo) -> None:
-        """Spools the data set."""
         body = {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
@@ -98,18 +93,15 @@ class MlflowTracker:
         self._append("dataset", body, f"data set {dataset.name}")
 
     def log_metrics(self, metrics: Mapping[str, float], *, epoch: int) -> None:
-        """Spools an epoch's values, with the time."""
         body = {"epoch": epoch, "metrics": checked_metrics(metrics, epoch=epoch), "time_ms": now_ms()}
         self._append("metrics", body, f"metrics of epoch {epoch}")
 
     def log_text(self, text: str, name: str) -> None:
-        """Spools a text artifact."""
         path = PurePosixPath(checked_name(name))
         folder = "" if str(path.parent) == "." else str(path.parent)
         self._append_file("file", text.encode(), path.name, folder=folder)
 
     def log_file(self, path: Path, folder: str = "") -> None:
-        """Spools a copy of the file."""
         self._append_file("file", path, path.name, folder=checked_folder(folder))
 
     def log_model(self, path: Path) -> None:
@@ -161,8 +153,9 @@ def open_tracker(
     Raises TrackingError for a store that can't be used or doesn't have the run, and within 10 s for one
     that doesn't answer, unless `tracking.offline`; ResumeError where a process still writes the run.
     """
-    home, uri = home_of(config), resolve_uri(config)
-    check_root(home)
+    paths, uri = tracking_paths(config), resolve_uri(config)
+    check_root(paths)
+    check_writable(uri)
     body: dict[str, Any] = {
         "run_id": run_id,
         "is_new": run_id is None,
@@ -176,42 +169,42 @@ def open_tracker(
     try:
         client = reached(uri)
         with store_errors(uri, remedy="check run_name and tracking.experiment"):
-            body["run_id"] = _run_in_store(client, body, uri=uri, home=home)
+            body["run_id"] = _run_in_store(client, body, uri=uri, paths=paths)
     except UnreachableError as error:
         if not config.offline:
             raise
         client = None
         body["run_id"] = run_id or f"{LOCAL_PREFIX}{uuid.uuid4().hex[:16]}"
         logger.warning("%s; recording %s on this machine", reason(error).partition(";")[0], body["run_id"])
-    spool = _open_spool(home, body["run_id"], client if run_id is None else None)
+    spool = _open_spool(paths, body["run_id"], client if run_id is None else None)
     if spool.is_new:
         spool.append("open", body)
     spool.append("begin", {"tags": body["tags"]})
     opened = spool.first()
     assert opened is not None  # appended above, or by the process that made the spool
-    delivery = Delivery(spool, lambda: _writer(connect(uri), opened, uri=uri, home=home), where=mask(uri))
+    delivery = Delivery(spool, lambda: _writer(connect(uri), opened, uri=uri, paths=paths), where=mask(uri))
     if client is not None:
-        _deliver_first(client, spool, opened, delivery, uri=uri, home=home)
+        _deliver_first(client, spool, opened, delivery, uri=uri, paths=paths)
     return MlflowTracker(spool, delivery, store=store_name(uri))
 
 
-def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, home: Home) -> str:
+def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, paths: TrackingPaths) -> str:
     """The id under which brainseg knows the run: made in the store where it is new."""
     run_id = body["run_id"]
     if run_id is None:
-        experiment = experiment_id(client, body["experiment"], uri=uri, home=home)
+        experiment = experiment_id(client, body["experiment"], uri=uri, paths=paths)
         run = client.create_run(experiment, start_time=body["time_ms"], run_name=body["name"], tags=body["tags"])
         return str(run.info.run_id)
-    if run_id in spooled_runs(home.spool) and run_id.startswith(LOCAL_PREFIX):
+    if run_id in spooled_runs(paths.spool) and run_id.startswith(LOCAL_PREFIX):
         return str(run_id)  # the store has it once its `open` record is delivered
     run = find_run(client, run_id, uri=uri)
     return str(run.data.tags.get(LOCAL_ID, run.info.run_id))
 
 
-def _open_spool(home: Home, run_id: str, maker: "MlflowClient | None") -> Spool:
+def _open_spool(paths: TrackingPaths, run_id: str, maker: "MlflowClient | None") -> Spool:
     """The run's spool. maker: what made the run just now, to delete it again where there is no spool for it."""
     try:
-        return open_spool(home.spool, run_id, wait_s=RESUME_WAIT_S)
+        return open_spool(paths.spool, run_id, wait_s=RESUME_WAIT_S)
     except SpoolBusyError:
         raise ResumeError(f"run {run_id} is still being written by another process; wait for its end") from None
     except OSError as error:
@@ -219,22 +212,22 @@ def _open_spool(home: Home, run_id: str, maker: "MlflowClient | None") -> Spool:
             with contextlib.suppress(Exception):  # the error below is the one to tell
                 maker.delete_run(run_id)
         raise TrackingError(
-            f"tracking.root must have room for the spool, got {home.spool} ({reason(error)}); "
+            f"tracking.root must have room for the spool, got {paths.spool} ({reason(error)}); "
             "free some space or choose another with tracking.root=DIR"
         ) from error
 
 
 def _deliver_first(
-    client: "MlflowClient", spool: Spool, opened: Record, delivery: Delivery, *, uri: str, home: Home
+    client: "MlflowClient", spool: Spool, opened: Record, delivery: Delivery, *, uri: str, paths: TrackingPaths
 ) -> None:
     """This run's first records, so that the store shows it as running; then what earlier runs left."""
     try:
-        delivery.writer = _writer(client, opened, uri=uri, home=home)
+        delivery.writer = _writer(client, opened, uri=uri, paths=paths)
         delivery.refused += deliver_until(spool, delivery.writer, deadline=time.monotonic() + BEGIN_S, models=False)
-        sync_spools(client, home, uri=uri, deadline=time.monotonic() + LEFTOVERS_S, models=False)
+        sync_spools(client, paths, uri=uri, deadline=time.monotonic() + LEFTOVERS_S, models=False)
     except Exception as error:  # the thread goes on with it, and says what is wrong
         logger.debug("records wait for the store: %s", reason(error))
 
 
-def _writer(client: "MlflowClient", opened: Record, *, uri: str, home: Home) -> RunWriter:
-    return RunWriter(client, opening(dict(opened.body), client, uri=uri, home=home))
+def _writer(client: "MlflowClient", opened: Record, *, uri: str, paths: TrackingPaths) -> RunWriter:
+    return RunWriter(client, opening(dict(opened.body), client, uri=uri, paths=paths))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from brainseg.cli.secrets import mask
 from brainseg.errors import TrackingError
-from brainseg.tracking.home import Home, sqlite_path
 from brainseg.tracking.mlflow.artifacts import location_now, model_location, repository, run_location
 from brainseg.tracking.mlflow.client_runs import (
     LOCAL_ID,
@@ -25,6 +24,7 @@ from brainseg.tracking.mlflow.client_runs import (
 from brainseg.tracking.mlflow.database import artifacts_beside, set_artifact_location
 from brainseg.tracking.mlflow.model_folders import write_model_folder
 from brainseg.tracking.mlflow.views import INSTALLED, view_tags
+from brainseg.tracking.paths import TrackingPaths, sqlite_path
 from brainseg.tracking.rules import FAILURE, RUNNING, STATE
 from brainseg.tracking.spool.spool import Record, Spool
 
@@ -196,14 +196,14 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def experiment_id(client: "MlflowClient", name: str, *, uri: str, home: Home) -> str:
+def experiment_id(client: "MlflowClient", name: str, *, uri: str, paths: TrackingPaths) -> str:
     """The id of the experiment, made where there is none. Raises TrackingError where it was deleted."""
     from mlflow.exceptions import MlflowException
 
     found, path = client.get_experiment_by_name(name), sqlite_path(uri)
     if found is None:
         is_server = uri.startswith("http")
-        folder = None if is_server else (artifacts_beside(path) if path else home.artifacts).as_uri()
+        folder = None if is_server else (artifacts_beside(path) if path else paths.artifacts).as_uri()
         try:
             tags = EXPERIMENT_TAGS | view_tags(time_ms=now_ms())
             return str(client.create_experiment(name, artifact_location=folder, tags=tags))
@@ -230,7 +230,7 @@ def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
         yield items[start : start + BATCH_SIZE]
 
 
-def opening(body: dict[str, Any], client: "MlflowClient", *, uri: str, home: Home) -> str:
+def opening(body: dict[str, Any], client: "MlflowClient", *, uri: str, paths: TrackingPaths) -> str:
     """The MLflow id of the run that an `open` record names; a new run that started offline is made here, once.
 
     Raises TrackingError where the store doesn't have the run.
@@ -240,7 +240,7 @@ def opening(body: dict[str, Any], client: "MlflowClient", *, uri: str, home: Hom
     found = find_local_run(client, body["run_id"])
     if found is not None:
         return str(found.info.run_id)
-    experiment = experiment_id(client, body["experiment"], uri=uri, home=home)
+    experiment = experiment_id(client, body["experiment"], uri=uri, paths=paths)
     tags = {**body["tags"], LOCAL_ID: body["run_id"]}
     run = client.create_run(experiment, start_time=body["time_ms"], run_name=body["name"], tags=tags)
     return str(run.info.run_id)

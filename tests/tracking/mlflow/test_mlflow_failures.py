@@ -24,8 +24,8 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking import MODEL_FILE, DatasetInfo, open_store, open_tracker
 from brainseg.tracking.__main__ import main
-from brainseg.tracking.home import resolve_uri
 from brainseg.tracking.mlflow.sync import waiting_note
+from brainseg.tracking.paths import resolve_uri
 
 # Logs an epoch for each line that it reads, and says so; never leaves its block by itself.
 TRAIN = """

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from brainseg.config import TrackingConfig
 from brainseg.runs.select import select
 from brainseg.tracking import DatasetInfo
-from brainseg.tracking.home import resolve_uri
+from brainseg.tracking.paths import resolve_uri
 
 # Loads models, each from its store, where brainseg can't be imported.
 LOAD = """

@@ -46,7 +46,7 @@ def test_a_run_of_a_renamed_folder_is_read_with_its_model(
     renamed: tuple[Path, str], keras_file: Path, tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by != "SQL":
-        monkeypatch.setattr("brainseg.tracking.mlflow.sqlite_runs.KNOWN_LAYOUTS", frozenset({"a later one"}))
+        monkeypatch.setattr("brainseg.tracking.mlflow.sqlite_runs.COLUMNS", {"runs": {"of a later MLflow"}})
     folder, run_id = renamed
     store = open_store(mlruns(folder))
     assert store.text(run_id, "config.yaml") == "seed: 1"
@@ -75,9 +75,8 @@ def test_what_is_written_after_a_rename_lies_in_the_renamed_folder(
     assert written[f"{run_id}/artifacts/evaluation/val/scores.csv"] == b"id\n"
     assert written[f"{new.run_id}/artifacts/config.yaml"] == b"seed: 2"
     assert open_store(config).file(new.run_id, MODEL_FILE, tmp_path / "out").exists()
-    with contextlib.closing(
-        sqlite3.connect(folder / "mlruns" / "mlflow.db")
-    ) as database:  # what MLflow's own pages open
+    # What MLflow's own pages open.
+    with contextlib.closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as database:
         where = database.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (new.run_id,)).fetchone()[0]
         (source,) = database.execute("SELECT source FROM model_versions").fetchone()
     assert where == (folder / "mlruns" / "artifacts" / new.run_id / "artifacts").as_uri()

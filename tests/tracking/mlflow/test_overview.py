@@ -15,7 +15,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import Pruned, TrackingError
 from brainseg.tracking import RunFilter, RunList, RunSummary, open_store, open_tracker
 
-LAYOUTS = "brainseg.tracking.mlflow.sqlite_runs.KNOWN_LAYOUTS"
+COLUMNS = "brainseg.tracking.mlflow.sqlite_runs.COLUMNS"
 
 
 def unused(*_: object, **__: object) -> None:
@@ -30,7 +30,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         for name in ("overview", "curves"):
             monkeypatch.setattr(f"brainseg.tracking.mlflow.client_runs.{name}", unused)
     elif request.param == "sqlite by client":
-        monkeypatch.setattr(LAYOUTS, frozenset({"a later one"}))
+        monkeypatch.setattr(COLUMNS, {"runs": {"of a later MLflow"}})
     return MlflowBackend(config=request.getfixturevalue(f"{request.param.split()[0]}_config"))
 
 
@@ -125,6 +125,20 @@ def test_a_run_that_waits_in_the_spool_is_listed(sqlite_config: TrackingConfig) 
         (run,) = store.overview(which, rank_by="final_dice", total_of="seconds", limit=5).finished
         assert (run.run_id, run.metrics) == (tracker.run_id, {"final_dice": 0.5})
     assert store.curves([tracker.run_id], ["final_dice"]) == {tracker.run_id: {"final_dice": {1: 0.5}}}
+
+
+def test_a_table_that_has_gained_a_column_is_read_by_sql(
+    sqlite_config: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_tracker(sqlite_config, run_name="first", tags={}) as tracker:
+        tracker.log_metrics({"final_dice": 0.5}, epoch=1)
+    with contextlib.closing(sqlite3.connect(Path(sqlite_config.root) / "mlflow.db")) as database, database:
+        database.execute("ALTER TABLE runs ADD COLUMN of_a_later_mlflow TEXT")
+        database.execute("UPDATE alembic_version SET version_num = 'a later one'")
+    monkeypatch.setattr("brainseg.tracking.mlflow.client_runs.overview", unused)
+    asked = RunFilter(experiment="brainseg")
+    (run,) = open_store(sqlite_config).overview(asked, rank_by="final_dice", total_of="seconds", limit=5).finished
+    assert (run.run_id, run.metrics) == (tracker.run_id, {"final_dice": 0.5})
 
 
 def test_a_database_is_read_while_it_is_written_and_without_mlflow(

@@ -10,7 +10,7 @@ import pytest
 from backends import MlflowBackend
 
 from brainseg.config import TrackingConfig
-from brainseg.tracking.home import resolve_uri
+from brainseg.tracking.paths import resolve_uri
 
 TAG = "mlflow.sharedViewState."
 

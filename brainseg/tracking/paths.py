@@ -16,7 +16,7 @@ MANIFEST = "run.json"  # in the checkpoint folder of a run: how it was started; 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Home:
+class TrackingPaths:
     """The one place where runs are kept."""
 
     root: Path  # absolute
@@ -42,9 +42,9 @@ class Home:
         return self.root / "checkpoints"
 
 
-def home_of(config: TrackingConfig) -> Home:
+def tracking_paths(config: TrackingConfig) -> TrackingPaths:
     """The folders that `tracking.root` means from the current directory."""
-    return Home(root=Path(config.root).expanduser().absolute())
+    return TrackingPaths(root=Path(config.root).expanduser().absolute())
 
 
 def resolve_uri(config: TrackingConfig) -> str:
@@ -56,12 +56,12 @@ def resolve_uri(config: TrackingConfig) -> str:
         return _checked("tracking.uri", config.uri, config)
     if os.environ.get(ENVIRONMENT_KEY):
         return _checked(ENVIRONMENT_KEY, os.environ[ENVIRONMENT_KEY], config)
-    return _checked("tracking.root", f"{SQLITE}{home_of(config).database}", config)
+    return _checked("tracking.root", f"{SQLITE}{tracking_paths(config).database}", config)
 
 
-def check_root(home: Home) -> None:
+def check_root(paths: TrackingPaths) -> None:
     """Raises TrackingError unless `tracking.root` is, or can become, a folder to write to; leaves nothing there."""
-    existing = next(path for path in (home.root, *home.root.parents) if path.exists())
+    existing = next(path for path in (paths.root, *paths.root.parents) if path.exists())
     if not existing.is_dir():
         raise TrackingError(f"tracking.root must be a folder, got the file {existing}; choose another")
     try:
@@ -69,7 +69,7 @@ def check_root(home: Home) -> None:
         tempfile.TemporaryDirectory(prefix=".brainseg-", dir=existing).cleanup()
     except OSError as error:
         raise TrackingError(
-            f"tracking.root must be a folder that can be written to, got {home.root} ({error.strerror}); "
+            f"tracking.root must be a folder that can be written to, got {paths.root} ({error.strerror}); "
             "choose another with tracking.root=DIR"
         ) from error
 
@@ -103,7 +103,7 @@ def _checked(key: str, uri: str, config: TrackingConfig) -> str:
     if scheme not in SCHEMES:
         raise TrackingError(
             f"{key} must start with one of {', '.join(f'{name}://' for name in SCHEMES)}, got {mask(uri)!r}; "
-            f"leave it out for {SQLITE}{home_of(config).database}"
+            f"leave it out for {SQLITE}{tracking_paths(config).database}"
         )
     if scheme != "sqlite":
         return uri

@@ -6,7 +6,7 @@ import pytest
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.tracking.home import home_of, is_same_store, resolve_uri, store_name
+from brainseg.tracking.paths import is_same_store, resolve_uri, store_name, tracking_paths
 
 
 def test_the_store_is_the_key_then_the_variable_then_the_database_under_the_root(
@@ -20,9 +20,9 @@ def test_the_store_is_the_key_then_the_variable_then_the_database_under_the_root
 
 
 def test_every_folder_lies_under_the_root(tmp_path: Path) -> None:
-    home = home_of(TrackingConfig(root=str(tmp_path)))
-    assert home.database == tmp_path / "mlflow.db"
-    assert [home.artifacts, home.spool, home.checkpoints] == [
+    paths = tracking_paths(TrackingConfig(root=str(tmp_path)))
+    assert paths.database == tmp_path / "mlflow.db"
+    assert [paths.artifacts, paths.spool, paths.checkpoints] == [
         tmp_path / name for name in ("artifacts", "spool", "checkpoints")
     ]
 

@@ -1,0 +1,113 @@
+"""Someone else's runs, in a folder that can't be written to: listed and shown as one's own."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from backends import environment
+
+from brainseg.config import TrackingConfig
+
+RECORD = """
+import sys
+from pathlib import Path
+from brainseg.config import TrackingConfig
+from brainseg.tracking import open_tracker
+with open_tracker(TrackingConfig(root=sys.argv[1]), run_name="theirs", tags={"sweep": "quick"}) as tracker:
+    tracker.log_metrics({"seconds": 90.0, "final_dice": 0.5}, epoch=1)
+    tracker.log_text("id,patient_id,tumor_type,dice\\ns1,P1,,0.25\\ns2,P2,,0.75\\n", "val_scores.csv")
+    tracker.log_model(Path(sys.argv[2]))
+print(tracker.run_id)
+"""
+READ = """
+import sys
+from pathlib import Path
+from brainseg.config import TrackingConfig
+from brainseg.tracking import MODEL_FILE, open_store
+root, run_id, out = sys.argv[1:]
+store = open_store(TrackingConfig(root=root))
+assert store.read(run_id).metrics["final_dice"] == {1: 0.5}
+assert store.find({"sweep": "quick"}) == [run_id]
+assert store.aliases() == {}
+assert store.file(run_id, "val_scores.csv", Path(out)).read_text().startswith("id,")
+assert store.file(run_id, MODEL_FILE, Path(out)).exists()
+try:
+    store.add(run_id, Path(out), to="more", tags={})
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
+
+
+def without_privileges() -> None:
+    """In a child process: root loses the right to write what its mode forbids."""
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE)
+
+
+def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(), preexec_fn=without_privileges, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory, keras_file: Path) -> Iterator[tuple[TrackingConfig, str]]:
+    """A store without write permission, and its run. Another process made it: SQLite's -wal and -shm are gone."""
+    folder = tmp_path_factory.mktemp("theirs")
+    root = folder / "their runs" / "mlruns"
+    made = python("-c", RECORD, str(root), str(keras_file), cwd=folder)
+    assert made.returncode == 0, made.stderr
+    paths = [root, *root.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert python("-c", f"open({str(root / 'new')!r}, 'w')", cwd=folder).returncode == 1  # the permissions count
+    yield TrackingConfig(root=str(root)), made.stdout.strip()
+    for path in paths:
+        path.chmod(0o755)
+
+
+def test_runs_that_can_not_be_written_are_listed_and_reported(
+    theirs: tuple[TrackingConfig, str], tmp_path: Path
+) -> None:
+    config, run_id = theirs
+    for arguments in (["compare"], ["report", run_id, "-o", str(tmp_path / "out.html")]):
+        done = python("-m", f"brainseg.{arguments[0]}", *arguments[1:], "--root", config.root, cwd=tmp_path)
+        assert (done.stderr, done.returncode) == ("", 0)
+        assert "0.5000" in done.stdout
+    page = (tmp_path / "out.html").read_text()
+    assert run_id in page
+    assert "theirs" in page
+
+
+def test_all_that_reads_a_run_reads_one_that_can_not_be_written(
+    theirs: tuple[TrackingConfig, str], tmp_path: Path
+) -> None:
+    config, run_id = theirs
+    (tmp_path / "out").mkdir()
+    done = python("-c", READ, config.root, run_id, str(tmp_path / "out"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"TrackingError {config.root}/mlflow.db can't be written to (")
+    left = sorted(path.name for path in Path(config.root).iterdir())
+    assert left == ["artifacts", "mlflow.db", "mlflow.db.lock", "spool"]
+
+
+def test_records_that_are_not_in_the_database_yet_are_no_reason_to_leave_them_out(
+    theirs: tuple[TrackingConfig, str], tmp_path: Path
+) -> None:
+    root = tmp_path / "mlruns"
+    shutil.copytree(theirs[0].root, root)
+    root.chmod(0o755)
+    (root / "mlflow.db-wal").write_bytes(bytes(4096))  # a crash has left it, without its -shm
+    root.chmod(0o555)
+    done = python("-m", "brainseg.compare", "--root", str(root), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {root}/mlflow.db can't be read without writing beside it (")
+    assert len(done.stderr.splitlines()) == 1
+    root.chmod(0o755)
