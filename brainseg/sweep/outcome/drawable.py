@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from brainseg.config import short_names
 from brainseg.sweep.engine.trial_row import INTERRUPTED, REPORTED, TrialRow, trial_row
-from brainseg.sweep.outcome.summary import MetricSummary, Summary
+from brainseg.sweep.outcome.summary import MetricSummary, StudySummary
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
@@ -39,7 +39,7 @@ class Plot:
     kind: str  # a key of HEADINGS
     study: optuna.Study  # a copy with short names of parameters; of one metric, except for intermediate and pareto
     metric: MetricSummary  # the metric shown; for intermediate and pareto the first
-    summary: Summary
+    summary: StudySummary
 
     @property
     def name(self) -> str:
@@ -102,7 +102,7 @@ class Plot:
         return Known()
 
 
-def plots_of(study: optuna.Study, summary: Summary) -> list[Plot]:
+def plots_of(study: optuna.Study, summary: StudySummary) -> list[Plot]:
     """Every plot of this study, whether it can be drawn yet or not."""
     plots = []
     for position, metric in enumerate(summary.metrics):
