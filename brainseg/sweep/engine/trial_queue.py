@@ -16,9 +16,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import Lease, LeaseChecker, ProcessLock
 from brainseg.sweep.engine.storage import StudyStorage
+from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
 from brainseg.sweep.study.space import suggest
-from brainseg.sweep.study.study_file import StudyConfig, Value
+from brainseg.sweep.study.study_file import StudyConfig
 
 DEATHS_ALLOWED = 3  # without a new epoch between them
 

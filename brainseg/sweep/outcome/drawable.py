@@ -3,8 +3,6 @@
 `plots` draws each as a PNG, and `figures` draws each as an interactive figure.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,17 +109,6 @@ def plots_of(study: optuna.Study, summary: StudySummary) -> list[Plot]:
     copy, first = _copy_of(study), summary.metrics[0]
     kinds = ("intermediate", "pareto") if len(summary.metrics) > 1 else ("intermediate",)
     return plots + [Plot(kind=kind, study=copy, metric=first, summary=summary) for kind in kinds]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Optuna from logging every study that is made inside."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 def _copy_of(study: optuna.Study, metric: int | None = None) -> optuna.Study:

@@ -10,8 +10,9 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 
 from brainseg.sweep.engine.trial_row import INTERRUPTED, REPORTED
-from brainseg.sweep.outcome.drawable import Plot, plots_of, quiet
+from brainseg.sweep.outcome.drawable import Plot, plots_of
 from brainseg.sweep.outcome.summary import StudySummary
+from brainseg.sweep.study.plan import quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

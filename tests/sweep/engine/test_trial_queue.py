@@ -14,8 +14,9 @@ from brainseg.sweep.engine import leases
 from brainseg.sweep.engine.keys import ATTEMPTS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.trial_queue import NoTrial, TrialQueue
+from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_sampler
-from brainseg.sweep.study.study_file import StudyConfig, Value
+from brainseg.sweep.study.study_file import StudyConfig
 
 CONTINUOUS: dict[str, Any] = {
     "optimizer.learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},

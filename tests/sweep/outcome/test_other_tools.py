@@ -19,7 +19,8 @@ from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.engine.stored_study import open_study
 from brainseg.sweep.engine.trial_queue import Claim, TrialQueue
-from brainseg.sweep.study.study_file import Parameter, PrunerConfig, StudyConfig
+from brainseg.sweep.study.parameter import Parameter
+from brainseg.sweep.study.study_file import PrunerConfig, StudyConfig
 
 NAME = "shown_to_others"
 SERVER_START_S = 120.0  # about 5 on a machine that does nothing else
