@@ -11,8 +11,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from brainseg.sweep.engine import trial_queue as keys
-from brainseg.sweep.engine.alive import Lease, SignOfLife
+from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.leases import Lease, ProcessLock
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.engine.stored_study import open_study
 from brainseg.sweep.engine.trial_queue import Claim, TrialQueue
@@ -66,15 +66,15 @@ def make_study(where: str, root: Path, name: str, *, finished: int, epochs: int)
     """Makes the study, with so many finished trials of so many epochs."""
     storage = open_storage(where, root=root, name=name)
     study = open_study(storage, study_config(name), data_fingerprint="benchmark")
-    study.add_trials(finished_trials(finished, epochs=epochs, sign=SignOfLife(storage.folder)))
+    study.add_trials(finished_trials(finished, epochs=epochs, lock=ProcessLock(storage.folder)))
 
 
-def finished_trials(count: int, *, epochs: int, sign: SignOfLife) -> list[FrozenTrial]:
+def finished_trials(count: int, *, epochs: int, lock: ProcessLock) -> list[FrozenTrial]:
     """Complete trials as workers leave them; the same ones each time."""
     random = np.random.default_rng(0)
     sampler = optuna.samplers.RandomSampler(seed=0)
     drawn = optuna.create_study(sampler=sampler)
-    lease = dataclasses.asdict(Lease.new(sign, supervisor=None, epochs_at_claim=0))
+    lease = dataclasses.asdict(Lease.new(lock, supervisor=None, epochs_at_claim=0))
     trials = []
     for number in range(count):
         params = drawn.ask(fixed_distributions=distributions(SPACE)).params
@@ -107,10 +107,10 @@ def made_curve(epochs: int, random: np.random.Generator) -> list[float]:
 
 @contextlib.contextmanager
 def queue_on(where: str, root: Path, name: str, *, epochs: int) -> Iterator[TrialQueue]:
-    """The queue as a worker has it, with a storage and a sign of life of its own."""
+    """The queue as a worker has it, with a storage and a process lock of its own."""
     storage = open_storage(where, root=root, name=name)
-    with SignOfLife(storage.folder) as sign:
-        yield TrialQueue(storage, study_config(name), epochs=epochs, sign=sign, supervisor=None)
+    with ProcessLock(storage.folder) as lock:
+        yield TrialQueue(storage, study_config(name), epochs=epochs, lock=lock, supervisor=None)
 
 
 def claimed(queue: TrialQueue) -> Claim:

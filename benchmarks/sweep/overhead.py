@@ -16,7 +16,7 @@ from benchmarks.figures import milliseconds, print_table, verdict
 from benchmarks.sweep.made_study import claimed, finish, made_curve, make_study, place, queue_on, study_config
 from brainseg import compose
 from brainseg.config import RunConfig, TrackingConfig, flatten
-from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.trial_queue import TrialQueue
 from brainseg.sweep.study.plan import compose_trial
 from brainseg.sweep.study.study_file import StudyConfig

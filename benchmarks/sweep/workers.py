@@ -20,7 +20,7 @@ from benchmarks.sweep.sweep_process import (
     write_list,
     write_study,
 )
-from brainseg.sweep.engine.trial_queue import lease_of
+from brainseg.sweep.engine.keys import lease_of
 
 IDLE_BAR = 5.0  # percent
 GROWTH_BAR = 15.0  # percent

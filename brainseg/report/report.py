@@ -61,7 +61,7 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class KeyDifference:
     """A configuration key that isn't the same in all runs."""
 
     key: str
@@ -90,7 +90,7 @@ class Report:
     curves: tuple[Curve, ...]
     epochs: Mapping[str, int]  # run id -> epochs that were trained
     predictions: Predictions
-    differences: tuple[Difference, ...]
+    differences: tuple[KeyDifference, ...]
     cost: Cost
     origins: tuple[Origin, ...]
     machine: Mapping[str, str]  # of the best run; empty where it isn't recorded
@@ -243,10 +243,10 @@ def _predictions(store: RunStore, run: RunSummary, *, data: Path | None, folder:
     return Predictions(picture=picture, missing=reason)
 
 
-def _differences(comparison: Comparison, *, best: Row | None, baseline: RunSummary | None) -> tuple[Difference, ...]:
+def _differences(comparison: Comparison, *, best: Row | None, baseline: RunSummary | None) -> tuple[KeyDifference, ...]:
     recorded = [row.run.params for row in comparison.rows if row.run.params]
     return tuple(
-        Difference(
+        KeyDifference(
             key=key,
             baseline="" if baseline is None else baseline.params.get(key, ""),
             best="" if best is None else best.run.params.get(key, ""),

@@ -13,8 +13,8 @@ from brainseg import compose
 from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import import_tensorflow, resolve_threads
-from brainseg.sweep.engine import trial_queue as keys
-from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
 from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
@@ -162,8 +162,8 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, wher
         if parent is not None:
             record_progress(parent, config, trials)
 
-    def pool(sign: SignOfLife) -> Pool:
-        return worker_pool(config, sign, threads=threads, logs=logs, environment=environment)
+    def pool(lock: ProcessLock) -> Pool:
+        return worker_pool(config, lock, threads=threads, logs=logs, environment=environment)
 
     sweep.console.print(
         f"{config.name}: {config.trials} trials, {config.workers} workers with {threads} threads each; "

@@ -23,10 +23,11 @@ from brainseg.scoring.evaluation import Evaluation
 from brainseg.scoring.overlap import hard_dice, iou
 from brainseg.scoring.predictions import PackedMask, save_predictions
 from brainseg.scoring.slice_score import TRAINING_COLUMNS, SliceScore, to_csv
-from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.study.definition import definition_of
-from brainseg.sweep.study.study_file import Parameter, StudyConfig
+from brainseg.sweep.study.parameter import Parameter
+from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.tracking import MemoryStore
 
 HEIGHT, WIDTH = 24, 32

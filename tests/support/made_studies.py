@@ -6,7 +6,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from brainseg.sweep.study.study_file import Parameter, PrunerConfig, StudyConfig
+from brainseg.sweep.study.parameter import Parameter
+from brainseg.sweep.study.study_file import PrunerConfig, StudyConfig
 
 RATE, DROPOUT, NORM, FILTERS = "optimizer.learning_rate", "model.dropout", "model.norm", "model.base_filters"
 SPACE = (

@@ -1,1 +1,1 @@
-"""Who trains what: the study's storage, its trial queue, the workers and their supervisor."""
+"""What runs a study: its storage, the trial queue, the workers and their supervisor."""

@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal file on one host, or PostgreSQL for many; and the lock of all who count in it."""
+"""Where a study is kept: a journal file on one host, or PostgreSQL for many; and the lock of those who claim trials."""
 
 import contextlib
 import os
@@ -26,16 +26,16 @@ JOURNAL_SUFFIX = ".journal"
 OPTUNAS_TABLE = "version_info"
 OTHERS_TABLE = "alembic_version"  # Optuna and MLflow each make one; in one database they would break each other
 JOURNAL_START = b'{"op_code":'  # of every line that Optuna writes
-LOCK_WAIT_S = 120.0  # who counts and asks holds it for a fraction of a second
+LOCK_WAIT_S = 120.0  # a process that claims a trial holds it for a fraction of a second
 CONNECT_WAIT_S = 10  # for a server's first answer
 _URL = re.compile(r"[a-z0-9+]+://", re.IGNORECASE)
 
 
 class StudyStorage:
-    """An Optuna storage, a lock that all processes on it share, and a folder for signs of life."""
+    """An Optuna storage, a lock that all processes on it share, and a folder for process locks."""
 
     def __init__(self, optuna: BaseStorage, *, shown: str, folder: Path) -> None:
-        """folder: of files that tell who is alive; on this host."""
+        """folder: for the process locks of this host."""
         self.optuna = get_storage(optuna)
         self.shown = shown  # for messages; passwords are masked
         self.folder = folder
@@ -51,7 +51,7 @@ class StudyStorage:
 
     @contextlib.contextmanager
     def reached(self) -> Iterator[None]:
-        """What a server that doesn't answer makes Optuna raise inside comes out as UnreachableError."""
+        """Raises UnreachableError for what Optuna raises inside when a server doesn't answer."""
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
@@ -67,7 +67,7 @@ class JournalStudyStorage(StudyStorage):
     """A journal file: trials and values are lines, appended."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the file and its folder where there are none. Raises TrackingError where that isn't possible."""
+        """Makes the file and its folder if they don't exist. Raises TrackingError if that isn't possible."""
         try:
             _check_start(path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class JournalStudyStorage(StudyStorage):
 
     @property
     def is_shared_between_hosts(self) -> bool:
-        """Never: Optuna's journal is for one host, or one file system."""
+        """False: Optuna's journal is for one host, or one file system."""
         return False
 
     @contextlib.contextmanager
@@ -108,9 +108,9 @@ class PostgresStudyStorage(StudyStorage):
     """A PostgreSQL database, which workers on any number of hosts share."""
 
     def __init__(self, url: str, *, folder: Path) -> None:
-        """Makes Optuna's tables where there are none.
+        """Makes Optuna's tables if they don't exist.
 
-        Raises ConfigError for what is no URL, and TrackingError where the server can't be used.
+        Raises ConfigError for a malformed URL, and TrackingError if the server can't be used.
         """
         from sqlalchemy import create_engine, inspect
         from sqlalchemy.exc import SQLAlchemyError
@@ -136,7 +136,7 @@ class PostgresStudyStorage(StudyStorage):
 
     @property
     def is_shared_between_hosts(self) -> bool:
-        """Always possible."""
+        """True."""
         return True
 
     @contextlib.contextmanager
@@ -158,7 +158,7 @@ class PostgresStudyStorage(StudyStorage):
 
 
 def _parsed(url: str) -> "URL":
-    """The URL with all that SQLAlchemy has to be told. Raises ConfigError for what is none."""
+    """The URL with the driver and the time limit for SQLAlchemy. Raises ConfigError for a malformed URL."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -196,7 +196,7 @@ class _AppendLock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Lets the next one in."""
+        """Releases the lock."""
         self._lock.release()
 
 
@@ -251,8 +251,8 @@ def place_of(where: str | None, *, root: Path, name: str) -> str | Path:
 def open_storage(where: str | None, *, root: Path, name: str, create: bool = True) -> StudyStorage:
     """The storage of the study `name`, at its `place_of`.
 
-    create: make a journal where there is none. Raises ConfigError like `place_of`, and TrackingError where it can't
-    be used, or has nothing yet and isn't to be made.
+    create: make the journal if it doesn't exist. Raises ConfigError like `place_of`, and TrackingError if it can't be
+    used, or doesn't exist and isn't to be made.
     """
     place = place_of(where, root=root, name=name)
     if isinstance(place, str):

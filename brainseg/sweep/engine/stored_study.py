@@ -17,9 +17,9 @@ from brainseg.config import RunConfig, TrackingConfig
 from brainseg.config_file import from_yaml
 from brainseg.errors import ConfigError, InputError, TrackingError
 from brainseg.runs.stored_run import CONFIG_FILE
-from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.keys import StudySettings
 from brainseg.sweep.engine.storage import StudyStorage
-from brainseg.sweep.engine.trial_queue import Settings
 from brainseg.sweep.study.definition import check_version, definition_of, differences, from_definition
 from brainseg.sweep.study.recipe import recipe_changes, recipe_of, recipe_of_run
 from brainseg.sweep.study.study_file import StudyConfig
@@ -146,7 +146,7 @@ def _discard(study: optuna.Study, storage: StudyStorage) -> None:
 
 
 def _keep_settings(study: optuna.Study, config: StudyConfig) -> None:
-    settings = Settings(trials=config.trials, failures=config.failures, retries=config.retries)
+    settings = StudySettings(trials=config.trials, failures=config.failures, retries=config.retries)
     study.set_user_attr(keys.SETTINGS, dataclasses.asdict(settings))
     study.set_user_attr(keys.TRACKING, [item for item in config.tracking if mask(item) == item])
     if places := places_in(config.overrides):
@@ -167,7 +167,7 @@ def load_config(storage: StudyStorage, name: str) -> StudyConfig:
     attributes = optuna.load_study(study_name=name, storage=storage.optuna).user_attrs
     definition = attributes[keys.DEFINITION]
     check_version(definition)
-    settings = Settings(**attributes[keys.SETTINGS])
+    settings = StudySettings(**attributes[keys.SETTINGS])
     return from_definition(
         definition,
         overrides=[item for item in attributes.get(keys.PLACES, ()) if item not in definition["overrides"]],

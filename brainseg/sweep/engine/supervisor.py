@@ -1,4 +1,4 @@
-"""Keeps a number of workers alive and shows what they do; holds nothing that its death could lose."""
+"""The supervisor: restarts workers that end, and shows their progress; all state is in the storage."""
 
 import contextlib
 import os
@@ -14,10 +14,10 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from brainseg.errors import Interrupted, SweepError
-from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine.keys import lease_of
+from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage
-from brainseg.sweep.engine.trial_queue import lease_of
 from brainseg.sweep.engine.worker import STOP
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import key_of
@@ -29,19 +29,19 @@ PATIENCE_S = 20.0  # for a worker that was told to stop at once; it writes a che
 # Before a worker that ended with an error starts again: a store, or the data, may be away for a moment.
 PAUSES_S = (0.0, 10.0, 30.0)
 CRASHES_ALLOWED = len(PAUSES_S)  # one after the other, of one worker, with no trial getting further in between
-# The same, where it was killed from outside. Of trials there is another account: this is about workers that
-# die before they have one.
+# The same if it was killed from outside. The deaths of a trial's workers are counted with the trial: this is about
+# workers that die before they have one.
 KILLS_ALLOWED = 10
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-# Is told of the trials whenever one more of them is finished.
+# Called with all trials whenever one more of them is finished.
 OnFinished = Callable[[Sequence[FrozenTrial]], None]
 Progress = Mapping[int, tuple[bool, int]]  # trial -> whether it is finished, and how many epochs were reported
 
 
 @dataclass
 class StopRequests:
-    """How often, and by which signal, the user has asked to stop; the signals end nothing themselves."""
+    """Counts the signals by which the user asks to stop; they end nothing themselves."""
 
     signal: int | None = None
     times: int = 0
@@ -54,7 +54,7 @@ class StopRequests:
 
 @dataclass(eq=False)
 class Slot:
-    """The place of one worker, whose processes follow one another."""
+    """One worker: a process, and after its end the next one."""
 
     log: Path
     process: "subprocess.Popen[str] | None" = None
@@ -73,9 +73,9 @@ class Pool:
     slots: list[Slot]
 
     def keep_alive(self, now: float, *, restart: bool) -> list[str]:
-        """Starts the workers that are missing; what is to be said of those that have ended, a line each.
+        """Starts missing workers; returns a line for each that has ended.
 
-        now: of `time.monotonic`. Raises SweepError where a worker can't live.
+        now: of `time.monotonic`. Raises SweepError if a worker ends again and again.
         """
         news = []
         for slot in self.slots:
@@ -87,17 +87,17 @@ class Pool:
                 slot.process = None
                 slot.is_done = code == 0
                 if restart and not slot.is_done:
-                    news.append(_take_note(slot, code, now))
+                    news.append(_count_end(slot, code, now))
             if restart and not slot.is_done and now >= slot.not_before:
                 slot.process = self._start(slot)
         return news
 
     def is_busy(self, *, restart: bool) -> bool:
-        """Whether a worker runs, or is to start again."""
+        """Whether a worker is running or will be started again."""
         return any(slot.process is not None or (restart and not slot.is_done) for slot in self.slots)
 
     def forgive(self, pids: Collection[int]) -> None:
-        """The trials of these processes have got further: what happened before counts no more."""
+        """Forgets crashes and kills of these processes, since their trials have made progress."""
         for slot in self.slots:
             if slot.process is not None and slot.process.pid in pids:
                 slot.crashes = slot.kills = 0
@@ -150,8 +150,8 @@ def _close(process: "subprocess.Popen[str]") -> None:
         process.stdin.close()
 
 
-def _take_note(slot: Slot, code: int, now: float) -> str:
-    """What to say of a worker that has ended with this code. Raises SweepError where it happens again and again."""
+def _count_end(slot: Slot, code: int, now: float) -> str:
+    """Counts the end of a worker and describes it in a line. Raises SweepError after too many in a row."""
     name = slot.log.stem.replace("-", " ")
     number = -code if code < 0 else code - 128  # a worker that was told to stop ends with 128 + the signal's number
     if number in KILLED_FROM_OUTSIDE:
@@ -172,21 +172,21 @@ def supervise(
     storage: StudyStorage,
     study: optuna.Study,
     config: StudyConfig,
-    pool: Callable[[SignOfLife], Pool],
+    pool: Callable[[ProcessLock], Pool],
     table: LiveTable,
     *,
     on_finished: OnFinished,
 ) -> None:
-    """Runs the workers until the study is done, its time is over or the user stops it.
+    """Runs the workers until the study is finished, the time limit is reached or the user stops it.
 
-    pool: makes the workers of the supervisor with this sign of life. No worker lives afterwards. Raises
-    Interrupted where the user has stopped it, and SweepError where workers can't live.
+    pool: makes the workers of the supervisor that holds this process lock. No worker lives afterwards. Raises
+    Interrupted if the user has stopped it, and SweepError if workers end again and again.
     """
     begun = time.monotonic()
     limit_s = float("inf") if config.time_limit_min is None else 60 * config.time_limit_min
     stop = StopRequests()
-    with SignOfLife(storage.folder) as sign, handled_by(stop.handle), table:
-        workers = pool(sign)
+    with ProcessLock(storage.folder) as lock, handled_by(stop.handle), table:
+        workers = pool(lock)
         view = View(storage, study, table, on_finished)
         stopping = Stopping(workers, table)
         try:
@@ -208,7 +208,7 @@ def supervise(
 
 
 class View:
-    """Looks at the study again and again, and shows what it sees."""
+    """Polls the study, and shows what has changed."""
 
     def __init__(self, storage: StudyStorage, study: optuna.Study, table: LiveTable, on_finished: OnFinished) -> None:
         self._storage = storage
@@ -219,7 +219,7 @@ class View:
         self._is_away = False  # whether the storage didn't answer the last time
 
     def look(self) -> list[int]:
-        """The processes whose trials have got further since the last look."""
+        """Polls once; returns the process ids whose trials have made progress since the last time."""
         try:
             with self._storage.reached():
                 trials = self._study.get_trials(deepcopy=False)
@@ -247,7 +247,7 @@ def _ended(progress: Progress) -> int:
 
 
 class Stopping:
-    """Passes on to the workers what the user, or the time limit, asks for."""
+    """Passes the user's requests to stop, and the time limit, on to the workers."""
 
     def __init__(self, workers: Pool, table: LiveTable) -> None:
         self._workers = workers
@@ -259,7 +259,7 @@ class Stopping:
         """times: how often the user has asked. Called again and again."""
         wanted = max(times, 1 if is_late else 0)
         if wanted:
-            # Each time, since a worker may have started afresh; before a signal, which ends one trial alone.
+            # Each time, since a worker may have started again; before a signal, which ends one trial alone.
             self._workers.finish_epochs()
         if wanted > self._told:
             self._say(wanted, is_late=is_late)
@@ -278,15 +278,14 @@ class Stopping:
 
 
 def worker_pool(
-    config: StudyConfig, sign: SignOfLife, *, threads: int, logs: Path, environment: Mapping[str, str]
+    config: StudyConfig, lock: ProcessLock, *, threads: int, logs: Path, environment: Mapping[str, str]
 ) -> Pool:
     """Workers of this study, each a process of its own that writes a log into `logs`.
 
-    environment: what they need to know beside the process's own; passwords are handed on here, and
-    stand in no command line.
+    environment: added to this process's own; passwords are handed on here, and appear in no command line.
     """
     command = [sys.executable, "-m", "brainseg.sweep", "worker", config.name]
-    command += ["--supervisor", sign.id, "--threads", str(threads)]
+    command += ["--supervisor", lock.id, "--threads", str(threads)]
     command += [item for item in config.tracking if key_of(item) != "tracking.uri"]
     return Pool(
         command=command,
@@ -296,6 +295,6 @@ def worker_pool(
 
 
 def last_line(path: Path) -> str:
-    """What a log ends with."""
+    """The last line of a log that isn't empty."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "it has printed nothing")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine import keys
 from brainseg.sweep.study.study_file import StudyConfig
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
     claim -> compose -> open or go on with the MLflow run -> train, reporting each epoch -> tell
 
-It holds nothing that its death could lose: what it knows is in the study's storage, the checkpoint and MLflow.
+All of its state is in the study's storage, the checkpoint and MLflow, so that its death loses nothing.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from brainseg.config import RunConfig, short_names
 from brainseg.data.load import RunData
 from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.model.runtime import import_tensorflow, resolve_threads
-from brainseg.sweep.engine import trial_queue as keys
-from brainseg.sweep.engine.alive import BEAT_S, SignOfLife
+from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.leases import HEARTBEAT_S, ProcessLock
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.engine.stored_study import load_config, with_recipe
-from brainseg.sweep.engine.trial_queue import Claim, Nothing, TrialQueue
+from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue
 from brainseg.sweep.engine.trial_row import shown_params, trial_name
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from brainseg.train.experiment import Result
 
 RECYCLE_AFTER = 25  # trials: TensorFlow keeps a little of each
-IDLE_S = 0.5  # between two looks for a trial, while others run and may come back
+IDLE_S = 0.5  # between two claims, while trials are running that may come back
 STOP = "stop"  # what a supervisor writes to a worker's stdin: finish the epoch, then end
 
 Metrics = Mapping[str, float]
@@ -57,19 +57,19 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Recycle:
-    """The worker has to start afresh: with other threads, or because it has trained enough."""
+    """The worker has to start again as a new process: with other threads, or to free what TensorFlow keeps."""
 
     reason: str
 
 
 class StopAfterEpoch:
-    """Whether the supervisor has asked to stop; and that it is still there."""
+    """Whether the supervisor has asked this worker to stop after its epoch."""
 
     def __init__(self) -> None:
         self.is_requested = False
 
     def listen(self, stream: TextIO) -> None:
-        """Reads what the supervisor writes, in a thread. Without a supervisor any more, stops at once."""
+        """Reads in a thread what the supervisor writes; stops the process when the supervisor has died."""
         threading.Thread(target=self._listen, args=(stream,), name="brainseg-listen", daemon=True).start()
 
     def _listen(self, stream: TextIO) -> None:
@@ -96,7 +96,7 @@ class Worker:
         self._open_run: str | None = None  # of the trial in hand, as long as MLflow doesn't know how it ended
 
     def work(self) -> Recycle | str:
-        """Trains until nothing is left, or until a fresh process has to go on. Why it ended.
+        """Trains until no trial is left, or until a new process has to go on; returns why it ended.
 
         Raises Interrupted when it is stopped.
         """
@@ -104,7 +104,7 @@ class Worker:
             if self._trained >= RECYCLE_AFTER:
                 return Recycle(reason=f"{self._trained} trials trained")
             claim = self._queue.claim()
-            if isinstance(claim, Nothing):
+            if isinstance(claim, NoTrial):
                 if claim.is_over:
                     return claim.reason
                 time.sleep(IDLE_S)
@@ -118,9 +118,9 @@ class Worker:
         return "stopped by the supervisor"
 
     def _train(self, claim: Claim, threads: int) -> None:
-        """One trial, from the claim to its end, whatever that is."""
+        """Trains a claimed trial to whatever end."""
         say(f"trial {claim.trial.number}: {shown_params(claim.params, self._names)}")
-        with self._beating(claim):
+        with self._heartbeats(claim):
             try:
                 with self._queue.storage.reached():
                     self._run(claim, threads)
@@ -143,7 +143,7 @@ class Worker:
         run_id = self._open_run = self._run_of(claim, config)
         if claim.is_condemned:
             raise KilledTooOftenError(
-                f"killed {keys.DEATHS_ALLOWED} times at epoch {len(self._queue.reported(claim)) + 1}; out of memory?"
+                f"killed {DEATHS_ALLOWED} times at epoch {len(self._queue.reported(claim)) + 1}; out of memory?"
             )
         self._threads_in_use = threads
         config, data = self._going_on(config, overrides, run_id)
@@ -174,7 +174,7 @@ class Worker:
             Checkpoints(Path(config.tracking.root), tracker.run_id).remove()
 
     def _complete(self, claim: Claim, result: "Result") -> bool:
-        """Tells the study what the trial has reached; False where another worker has taken it."""
+        """Reports the trial's values to the study; False if another worker has taken the trial."""
         told: dict[str, object] = {keys.SECONDS: round(sum(metrics["seconds"] for metrics in result.history), 3)}
         if result.unwritten:
             told[keys.UNWRITTEN] = list(result.unwritten)
@@ -188,7 +188,7 @@ class Worker:
         return self._queue.tell(claim, TrialState.COMPLETE, [values[metric] for metric in self._config.metrics])
 
     def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
-        """The configuration and data of a trial: of its run's checkpoint where there is one."""
+        """The configuration and data of a trial, from its run's checkpoint if there is one."""
         data = load_run_data(config)
         if data.slices.fingerprint != self._queue.data_fingerprint:
             raise DataError(
@@ -216,7 +216,7 @@ class Worker:
         return found[0] if found else None
 
     def _identity(self, claim: Claim) -> dict[str, str]:
-        """The tags by which the trial's run is found."""
+        """The tags that identify the trial's run."""
         attributes = self._queue.study.user_attrs
         return {
             "sweep": self._config.name,
@@ -237,7 +237,7 @@ class Worker:
         return tracker
 
     def _failed(self, claim: Claim, error: Exception) -> None:
-        """Tells the study and, where the run was never opened again, MLflow."""
+        """Reports the failure to the study and, if the run wasn't opened again, to MLflow."""
         reason = mask(ending_of(error).failure or type(error).__name__)
         say(f"failed: {reason}")
         if self._open_run is not None:
@@ -247,15 +247,15 @@ class Worker:
         self._queue.fail(claim, reason, may_retry=not isinstance(error, NOT_RETRIED))
 
     @contextlib.contextmanager
-    def _beating(self, claim: Claim) -> Iterator[None]:
+    def _heartbeats(self, claim: Claim) -> Iterator[None]:
         done = threading.Event()
 
-        def beat() -> None:
-            while not done.wait(BEAT_S):
-                with contextlib.suppress(Exception):  # a storage that is away for a moment; the next beat tells
-                    self._queue.beat(claim)
+        def heartbeat() -> None:
+            while not done.wait(HEARTBEAT_S):
+                with contextlib.suppress(Exception):  # a storage that is away for a moment; the next heartbeat tells
+                    self._queue.heartbeat(claim)
 
-        thread = threading.Thread(target=beat, name="brainseg-beat", daemon=True)
+        thread = threading.Thread(target=heartbeat, name="brainseg-heartbeat", daemon=True)
         thread.start()
         try:
             yield
@@ -269,7 +269,7 @@ class KilledTooOftenError(BrainsegError):
 
 
 class LeaseLost(Interrupted):
-    """Another worker has taken the trial: this one was taken for dead. For the tracker, stopped from outside."""
+    """Another worker took this one for dead and its trial over. To the tracker it is a stop from outside."""
 
     def __init__(self) -> None:
         super().__init__(SIGTERM)
@@ -282,7 +282,7 @@ NOT_OF_THE_TRIAL = (UnreachableError, DataError)
 
 
 class _Watch:
-    """Reports each epoch to the study, and ends the run that its pruner gives up."""
+    """Reports each epoch to the study, and ends a run that the pruner stops."""
 
     def __init__(self, queue: TrialQueue, claim: Claim, stop: StopAfterEpoch, *, epochs: int) -> None:
         self._queue = queue
@@ -306,7 +306,7 @@ class _Watch:
             raise Interrupted(SIGTERM)
 
     def _prune(self, epoch: int, metrics: Metrics) -> None:
-        """Raises Pruned where the pruner gives the trial up, now or before it was killed."""
+        """Raises Pruned if the pruner stops the trial, or had stopped it before its worker was killed."""
         if self._decided is None and self._claim.trial.should_prune():
             pruner = type(self._queue.study.pruner).__name__
             value = metrics["val_dice_image"]
@@ -323,8 +323,8 @@ def run_worker(
     """Trains trials of the study `name` until none is left. The exit code.
 
     tracking: overrides that take the place of those that the study was started with. where: the study's storage.
-    threads: CPU threads, by default every core; the study may fix others. supervisor: id of the sign of life of the
-    process that started this one, and that it listens to. Raises InputError, with nothing trained, and Interrupted.
+    threads: CPU threads, by default every core; the study may fix others. supervisor: id of the process lock of the
+    process that started this one, whose commands it reads. Raises InputError, with nothing trained, and Interrupted.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     root = tracking_paths(compose.freeze(tracking).tracking).root
@@ -337,20 +337,20 @@ def run_worker(
     import_tensorflow()  # before a trial is claimed: it takes seconds
     # It takes the graph of a new trial for a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with stop_on_signals(), storage.reached(), SignOfLife(storage.folder) as sign:
+    with stop_on_signals(), storage.reached(), ProcessLock(storage.folder) as lock:
         baseline = check(config)  # the overrides alone need not be a configuration that can run
-        queue = TrialQueue(storage, config, epochs=baseline.train.epochs, sign=sign, supervisor=supervisor)
+        queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
         threads = threads_of_trials(baseline, share=resolve_threads(threads))
         ending = Worker(queue, config, threads=threads, stop=stop).work()
     if isinstance(ending, Recycle):
-        say(f"starts afresh: {ending.reason}")
-        _start_afresh()
+        say(f"starts again: {ending.reason}")
+        _start_again()
     say(ending)
     return 0
 
 
-def _start_afresh() -> NoReturn:
-    """The same command in the same process, whose memory is then its own again."""
+def _start_again() -> NoReturn:
+    """Replaces this process with a new one of the same command, which frees its memory."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "brainseg.sweep", *sys.argv[1:]])  # noqa: S606  # no shell
 

@@ -3,8 +3,6 @@
 `plots` draws each as a PNG, and `figures` draws each as an interactive figure.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from brainseg.config import short_names
 from brainseg.sweep.engine.trial_row import INTERRUPTED, REPORTED, TrialRow, trial_row
-from brainseg.sweep.outcome.summary import MetricSummary, Summary
+from brainseg.sweep.outcome.summary import MetricSummary, StudySummary
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
@@ -39,7 +37,7 @@ class Plot:
     kind: str  # a key of HEADINGS
     study: optuna.Study  # a copy with short names of parameters; of one metric, except for intermediate and pareto
     metric: MetricSummary  # the metric shown; for intermediate and pareto the first
-    summary: Summary
+    summary: StudySummary
 
     @property
     def name(self) -> str:
@@ -102,7 +100,7 @@ class Plot:
         return Known()
 
 
-def plots_of(study: optuna.Study, summary: Summary) -> list[Plot]:
+def plots_of(study: optuna.Study, summary: StudySummary) -> list[Plot]:
     """Every plot of this study, whether it can be drawn yet or not."""
     plots = []
     for position, metric in enumerate(summary.metrics):
@@ -111,17 +109,6 @@ def plots_of(study: optuna.Study, summary: Summary) -> list[Plot]:
     copy, first = _copy_of(study), summary.metrics[0]
     kinds = ("intermediate", "pareto") if len(summary.metrics) > 1 else ("intermediate",)
     return plots + [Plot(kind=kind, study=copy, metric=first, summary=summary) for kind in kinds]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Optuna from logging every study that is made inside."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 def _copy_of(study: optuna.Study, metric: int | None = None) -> optuna.Study:

@@ -45,11 +45,11 @@ def facts_of_study(name: str, *, tracking: TrackingConfig, where: str | None) ->
 def _facts(storage: "StudyStorage", name: str) -> StudyFacts:
     import optuna
 
+    from brainseg.sweep.engine.keys import STUDY_ID
     from brainseg.sweep.engine.stored_study import load_config
-    from brainseg.sweep.engine.trial_queue import STUDY_ID
-    from brainseg.sweep.outcome.drawable import quiet
     from brainseg.sweep.outcome.figures import figure_groups
     from brainseg.sweep.outcome.summary import headline, summarize, verdict
+    from brainseg.sweep.study.plan import quiet
 
     with quiet():
         config = load_config(storage, name)

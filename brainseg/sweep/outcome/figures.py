@@ -9,9 +9,10 @@ import optuna
 
 from brainseg.drawing.page_figures import OTHER_COLOUR, Curve, FigureGroup, PageFigure, curves_figure
 from brainseg.sweep.engine.trial_row import REPORTED
-from brainseg.sweep.outcome.drawable import HEADINGS, Plot, plots_of, quiet
+from brainseg.sweep.outcome.drawable import HEADINGS, Plot, plots_of
 from brainseg.sweep.outcome.parallel import parallel_lines
-from brainseg.sweep.outcome.summary import Summary
+from brainseg.sweep.outcome.summary import StudySummary
+from brainseg.sweep.study.plan import quiet
 
 # Dark and light of it are told apart by people who see no red or green; with a rim also on white.
 NUMBER_COLOURS = "Cividis"
@@ -19,7 +20,7 @@ HEIGHT_PX = 380
 
 
 def figure_groups(
-    study: optuna.Study, summary: Summary, *, kinds: Collection[str] = tuple(HEADINGS)
+    study: optuna.Study, summary: StudySummary, *, kinds: Collection[str] = tuple(HEADINGS)
 ) -> tuple[FigureGroup, ...]:
     """The plots of these kinds, each under its heading."""
     with quiet():

@@ -8,10 +8,10 @@ import brainseg
 from brainseg.drawing.page import page_file, render
 from brainseg.drawing.page_figures import plotly_script
 from brainseg.sweep.outcome.figures import figure_groups
-from brainseg.sweep.outcome.summary import Summary, headline, verdict
+from brainseg.sweep.outcome.summary import StudySummary, headline, verdict
 
 
-def sweep_html(study: optuna.Study, summary: Summary, *, made: datetime) -> str:
+def sweep_html(study: optuna.Study, summary: StudySummary, *, made: datetime) -> str:
     """The page. made: when, for its last line."""
     return render(
         "sweep.html",

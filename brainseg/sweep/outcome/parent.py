@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError
-from brainseg.sweep.engine import trial_queue as keys
+from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.outcome.page import sweep_html
 from brainseg.sweep.outcome.plots import write_plots

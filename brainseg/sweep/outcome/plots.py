@@ -10,8 +10,9 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 
 from brainseg.sweep.engine.trial_row import INTERRUPTED, REPORTED
-from brainseg.sweep.outcome.drawable import Plot, plots_of, quiet
-from brainseg.sweep.outcome.summary import Summary
+from brainseg.sweep.outcome.drawable import Plot, plots_of
+from brainseg.sweep.outcome.summary import StudySummary
+from brainseg.sweep.study.plan import quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ CURVES = {
 BEST_COLOUR = "#d62728"
 
 
-def write_plots(study: optuna.Study, summary: Summary, folder: Path) -> list[Path]:
+def write_plots(study: optuna.Study, summary: StudySummary, folder: Path) -> list[Path]:
     """Draws each plot for which there are enough trials into `folder`, which is made. Returns the PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
     with _drawing():

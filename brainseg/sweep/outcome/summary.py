@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from brainseg.cli.tables import Console, Section, say
 from brainseg.config import short_names
-from brainseg.sweep.engine.trial_queue import settings_of
+from brainseg.sweep.engine.keys import settings_of
 from brainseg.sweep.engine.trial_row import (
     FINISHED,
     INTERRUPTED,
@@ -69,7 +69,7 @@ class MetricSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class StudySummary:
     """What a sweep has found so far."""
 
     name: str
@@ -88,7 +88,7 @@ class Summary:
         return sum(self.counts.get(state, 0) for state in FINISHED)
 
 
-def summarize(study: "optuna.Study", config: StudyConfig) -> Summary:
+def summarize(study: "optuna.Study", config: StudyConfig) -> StudySummary:
     """What the study has found so far. Reads the study alone; the same trials give the same summary."""
     trials = study.get_trials(deepcopy=False)
     rows = [trial_row(trial) for trial in trials]
@@ -97,7 +97,7 @@ def summarize(study: "optuna.Study", config: StudyConfig) -> Summary:
     if len(config.metrics) > 1:
         front = {trial.number for trial in study.best_trials}
         best = [row for row in best if row.number in front]
-    return Summary(
+    return StudySummary(
         name=config.name,
         asked=settings_of(study).trials,
         counts=dict(Counter(row.state for row in rows)),
@@ -157,7 +157,7 @@ def _importance(study: "optuna.Study", rows: Sequence[TrialRow], position: int) 
     return Importance(shares={key: float(share) for key, share in shares.items()}, note=note)
 
 
-def headline(summary: Summary) -> str:
+def headline(summary: StudySummary) -> str:
     """`quick: 12 of 12 trials finished: 9 complete, 3 pruned; 1 failed`."""
     text = f"{summary.name}: {summary.finished} of {summary.asked} trials finished"
     finished = [f"{summary.counts[state]} {state}" for state in FINISHED if state in summary.counts]
@@ -169,7 +169,7 @@ def headline(summary: Summary) -> str:
     return text + (f": {', '.join(finished)}" if finished else "") + (f"; {', '.join(others)}" if others else "")
 
 
-def verdict(summary: Summary, metric: MetricSummary) -> str:
+def verdict(summary: StudySummary, metric: MetricSummary) -> str:
     """The best value of a metric, of which trial, and how it compares to the baseline; one line."""
     if metric.best is None or metric.best_value is None:
         return f"No trial is complete yet: no best {metric.name}."
@@ -184,7 +184,7 @@ def verdict(summary: Summary, metric: MetricSummary) -> str:
     return f"{text}: {shown_metric(metric.gain)} better than the baseline ({shown_metric(metric.baseline_value)})."
 
 
-def epochs_line(summary: Summary) -> str:
+def epochs_line(summary: StudySummary) -> str:
     """`Pruning saved 31 of 120 epochs.`"""
     if summary.epochs_saved == 0:
         return f"{summary.epochs_run} epochs run."
@@ -204,7 +204,7 @@ def trials_csv(trials: "Sequence[FrozenTrial]", config: StudyConfig) -> str:
     return out.getvalue()
 
 
-def summary_markdown(summary: Summary, config: StudyConfig) -> str:
+def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
     """The description of the parent run in the MLflow UI: the answer, then what it rests on."""
     parts = [f"**{verdict(summary, metric)}**" for metric in summary.metrics]
     if summary.best and summary.best[0].line:
@@ -224,7 +224,7 @@ def summary_markdown(summary: Summary, config: StudyConfig) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def print_status(summary: Summary, config: StudyConfig, console: Console) -> None:
+def print_status(summary: StudySummary, config: StudyConfig, console: Console) -> None:
     """The summary in a terminal: the answer, the best trials, what mattered, what failed."""
     say(headline(summary), console)
     for metric in summary.metrics:
@@ -246,7 +246,7 @@ def print_status(summary: Summary, config: StudyConfig, console: Console) -> Non
         Section(title="Failed trials", headings=("trial", "epochs", "reason"), rows=failed, align="lll").show(console)
 
 
-def _best(summary: Summary, config: StudyConfig) -> Section:
+def _best(summary: StudySummary, config: StudyConfig) -> Section:
     """The best trials; a line for each where the terminal is too narrow for the table."""
     names = short_names(parameter.key for parameter in config.space)
     rows, lines = [], []

@@ -1,7 +1,8 @@
 """What a study will do, before it does it: whether every trial can run, and which ones come first."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from brainseg.compose import GROUPS
 from brainseg.config import RunConfig, did_you_mean, flatten
@@ -58,9 +59,7 @@ def first_trials(config: StudyConfig, count: int) -> list[dict[str, Value]]:
     from brainseg.sweep.study.samplers import build_sampler
 
     first = config.first_points()
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
+    with quiet():
         study = optuna.create_study(directions=[StudyDirection[each.upper()] for each in config.metrics.values()])
         for _, params in first:
             study.enqueue_trial(dict(params))
@@ -68,9 +67,20 @@ def first_trials(config: StudyConfig, count: int) -> list[dict[str, Value]]:
         for number in range(min(count, max(len(first), _independent_of_scores(config, count)))):
             study.sampler = build_sampler(config, number=number)
             trials.append(exact(suggest(study.ask(), config.space), config.space))
+    return trials
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Optuna from logging every study that is made inside."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
     finally:
         optuna.logging.set_verbosity(verbosity)
-    return trials
 
 
 def show_plan(config: StudyConfig) -> None:

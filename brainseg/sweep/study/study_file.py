@@ -16,51 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
+from brainseg.sweep.study import study_rules as rules
 from brainseg.sweep.study.parameter import Parameter, Value, check_number, check_whole
-from brainseg.sweep.study.study_rules import (
-    METRICS,
-    PRUNABLE,
-    PRUNERS,
-    SAMPLERS,
-    check_metrics,
-    check_options,
-    check_overrides,
-    check_params,
-    check_pruner,
-    check_sampler,
-    check_space,
-    check_splits,
-)
 
-__all__ = [
-    "METRICS",
-    "Parameter",
-    "PrunerConfig",
-    "SamplerConfig",
-    "StudyConfig",
-    "Value",
-    "read_study",
-    "sweeps_folder",
-]
-
-KEYS = (
-    "name",
-    "metric",
-    "direction",
-    "metrics",
-    "trials",
-    "workers",
-    "failures",
-    "retries",
-    "time_limit_min",
-    "overrides",
-    "baseline",
-    "enqueue",
-    "space",
-    "sampler",
-    "pruner",
-)
-PARAMETER_KEYS = ("type", "low", "high", "step", "log", "choices", "when")
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -73,10 +31,10 @@ class SamplerConfig:
     options: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("sampler.name", self.name, tuple(SAMPLERS))
+        one_of("sampler.name", self.name, tuple(rules.SAMPLERS))
         check_whole("sampler.seed", self.seed)
         in_range("sampler.seed", self.seed, low=0, high=2**31 - 1)
-        check_options("sampler", self.name, self.options, SAMPLERS[self.name])
+        rules.check_options("sampler", self.name, self.options, rules.SAMPLERS[self.name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +45,8 @@ class PrunerConfig:
     options: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("pruner.name", self.name, tuple(PRUNERS))
-        check_options("pruner", self.name, self.options, PRUNERS[self.name])
+        one_of("pruner.name", self.name, tuple(rules.PRUNERS))
+        rules.check_options("pruner", self.name, self.options, rules.PRUNERS[self.name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +76,7 @@ class StudyConfig:
                 f"name must be letters, digits, - _ or dots, at most 64, beginning with a letter or digit, "
                 f"got {self.name!r}; write name: NAME into the file"
             )
-        check_metrics(self.metrics)
+        rules.check_metrics(self.metrics)
         for key, value, low in (
             ("trials", self.trials, 1),
             ("workers", self.workers, 1),
@@ -130,13 +88,13 @@ class StudyConfig:
         if self.time_limit_min is not None:
             check_number("time_limit_min", self.time_limit_min)
             in_range("time_limit_min", self.time_limit_min, low=0.0, high=1e6, exclusive=True)
-        check_overrides(self.overrides + self.tracking, self.space)
-        check_space(self.space)
+        rules.check_overrides(self.overrides + self.tracking, self.space)
+        rules.check_space(self.space)
         for where, params in self.first_points():
-            check_params(where, params, self.space)
-        check_splits(self.space, sampler=self.sampler.name, pruner=self.pruner.name)
-        check_sampler(self.sampler.name, self.space, metrics=len(self.metrics), trials=self.trials)
-        check_pruner(self.pruner.name, tuple(self.metrics))
+            rules.check_params(where, params, self.space)
+        rules.check_splits(self.space, sampler=self.sampler.name, pruner=self.pruner.name)
+        rules.check_sampler(self.sampler.name, self.space, metrics=len(self.metrics), trials=self.trials)
+        rules.check_pruner(self.pruner.name, tuple(self.metrics))
 
     def first_points(self) -> list[tuple[str, Mapping[str, Value]]]:
         """The baseline and what is enqueued, each after the name that it has in the file."""
@@ -174,6 +132,7 @@ def sweeps_folder() -> Path:
 
 
 def study_path(name: str) -> Path:
+    """The file of the study. Raises ConfigError if there is none, with the studies that exist."""
     if name.endswith(".yaml"):
         path = Path(name)
         if not path.is_file():
@@ -249,7 +208,8 @@ def _first_line(error: Exception) -> str:
 
 def _from_content(content: Mapping[str, object], *, name: str) -> StudyConfig:
     """The study that a file's content describes; `name` is used where it says none. Raises ConfigError."""
-    _refuse_unknown("", content, KEYS)
+    of_file = [item.name for item in dataclasses.fields(StudyConfig) if item.name not in ("tracking", "recipe")]
+    _refuse_unknown("", content, ["metric", "direction", *of_file])
     for key in ("trials", "space"):
         if key not in content:
             raise ConfigError(f"{key} must be given; add it")
@@ -281,7 +241,7 @@ def _metrics(content: Mapping[str, object]) -> dict[str, str]:
     if "metrics" not in content:
         metric = content.get("metric")
         if metric is None:
-            raise ConfigError(f"metric must be given: one of {', '.join(METRICS)}")
+            raise ConfigError(f"metric must be given: one of {', '.join(rules.METRICS)}")
         if "direction" not in content:
             raise ConfigError("direction must be given: maximize or minimize; add it")
         return {str(metric): str(content["direction"])}
@@ -294,7 +254,7 @@ def _metrics(content: Mapping[str, object]) -> dict[str, str]:
 def _parameter(key: str, value: object) -> Parameter:
     where = f"space.{key}"
     content = _mapping(where, value)
-    _refuse_unknown(where, content, PARAMETER_KEYS)
+    _refuse_unknown(where, content, [item.name for item in dataclasses.fields(Parameter) if item.name != "key"])
     if "type" not in content:
         raise ConfigError(f"{where}.type must be given: float, int or categorical")
     values: dict[str, Any] = dict(content)
@@ -332,7 +292,7 @@ def _sampler(value: object) -> SamplerConfig:
 def _pruner(value: object, metrics: Sequence[str]) -> PrunerConfig:
     """What the file says, by default the median where a single metric can be foretold from the epochs."""
     if value is None:
-        return PrunerConfig(name="median" if len(metrics) == 1 and metrics[0] in PRUNABLE else "none")
+        return PrunerConfig(name="median" if len(metrics) == 1 and metrics[0] in rules.PRUNABLE else "none")
     options: dict[str, Any] = dict(_mapping("pruner", value))
     named = {key: options.pop(key) for key in ("name",) if key in options}
     return PrunerConfig(**named, options=options)

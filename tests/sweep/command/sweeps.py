@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tiny_run import TIMINGS
 
 from brainseg.config import TrackingConfig
-from brainseg.sweep.engine.trial_queue import lease_of
+from brainseg.sweep.engine.keys import lease_of
 from brainseg.tracking import RunRecord, RunStore, open_store
 
 # Longer than anything takes: only a hang reaches it.

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import load_config, open_study
-from brainseg.sweep.engine.trial_queue import Claim, Nothing, TrialQueue
+from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
 from brainseg.sweep.study.study_file import StudyConfig
 
 EPOCHS = 3
@@ -37,7 +37,7 @@ CONTEXT.set_forkserver_preload(
 
 
 def opened(where: str) -> StudyStorage:
-    """The storage; signs of life of PostgreSQL's studies go beside the tests' other files."""
+    """The storage; process locks of PostgreSQL's studies go beside the tests' other files."""
     return open_storage(where, root=Path.cwd(), name="study")
 
 
@@ -48,10 +48,10 @@ def started(where: str, config: StudyConfig) -> optuna.Study:
 
 @contextlib.contextmanager
 def queue_on(where: str, *, supervisor: str | None = None) -> Iterator[TrialQueue]:
-    """The queue as a worker has it, with a storage and a sign of life of its own."""
+    """The queue as a worker has it, with a storage and a process lock of its own."""
     storage = opened(where)
-    with SignOfLife(storage.folder) as sign:
-        yield TrialQueue(storage, load_config(storage, "study"), epochs=EPOCHS, sign=sign, supervisor=supervisor)
+    with ProcessLock(storage.folder) as lock:
+        yield TrialQueue(storage, load_config(storage, "study"), epochs=EPOCHS, lock=lock, supervisor=supervisor)
 
 
 def trials_of(where: str) -> list[FrozenTrial]:
@@ -85,7 +85,7 @@ def work(where: str, meeting: Barrier | None = None) -> str:
     with queue_on(where) as queue:
         while True:
             claim = queue.claim()
-            if isinstance(claim, Nothing):
+            if isinstance(claim, NoTrial):
                 if claim.is_over:
                     return claim.reason
                 time.sleep(0.01)

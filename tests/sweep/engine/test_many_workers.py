@@ -24,7 +24,7 @@ from queue_processes import (
 )
 from study_files import made_study
 
-from brainseg.sweep.engine.trial_queue import DEATHS, LEASE
+from brainseg.sweep.engine.keys import DEATHS, LEASE
 
 BASELINE = {"model.dropout": 0.1, "model.depth": 4}
 

@@ -16,7 +16,7 @@ from study_files import made_study, write_study
 
 from brainseg.cli.secrets import ENVIRONMENT_KEY, hide_secrets
 from brainseg.errors import ConfigError
-from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.supervisor import worker_pool
 
 SECRET = "rosebud"  # noqa: S105  # of nothing
@@ -140,8 +140,8 @@ def test_a_process_that_shows_a_password_starts_again_without_it(monkeypatch: py
 @pytest.mark.parametrize("key", ["tracking.uri", "++tracking.uri"])
 def test_workers_are_started_without_a_password_in_their_command_line(tmp_path: Path, key: str) -> None:
     overrides = ["tracking.experiment=mine", f"{key}=http://user:{SECRET}@host"]
-    sign = SignOfLife(tmp_path)
-    pool = worker_pool(made_study(tmp_path, overrides=overrides), sign, threads=1, logs=tmp_path, environment={})
+    lock = ProcessLock(tmp_path)
+    pool = worker_pool(made_study(tmp_path, overrides=overrides), lock, threads=1, logs=tmp_path, environment={})
     assert "tracking.experiment=mine" in pool.command
     assert SECRET not in " ".join(pool.command)
 

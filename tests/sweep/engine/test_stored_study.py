@@ -15,8 +15,8 @@ from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg.config_file import to_yaml
 from brainseg.errors import ConfigError, TrackingError
+from brainseg.sweep.engine.keys import DEFINITION, RUN_ID, SETTINGS, STUDY_ID, TRACKING, StudySettings, settings_of
 from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
-from brainseg.sweep.engine.trial_queue import DEFINITION, RUN_ID, SETTINGS, STUDY_ID, TRACKING, Settings, settings_of
 from brainseg.sweep.study import recipe
 from brainseg.sweep.study.plan import compose_trial
 from brainseg.sweep.study.study_file import StudyConfig
@@ -181,7 +181,7 @@ def test_what_may_change_is_taken_over(where: str, tmp_path: Path) -> None:
     changes = {"trials": 20, "workers": 4, "retries": 3, "failures": 9, "time_limit_min": 5}
     tracking = "tracking.uri=http://moved:5000"
     again = started(where, made_study(tmp_path, overrides=[tracking], **changes))
-    assert settings_of(again) == Settings(trials=20, failures=9, retries=3)
+    assert settings_of(again) == StudySettings(trials=20, failures=9, retries=3)
     assert again.user_attrs[STUDY_ID] == first.user_attrs[STUDY_ID]
     assert len(again.get_trials()) == 1
     as_workers_see_it = load_config(opened(where), "study")

@@ -10,11 +10,13 @@ from optuna.trial import TrialState
 from queue_processes import EPOCHS, claimed, finish, opened, queue_on, score, started, trials_of
 from study_files import LEFT_OUT, SMALL, made_study
 
-from brainseg.sweep.engine import alive
-from brainseg.sweep.engine.alive import SignOfLife
-from brainseg.sweep.engine.trial_queue import ATTEMPTS, BEAT, DEATHS, FAILURE, LEASE, LINE, Nothing, TrialQueue
+from brainseg.sweep.engine import leases
+from brainseg.sweep.engine.keys import ATTEMPTS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE
+from brainseg.sweep.engine.leases import ProcessLock
+from brainseg.sweep.engine.trial_queue import NoTrial, TrialQueue
+from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_sampler
-from brainseg.sweep.study.study_file import StudyConfig, Value
+from brainseg.sweep.study.study_file import StudyConfig
 
 CONTINUOUS: dict[str, Any] = {
     "optimizer.learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
@@ -44,10 +46,10 @@ def states(where: str) -> list[str]:
     return [trial.state.name for trial in trials_of(where)]
 
 
-def nothing(queue: TrialQueue) -> Nothing:
+def nothing(queue: TrialQueue) -> NoTrial:
     """Why there is no trial, which has to be so."""
     claim = queue.claim()
-    assert isinstance(claim, Nothing), claim
+    assert isinstance(claim, NoTrial), claim
     return claim
 
 
@@ -67,11 +69,11 @@ def test_the_total_counts_running_trials_and_ends_the_queue(where: str, tmp_path
     started(where, made_study(tmp_path, trials=2))
     with queue_on(where) as queue, queue_on(where) as other:
         claims = claimed(queue), claimed(other)
-        assert nothing(queue) == Nothing(is_over=False, reason="2 trials are still running")
+        assert nothing(queue) == NoTrial(is_over=False, reason="2 trials are still running")
         finish(queue, claims[0])
-        assert nothing(queue) == Nothing(is_over=False, reason="1 trials are still running")
+        assert nothing(queue) == NoTrial(is_over=False, reason="1 trials are still running")
         other.tell(claims[1], TrialState.PRUNED)
-        assert nothing(queue) == Nothing(is_over=True, reason="2 of 2 trials are finished")
+        assert nothing(queue) == NoTrial(is_over=True, reason="2 of 2 trials are finished")
     assert states(where) == ["COMPLETE", "PRUNED"]
 
 
@@ -123,7 +125,7 @@ def test_more_failures_than_allowed_end_the_queue(where: str, tmp_path: Path) ->
             claim = claimed(queue)
             assert claim.trial.number == number  # a failed trial doesn't count towards the total
             queue.fail(claim, "no memory", may_retry=False)
-        assert nothing(queue) == Nothing(is_over=True, reason="2 trials failed, and 1 are allowed")
+        assert nothing(queue) == NoTrial(is_over=True, reason="2 trials failed, and 1 are allowed")
         started(where, made_study(tmp_path, failures=2, trials=2))
         assert claimed(queue).trial.number == 2
 
@@ -168,15 +170,15 @@ def test_a_worker_on_another_host_that_beats_no_more_loses_its_trial(
     started(where, made_study(tmp_path))
     with queue_on(where) as far, queue_on(where) as near:
         with monkeypatch.context() as there:
-            there.setattr(alive, "this_host", lambda: "another host")
+            there.setattr(leases, "this_host", lambda: "another host")
             claim = claimed(far)
         lost = claim.trial.user_attrs[LEASE] | {"worker": "unseen", "folder": "/of/another/host"}
         near.remember(claim, {LEASE: lost})
-        monkeypatch.setattr(alive, "STALE_S", float("inf"))
+        monkeypatch.setattr(leases, "STALE_S", float("inf"))
         for beat in (1, 2, 2):  # that it beats once more, or not yet again, says that it lives
-            near.remember(claim, {BEAT: beat})
+            near.remember(claim, {HEARTBEAT: beat})
             assert claimed(near).trial.number != 0
-        monkeypatch.setattr(alive, "STALE_S", 0.0)
+        monkeypatch.setattr(leases, "STALE_S", 0.0)
         taken = claimed(near)
         assert (taken.trial.number, taken.attributes[DEATHS]) == (0, [0])
         assert not far.is_mine(claim)
@@ -187,9 +189,9 @@ def test_a_worker_on_another_host_that_beats_no_more_loses_its_trial(
 
 def test_beats_are_written_where_other_hosts_may_look(queues: tuple[TrialQueue, TrialQueue], where: str) -> None:
     claim = claimed(queues[0])
-    queues[0].beat(claim)
-    queues[0].beat(claim)
-    assert trials_of(where)[0].user_attrs.get(BEAT) == (2 if where.startswith("postgresql") else None)
+    queues[0].heartbeat(claim)
+    queues[0].heartbeat(claim)
+    assert trials_of(where)[0].user_attrs.get(HEARTBEAT) == (2 if where.startswith("postgresql") else None)
 
 
 def test_epochs_count_in_a_study_of_several_metrics_too(where: str, tmp_path: Path) -> None:
@@ -210,10 +212,10 @@ def test_a_death_with_its_supervisor_does_not_count(where: str, tmp_path: Path) 
     started(where, made_study(tmp_path))
     folder = opened(where).folder
     for _ in range(4):
-        with SignOfLife(folder) as supervisor, queue_on(where, supervisor=supervisor.id) as queue:
+        with ProcessLock(folder) as supervisor, queue_on(where, supervisor=supervisor.id) as queue:
             claim = claimed(queue)
             assert (claim.trial.number, claim.is_condemned, claim.attributes.get(DEATHS)) == (0, False, None)
-    with SignOfLife(folder) as supervisor:
+    with ProcessLock(folder) as supervisor:
         with queue_on(where, supervisor=supervisor.id) as queue:
             claimed(queue)
         with queue_on(where) as queue:

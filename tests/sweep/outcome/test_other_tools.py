@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from made_studies import DROPOUT, RATE
 
-from brainseg.sweep.engine.alive import SignOfLife
+from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.engine.stored_study import open_study
 from brainseg.sweep.engine.trial_queue import Claim, TrialQueue
-from brainseg.sweep.study.study_file import Parameter, PrunerConfig, StudyConfig
+from brainseg.sweep.study.parameter import Parameter
+from brainseg.sweep.study.study_file import PrunerConfig, StudyConfig
 
 NAME = "shown_to_others"
 SERVER_START_S = 120.0  # about 5 on a machine that does nothing else
@@ -45,8 +46,8 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mlruns")
     storage = open_storage(None, root=root, name=NAME)
     open_study(storage, CONFIG, data_fingerprint="of the test")
-    with SignOfLife(storage.folder) as sign:
-        queue = TrialQueue(storage, CONFIG, epochs=2, sign=sign, supervisor=None)
+    with ProcessLock(storage.folder) as lock:
+        queue = TrialQueue(storage, CONFIG, epochs=2, lock=lock, supervisor=None)
         for value in VALUES:
             claim = queue.claim()
             assert isinstance(claim, Claim)

@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg.errors import ConfigError
+from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
 from brainseg.sweep.study.space import exact, suggest
-from brainseg.sweep.study.study_file import StudyConfig, Value
+from brainseg.sweep.study.study_file import StudyConfig
 
 SAMPLERS: list[dict[str, Any]] = [
     {"name": "tpe", "n_startup_trials": 3},

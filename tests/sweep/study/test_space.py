@@ -8,7 +8,8 @@ from optuna.trial import FixedTrial, Trial
 
 from brainseg.compose import freeze
 from brainseg.config import flatten
-from brainseg.sweep.study.space import Parameter, Value, as_overrides, corners, distributions, exact, suggest
+from brainseg.sweep.study.parameter import Parameter, Value
+from brainseg.sweep.study.space import as_overrides, corners, distributions, exact, suggest
 
 DROPOUT = Parameter(key="model.dropout", type="float", low=0.0, high=0.5, step=0.05)
 RATE = Parameter(key="optimizer.learning_rate", type="float", low=1e-5, high=1e-2, log=True)

@@ -7,15 +7,9 @@ import pytest
 from study_files import LEFT_OUT, SMALL, made_study, write_study
 
 from brainseg.errors import ConfigError
-from brainseg.sweep.study.study_file import (
-    METRICS,
-    Parameter,
-    PrunerConfig,
-    SamplerConfig,
-    StudyConfig,
-    read_study,
-    sweeps_folder,
-)
+from brainseg.sweep.study.parameter import Parameter
+from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyConfig, read_study, sweeps_folder
+from brainseg.sweep.study.study_rules import METRICS
 
 SPACE = SMALL["space"]
 DROPOUT, DEPTH = SPACE["model.dropout"], SPACE["model.depth"]

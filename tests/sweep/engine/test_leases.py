@@ -1,4 +1,4 @@
-"""Who is alive: by the lock on a file where it can be seen, else by a beat that changes."""
+"""Who is alive: by the lock on a file where it can be seen, else by a heartbeat that changes."""
 
 import contextlib
 import dataclasses
@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 from queue_processes import CONTEXT, PATIENCE_S, ended, in_process
 
-from brainseg.sweep.engine import alive
-from brainseg.sweep.engine.alive import STALE_S, Coroner, Lease, SignOfLife, this_host
+from brainseg.sweep.engine import leases
+from brainseg.sweep.engine.leases import STALE_S, Lease, LeaseChecker, ProcessLock, this_host
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of signs of life; each process makes it where it isn't there."""
+    """Of process locks; each process makes it where it isn't there."""
     return tmp_path / "alive"
 
 
 @contextlib.contextmanager
 def lease_in(folder: Path, /, **changes: Any) -> Iterator[Lease]:
     """A lease whose holder lives inside the block."""
-    with SignOfLife(folder) as sign:
-        lease = Lease.new(sign, supervisor=None, epochs_at_claim=0)
+    with ProcessLock(folder) as lock:
+        lease = Lease.new(lock, supervisor=None, epochs_at_claim=0)
         yield dataclasses.replace(lease, **changes)
 
 
@@ -40,16 +40,16 @@ class Clock:
 
 
 def test_a_worker_lives_as_long_as_it_holds_its_file(folder: Path) -> None:
-    coroner = Coroner(folder)
+    checker = LeaseChecker(folder)
     with lease_in(folder) as lease:
-        assert not coroner.is_dead(lease, beat=None)
-    assert coroner.is_dead(lease, beat=None)
+        assert not checker.is_dead(lease, heartbeat=None)
+    assert checker.is_dead(lease, heartbeat=None)
     assert list(folder.iterdir()) == []
 
 
 def live_until_killed(folder: Path, connection: Any) -> None:
-    with SignOfLife(folder) as sign:
-        connection.send(Lease.new(sign, supervisor=sign.id, epochs_at_claim=3))
+    with ProcessLock(folder) as lock:
+        connection.send(Lease.new(lock, supervisor=lock.id, epochs_at_claim=3))
         connection.recv()
 
 
@@ -59,8 +59,8 @@ def killed_worker(folder: Path) -> Lease:
     process = in_process(live_until_killed, folder, there)
     assert here.poll(PATIENCE_S)
     lease: Lease = here.recv()
-    assert not Coroner(folder).is_dead(lease, beat=None)
-    assert not Coroner(folder).is_supervisor_dead(lease)
+    assert not LeaseChecker(folder).is_dead(lease, heartbeat=None)
+    assert not LeaseChecker(folder).is_supervisor_dead(lease)
     process.kill()
     assert ended(process) == [-signal.SIGKILL]
     return lease
@@ -70,58 +70,58 @@ def test_a_killed_worker_is_dead_at_once_and_so_is_its_supervisor(folder: Path) 
     lease = killed_worker(folder)
     assert (lease.host, lease.epochs_at_claim) == (this_host(), 3)
     assert lease.pid != os.getpid()
-    assert Coroner(folder).is_dead(lease, beat=None)
-    assert Coroner(folder).is_supervisor_dead(lease)
+    assert LeaseChecker(folder).is_dead(lease, heartbeat=None)
+    assert LeaseChecker(folder).is_supervisor_dead(lease)
 
 
 def test_the_next_process_sweeps_up_after_the_dead_and_leaves_the_living(folder: Path) -> None:
     dead = killed_worker(folder)
     assert len(list(folder.iterdir())) == 1
-    with SignOfLife(folder) as first, SignOfLife(folder) as second:
+    with ProcessLock(folder) as first, ProcessLock(folder) as second:
         assert sorted(folder.iterdir()) == sorted([first.path, second.path])
-        assert Coroner(folder).is_dead(dead, beat=None)
+        assert LeaseChecker(folder).is_dead(dead, heartbeat=None)
 
 
 def test_a_worker_without_a_supervisor_has_no_dead_one(folder: Path) -> None:
     with lease_in(folder) as lease:
         pass
-    assert not Coroner(folder).is_supervisor_dead(lease)
+    assert not LeaseChecker(folder).is_supervisor_dead(lease)
 
 
 def test_a_living_supervisor_is_not_dead(folder: Path) -> None:
-    with SignOfLife(folder) as supervisor:
+    with ProcessLock(folder) as supervisor:
         with lease_in(folder, supervisor=supervisor.id) as lease:
             pass
-        assert Coroner(folder).is_dead(lease, beat=None)
-        assert not Coroner(folder).is_supervisor_dead(lease)
+        assert LeaseChecker(folder).is_dead(lease, heartbeat=None)
+        assert not LeaseChecker(folder).is_supervisor_dead(lease)
 
 
 def test_a_worker_on_another_host_lives_as_long_as_its_beat_changes(folder: Path) -> None:
     clock = Clock()
-    coroner = Coroner(folder, clock=clock)
+    checker = LeaseChecker(folder, clock=clock)
     with lease_in(folder, host="elsewhere", folder="/of/another/host", worker="w") as lease:
         for beat in (None, 1, 2):
-            assert not coroner.is_dead(lease, beat=beat)
+            assert not checker.is_dead(lease, heartbeat=beat)
             clock.now += 10 * STALE_S
-        assert not coroner.is_dead(lease, beat=3)
+        assert not checker.is_dead(lease, heartbeat=3)
         clock.now += STALE_S
-        assert not coroner.is_dead(lease, beat=3)
+        assert not checker.is_dead(lease, heartbeat=3)
         clock.now += 1
-        assert coroner.is_dead(lease, beat=3)
-        assert not coroner.is_dead(lease, beat=4)  # it was only slow
-        assert not coroner.is_supervisor_dead(dataclasses.replace(lease, supervisor="s"))
+        assert checker.is_dead(lease, heartbeat=3)
+        assert not checker.is_dead(lease, heartbeat=4)  # it was only slow
+        assert not checker.is_supervisor_dead(dataclasses.replace(lease, supervisor="s"))
 
 
 def test_the_file_tells_wherever_the_folder_is_mounted(folder: Path, tmp_path: Path) -> None:
     folder.mkdir()
     mounted = tmp_path / "mounted"
     mounted.symlink_to(folder, target_is_directory=True)
-    coroner = Coroner(mounted)
+    checker = LeaseChecker(mounted)
     with lease_in(folder, host="container", folder="/not/here") as lease:
         for _ in range(2):
-            assert not coroner.is_dead(lease, beat=None)
+            assert not checker.is_dead(lease, heartbeat=None)
     lost = killed_worker(folder)
-    assert coroner.is_dead(dataclasses.replace(lost, host="container", folder="/not/here"), beat=None)
+    assert checker.is_dead(dataclasses.replace(lost, host="container", folder="/not/here"), heartbeat=None)
 
 
 def test_another_host_of_the_same_name_and_folder_is_judged_by_its_beat(
@@ -129,22 +129,22 @@ def test_another_host_of_the_same_name_and_folder_is_judged_by_its_beat(
 ) -> None:
     folder.mkdir()
     clock = Clock()
-    coroner = Coroner(folder, clock=clock)
+    checker = LeaseChecker(folder, clock=clock)
     with lease_in(folder, host="localhost/another-boot", worker="w") as lease:
-        assert not coroner.is_dead(lease, beat=1)
+        assert not checker.is_dead(lease, heartbeat=1)
         clock.now += STALE_S + 1
-        assert coroner.is_dead(lease, beat=1)
-    monkeypatch.setattr(alive, "this_host", lambda: "localhost/another-boot")
-    assert Coroner(folder).is_dead(lease, beat=1)  # there, the file is known to be gone
+        assert checker.is_dead(lease, heartbeat=1)
+    monkeypatch.setattr(leases, "this_host", lambda: "localhost/another-boot")
+    assert LeaseChecker(folder).is_dead(lease, heartbeat=1)  # there, the file is known to be gone
 
 
 def test_a_file_that_this_user_may_not_try_tells_nothing(folder: Path) -> None:
     clock = Clock()
-    coroner = Coroner(folder, clock=clock)
+    checker = LeaseChecker(folder, clock=clock)
     with lease_in(folder, worker="w") as lease:
         (folder / "w.alive").mkdir()  # refused even to root
-        assert not coroner.is_dead(lease, beat=1)
+        assert not checker.is_dead(lease, heartbeat=1)
         clock.now += STALE_S + 1
-        assert not coroner.is_dead(lease, beat=2)
+        assert not checker.is_dead(lease, heartbeat=2)
         clock.now += STALE_S + 1
-        assert coroner.is_dead(lease, beat=2)
+        assert checker.is_dead(lease, heartbeat=2)

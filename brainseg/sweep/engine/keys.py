@@ -1,0 +1,56 @@
+"""What a study's storage keeps: the names of the user attributes of trials and of studies, and what some of them hold.
+
+Trials are plain Optuna trials; what belongs to their training is kept in their user attributes.
+"""
+
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from brainseg.sweep.engine.leases import Lease
+
+# User attributes of a trial.
+LEASE = "lease"  # who trains it, or None
+HEARTBEAT = "beat"  # a number that its worker counts up, for processes on other hosts
+RUN_ID = "run_id"  # its MLflow run
+LINE = "line"  # what can be pasted behind `python -m brainseg.train`
+EPOCHS = "epochs"  # how many it was asked for
+THREADS = "threads"  # that its first worker computed on
+DEATHS = "deaths"  # how many epochs were finished at each death of its worker
+ATTEMPTS = "attempts"  # how often it has failed
+FAILURE = "failure"  # why, the last time
+PRUNED = "pruned"  # {"epoch": ..., "reason": ...}: decided, and to be repeated after a kill
+SECONDS = "seconds"  # of training, in the end
+UNWRITTEN = "unwritten"  # parts of its record that could be written nowhere: its checkpoint is kept
+
+# User attributes of a study.
+STUDY_ID = "id"  # by which its runs are found in MLflow
+DEFINITION = "definition"  # what it is; written last, when all else is in place
+SETTINGS = "settings"  # what may change: StudySettings
+PARENT_RUN = "parent_run_id"
+OUTCOME = "outcome_recorded"  # how many finished trials the parent run's tables and plots know of
+TRACKING = "tracking"  # overrides of tracking.*, without passwords
+PLACES = "places"  # overrides that say where the data lies, of the latest start
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # towards the total
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """What may change from one start of a sweep to the next; every worker reads it before each trial."""
+
+    trials: int  # total of those that are `COUNTED`
+    failures: int  # failed trials allowed
+    retries: int  # further attempts of a trial that raised
+
+
+def lease_of(trial: FrozenTrial) -> Lease | None:
+    """Who trains the trial, if anyone."""
+    stored = trial.user_attrs.get(LEASE)
+    return None if stored is None else Lease(**stored)
+
+
+def settings_of(study: optuna.Study) -> StudySettings:
+    """The study's settings as they are now."""
+    return StudySettings(**study.user_attrs[SETTINGS])
