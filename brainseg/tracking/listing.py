@@ -1,4 +1,4 @@
-"""What every list of runs holds to, whatever store it comes from: which runs are in it, and in what order."""
+"""Which runs a list holds, and in what order: the same rules for every store."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,7 +22,7 @@ class UnknownExperimentError(TrackingError):
 
 
 def matches(run: RunSummary, which: RunFilter) -> bool:
-    """Whether all conditions hold, that of the experiment aside. A run without the tag `state` is no tracker's."""
+    """Whether a run of brainseg's (it has the tag `state`) fulfils every condition but that of the experiment."""
     return (
         STATE in run.tags
         and run.run_id.startswith(which.id_start)
@@ -52,7 +52,7 @@ def summary_of(record: RunRecord, *, total_of: str) -> RunSummary:
 
 
 def listed(runs: Iterable[RunSummary], which: RunFilter, *, rank_by: str, limit: int | None) -> RunList:
-    """The list of these runs, which are given from the oldest to the newest."""
+    """Filters, ranks and cuts runs that are given from the oldest to the newest."""
     found = [run for run in runs if matches(run, which)]
     finished = [run for run in found if run.tags[STATE] == FINISHED]
     others = [run for run in reversed(found) if run.tags[STATE] != FINISHED]
@@ -61,7 +61,7 @@ def listed(runs: Iterable[RunSummary], which: RunFilter, *, rank_by: str, limit:
 
 
 def merged(lists: Sequence[RunList], *, rank_by: str, limit: int | None) -> RunList:
-    """Several lists as one, each run once; each had at least this limit."""
+    """Joins lists, each made with at least this limit; a run that is in several of them appears once."""
     finished = {run.run_id: run for each in lists for run in each.finished}
     others = {run.run_id: run for each in lists for run in each.others}
     whole = RunList(
@@ -74,7 +74,7 @@ def merged(lists: Sequence[RunList], *, rank_by: str, limit: int | None) -> RunL
 
 
 def ranked(runs: Iterable[RunSummary], metric: str) -> tuple[RunSummary, ...]:
-    """The best first; those without the metric last; equal ones in the order in which they are given."""
+    """Sorts runs by a metric, the best first; equal runs keep their order, and runs without the metric come last."""
     return tuple(sorted(runs, key=lambda run: -run.metrics.get(metric, float("-inf"))))
 
 

@@ -119,14 +119,14 @@ class MemoryTracker:
         self._inside = False
 
     def begin(self, tags: Mapping[str, str]) -> None:
-        """The run is running (again)."""
+        """Marks the run as running, as when it is opened or resumed."""
         self.status = RUNNING
         self.tags.pop(FAILURE, None)
         self.tags.update(tags)
         self.tags[STATE] = RUNNING.lower()
 
     def end(self, *, status: str, state: str, failure: str | None) -> None:
-        """The run's final state."""
+        """Sets the run's final state."""
         self.status = status
         self.tags[STATE] = state
         if failure is not None:
@@ -166,7 +166,7 @@ class MemoryStore:
     def open_tracker(
         self, *, run_name: str, tags: Mapping[str, str] | None = None, run_id: str | None = None
     ) -> MemoryTracker:
-        """A new run, or an earlier one to go on with. Raises TrackingError for an id that it doesn't know."""
+        """Opens a new run, or an earlier one to continue. Raises UnknownRunError."""
         if run_id is None:
             run_id = f"memory-{len(self.trackers) + 1}"
             self.trackers[run_id] = MemoryTracker(run_name=run_name, run_id=run_id)
@@ -184,7 +184,7 @@ class MemoryStore:
         return dict(self.registered)
 
     def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
-        """The runs in the order in which they were opened, sorted; all are in one experiment."""
+        """All runs count as of one experiment, whatever its name."""
         summaries = [summary_of(tracker.record(), total_of=total_of) for tracker in self.trackers.values()]
         return listed(summaries, which, rank_by=rank_by, limit=limit)
 
@@ -249,11 +249,11 @@ class MemoryRegistry:
         return version
 
     def set_alias(self, alias: str, version: ModelVersion) -> None:
-        """Keeps the alias, and tells the store."""
+        """Sets the alias, in the store as well."""
         self.aliases[alias] = version
         self._store.registered[alias] = version.run_id
 
 
 def no_artifact(run_id: str, name: str, where: str) -> TrackingError:
-    """What to raise for an artifact that a run doesn't have."""
+    """The error for an artifact that a run doesn't have."""
     return TrackingError(f"run {run_id} has no artifact {name!r} in {where}; look at its artifacts in the MLflow UI")

@@ -1,4 +1,4 @@
-"""Where a run's record goes: the folders under `tracking.root`, the store's URI, and URIs fit for printing."""
+"""Where records go: the folders under `tracking.root`, and the URI and name of the store."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ MANIFEST = "run.json"  # in the checkpoint folder of a run: how it was started; 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingPaths:
-    """The one place where runs are kept."""
+    """The folders under `tracking.root`."""
 
     root: Path  # absolute
 
@@ -43,7 +43,7 @@ class TrackingPaths:
 
 
 def tracking_paths(config: TrackingConfig) -> TrackingPaths:
-    """The folders that `tracking.root` means from the current directory."""
+    """Resolves `tracking.root` from the current directory."""
     return TrackingPaths(root=Path(config.root).expanduser().absolute())
 
 
@@ -60,7 +60,7 @@ def resolve_uri(config: TrackingConfig) -> str:
 
 
 def check_root(paths: TrackingPaths) -> None:
-    """Raises TrackingError unless `tracking.root` is, or can become, a folder to write to; leaves nothing there."""
+    """Raises TrackingError unless `tracking.root` is a folder that can be written to, or can be created as one."""
     existing = next(path for path in (paths.root, *paths.root.parents) if path.exists())
     if not existing.is_dir():
         raise TrackingError(f"tracking.root must be a folder, got the file {existing}; choose another")

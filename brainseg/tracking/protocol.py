@@ -1,4 +1,4 @@
-"""What training may ask of a tracker, and what readers may ask of a store."""
+"""The interfaces of tracking: `Tracker` writes a run, `RunStore` reads runs, `ModelRegistry` names models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ class Tracker(Protocol):
 
     @property
     def store(self) -> str:
-        """Where the record goes, without credentials; what a run's checkpoint remembers."""
+        """The store's URI without credentials; the run manifest of a checkpoint keeps it."""
         ...
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
-    """Which runs are listed: those for which every condition holds."""
+    """Conditions on the runs of a list, all of which must hold."""
 
     experiment: str | None = None  # its name; None: in any
     id_start: str = ""  # of MLflow's id, or of the local one
@@ -135,7 +135,7 @@ class RunFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What a list shows of a run: of every metric the last value."""
+    """A run as a list shows it, with the last value of each metric."""
 
     run_id: str  # the local one where it started offline
     name: str
@@ -161,7 +161,7 @@ Curves = Mapping[str, Mapping[str, Mapping[int, float]]]
 
 
 class RunStore(Protocol):
-    """Reads runs, and adds to them what was found out later.
+    """Reads runs, and adds evaluations to them.
 
     An unknown run or artifact raises `TrackingError`, naming it and the store (passwords masked).
     """
@@ -190,9 +190,9 @@ class RunStore(Protocol):
         ...
 
     def curves(self, run_ids: Sequence[str], keys: Sequence[str]) -> Curves:
-        """The history of these metrics in these runs, which are read together; a metric that a run lacks is left out.
+        """Reads the history of these metrics in many runs at once; a metric that a run lacks is left out.
 
-        For hundreds of runs: `read` asks for each metric of a run by itself.
+        Faster than `read`, which asks for one run and metric at a time.
         """
         ...
 
@@ -226,7 +226,7 @@ class ModelVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class NewVersion:
-    """What is to become a version."""
+    """A version to register."""
 
     artifact: str  # the artifact folder of its run that holds the model
     tags: Mapping[str, str]
@@ -249,5 +249,5 @@ class ModelRegistry(Protocol):
         ...
 
     def set_alias(self, alias: str, version: ModelVersion) -> None:
-        """Lets the alias name this version, and no other."""
+        """Moves the alias to this version."""
         ...

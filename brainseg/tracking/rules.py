@@ -1,4 +1,4 @@
-"""What every tracker and store holds to: metrics, artifact names, tags, how a run ends, and that it is unknown."""
+"""Rules that every tracker and store follows: valid metrics, names and tags, and how a run ends."""
 
 import math
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Ending:
 
 
 def ending_of(error: BaseException | None) -> Ending:
-    """The ending of a run whose `with` block was left by `error`, or regularly (None)."""
+    """How a run ends whose `with` block raised `error`, or None."""
     if error is None:
         return Ending(status="FINISHED", state="finished", failure=None)
     if isinstance(error, Pruned):
@@ -62,7 +62,7 @@ def checked_folder(folder: str) -> str:
 
 
 def checked_additions(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags that may be added to a run that has ended. Raises ValueError for those that say how it ended."""
+    """Checks tags that are added to a run that has ended. Raises ValueError for `state` and `failure`."""
     for tag in (STATE, FAILURE):
         if tag in tags:
             raise ValueError(f"the tag {tag!r} says how a run ended and is set by its tracker alone")

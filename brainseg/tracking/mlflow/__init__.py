@@ -1,1 +1,1 @@
-"""All that knows MLflow."""
+"""Everything that imports MLflow."""

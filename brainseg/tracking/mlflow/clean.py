@@ -31,13 +31,13 @@ class Checkpoints:
 
 
 def every(client: "MlflowClient", paths: TrackingPaths, *, uri: str) -> list[Checkpoints]:
-    """The checkpoints of all runs, but of those with records in the spool, which aren't in the store yet."""
+    """Lists the checkpoints of all runs, except those with spooled records, which the store may not know yet."""
     spooled = set(spooled_runs(paths.spool))
     return [_checkpoints(client, folder, uri=uri) for folder in _folders(paths) if folder.name not in spooled]
 
 
 def named(client: "MlflowClient", paths: TrackingPaths, run_ids: Sequence[str], *, uri: str) -> list[Checkpoints]:
-    """Checkpoints of these runs, whatever their status. Raises TrackingError where one has none, or is alive."""
+    """Lists the checkpoints of these runs. Raises TrackingError if one has none, or is still running."""
     folders = {folder.name: folder for folder in _folders(paths)}
     for run_id in run_ids:
         if run_id not in folders:
@@ -48,7 +48,7 @@ def named(client: "MlflowClient", paths: TrackingPaths, run_ids: Sequence[str], 
 
 
 def delete(found: Checkpoints) -> None:
-    """Deletes the folder. Raises OSError where that isn't allowed."""
+    """Deletes the folder. Raises OSError."""
     shutil.rmtree(found.folder)
 
 

@@ -65,7 +65,7 @@ def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":
 
 
 def find_local_run(client: "MlflowClient", local_id: str) -> "Run | None":
-    """The MLflow run that a run which started offline became, if it did."""
+    """The MLflow run with this local id; None before `sync` has created it."""
     condition = f"tags.{LOCAL_ID} = '{local_id}'"
     return next(search(client, experiment_ids(client, None, uri=""), condition, order=[], page=1), None)
 
@@ -79,7 +79,7 @@ def find_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":
 
 
 def dataset_of(run: "Run") -> DatasetInfo | None:
-    """The data set as `log_dataset` recorded it; None where it hasn't, or where something else did."""
+    """The data set that `log_dataset` recorded; None for one that other software recorded, or none at all."""
     for item in run.inputs.dataset_inputs if run.inputs else ():
         try:
             profile, source = json.loads(item.dataset.profile), json.loads(item.dataset.source)
@@ -157,7 +157,7 @@ def curves(client: "MlflowClient", runs: "Sequence[Run]", keys: Sequence[str]) -
 
 
 def quoted(value: str) -> str:
-    """A text in a filter of MLflow's, which knows no escapes."""
+    """Quotes a text for MLflow's filters, which have no escapes."""
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 
@@ -176,7 +176,7 @@ def _conditions(which: RunFilter) -> Iterator[str]:
 def search(
     client: "MlflowClient", experiments: list[str], wanted: str, *, order: list[str], page: int = PAGE
 ) -> "Iterator[Run]":
-    """Every run in these experiments that fulfils a filter of MLflow's, fetched page by page as the caller goes on."""
+    """Yields every run in these experiments that fulfils an MLflow filter, and fetches pages as needed."""
     token = None
     while experiments:
         found = client.search_runs(experiments, wanted, max_results=page, order_by=order, page_token=token)

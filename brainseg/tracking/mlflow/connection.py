@@ -1,4 +1,4 @@
-"""The one place where an MLflow client is made, and where its errors are sorted and put into words."""
+"""Creates MLflow clients, and turns what they raise into errors of one line."""
 
 import contextlib
 import logging
@@ -47,7 +47,7 @@ BUSY = (408, 429)  # of the statuses from 400 to 499, those that may be another 
 
 
 class UnreachableError(TrackingError):
-    """The store doesn't answer; it may later."""
+    """The store doesn't answer now."""
 
 
 def check_store(config: TrackingConfig) -> None:
@@ -63,7 +63,7 @@ def check_store(config: TrackingConfig) -> None:
 
 
 def reached(uri: str) -> "MlflowClient":
-    """A client of a store that answers. Raises UnreachableError within START_PATIENCE_S, TrackingError for a refusal.
+    """Connects to a store that answers. Raises UnreachableError within START_PATIENCE_S, TrackingError for a refusal.
 
     An SQLite database is created if there is none. A server is asked a question that changes nothing: it may answer
     when nobody waits any more.
@@ -82,7 +82,7 @@ def reached(uri: str) -> "MlflowClient":
 
 
 def connect(uri: str) -> "MlflowClient":
-    """A client of the store; an SQLite database is made where there is none.
+    """A client of the store; creates an SQLite database if there is none.
 
     Raises TrackingError for a store that can't be used. A server is not asked anything yet.
     """
@@ -154,7 +154,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why, in one short line: the operating system's words where there are some; passwords are masked."""
+    """The cause in one short line without passwords: the operating system's message if there is one."""
     cause = _system_error(error)
     if cause is not None:
         return str(cause.strerror)
@@ -164,7 +164,7 @@ def reason(error: BaseException) -> str:
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
-    """What the operating system has said, among the causes of an error."""
+    """The operating system's error in a chain of causes."""
     while error is not None and not (isinstance(error, OSError) and error.strerror):
         error = error.__cause__ or error.__context__
     return error
@@ -208,7 +208,7 @@ def where_to_look(config: TrackingConfig) -> str:
 
 
 def _mlflow() -> str:
-    """How a shell in this folder calls the mlflow of this Python, which may be in no activated environment."""
+    """How a shell calls this Python's mlflow, also outside an activated environment."""
     program = Path(sys.executable).parent / "mlflow"
     found = shutil.which("mlflow")
     if not program.exists() or (found is not None and Path(found) == program):

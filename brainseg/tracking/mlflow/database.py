@@ -1,4 +1,4 @@
-"""MLflow's SQLite database: made once, whole, and in write-ahead mode, however many processes start at once."""
+"""Creates MLflow's SQLite database in write-ahead mode, safely for processes that start together, and opens it."""
 
 import contextlib
 import os
@@ -47,12 +47,12 @@ def prepare_database(path: Path) -> str:
 
 
 def is_writable(path: Path) -> bool:
-    """Whether SQLite can write to this database: for which it needs its folder as well."""
+    """Whether SQLite can write to the database, for which it also writes to its folder."""
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def check_writable(uri: str) -> None:
-    """Raises TrackingError for an SQLite store that is somebody else's, say."""
+    """Raises TrackingError for an SQLite database without write permission."""
     path = sqlite_path(uri)
     if path is not None and path.exists() and not is_writable(path):
         raise TrackingError(
@@ -62,7 +62,7 @@ def check_writable(uri: str) -> None:
 
 
 def reading_uri(path: Path) -> str:
-    """SQLite's own URI for reading the database, which leaves nothing beside it."""
+    """SQLite's own URI for opening the database read-only."""
     # Write-ahead mode needs a file beside the database even for reading, unless told that nobody writes.
     is_settled = not is_writable(path) and not Path(f"{path}-wal").exists()
     return f"file:{quote(str(path))}?{'immutable=1' if is_settled else 'mode=ro'}"

@@ -1,4 +1,4 @@
-"""Delivers a spool to the store, from a thread of its own while the run goes on."""
+"""Delivers a run's spool to the store in a thread, while the run goes on."""
 
 import logging
 import threading
@@ -45,7 +45,7 @@ class Delivery:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something was appended."""
+        """Tells the thread that a record was appended."""
         self._news.set()
 
     def finish(self) -> None:
@@ -91,7 +91,7 @@ class Delivery:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _deliver(self, record: Record) -> bool:
-        """Whether the record is done with: the store has taken it, or has refused it for good."""
+        """Delivers one record; False if it has to be sent again."""
         try:
             if self.writer is None:
                 self.writer = self._open_writer()
@@ -144,7 +144,7 @@ def deliver_until(spool: Spool, writer: RunWriter, *, deadline: float, models: b
 
 
 def describe(record: Record) -> str:
-    """What a record holds, for people."""
+    """A record's content in words."""
     if record.kind == "metrics":
         return f"metrics of epoch {record.body['epoch']}"
     if "file" in record.body:

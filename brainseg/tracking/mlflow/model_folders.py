@@ -1,8 +1,8 @@
-"""A model that answers images with masks, as the folder that `mlflow models serve` reads.
+"""The two folders that MLflow loads models from: a run's Keras model, and the registered model that answers images.
 
-It is MLflow's python_function in its form of data and code: data files, a module that loads them, and the code of
-brainseg as it is now. So it needs no brainseg where it is served, gives the same masks whatever is installed there,
-and nothing of it is pickled.
+The registered one is MLflow's python_function in its form of data and code: data files, a module that loads them, and
+the code of brainseg as it is now. So it needs no brainseg where it is served, gives the same masks whatever is
+installed there, and nothing of it is pickled.
 """
 
 import contextlib
@@ -21,8 +21,40 @@ import brainseg
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
+TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-intel")
 # What the code needs where it is served, TensorFlow aside.
 PACKAGES = ("keras", "mlflow", "numpy", "pandas", "pillow", "scipy")
+
+
+def write_model_folder(keras_file: Path, folder: Path, *, model: "LoggedModel", run_id: str) -> None:
+    """Writes the folder that MLflow's keras flavour reads, with a float32 signature of any number of slices.
+
+    The file is loaded without its optimizer and in Keras's safe mode, which runs no code from it.
+    Raises ValueError for a file that Keras can't load so.
+    """
+    import keras
+    import numpy as np
+
+    with warnings.catch_warnings():
+        # About the type hints of its own wrapper class; users would see it at the end of each run.
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred", category=UserWarning)
+        import mlflow.keras
+        import mlflow.pyfunc  # else it is imported, and warns, in the middle of saving
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    network = keras.saving.load_model(str(keras_file), compile=False, safe_mode=True)
+
+    def schema(shape: tuple[int | None, ...]) -> Schema:
+        return Schema([TensorSpec(np.dtype("float32"), (-1, *(-1 if size is None else size for size in shape[1:])))])
+
+    mlflow.keras.save_model(
+        network,
+        str(folder),
+        signature=ModelSignature(inputs=schema(network.input_shape), outputs=schema(network.output_shape)),
+        mlflow_model=Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id),
+        pip_requirements=_requirements(),  # named, or MLflow would start a process to find them out
+    )
 
 
 def write_served_folder(folder: Path, *, data: Path, loader: str, example: Sequence[str], run_id: str) -> None:
@@ -96,40 +128,6 @@ def _signature() -> Any:
                 column("error", DataType.string),
             ]
         ),
-    )
-
-
-TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-intel")
-
-
-def write_model_folder(keras_file: Path, folder: Path, *, model: "LoggedModel", run_id: str) -> None:
-    """Writes the folder that MLflow's keras flavour reads, with a float32 signature of any number of slices.
-
-    The file is loaded without its optimizer and in Keras's safe mode, which runs no code from it.
-    Raises ValueError for a file that Keras can't load so.
-    """
-    import keras
-    import numpy as np
-
-    with warnings.catch_warnings():
-        # About the type hints of its own wrapper class; users would see it at the end of each run.
-        warnings.filterwarnings("ignore", message=".*Any type hint is inferred", category=UserWarning)
-        import mlflow.keras
-        import mlflow.pyfunc  # else it is imported, and warns, in the middle of saving
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    network = keras.saving.load_model(str(keras_file), compile=False, safe_mode=True)
-
-    def schema(shape: tuple[int | None, ...]) -> Schema:
-        return Schema([TensorSpec(np.dtype("float32"), (-1, *(-1 if size is None else size for size in shape[1:])))])
-
-    mlflow.keras.save_model(
-        network,
-        str(folder),
-        signature=ModelSignature(inputs=schema(network.input_shape), outputs=schema(network.output_shape)),
-        mlflow_model=Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id),
-        pip_requirements=_requirements(),  # named, or MLflow would start a process to find them out
     )
 
 

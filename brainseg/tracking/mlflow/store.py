@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 
 class NoDatabaseError(TrackingError):
-    """No run has been recorded in this place yet."""
+    """The SQLite database doesn't exist yet."""
 
 
 class MlflowStore:
@@ -104,7 +104,7 @@ class MlflowStore:
             }
 
     def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
-        """The runs of the store, and those that it doesn't have yet."""
+        """Lists the runs of the store and those that wait in the spool."""
         waiting = [
             spooled.overview(which, rank_by=rank_by, total_of=total_of, limit=limit)
             for run_id in spooled_runs(self._paths.spool)
@@ -210,7 +210,7 @@ class MlflowStore:
             return client_runs.overview(client, which, experiments, rank_by=rank_by, total_of=total_of, limit=limit)
 
     def _read(self, ask: Callable[[SqliteRuns], Result]) -> Result | None:
-        """What SQL says; None where the store is no SQLite file, or is one that has to be left to MLflow."""
+        """Asks by SQL; None if the store is no SQLite file, or one that only MLflow can read."""
         path = sqlite_path(self._uri)
         if path is None or not path.exists():
             return None

@@ -1,4 +1,4 @@
-"""Replays what runs left in the spool because the store was down or the process was killed."""
+"""Delivers the spools that runs left behind because the store was down or their process was killed."""
 
 import contextlib
 import logging
@@ -26,7 +26,7 @@ logger = logging.getLogger("brainseg")
 
 @dataclass(frozen=True, kw_only=True)
 class Synced:
-    """What became of one spooled run."""
+    """The result for one spooled run."""
 
     run_id: str
     delivered: int  # records
@@ -121,5 +121,5 @@ def _deliver(
 
 
 def _last_ms(spool: Spool) -> int:
-    """When the killed run last wrote something."""
+    """When the killed run last wrote to its spool."""
     return int((spool.folder / "records.jsonl").stat().st_mtime * 1000)

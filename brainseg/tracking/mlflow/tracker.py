@@ -72,7 +72,7 @@ class MlflowTracker:
 
     @property
     def problem(self) -> str:
-        """Why the oldest of them waits, in one line; empty where the store has answered nothing yet."""
+        """Why delivery last failed, in one line; empty if it never did."""
         return self._delivery.problem
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -146,7 +146,7 @@ class MlflowTracker:
 def open_tracker(
     config: TrackingConfig, *, run_name: str, tags: Mapping[str, str], run_id: str | None = None
 ) -> MlflowTracker:
-    """The tracker of a new run, or of an earlier one to go on with, which is then RUNNING again.
+    """Opens the tracker of a new run, or of an earlier one, which is then RUNNING again.
 
     run_id: MLflow's or a local one. Records that earlier runs left in the spool are delivered on the way,
     as far as a few seconds allow.
@@ -189,7 +189,7 @@ def open_tracker(
 
 
 def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, paths: TrackingPaths) -> str:
-    """The id under which brainseg knows the run: made in the store where it is new."""
+    """Creates a new run in the store, or finds an earlier one; brainseg's id of it."""
     run_id = body["run_id"]
     if run_id is None:
         experiment = experiment_id(client, body["experiment"], uri=uri, paths=paths)
@@ -202,7 +202,7 @@ def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, 
 
 
 def _open_spool(paths: TrackingPaths, run_id: str, maker: "MlflowClient | None") -> Spool:
-    """The run's spool. maker: what made the run just now, to delete it again where there is no spool for it."""
+    """Opens the run's spool. maker: the client that has just created the run, and deletes it if this fails."""
     try:
         return open_spool(paths.spool, run_id, wait_s=RESUME_WAIT_S)
     except SpoolBusyError:
@@ -220,7 +220,7 @@ def _open_spool(paths: TrackingPaths, run_id: str, maker: "MlflowClient | None")
 def _deliver_first(
     client: "MlflowClient", spool: Spool, opened: Record, delivery: Delivery, *, uri: str, paths: TrackingPaths
 ) -> None:
-    """This run's first records, so that the store shows it as running; then what earlier runs left."""
+    """Delivers this run's first records, so that the store shows it as running, then what earlier runs left."""
     try:
         delivery.writer = _writer(client, opened, uri=uri, paths=paths)
         delivery.refused += deliver_until(spool, delivery.writer, deadline=time.monotonic() + BEGIN_S, models=False)

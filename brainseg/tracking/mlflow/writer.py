@@ -1,4 +1,4 @@
-"""Turns the spooled records of one run into MLflow calls, each of which may be made twice."""
+"""Turns the spooled records of one run into MLflow calls that may be repeated without harm."""
 
 import functools
 import hashlib
@@ -47,7 +47,7 @@ class LostFileError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Known:
-    """What the store has of the run: asked once, then kept up to date, and asked again after a failure."""
+    """What the store already has of the run; read again after a failure."""
 
     params: set[str]
     tags: set[str]
@@ -197,7 +197,7 @@ def now_ms() -> int:
 
 
 def experiment_id(client: "MlflowClient", name: str, *, uri: str, paths: TrackingPaths) -> str:
-    """The id of the experiment, made where there is none. Raises TrackingError where it was deleted."""
+    """The id of the experiment, which is created if there is none. Raises TrackingError if it was deleted."""
     from mlflow.exceptions import MlflowException
 
     found, path = client.get_experiment_by_name(name), sqlite_path(uri)

@@ -1,1 +1,1 @@
-"""The local record of a run that its store hasn't taken yet."""
+"""The local record of a run until its store has taken it."""

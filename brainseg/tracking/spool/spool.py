@@ -39,7 +39,7 @@ class SpoolBusyError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One thing that was logged."""
+    """One logged item."""
 
     number: int  # from 0
     kind: str
@@ -85,7 +85,7 @@ class Spool:
 
     @property
     def is_new(self) -> bool:
-        """No record was ever appended."""
+        """Whether no record was ever appended."""
         return self._count == 0
 
     def append(self, kind: str, body: Mapping[str, Any], *, last: bool = False) -> None:
@@ -130,7 +130,7 @@ class Spool:
         return self._read(cursor, number)
 
     def is_ended(self) -> bool:
-        """The last record says how the run ended."""
+        """Whether the last record is the run's end."""
         with self._guard:
             written = os.pread(self._file, self._end, 0)
         records = _parsed(written)
@@ -150,7 +150,7 @@ class Spool:
             shutil.rmtree(self.path_of(record).parent, ignore_errors=True)
 
     def close(self) -> None:
-        """Lets go of the run; what is pending stays. Closing twice is fine."""
+        """Closes the files and releases the lock; may be called twice."""
         with self._guard:
             for descriptor in (self._file, self._cursor_file):
                 with contextlib.suppress(OSError):
@@ -159,7 +159,7 @@ class Spool:
         self._lock.release(force=True)
 
     def delete(self) -> None:
-        """Removes the folder and lets go of the run."""
+        """Deletes the folder and releases the lock."""
         shutil.rmtree(self.folder, ignore_errors=True)
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self.close()
@@ -232,7 +232,7 @@ def peek(parent: Path, run_id: str) -> tuple[list[Record], int]:
 
 
 def is_held(parent: Path, run_id: str) -> bool:
-    """Some process is writing or replaying this run."""
+    """Whether a process holds the run's lock."""
     path = parent / f"{run_id}{LOCK_SUFFIX}"
     if not path.exists():
         return False

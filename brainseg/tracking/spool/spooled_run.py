@@ -1,4 +1,4 @@
-"""Reads a run that started offline from its spool, as long as the store has nothing of it."""
+"""Reads a run that started offline from its spool, until the first record is delivered."""
 
 import errno
 from collections.abc import Callable
