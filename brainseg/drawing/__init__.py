@@ -1,1 +1,1 @@
-"""What people look at: matplotlib figures, Plotly figures, and HTML pages that are one file."""
+"""Figures by matplotlib and Plotly, and HTML pages that are one file."""

@@ -25,7 +25,7 @@ TYPE_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """One slice as it is shown. Arrays are (height, width), at the stored size."""
+    """One slice of a picture with panels. Arrays are (height, width), at the stored size."""
 
     id: str
     tumor_type: str
@@ -69,7 +69,7 @@ def save_curves(path: Path, history: Sequence[Mapping[str, float]], *, best_epoc
 
 
 def choose_panels(dices: Sequence[float], *, count: int) -> list[int]:
-    """Positions of about a third each of the worst, the median and the best slices, from worst to best."""
+    """Positions of the worst, the median and the best slices, about a third each, from worst to best."""
     order = np.argsort(np.asarray(dices), kind="stable")
     count = min(count, len(order))
     worst, best = (count + 2) // 3, count // 3
@@ -96,7 +96,7 @@ def save_panels(path: Path, panels: Sequence[Panel]) -> None:
 
 
 def save_dice_by_size(path: Path, *, sizes: Sequence[float], dices: Sequence[float], types: Sequence[str]) -> None:
-    """A point a slice: its Dice over the tumour's share of the slice (logarithmic), a colour a tumour type.
+    """A point for each slice: its Dice over the tumour's share of the slice (logarithmic), coloured by tumour type.
 
     sizes: in [0, 1]; slices without a tumour are left out. All of one length.
     """

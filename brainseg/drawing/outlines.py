@@ -1,19 +1,19 @@
-"""The outline of a mask as an SVG path: along the edges of its pixels, so that it is true at any size."""
+"""The outline of a mask as an SVG path: along the edges of its pixels, so that it is exact at any size."""
 
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Where a straight run begins, x and y, and whether it goes on to higher (1) or to lower (-1) numbers.
+# The start of a straight run: x, y, and its direction, towards higher (1) or lower (-1) coordinates.
 _Start = tuple[int, int, int]
 
 
 def outline_path(mask: NDArray[np.bool_]) -> str:
     """Every outline of a mask (height, width), closed, as `M8 10H18V20H8Z`; empty for an empty mask.
 
-    Coordinates are pixels from the upper left corner of the image. Outlines of parts run clockwise, those of holes the
-    other way; pixels that touch at a corner alone have an outline each.
+    Coordinates are pixels from the upper left corner of the image. Outer outlines run clockwise, those of holes
+    counterclockwise; pixels that touch only at a corner have separate outlines.
     """
     padded = np.pad(mask, 1).astype(np.int8)
     # Clockwise: upper edges go to the right, right edges down.

@@ -1,7 +1,7 @@
-"""A page of HTML that is one file: styles, scripts, data and pictures inside, and nothing that is asked of a network.
+"""HTML pages of one file: styles, scripts, data and pictures are inside, and nothing is loaded from a network.
 
-Whatever a user named (runs, studies, slices) is text: the templates escape it, and the page allows no script but
-those whose digests it carries.
+The templates escape all names that users choose (runs, studies, slices), and the page runs only the scripts whose
+digests it carries.
 """
 
 import base64
@@ -23,7 +23,7 @@ POLICY = (
 def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
     """The page of a template with these values.
 
-    styles: files of PAGES. scripts: the texts themselves, run in this order after all else is there.
+    styles: files of PAGES. scripts: their texts, run in this order at the end of the page.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -45,7 +45,7 @@ def page_file(name: str) -> str:
 
 
 def as_data_uri(content: bytes, *, kind: str) -> str:
-    """A picture as an address that holds it. kind: `png` or `webp`."""
+    """A picture as a data URI. kind: `png` or `webp`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -56,5 +56,5 @@ def write_page(path: Path, text: str) -> None:
 
 
 def _digest(script: str) -> str:
-    """As a Content-Security-Policy takes it."""
+    """The SHA-256 of a script, in base64, for the Content-Security-Policy."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,16 +1,16 @@
-"""Interactive figures of a page, as Plotly takes them; their colours of text and lines are the page's own."""
+"""Interactive figures of a page, for Plotly; text and grid lines have the page's colours."""
 
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# To be told apart on white and on black, in grey, and by people who see no red or no green.
+# They differ on white and on black, in grey, and for people who see no red or no green.
 BEST_COLOUR = "#d55e00"
 BASELINE_COLOUR = "#2b7cd3"
 OTHER_COLOUR = "#868e96"
 LONGEST_NAME = 60  # characters of a run's name beside a point
-# What is drawn of a run -> the name of the axis.
+# Metric that is drawn -> label of its axis.
 CURVES = {
     "val_dice_image": "Dice, mean over validation images",
     "val_loss": "loss on the validation slices",
@@ -25,9 +25,9 @@ class PageFigure:
     name: str  # letters, digits and dashes
     heading: str
     caption: str
-    missing: str = ""  # why it can't be drawn; empty where it can
-    content: Mapping[str, Any] | None = None  # `data` and `layout` of Plotly; None where it is missing
-    width_px: int = 0  # below this it scrolls sideways in its place; 0: it is never too wide
+    missing: str = ""  # why it can't be drawn; empty if it can
+    content: Mapping[str, Any] | None = None  # `data` and `layout` of Plotly; None if it is missing
+    width_px: int = 0  # in less room it scrolls sideways; 0: it fits any width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def plotly_script() -> str:
 
 
 def curves_figure(curves: Sequence[Curve]) -> PageFigure:
-    """A line a run, the best and the baseline on top. `content` has, besides, the other metrics to switch to."""
+    """A line for each run, the best and the baseline on top. `content` also has the metrics that can be chosen."""
     heading, name = "Curves", "curves"
     drawn = [curve for curve in curves if any(curve.metrics.get(key) for key in CURVES)]
     if not drawn:
@@ -97,7 +97,7 @@ def curves_figure(curves: Sequence[Curve]) -> PageFigure:
 
 
 def plain(text: str) -> str:
-    """A name as it may stand in a figure, where Plotly takes some tags of HTML for formatting."""
+    """A name, shortened and escaped: Plotly takes some tags of HTML for formatting."""
     short = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
     return html.escape(short, quote=False)
 

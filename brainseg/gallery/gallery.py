@@ -1,6 +1,6 @@
-"""Every validation slice of a run, or of two, as it is looked at: a small picture, outlines, and scores.
+"""Reads every validation slice of a run, or of two: a small picture, outlines, and scores.
 
-Everything is read here and nothing is written: `page.py` makes the page.
+`page.py` makes the page; nothing is written here.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ class GallerySlice:
     """One slice; dices and predicted are in the order of the gallery's runs."""
 
     id: str
-    patient_id: str  # empty where unknown
-    tumor_type: str  # empty where unknown
+    patient_id: str  # empty if unknown
+    tumor_type: str  # empty if unknown
     height: int  # pixels, as stored
     width: int
     area_px: int  # tumour pixels of the true mask
     image: bytes  # WebP
-    truth: str  # an SVG path, as are those that are predicted
+    truth: str  # an SVG path, as are the predicted ones
     dices: tuple[float, ...]
     predicted: tuple[str, ...]
 
@@ -50,8 +50,8 @@ class Gallery:
 def make_gallery(store: RunStore, run: str, other: str | None, *, data: Path | None, folder: Path) -> Gallery:
     """Reads one run or two. run, other: ids or their starts. data: where the slices lie now. folder: for masks.
 
-    Raises InputError for unknown runs, runs without scores, two that can't be paired, and where the images aren't at
-    hand or aren't those that the runs were scored on.
+    Raises InputError for unknown runs, runs without scores, two that can't be paired, and for images that are missing
+    or that the runs weren't scored on.
     """
     runs = tuple(find_run(store, name) for name in (run, other) if name is not None)
     pair = None if len(runs) == 1 else _pair(store, *runs)
@@ -71,11 +71,11 @@ def _pair(store: RunStore, first: RunSummary, second: RunSummary) -> RunPair:
 def _slices(
     predictions: Sequence[StoredPredictions], ids: Sequence[str], images: RunImages
 ) -> tuple[GallerySlice, ...]:
-    """Read one by one, so that no more than one slice is held in full."""
+    """Reads slice by slice, so that memory holds one at its full size."""
     scores = [{score.id: score for score in each.scores} for each in predictions]
     found = []
     for slice_id in ids:
-        # One true mask that gives the recorded Dice of every run: none was scored on another.
+        # The true mask has to give the recorded Dice of every run, so that none was scored on another mask.
         panels = [panel_as_scored(each, own[slice_id], images) for each, own in zip(predictions, scores, strict=True)]
         score, panel = scores[0][slice_id], panels[0]
         height, width = panel.mask.shape

@@ -41,7 +41,7 @@ def title(gallery: Gallery) -> str:
 
 
 def summary(gallery: Gallery) -> str:
-    """Which slices, and how well they were segmented, in a sentence or two."""
+    """The number of slices and their mean Dice, in a sentence or two."""
     count, pair = len(gallery.slices), gallery.pair
     slices = f"{count} validation slice{'' if count == 1 else 's'}{_people(gallery)}"
     if pair is None:
@@ -57,7 +57,7 @@ def summary(gallery: Gallery) -> str:
 
 
 def _people(gallery: Gallery) -> str:
-    """Of how many people the slices are; empty where no patient id is known."""
+    """` of 3 people`; empty if no patient id is known."""
     if not any(item.patient_id for item in gallery.slices):
         return ""
     people = len({whose(item.id, item.patient_id) for item in gallery.slices})
@@ -65,7 +65,7 @@ def _people(gallery: Gallery) -> str:
 
 
 def _content(item: GallerySlice) -> dict[str, Any]:
-    """A slice as the script reads it."""
+    """A slice as gallery.js reads it."""
     return {
         "id": item.id,
         "patient": item.patient_id,

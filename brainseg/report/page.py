@@ -18,17 +18,17 @@ from brainseg.report.text import answer, notes, question, title
 from brainseg.runs.select import SCORE, called
 from brainseg.scoring.intervals import CONFIDENCE
 
-# Role of a curve -> what the legend says.
+# Role of a curve -> its name in the legend.
 ROLES = {"best": "best run", "baseline": "baseline", "other": "other runs", "pruned": "pruned"}
 SHOWN_VALUES = 12  # of a key that many runs have differently
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A cell of a table that is sorted."""
+    """A cell of the sortable table."""
 
     text: str
-    number: float | None = None  # by which it is sorted; None: by its text
+    number: float | None = None  # the sort key; None: the text is
     is_id: bool = False
 
 
@@ -41,7 +41,7 @@ class Picture:
     dice: str
     height: int
     width: int
-    image: str  # an address that holds it
+    image: str  # a data URI
     truth: str  # SVG paths
     predicted: str
 
@@ -105,7 +105,7 @@ def _cells(row: Row, report: Report) -> list[Cell]:
 
 
 def _value(text: str) -> Cell:
-    """A configuration value, sorted as a number where it is one; to four digits, whole in the table of differences."""
+    """A configuration value, sorted as a number if it is one; to four digits (the table of differences has all)."""
     try:
         number = float(text)
     except ValueError:
@@ -128,7 +128,7 @@ def _picture(panel: Panel) -> Picture:
 
 
 def _listed(values: Iterable[tuple[str, int]]) -> list[tuple[str, str]]:
-    """Value and how many runs have it, where several values are to be told apart."""
+    """Value and, if there are several values, how many runs have it."""
     pairs = list(values)
     told = [(value or "not recorded", "" if len(pairs) == 1 else f"{count}") for value, count in pairs[:SHOWN_VALUES]]
     return told + ([("…", f"{len(pairs) - SHOWN_VALUES} more values")] if len(pairs) > SHOWN_VALUES else [])

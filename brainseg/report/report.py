@@ -1,6 +1,6 @@
-"""A report of runs: which one is best, by how much, whether that is chance, and all that is needed to judge it.
+"""Reads all that a report shows: the best run, its gain over the baseline, and what is needed to judge both.
 
-Everything is read here and nothing is written: `page.py` makes the page.
+`page.py` makes the page; nothing is written here.
 """
 
 import json
@@ -43,16 +43,16 @@ ORIGINS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """Slices of the best run with their outlines, or its recorded picture, or the reason why there is neither."""
+    """Slices of the best run with outlines; else the picture that it recorded; else neither."""
 
     panels: tuple[Panel, ...] = ()
     picture: bytes | None = None  # PNG
-    missing: str = ""  # why there are no panels; empty where there are
+    missing: str = ""  # why there are no panels; empty if there are
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What the runs took."""
+    """What the runs cost."""
 
     minutes: float  # of training, without pauses
     epochs: int
@@ -65,14 +65,14 @@ class KeyDifference:
     """A configuration key that isn't the same in all runs."""
 
     key: str
-    baseline: str  # empty where there is no such run, or where it hasn't recorded the key
+    baseline: str  # empty if there is no such run, or if it hasn't recorded the key
     best: str
     values: Mapping[str, int]  # value -> how many runs have it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where the runs come from, in one respect."""
+    """One fact about where the runs come from, such as their data."""
 
     what: str
     values: Mapping[str, int]  # value -> how many runs have it
@@ -80,26 +80,26 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """All that the page says."""
+    """All that the page shows."""
 
     study: StudyFacts | None
     comparison: Comparison
-    best: Row | None  # None where nothing can be ranked
+    best: Row | None  # None if the runs can't be ranked
     baseline: RunSummary | None
-    pair: RunPair | None  # of the baseline and the best; None where they are one, or can't be paired
+    pair: RunPair | None  # of the baseline and the best; None if they are the same run, or can't be paired
     curves: tuple[Curve, ...]
     epochs: Mapping[str, int]  # run id -> epochs that were trained
     predictions: Predictions
     differences: tuple[KeyDifference, ...]
     cost: Cost
     origins: tuple[Origin, ...]
-    machine: Mapping[str, str]  # of the best run; empty where it isn't recorded
+    machine: Mapping[str, str]  # of the best run; empty if it isn't recorded
     packages: str  # of the best run, a line each
-    commands: Mapping[str, str]  # what it repeats -> command
+    commands: Mapping[str, str]  # what the command repeats -> command
 
     @property
     def rankable(self) -> tuple[Row, ...]:
-        """The finished runs that can be held against each other, the best first."""
+        """The finished runs that can be compared, the best first."""
         return tuple(row for row in self.comparison.rows if row.rank is not None)
 
 
@@ -112,12 +112,12 @@ def list_of(runs: Iterable[RunSummary]) -> RunList:
 
 
 def of_study(runs: RunList, study: StudyFacts) -> RunList:
-    """Those of them that are this study's, and not those of an earlier one of its name."""
+    """The runs of this study, without those of an earlier study of its name."""
     return list_of(run for run in (*runs.finished, *runs.others) if run.tags.get("sweep_id", "") in ("", study.id))
 
 
 def study_without_storage(name: str, runs: RunList) -> StudyFacts:
-    """What the runs alone tell of their study. Raises InputError where they are of several studies of one name."""
+    """What the runs alone say about their study. Raises InputError if they belong to several studies of its name."""
     ids = sorted({run.tags.get("sweep_id", "") for run in (*runs.finished, *runs.others)} - {""})
     if len(ids) > 1:
         raise InputError(
@@ -145,8 +145,8 @@ def make_report(
 ) -> Report:
     """Reads all that a report of these runs needs.
 
-    baseline: one of the runs, or another one; None where there is none. data: where the runs' data lies now. folder:
-    for what is fetched. Raises InputError where no run has finished.
+    baseline: one of the runs, another run, or None. data: where the runs' data lies now. folder: for fetched files.
+    Raises InputError if no run has finished.
     """
     if not any(SCORE in run.metrics for run in runs.finished):
         raise InputError(
@@ -179,7 +179,7 @@ def make_report(
 
 
 def _best(comparison: Comparison) -> Row | None:
-    """The first of the ranked runs; None where all others were scored on other slices than the one that is left."""
+    """The best ranked run; None if the only ranked one was scored on other slices than all others."""
     ranked = [row for row in comparison.rows if row.rank is not None]
     alone = len(ranked) == 1 and any(row.not_comparable for row in comparison.rows)
     return None if alone or not ranked else ranked[0]
@@ -199,7 +199,7 @@ def _pair(store: RunStore, baseline: RunSummary | None, best: Row | None) -> Run
 def _curves(
     comparison: Comparison, histories: Curves, *, best: Row | None, baseline: RunSummary | None
 ) -> tuple[Curve, ...]:
-    """Of at most MOST_CURVES runs: the best and the baseline, then in the order of the table."""
+    """The curves of at most MOST_CURVES runs: the best, the baseline, then in the order of the table."""
     chosen = {} if best is None else {best.run.run_id: best}
     rows = {row.run.run_id: row for row in comparison.rows}
     if baseline is not None and baseline.run_id in rows:
@@ -220,7 +220,7 @@ def _curves(
 
 
 def _predictions(store: RunStore, run: RunSummary, *, data: Path | None, folder: Path) -> Predictions:
-    """The panels where the images are at hand, else the picture that the run recorded."""
+    """The panels if the images are at hand, else the picture that the run recorded."""
     try:
         predictions = read_predictions(store, run, folder=folder)
         images = images_of(store, run, data=data)
@@ -230,7 +230,7 @@ def _predictions(store: RunStore, run: RunSummary, *, data: Path | None, folder:
         raise
     except InputError as error:
         if data is not None:
-            raise  # it was asked for
+            raise  # the user named the folder
         reason = str(error)
     else:
         return Predictions(panels=panels)
@@ -280,7 +280,7 @@ def _origins(runs: Sequence[RunSummary]) -> tuple[Origin, ...]:
 
 
 def _counted(values: Iterable[str]) -> dict[str, int]:
-    """The most frequent first."""
+    """Value -> count, the most frequent first."""
     return dict(Counter(values).most_common())
 
 
@@ -295,7 +295,7 @@ def _machine(store: RunStore, run: RunSummary) -> dict[str, str]:
 def _commands(
     store: RunStore, study: StudyFacts | None, *, best: RunSummary, baseline: RunSummary | None
 ) -> dict[str, str]:
-    """As they were recorded; a run that was made by other means has none."""
+    """The recorded command lines; a run that wasn't started by a command has none."""
     told = {f"run {best.name or best.run_id}": best}
     if baseline is not None and baseline.run_id != best.run_id:
         told[f"the baseline {baseline.name or baseline.run_id}"] = baseline
@@ -308,7 +308,7 @@ def _commands(
 
 
 def _text(store: RunStore, run: RunSummary, name: str) -> str:
-    """A text artifact; empty where the run has none."""
+    """A text artifact; empty if the run has none."""
     try:
         return store.text(run.run_id, name)
     except UnreachableError:

@@ -1,4 +1,4 @@
-"""What a report says in sentences: the question, the answer with its interval, and what keeps it from being sure."""
+"""A report in sentences: the question, the answer with its interval, and what limits the answer."""
 
 from brainseg.compare.comparison import RunPair
 from brainseg.report.report import Report
@@ -51,7 +51,7 @@ def answer(report: Report) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """What has to be known to believe the answer as far as it goes."""
+    """What limits the answer, a sentence or two each."""
     found = []
     if report.pair is not None:
         drawn = "slices, since no patient ids are known" if report.pair.people is None else "people"
@@ -67,7 +67,7 @@ def notes(report: Report) -> list[str]:
             "a part of its lead is luck. A comparison on test slices, or over several seeds, is free of that."
         )
     if report.study is not None and report.baseline is None:
-        found.append("The study has no baseline; --baseline RUN_ID names a run to hold the best against.")
+        found.append("The study has no baseline; --baseline RUN_ID names a run to compare the best with.")
     marked = [row for row in report.comparison.rows if row.not_comparable]
     if marked and report.best is not None:
         found.append(

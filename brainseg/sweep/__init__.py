@@ -2,6 +2,6 @@
 
 run.py   the story of a sweep
 study/   what is searched
-engine/  who trains what: storage, trial queue, workers, supervisor
-outcome/ what was found
+engine/  what runs it: storage, trial queue, workers, supervisor
+outcome/ what was found: summary, plots, the record in MLflow
 """

@@ -1,4 +1,4 @@
-"""The story of a sweep: check, open the study, keep workers alive, record what came of it."""
+"""The story of a sweep: check, open the study, keep workers running, record the outcome."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
 
 UNFINISHED = "unfinished"  # the tag `state` of the parent of a study that can go on
-LEFTOVERS_S = 30.0  # what the end of a sweep spends on records that others have left in the spool, at most
+LEFTOVERS_S = 30.0  # at most, at the end of a sweep, to deliver records that others have left in the spool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A study that is open, and what belongs to it."""
+    """An open study, and what belongs to it."""
 
     config: StudyConfig
     storage: StudyStorage
@@ -53,7 +53,7 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
 
     file, asked: its file, and the overrides of the command line, both of which are in `config`. where: its storage.
     command: what the user typed, without passwords. Raises InputError, with nothing
-    written, where it can't start; SweepError where it can't be finished; Interrupted where it is stopped.
+    written, if it can't start; SweepError if it can't be finished; Interrupted if it is stopped.
     """
     console = _console()
     with stop_on_signals() as stop:
@@ -75,7 +75,7 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
         sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
         threads = threads_of_trials(baseline, share=max(1, resolve_threads(None) // config.workers))
         was_over = _is_over(study) and _is_recorded(study)
-        # What has begun is brought to an end; the workers are stopped by `supervise`.
+        # From here on a signal ends the workers, by `supervise`, and what follows still runs.
         with stop.deferred(), storage.reached():
             try:
                 if not was_over:
@@ -87,7 +87,7 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
                 raise
             finally:
                 _clear_up(sweep)
-    _tell_outcome(sweep)
+    _print_outcome(sweep)
     if was_over:
         sweep.console.print(f"{config.name} is finished; --trials N goes on with it")
     elif not is_finished(study):
@@ -96,13 +96,13 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
 
 
 def is_finished(study: optuna.Study) -> bool:
-    """Whether as many trials have ended well as were asked for."""
+    """Whether as many trials are complete or pruned as were asked for."""
     good = study.get_trials(deepcopy=False, states=keys.COUNTED)
     return len(good) >= keys.settings_of(study).trials
 
 
 def show_status(name: str, *, tracking: Sequence[str], where: str | None) -> int:
-    """Prints what the study has found so far, and renews the plots on its parent run."""
+    """Prints what the study has found so far, and updates the plots on its parent run."""
     console = _console()
     store = compose.freeze(list(tracking)).tracking
     storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
@@ -111,7 +111,7 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None) -> int
     sweep = Sweep(config=config, storage=storage, study=study, tracking=store, console=console)
     if keys.PARENT_RUN in study.user_attrs:
         _record(sweep)
-    _tell_outcome(sweep)
+    _print_outcome(sweep)
     return 0
 
 
@@ -123,12 +123,12 @@ def _console() -> Console:
 def _run_recorded(
     sweep: Sweep, stop: StopRequest, *, threads: int, file: Path | None, where: str | None, command: str
 ) -> None:
-    """Runs the sweep inside its parent run, which knows afterwards what came of it, however it ended.
+    """Runs the sweep inside its parent run, and records the outcome there, however the sweep ends.
 
     threads: of each worker. file: the study file; None if it is no longer the one that the study was started by.
     """
     parent = open_parent(sweep.storage, sweep.study, sweep.tracking, command=command)
-    if parent is None:  # another supervisor of this study has it
+    if parent is None:  # another supervisor of this study writes it
         try:
             _supervise(sweep, None, threads=threads, where=where)
         finally:
@@ -149,7 +149,7 @@ def _run_recorded(
 
 
 def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, where: str | None) -> None:
-    """Keeps workers alive until the study is done. Raises SweepError where too many trials have failed."""
+    """Runs workers until the study is finished. Raises SweepError if too many trials have failed."""
     config, study = sweep.config, sweep.study
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
     if any(key_of(item) == "tracking.uri" for item in config.tracking):
@@ -181,7 +181,7 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, wher
 
 
 def _record(sweep: Sweep) -> None:
-    """Brings the parent run up to date, unless it is so already or another process writes it."""
+    """Updates the parent run, unless it is up to date or another process writes it."""
     parent = (
         None if _is_recorded(sweep.study) else open_parent(sweep.storage, sweep.study, sweep.tracking, command=None)
     )
@@ -192,7 +192,7 @@ def _record(sweep: Sweep) -> None:
 
 
 def _record_end(parent: MlflowTracker, sweep: Sweep) -> int:
-    """Tables and plots on the parent run; of how many ended trials."""
+    """Records tables and plots on the parent run; returns of how many ended trials."""
     ended = len(_ended(sweep.study))
     record_outcome(parent, sweep.study, sweep.config)
     if not is_finished(sweep.study):
@@ -205,7 +205,7 @@ def _is_recorded(study: optuna.Study) -> bool:
 
 
 def _is_over(study: optuna.Study) -> bool:
-    """Whether no worker would find anything to do."""
+    """Whether no trial is left for a worker."""
     return is_finished(study) and not study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
 
 
@@ -214,7 +214,7 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _clear_up(sweep: Sweep) -> None:
-    """Delivers what killed workers left of their records, and deletes checkpoints that nothing needs."""
+    """Delivers the records of killed workers, and deletes checkpoints of ended trials."""
     note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=False)
     if note:
         import_tensorflow()  # which the delivery of a model needs
@@ -222,12 +222,12 @@ def _clear_up(sweep: Sweep) -> None:
     if note:
         sweep.console.print(note)
     for trial in _ended(sweep.study):
-        # Of trials whose worker was killed just after it had told their end.
+        # Of trials whose worker was killed just after it had reported their end.
         if keys.RUN_ID in trial.user_attrs and keys.UNWRITTEN not in trial.user_attrs:
             Checkpoints(tracking_paths(sweep.tracking).root, trial.user_attrs[keys.RUN_ID]).remove()
 
 
-def _tell_outcome(sweep: Sweep) -> None:
+def _print_outcome(sweep: Sweep) -> None:
     print_status(summarize(sweep.study, sweep.config), sweep.config, sweep.console)
     sweep.console.print(f"parent run  {sweep.study.user_attrs.get(keys.PARENT_RUN, 'none yet')}")
     sweep.console.print(f"look at it  {where_to_look(sweep.tracking)}")

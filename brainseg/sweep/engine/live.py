@@ -1,4 +1,4 @@
-"""What is seen while a sweep runs: a table on a terminal, elsewhere a line for what happens to a trial."""
+"""The display of a running sweep: a table on a terminal, elsewhere a line for each event of a trial."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -36,9 +36,9 @@ UNFINISHED = ("running", INTERRUPTED)
 
 
 class LiveTable:
-    """Shows a sweep. On a terminal a table that changes in place and is taken away in the end; elsewhere lines.
+    """Shows a sweep: on a terminal a table that changes in place and disappears at the end; elsewhere lines.
 
-    Of what had happened before the first `update` one line tells, so that a second supervisor repeats nothing.
+    The first `update` prints one line about all that happened before, so that a second supervisor repeats nothing.
     """
 
     def __init__(self, config: StudyConfig, console: Console) -> None:
@@ -62,11 +62,11 @@ class LiveTable:
             self._live = None
 
     def say(self, text: str) -> None:
-        """One line, above the table."""
+        """Prints one line above the table."""
         self._console.print(Text(text), soft_wrap=True)
 
     def update(self, trials: "Sequence[FrozenTrial]", now: float) -> None:
-        """Shows all trials of the study as they are at `now`, in unix seconds."""
+        """Shows all trials of the study as they are. now: unix seconds."""
         rows = [trial_row(trial) for trial in trials]
         if self._live is not None:
             self._live.update(self._picture(rows, now), refresh=True)
@@ -98,7 +98,7 @@ class LiveTable:
         table = Table(box=None, pad_edge=False)
         for heading in ("trial", "state", "epoch", REPORTED, *others, "left"):
             table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
-        table.add_column("parameters")  # gives way where the terminal is narrow
+        table.add_column("parameters")  # cut off if the terminal is too narrow
         for row in self._chosen(rows):
             values = dict(zip(self._config.metrics, row.values, strict=False))
             dice = values.get(REPORTED, row.best_dice)
@@ -122,7 +122,7 @@ class LiveTable:
         return (unfinished + ended)[: max(1, self._console.height - HEAD_LINES)]
 
     def _happened(self, before: TrialRow | None, row: TrialRow, rows: Sequence[TrialRow]) -> Iterator[str]:
-        """What became of a trial since the last update, in lines."""
+        """A line for each event of a trial since the last update."""
         was = "waiting" if before is None else before.state
         if was == "waiting" and row.state != "waiting":
             yield f"trial {row.number} started: {shown_params(row.params, self._names)}"
@@ -148,14 +148,14 @@ class LiveTable:
 
 
 def trial_seconds_left(row: TrialRow, now: float) -> float | None:
-    """At the speed since its worker took it; None before that worker's first epoch, and where none holds it."""
+    """At the pace since its worker took it; None before that worker's first epoch, and if no worker holds it."""
     if row.claimed_at is None or row.epochs is None or row.epoch <= row.epochs_at_claim:
         return None
     return (now - row.claimed_at) / (row.epoch - row.epochs_at_claim) * (row.epochs - row.epoch)
 
 
 def sweep_seconds_left(rows: Sequence[TrialRow], config: StudyConfig, now: float) -> float | None:
-    """If the trials to come take as long as the finished ones on average, pruned ones included.
+    """If the remaining trials take as long as the finished ones on average, pruned ones included.
 
     None before a trial has finished. Never less than the longest running trial has left.
     """

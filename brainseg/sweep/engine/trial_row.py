@@ -1,4 +1,4 @@
-"""A trial as people read it: one row of a table, the same for the terminal, the CSV file and the MLflow UI."""
+"""A trial as a row of a table: the same for the terminal, the CSV file and the MLflow UI."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ COLOURS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """What is shown of a trial."""
+    """What a table shows of a trial."""
 
     number: int
     state: str  # complete, pruned, running, interrupted, waiting or failed
@@ -41,7 +41,7 @@ class TrialRow:
     reason: str  # why it was pruned, or why it failed last; one line, or empty
     run_id: str  # MLflow's child run, or empty
     line: str  # the overrides that repeat the trial behind `python -m brainseg.train`, or empty
-    deaths: int  # workers that died over it
+    deaths: int  # workers that died while they trained it
     seconds: float | None  # training time, known at the end
     claimed_at: float | None  # unix seconds at which the worker that holds it took it
     epochs_at_claim: int  # epochs that were finished then
@@ -107,7 +107,7 @@ def shown_params(params: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def trial_name(params: Mapping[str, Any], *, baseline: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """What sets a trial apart: the parameters that differ from the baseline, as `shown_params` does, or `baseline`."""
+    """The parameters that differ from the baseline, as `shown_params` writes them, or `baseline`."""
     different = {key: value for key, value in params.items() if key not in baseline or baseline[key] != value}
     return shown_params(different, names) or "baseline"
 

@@ -16,7 +16,7 @@ APART = 0.12  # of an axis, between two labels
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """Where the values of a parameter, or of the metric, stand between 0 and 1."""
+    """The scale of a parameter or the metric: value -> place between 0 and 1."""
 
     title: str
     place: Callable[[Any], float]
@@ -26,10 +26,10 @@ class _Axis:
 def parallel_lines(
     trials: Sequence[FrozenTrial], names: Sequence[str], *, metric: str, maximize: bool
 ) -> tuple[dict[str, Any], int]:
-    """The figure for Plotly, and how wide it has to be at least, in pixels.
+    """The figure for Plotly, and its minimum width in pixels.
 
-    trials: complete ones, at least one, of one metric. names: parameters that have several values among them. A trial
-    that lacks a parameter has a gap there. The better a trial, the more its line is of the colour of the best.
+    trials: complete ones, at least one, of one metric. names: parameters with several values among them. A trial
+    without a parameter has a gap there. The better a trial, the closer its line to the colour of the best.
     """
     ordered = sorted(trials, key=lambda trial: trial.values[0], reverse=not maximize)  # the best last, on top
     axes = [_number_axis(metric, [trial.values[0] for trial in ordered], shown=shown_metric)]
@@ -73,7 +73,7 @@ def _line(
     names: Sequence[str],
     metric: str,
 ) -> dict[str, Any]:
-    """The line of the trial at `place` of those that are ordered from the worst to the best."""
+    """The line of the trial at `place` in `ordered`, from the worst to the best."""
     is_best = trial is ordered[-1]
     values = [trial.values[0], *(trial.params.get(name) for name in names)]
     given = [f"{name}={shown_value(trial.params[name])}" for name in names if name in trial.params]
@@ -125,7 +125,7 @@ def _number_axis(title: str, values: Sequence[float], *, shown: Callable[[Any], 
 
 
 def _between(first: str, second: str, share: float) -> str:
-    """A colour so far from the first one to the second."""
+    """The mix of two colours. share: of the second, from 0 to 1."""
     channels = [
         round(int(first[at : at + 2], 16) * (1 - share) + int(second[at : at + 2], 16) * share) for at in (1, 3, 5)
     ]

@@ -1,4 +1,4 @@
-"""The parent run of a study in MLflow: what was asked, what came of it; its trials are its child runs."""
+"""The parent run of a study in MLflow: the study, its progress and outcome. The trials are its child runs."""
 
 import tempfile
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ PAGE = "sweep.html"
 def open_parent(
     storage: StudyStorage, study: optuna.Study, tracking: TrackingConfig, *, command: str | None
 ) -> MlflowTracker | None:
-    """The tracker of the study's parent run, made where there is none; None while another process writes it."""
+    """Opens the study's parent run, and makes it if there is none; None while another process writes it."""
     identity = {"sweep": study.study_name, "sweep_id": study.user_attrs[keys.STUDY_ID], "sweep_role": "parent"}
     tags = identity | ({"source": command} if command else {})
     with storage.lock():
         run_id = study.user_attrs.get(keys.PARENT_RUN)
         if run_id is None:
-            # It may exist all the same, of a process that was killed before the next line but two.
+            # A process that was killed before it stored the id may have made it.
             found = open_store(tracking).find(identity)
             run_id = found[0] if found else None
             tracker = open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id)
@@ -47,7 +47,7 @@ def open_parent(
 
 
 def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path | None, command: str) -> None:
-    """What is known before the first trial."""
+    """Records the study as it was started. file: the study file, or None if it isn't the one of the start."""
     tracker.log_params(
         {
             "metrics": ", ".join(f"{metric} ({direction})" for metric, direction in config.metrics.items()),
@@ -66,7 +66,7 @@ def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path | No
 
 
 def record_progress(tracker: MlflowTracker, config: StudyConfig, trials: Sequence[FrozenTrial]) -> None:
-    """The best value so far, over the number of finished trials."""
+    """Records the best value so far, over the number of finished trials."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if len(config.metrics) > 1 or not complete:
         return
@@ -77,7 +77,7 @@ def record_progress(tracker: MlflowTracker, config: StudyConfig, trials: Sequenc
 
 
 def record_outcome(tracker: MlflowTracker, study: optuna.Study, config: StudyConfig) -> None:
-    """Best trials, importance, tables and plots."""
+    """Records best trials, importance, tables and plots."""
     summary = summarize(study, config)
     tracker.log_text(trials_csv(study.get_trials(deepcopy=False), config), "trials.csv")
     tracker.set_tags({"description": summary_markdown(summary, config)})

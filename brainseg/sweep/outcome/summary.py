@@ -1,4 +1,4 @@
-"""What a sweep has found: computed from its trials; for the terminal, as a CSV file and as Markdown."""
+"""What a study has found: computed from its trials; for the terminal, as a CSV file and as Markdown."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 COMMAND = "python -m brainseg.train"
-TRIALS_FOR_IMPORTANCE = 5  # below, a random forest tells chance
+TRIALS_FOR_IMPORTANCE = 5  # with fewer, a random forest finds chance
 BEST_SHOWN = 10
 BAR_WIDTH = 30
 # Heading in the CSV file -> field of a TrialRow, for what comes after the parameters.
@@ -51,13 +51,15 @@ class Importance:
     By fANOVA: Hutter et al. 2014, "An efficient approach for assessing hyperparameter importance".
     """
 
-    shares: Mapping[str, float]  # parameter -> share, the largest first, 1 together; empty where nothing can be said
-    note: str  # why nothing can be said, or which parameters are left out; else empty
+    shares: Mapping[
+        str, float
+    ]  # parameter -> share, the largest first, their sum is 1; empty if they can't be computed
+    note: str  # why there are no shares, or which parameters are left out; else empty
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSummary:
-    """What the sweep has found for one of its metrics."""
+    """What the study has found for one of its metrics."""
 
     name: str
     direction: str  # maximize or minimize
@@ -70,7 +72,7 @@ class MetricSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySummary:
-    """What a sweep has found so far."""
+    """What a study has found so far."""
 
     name: str
     asked: int  # trials asked for; complete and pruned ones count
@@ -89,7 +91,7 @@ class StudySummary:
 
 
 def summarize(study: "optuna.Study", config: StudyConfig) -> StudySummary:
-    """What the study has found so far. Reads the study alone; the same trials give the same summary."""
+    """What the study has found so far, from its trials alone."""
     trials = study.get_trials(deepcopy=False)
     rows = [trial_row(trial) for trial in trials]
     baseline = next((row for row in rows if config.baseline and row.params == config.baseline), None)
@@ -170,7 +172,7 @@ def headline(summary: StudySummary) -> str:
 
 
 def verdict(summary: StudySummary, metric: MetricSummary) -> str:
-    """The best value of a metric, of which trial, and how it compares to the baseline; one line."""
+    """One line: the best value of a metric, its trial, and the difference from the baseline."""
     if metric.best is None or metric.best_value is None:
         return f"No trial is complete yet: no best {metric.name}."
     found = f"Best {metric.name}: {shown_metric(metric.best_value)}"
@@ -192,7 +194,7 @@ def epochs_line(summary: StudySummary) -> str:
 
 
 def trials_csv(trials: "Sequence[FrozenTrial]", config: StudyConfig) -> str:
-    """Every trial in a line, parameters under their full keys; numbers in full precision; empty where there is none."""
+    """Every trial in a line, parameters under their full keys; numbers in full precision; unset values are empty."""
     keys = [parameter.key for parameter in config.space]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -205,7 +207,7 @@ def trials_csv(trials: "Sequence[FrozenTrial]", config: StudyConfig) -> str:
 
 
 def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
-    """The description of the parent run in the MLflow UI: the answer, then what it rests on."""
+    """The description of the parent run in the MLflow UI: the result, then the trials behind it."""
     parts = [f"**{verdict(summary, metric)}**" for metric in summary.metrics]
     if summary.best and summary.best[0].line:
         parts.append(f"```\n{COMMAND} {summary.best[0].line}\n```")
@@ -225,7 +227,7 @@ def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
 
 
 def print_status(summary: StudySummary, config: StudyConfig, console: Console) -> None:
-    """The summary in a terminal: the answer, the best trials, what mattered, what failed."""
+    """Prints the result, the best trials, the importance of parameters, and failed trials."""
     say(headline(summary), console)
     for metric in summary.metrics:
         say(verdict(summary, metric), console)
@@ -247,7 +249,7 @@ def print_status(summary: StudySummary, config: StudyConfig, console: Console) -
 
 
 def _best(summary: StudySummary, config: StudyConfig) -> Section:
-    """The best trials; a line for each where the terminal is too narrow for the table."""
+    """The best trials; a line for each if the terminal is too narrow for the table."""
     names = short_names(parameter.key for parameter in config.space)
     rows, lines = [], []
     for row in summary.best[:BEST_SHOWN]:

@@ -1,1 +1,1 @@
-"""What a study searches: its file, checked, its space, its samplers, and whether every trial can run."""
+"""What a study searches: its file and rules, its space, its samplers, its recipe, and a dry run."""

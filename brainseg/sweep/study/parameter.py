@@ -29,7 +29,7 @@ SPLITS = ("data.fold", "data.split_seed", "data.split_file")
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One searched key: a range of numbers, or choices. Raises ConfigError for what is neither."""
+    """One searched key: a range of numbers, or choices. Raises ConfigError for anything else."""
 
     key: str  # model.dropout, or a group such as optimizer
     type: str  # float, int or categorical
@@ -95,7 +95,7 @@ class Parameter:
 
     @property
     def bounds(self) -> tuple[float, float, float | None]:
-        """low, high and step of a range; the step is None where it is continuous."""
+        """low, high and step of a range; the step of a continuous range is None."""
         assert self.low is not None
         assert self.high is not None
         if self.type == "int":
@@ -104,7 +104,7 @@ class Parameter:
 
     @property
     def size(self) -> int | None:
-        """How many values there are; None for a continuous range."""
+        """The number of values; None for a continuous range."""
         if self.type == "categorical":
             return len(self.choices)
         low, high, step = self.bounds
@@ -120,7 +120,7 @@ class Parameter:
         return int(value) if self.type == "int" else float(value)
 
     def place_of(self, value: Value) -> int | None:
-        """The place of a value on the grid; None for what isn't on it."""
+        """The place of a value on the grid; None if it isn't on it."""
         if self.type == "categorical":
             places = [place for place, choice in enumerate(self.choices) if _same(choice, value)]
             return places[0] if places else None
@@ -146,14 +146,14 @@ class Parameter:
         return value if place is None else self.value_at(place)
 
     def is_searched(self, params: Mapping[str, Value]) -> bool:
-        """Whether a trial searches it, given what the parameters before it are."""
+        """Whether a trial searches it, given the values of earlier parameters."""
         return all(
             key in params and any(_same(params[key], value) for value in values) for key, values in self.when.items()
         )
 
     @property
     def rule(self) -> str:
-        """What a value must be, for a message."""
+        """What a value must be, as messages say it."""
         if self.type == "categorical":
             return f"one of {', '.join(str(choice) for choice in self.choices)}"
         low, high, _ = self.bounds
@@ -168,13 +168,13 @@ def is_value(value: object) -> bool:
 
 
 def check_number(key: str, value: object) -> None:
-    """Raises ConfigError for what is no finite number."""
+    """Raises ConfigError unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{key} must be a number, got {value!r}")
 
 
 def check_whole(key: str, value: object) -> None:
-    """Raises ConfigError for what is no whole number."""
+    """Raises ConfigError unless it is a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{key} must be a whole number, got {value!r}")
 
@@ -189,7 +189,7 @@ def _check_key(key: str) -> None:
 
 
 def _same(one: Value, other: Value) -> bool:
-    """Equal, where true isn't 1."""
+    """Whether they are equal; true and 1 are not."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 

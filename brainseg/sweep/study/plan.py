@@ -1,4 +1,4 @@
-"""What a study will do, before it does it: whether every trial can run, and which ones come first."""
+"""A dry run of a study: whether every trial can run, and which trials come first."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +17,10 @@ SHOWN = 8  # first trials, where they don't depend on the scores of others
 
 
 def check(config: StudyConfig) -> RunConfig:
-    """The configuration of the baseline, else of the first trial in the file, else of the space's first corner.
+    """Composes every corner of the space and every trial in the file. Raises ConfigError.
 
-    Before, every corner of the space and every trial in the file is composed.
-
-    Raises ConfigError for a key that doesn't exist, a bound that the configuration refuses, values that can't go
-    together, and choices of a group that change nothing.
+    It refuses unknown keys, bounds outside a key's range, values that can't go together, and choices of a group that
+    change nothing. Returns the configuration of the baseline, else of the first trial in the file, else of a corner.
     """
     from brainseg.sweep.study.samplers import build_pruner
 
@@ -49,9 +47,9 @@ def check(config: StudyConfig) -> RunConfig:
 
 
 def first_trials(config: StudyConfig, count: int) -> list[dict[str, Value]]:
-    """What the first trials are, at most `count`: the baseline, what is enqueued, and the sampler's draws.
+    """At most `count` first trials: the baseline, what is enqueued, and the sampler's draws.
 
-    Those that depend on the scores of earlier trials are left out: after n_startup_trials of tpe and cmaes.
+    Trials that depend on the scores of earlier ones are left out: after n_startup_trials of tpe and cmaes.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -84,7 +82,7 @@ def quiet() -> Iterator[None]:
 
 
 def show_plan(config: StudyConfig) -> None:
-    """Checks the study and prints what would come first. Raises ConfigError like `check`."""
+    """Checks the study and prints its first trials. Raises ConfigError like `check`."""
     baseline = check(config)
     metrics = ", ".join(f"{direction} {metric}" for metric, direction in config.metrics.items())
     print(f"{config.name}: {config.trials} trials of {baseline.train.epochs} epochs, {metrics}")
@@ -98,7 +96,7 @@ def show_plan(config: StudyConfig) -> None:
 def compose_trial(config: StudyConfig, params: Mapping[str, Value], *, threads: int) -> tuple[RunConfig, list[str]]:
     """A trial's configuration, and its overrides as they can be pasted behind `python -m brainseg.train`.
 
-    The overrides may hold a password, within tracking.uri. Raises ConfigError where the trial can't run.
+    The overrides may hold a password, within tracking.uri. Raises ConfigError if the trial can't run.
     """
     chosen = exact(params, config.space)
     if not any(key_of(override) == THREADS for override in config.overrides):
@@ -107,7 +105,7 @@ def compose_trial(config: StudyConfig, params: Mapping[str, Value], *, threads: 
 
 
 def threads_of_trials(baseline: RunConfig, *, share: int) -> int:
-    """CPU threads that each trial computes on: what the study fixes, as in its baseline, or else a worker's share."""
+    """CPU threads of each trial: what the study fixes, or else a worker's share."""
     fixed = baseline.train.threads
     return share if fixed is None else fixed
 
@@ -118,7 +116,7 @@ def _compose(config: StudyConfig, params: Mapping[str, Value]) -> RunConfig:
 
 
 def _independent_of_scores(config: StudyConfig, count: int) -> int:
-    """How many trials the sampler draws without looking at the scores of others; at most `count`."""
+    """How many trials the sampler draws without the scores of others; at most `count`."""
     by_default = {"tpe": 10, "cmaes": 1}  # of Optuna
     if config.sampler.name not in by_default:
         return count
@@ -161,7 +159,7 @@ def _check_groups(config: StudyConfig, composed: Sequence[tuple[Mapping[str, Val
 
 
 def _explain(refused: Sequence[tuple[Mapping[str, Value], str]], tried: Sequence[Mapping[str, Value]]) -> str:
-    """One line on the first corner that was refused: the value, or the fewest values together, to blame."""
+    """One line about the first refused corner: the value, or the fewest values together, to blame."""
     params, message = refused[0]
     if len(refused) == len(tried) and len({each for _, each in refused}) == 1:
         return message  # whatever is searched: the fixed part is wrong

@@ -1,6 +1,6 @@
 """Optuna's samplers and pruners from their names in the study file.
 
-A worker makes a sampler anew for each trial, so that any worker can ask for any trial: what a sampler knows
+A worker makes a new sampler for each trial, so that any worker can ask for any trial: a sampler's state
 is in the storage, and its seed follows from the study's seed and the trial's number.
 """
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def build_sampler(config: StudyConfig, *, number: int) -> BaseSampler:
-    """The study's sampler, for asking for the trial of this number.
+    """The study's sampler for the trial of this number.
 
-    Ask and draw all values before the next trial is asked for: some samplers read what the others have drawn.
+    Draw all values of a trial before you ask for the next one: some samplers read what other trials have drawn.
     """
     with warnings.catch_warnings():
         # Of QMCSampler, TPESampler's group and some options of CmaEsSampler: whether to use them is the user's choice.
@@ -37,14 +37,14 @@ def build_sampler(config: StudyConfig, *, number: int) -> BaseSampler:
 
 
 def sampler_to_tell() -> BaseSampler:
-    """A sampler for `study.tell`, which hands each result to the study's sampler; none here learns from that."""
+    """A sampler for `study.tell`, which passes each result to the study's sampler; none here learns from it."""
     return RandomSampler(seed=0)
 
 
 def build_pruner(config: StudyConfig, *, epochs: int) -> BasePruner:
-    """The study's pruner. epochs: how many a whole trial has; hyperband's max_resource where none is given.
+    """The study's pruner. epochs: how many a whole trial has; hyperband's default max_resource.
 
-    Raises ConfigError where hyperband's resources don't fit the epochs.
+    Raises ConfigError if hyperband's resources don't fit the epochs.
     """
     options: dict[str, Any] = dict(config.pruner.options)
     if config.pruner.name == "hyperband":
@@ -79,7 +79,7 @@ class Grid(BaseSampler):
     def sample_relative(
         self, study: "Study", trial: FrozenTrial, search_space: Mapping[str, "BaseDistribution"]
     ) -> dict[str, Any]:
-        """The next point that no other trial has."""
+        """The next point that no other trial has taken."""
         taken: set[int | None] = set()
         failed: set[int | None] = set()
         # Not from `study`: with hyperband, it shows the trials of one bracket only.
@@ -102,7 +102,7 @@ class Grid(BaseSampler):
         raise RuntimeError(f"{param_name} is not in the grid")
 
     def _point_of(self, params: Mapping[str, Value]) -> int | None:
-        """The number of a point in the grid; None where values are missing."""
+        """The number of a point in the grid; None if values are missing."""
         places = [
             parameter.place_of(params[parameter.key]) if parameter.key in params else None for parameter in self._space
         ]
@@ -149,7 +149,7 @@ def _qmc(config: StudyConfig, number: int) -> BaseSampler:
 
 
 def _seed(config: StudyConfig, number: int) -> int:
-    """Another one for each trial: with a constant seed, each worker would begin with the same draws."""
+    """A seed for each trial: with a constant one, every worker would begin with the same draws."""
     return int(np.random.SeedSequence([config.sampler.seed, number]).generate_state(1)[0])
 
 

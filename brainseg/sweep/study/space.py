@@ -1,4 +1,4 @@
-"""The search space as a whole: what a trial draws, its overrides, and its corners."""
+"""The search space as a whole: what a trial draws, its overrides, and the corners."""
 
 import itertools
 import math
@@ -22,9 +22,9 @@ NOT_TEXT = ("true", "false", "null", "nan", "inf")
 
 
 def suggest(trial: "optuna.Trial", space: Sequence[Parameter]) -> dict[str, Value]:
-    """What the trial draws, in the order of the space, without what isn't searched given the values before.
+    """Draws the trial's values, in the order of the space, except for parameters that its `when` leaves out.
 
-    Again with the same trial, it gives the same values and draws nothing.
+    Called again with the same trial, it returns the same values.
     """
     params: dict[str, Value] = {}
     for parameter in space:
@@ -47,12 +47,12 @@ def _draw(trial: "optuna.Trial", parameter: Parameter) -> Value:
 
 
 def distributions(space: Sequence[Parameter]) -> dict[str, "BaseDistribution"]:
-    """The space as Optuna writes it."""
+    """The space in Optuna's terms."""
     return {parameter.key: distribution_of(parameter) for parameter in space}
 
 
 def distribution_of(parameter: Parameter) -> "BaseDistribution":
-    """What `suggest` draws the parameter from."""
+    """What `suggest` draws the parameter's value from."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if parameter.type == "categorical":
@@ -91,8 +91,8 @@ def _written(value: Value | None) -> str:
 def corners(space: Sequence[Parameter], *, limit: int = 256) -> list[dict[str, Value]]:
     """Combinations of the ends of ranges, every value of short grids, and choices; as `when` allows.
 
-    Of a longer grid, the values that a `when` names are there too. All of them where there are at most `limit`;
-    otherwise each value at least once, and others drawn with a fixed seed.
+    Of a longer grid, the values that a `when` names are included. All combinations if there are at most `limit`;
+    otherwise each value at least once, and further combinations drawn with a fixed seed.
     """
     values = [_telling_values(parameter, space) for parameter in space]
     if math.prod(len(each) for each in values) <= limit:
@@ -119,7 +119,7 @@ def _telling_values(parameter: Parameter, space: Sequence[Parameter]) -> list[Va
 
 
 def _spread(space: Sequence[Parameter], values: Sequence[Sequence[Value]], limit: int) -> list[list[Value]]:
-    """Rows that hold each value once, filled up to the limit with drawn ones."""
+    """Combinations that hold each value at least once, and drawn ones up to the limit."""
     by_key = {parameter.key: place for place, parameter in enumerate(space)}
     rows = []
     for place, own in enumerate(values):

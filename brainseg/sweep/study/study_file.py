@@ -24,7 +24,7 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """Who proposes the next trial; the options are those of Optuna's sampler of that name."""
+    """What proposes the next trial; the options are those of Optuna's sampler of that name."""
 
     name: str = "tpe"  # tpe, random, grid, cmaes or qmc
     seed: int = 0
@@ -39,7 +39,7 @@ class SamplerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PrunerConfig:
-    """Who stops a trial that isn't worth its remaining epochs; the options are those of Optuna's pruner."""
+    """What stops a trial that isn't worth its remaining epochs; the options are those of Optuna's pruner."""
 
     name: str = "median"  # median, hyperband or none
     options: Mapping[str, Value] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class PrunerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """A study, complete and consistent in itself; whether its trials can run is what `plan.check` finds out."""
+    """A study, complete and consistent in itself; `plan.check` finds out whether its trials can run."""
 
     name: str  # letters, digits, - _ and dots
     metrics: Mapping[str, str]  # metric -> maximize or minimize, in order
@@ -174,7 +174,7 @@ def _is_tracking(override: str) -> bool:
 
 
 def _load(path: Path) -> dict[str, object]:
-    """What the file says, with numbers such as 1e-5 read as numbers; interpolations are refused."""
+    """The file's content, with numbers such as 1e-5 read as numbers. Interpolations are refused."""
     try:
         text = path.read_text(encoding="utf-8")
         # Not PyYAML itself: it reads 1e-5 as a text.
@@ -191,7 +191,7 @@ def _load(path: Path) -> dict[str, object]:
 
 
 def _refuse_interpolations(value: object, where: str) -> None:
-    """A study must be the same on every host, whatever its environment."""
+    """Refuses `${...}`: a study must be the same on every host, whatever its environment."""
     if isinstance(value, dict):
         for key, item in value.items():
             _refuse_interpolations(item, f"{where}.{key}" if where else str(key))
@@ -207,7 +207,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _from_content(content: Mapping[str, object], *, name: str) -> StudyConfig:
-    """The study that a file's content describes; `name` is used where it says none. Raises ConfigError."""
+    """The study in a file's content. name: the default of its key `name`. Raises ConfigError."""
     of_file = [item.name for item in dataclasses.fields(StudyConfig) if item.name not in ("tracking", "recipe")]
     _refuse_unknown("", content, ["metric", "direction", *of_file])
     for key in ("trials", "space"):
@@ -290,7 +290,7 @@ def _sampler(value: object) -> SamplerConfig:
 
 
 def _pruner(value: object, metrics: Sequence[str]) -> PrunerConfig:
-    """What the file says, by default the median where a single metric can be foretold from the epochs."""
+    """The file's pruner; by default `median` if a pruner can predict the metric, else `none`."""
     if value is None:
         return PrunerConfig(name="median" if len(metrics) == 1 and metrics[0] in rules.PRUNABLE else "none")
     options: dict[str, Any] = dict(_mapping("pruner", value))
@@ -307,7 +307,7 @@ def _refuse_unknown(where: str, content: Mapping[str, object], known: Sequence[s
 
 
 def _mapping(where: str, value: object) -> dict[str, object]:
-    """Keys and values; nothing given is none. Raises ConfigError for another type."""
+    """Keys and values; null is an empty mapping. Raises ConfigError for another type."""
     if value is None:
         return {}
     if not isinstance(value, dict):

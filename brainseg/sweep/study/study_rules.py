@@ -1,4 +1,4 @@
-"""What a study must be: the tables of known metrics, samplers and pruners, and the rules across keys.
+"""The rules of a study: known metrics, samplers and pruners, and what must hold across keys.
 
 Every check raises ConfigError, in one line that names the key, the rule, the value and the remedy.
 """
@@ -9,14 +9,14 @@ from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
 from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_whole
 
-# What can be searched for -> what it is.
+# Metric -> what it measures.
 METRICS: Mapping[str, str] = {
     "val_dice_image": "mean Dice of the validation slices at the model's size, in the best epoch",
     "final_dice": "mean Dice of the validation slices at their stored size, by the saved model",
     "parameters": "how many weights the model has",
     "seconds_per_image": "how long the saved model takes for the prediction of one slice",
 }
-# What the epochs' val_dice_image, which a pruner sees, foretells.
+# A pruner sees the epochs' val_dice_image: it predicts these metrics.
 PRUNABLE = ("val_dice_image", "final_dice")
 DIRECTIONS = ("maximize", "minimize")
 # What an override may not fix, and why.
@@ -75,12 +75,12 @@ def key_of(override: str) -> str:
 
 
 def places_in(overrides: Sequence[str]) -> list[str]:
-    """Those that say where the data lies."""
+    """The overrides that say where the data lies."""
     return [item for item in overrides if key_of(item) in LOCATIONS]
 
 
 def merged(overrides: Sequence[str], later: Sequence[str]) -> tuple[str, ...]:
-    """Both, each key once: of one that both have, the later value."""
+    """All overrides, each key once; the later value of a key wins."""
     return tuple({key_of(item): item for item in (*overrides, *later)}.values())
 
 
@@ -153,7 +153,7 @@ def check_options(where: str, name: str, options: Mapping[str, Value], rules: Ma
 
 
 def check_sampler(name: str, space: Sequence[Parameter], *, metrics: int, trials: int) -> None:
-    """What grid, cmaes and qmc can't do."""
+    """Refuses what grid, cmaes and qmc can't do."""
     conditional = next((parameter.key for parameter in space if parameter.when), None)
     if name in ("grid", "cmaes", "qmc") and conditional is not None:
         raise ConfigError(f"sampler.name: {name} can't search space.{conditional}, which has a when; use tpe or random")
