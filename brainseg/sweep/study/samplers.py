@@ -7,6 +7,7 @@ is in the storage, and its seed follows from the study's seed and the trial's nu
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,25 +127,13 @@ def _grid(config: StudyConfig, number: int) -> BaseSampler:
     return Grid(config.space, seed=config.sampler.seed)
 
 
-def _cmaes(config: StudyConfig, number: int) -> BaseSampler:
-    options: dict[str, Any] = dict(config.sampler.options)
-    # Its own seed is constant, since Optuna adds the trial's number to it; the storage keeps its state.
-    return CmaEsSampler(
+def _stored(sampler: Callable[..., BaseSampler], config: StudyConfig, number: int) -> BaseSampler:
+    """One that keeps its state, or its place in a sequence, in the storage: its seed is the same for every trial."""
+    return sampler(
         seed=config.sampler.seed,
         independent_sampler=_random(config, number),
         warn_independent_sampling=False,
-        **options,
-    )
-
-
-def _qmc(config: StudyConfig, number: int) -> BaseSampler:
-    options: dict[str, Any] = dict(config.sampler.options)
-    # Its own seed is constant: it decides the sequence, and the storage keeps the place in it.
-    return QMCSampler(
-        seed=config.sampler.seed,
-        independent_sampler=_random(config, number),
-        warn_independent_sampling=False,
-        **options,
+        **config.sampler.options,
     )
 
 
@@ -157,8 +146,8 @@ SAMPLERS: Mapping[str, Callable[[StudyConfig, int], BaseSampler]] = {
     "tpe": _tpe,
     "random": _random,
     "grid": _grid,
-    "cmaes": _cmaes,
-    "qmc": _qmc,
+    "cmaes": partial(_stored, CmaEsSampler),
+    "qmc": partial(_stored, QMCSampler),
 }
 PRUNERS: Mapping[str, Callable[..., BasePruner]] = {
     "median": MedianPruner,
