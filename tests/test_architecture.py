@@ -25,6 +25,7 @@ ORDER = (
     {"sweep"},
     {"evaluate", "compare"},
     {"gallery", "report", "predict", "register", "export"},
+    {"analysis"},  # the loader of registered models of version 0.1
     {"completion"},  # knows the parsers of all commands
     {"__main__"},
 )
