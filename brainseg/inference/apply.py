@@ -47,7 +47,7 @@ def mask_of(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class TumorFinding:
     """What was found on one image, at its own size."""
 
     width: int
@@ -58,10 +58,10 @@ class Finding:
     warnings: tuple[str, ...]  # how the image differs from the training slices
 
 
-def finding_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], *, warnings: Sequence[str]) -> Finding:
+def finding_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], *, warnings: Sequence[str]) -> TumorFinding:
     """mask, probability: as `mask_of` gives them. warnings: as `unlike_training` gives them."""
     height, width = mask.shape
-    return Finding(
+    return TumorFinding(
         width=width,
         height=height,
         area_px=int(mask.sum()),

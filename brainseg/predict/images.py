@@ -17,7 +17,7 @@ from brainseg.data.encode import write_mask, write_outlined, write_probability
 from brainseg.data.image_files import ImageFile
 from brainseg.data.training_statistics import TrainingStatistics
 from brainseg.errors import DataError
-from brainseg.inference.apply import Finding, batch_size, finding_of, mask_of, unlike_training, views_of
+from brainseg.inference.apply import TumorFinding, batch_size, finding_of, mask_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 
@@ -27,7 +27,7 @@ class Predicted:
     """An image whose pictures are written."""
 
     file: ImageFile
-    finding: Finding
+    finding: TumorFinding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,8 +106,8 @@ class ServedModel:
 def _answer(**known: Any) -> dict[str, Any]:
     """What a request is answered for one image.
 
-    known: `mask`, a PNG of 0 and 255 in base64 of the image's size, with the fields of `Finding`; or `error`, why there
-    is no mask.
+    known: `mask`, a PNG of 0 and 255 in base64 of the image's size, with the fields of `TumorFinding`; or `error`, why
+    there is no mask.
     """
     names = ("mask", "width", "height", "area_px", "confidence", "max_probability")
     return dict.fromkeys(names) | {"warnings": [], "error": None} | known
