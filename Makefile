@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo dev test lint types unit docs lock clean
+.PHONY: help demo dev quick test slow lint types unit docs lock clean
 
 help:
 	@echo "make demo   set up .venv and train on the built-in phantom, tracked"
 	@echo "make dev    set up .venv and git's hooks, which run lint and types before each commit"
-	@echo "make test   set up .venv and run lint, types and tests"
+	@echo "make quick  set up .venv and run lint and the tests that neither train nor start processes"
+	@echo "make test   set up .venv and run lint, types and all tests but the long forms"
+	@echo "make slow   run the long forms, and the tests of the benchmarks"
 	@echo "make docs   write the tables of keys in docs/configuration.md from brainseg/config.py"
 	@echo "make lock   resolve the versions in requirements*.lock anew"
 	@echo "make clean  delete .venv and caches; runs in mlruns/ are kept"
@@ -20,7 +22,15 @@ demo: $(VENV)/.run
 dev: $(VENV)/.dev
 	$(BIN)/pre-commit install
 
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+
+quick: lint
+	$(PYTEST) -m "not heavy and not slow and not benchmarks"
+
 test: lint types unit
+
+slow: $(VENV)/.dev
+	$(PYTEST) -m "slow or benchmarks"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -30,7 +40,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/key_tables.py

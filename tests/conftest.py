@@ -2,12 +2,16 @@
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import scheduling
 from chromium import Chromium, missing, started
+from processes import Server
+from shared import shared
 from tiny_run import TINY
 
 from brainseg.config import RunConfig, flatten, from_flat
@@ -17,14 +21,55 @@ pytest_plugins = ["stores"]
 if TYPE_CHECKING:
     from trained_run import Trained
 
+# Fixtures that train, or start a process, a server or a browser: a test that uses one is `heavy`.
+HEAVY_FIXTURES = {
+    *("process_server", "trained", "folds", "finished", "uninterrupted", "outcome"),  # train
+    *("server", "postgres_server", "browser"),
+    *("built", "offered"),  # start processes
+}
+HEAVY_PARAMETERS = {"server", "postgresql"}  # of `backend` and `where`, which ask for these fixtures as they run
+STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}  # events of `sys.audit`
+_running: list[pytest.Item] = []
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves slow tests out unless `-m` speaks of them."""
-    if "slow" in config.option.markexpr:
-        return
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests as heavy by what they use, and those of benchmarks by where they are; the longest come first."""
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow; run by: pytest -m slow"))
+        parameters = getattr(item, "callspec", None)
+        values = parameters.params.values() if parameters else ()
+        if HEAVY_FIXTURES.intersection(getattr(item, "fixturenames", ())) or any(
+            isinstance(value, str) and value in HEAVY_PARAMETERS for value in values
+        ):
+            item.add_marker("heavy")
+        if item.path.parent.name == "benchmarks":
+            item.add_marker("benchmarks")
+    items[:] = scheduling.longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.ByPlace | None:
+    """For `--dist loadfile`: with folders that stay together, too."""
+    return scheduling.ByPlace(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Notes which test runs."""
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.clear()
+
+
+def _refuse_to_start(event: str, arguments: tuple[Any, ...]) -> None:
+    if event not in STARTS or not _running or _running[0].get_closest_marker("heavy"):
+        return
+    if event != "subprocess.Popen" or arguments[1][0] != "git":  # which a run asks for the commit
+        raise RuntimeError(f"{_running[0].nodeid} starts a process; mark it as heavy, so that make quick does without")
+
+
+sys.addaudithook(_refuse_to_start)
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +96,29 @@ def tiny(tmp_path: Path, tiny_in: Callable[..., RunConfig]) -> Callable[..., Run
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig]) -> "Trained":
-    """The run that the tests of predicting, registering, serving and exporting share; none may change it."""
+def shared_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For runs that all workers share: pytest's cache, or without one a folder of this session."""
+    cache: pytest.Cache | None = getattr(request.config, "cache", None)
+    if cache is not None:
+        return cache.mkdir("runs")
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "runs"
+
+
+@pytest.fixture(scope="session")
+def trained(shared_folder: Path, tiny_in: Callable[..., RunConfig]) -> "Trained":
+    """The run that the tests of predicting, registering, serving and exporting share; none may change its slices."""
     from trained_run import train  # TensorFlow: most tests do without
 
-    return train(tmp_path_factory.mktemp("trained"), tiny_in)
+    return shared(shared_folder, "trained", lambda folder: train(folder, tiny_in))
+
+
+@pytest.fixture(scope="session")
+def process_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts commands as processes that have imported TensorFlow and MLflow already."""
+    server = Server(tmp_path_factory.mktemp("processes"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

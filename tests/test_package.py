@@ -107,6 +107,7 @@ def test_the_installed_package_has_its_studies(wheel: zipfile.ZipFile, tmp_path:
     assert done.stdout.startswith("quick: 12 trials of 6 epochs")
 
 
+@pytest.mark.heavy
 def test_the_command_lists_its_commands(tmp_path: Path) -> None:
     shown = run(["-m", "brainseg", "--help"], cwd=tmp_path)
     assert shown.returncode == 0
@@ -125,6 +126,7 @@ def test_the_command_lists_its_commands(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.heavy
 def test_the_command_hands_over_to_its_commands(tmp_path: Path) -> None:
     short = run(["-m", "brainseg", "train", "--cfg", "job", "seed=7"], cwd=tmp_path)
     long = run(["-m", "brainseg.train", "--cfg", "job", "seed=7"], cwd=tmp_path)
@@ -132,6 +134,7 @@ def test_the_command_hands_over_to_its_commands(tmp_path: Path) -> None:
     assert "seed: 7" in short.stdout
 
 
+@pytest.mark.heavy
 def test_an_unknown_command_is_refused(tmp_path: Path) -> None:
     done = run(["-m", "brainseg", "trian"], cwd=tmp_path)
     assert done.returncode == 2

@@ -62,6 +62,7 @@ sys.exit(main(["--help"]))
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("module", ["brainseg.__main__", *MODULES.values()])
 def test_on_windows_every_command_names_what_to_use_instead(module: str) -> None:
     command_line = [sys.executable, "-c", ON_WINDOWS, module]

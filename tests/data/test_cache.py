@@ -163,6 +163,7 @@ def test_a_cache_that_cant_be_written_names_the_key_and_the_reason(pixels, tmp_p
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.heavy
 def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(pixels, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -202,6 +203,7 @@ print(slices.fingerprint, hashlib.sha256(slices.images).hexdigest(), hashlib.sha
 """
 
 
+@pytest.mark.heavy
 def test_processes_that_build_at_once_end_with_one_entry_and_the_same_arrays(tmp_path):
     command = [sys.executable, "-c", BUILD, str(tmp_path / "cache")]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]

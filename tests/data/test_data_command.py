@@ -128,6 +128,7 @@ def test_a_written_phantom_has_no_errors(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["verify", str(out)]) == 0
 
 
+@pytest.mark.heavy
 def test_help_shows_examples_and_loads_no_library() -> None:
     code = (
         "import sys\nfrom brainseg.data.__main__ import main\n"
@@ -138,6 +139,7 @@ def test_help_shows_examples_and_loads_no_library() -> None:
     assert "python -m brainseg.data verify demo" in shown
 
 
+@pytest.mark.heavy
 def test_a_reader_that_leaves_early_gets_no_traceback(folder: Any) -> None:
     folder.add("1")
     command = [sys.executable, "-m", "brainseg.data", "verify", str(folder.root)]

@@ -29,7 +29,7 @@ from brainseg.tracking import RunRecord, RunStore, open_store, open_tracker
 from brainseg.tracking.mlflow.store import MlflowStore
 from brainseg.train.experiment import run
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
 FILES = {"scores.csv", "summary.json", "summary.md", "gallery.png", "dice_by_size.png", "reliability.png"}
 PATIENTS = 12
@@ -485,6 +485,7 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
     assert not {"tensorflow", "mlflow", "scipy", "numpy"} & set(done.stdout.splitlines()[-1].split())
 
 
+@pytest.mark.slow
 @pytest.mark.figshare
 def test_every_real_slice_is_scored_with_intervals_over_people(folds: Folds, figshare: Path, tmp_path: Path) -> None:
     assert folds.evaluate(folds.runs[0], "--data", str(figshare), "-o", str(tmp_path / "out")) == 0

@@ -246,6 +246,7 @@ def test_two_studies_of_one_name_are_not_mixed(
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("option", "message"),
     [

@@ -183,6 +183,7 @@ def test_a_package_that_is_missing_is_named_with_the_remedy(
     )
 
 
+@pytest.mark.heavy
 def test_a_process_refuses_before_tensorflow_starts(tmp_path: Path) -> None:
     code = (
         "import sys; from brainseg.export.__main__ import main; code = main(['gone.keras', '--format', 'onnx']); "
@@ -195,6 +196,7 @@ def test_a_process_refuses_before_tensorflow_starts(tmp_path: Path) -> None:
     assert done.stderr == "error: gone.keras isn't there; name a .keras file, or the id of a run\n"
 
 
+@pytest.mark.heavy
 def test_help_answers_at_once(tmp_path: Path) -> None:
     begun = time.perf_counter()
     code = "import sys; from brainseg.export.__main__ import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"

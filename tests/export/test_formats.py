@@ -23,6 +23,8 @@ from brainseg.model.models import build_model
 from brainseg.model.stock import to_float32, to_stock
 from brainseg.runs.models import Segmenter
 
+pytestmark = pytest.mark.heavy
+
 SIZE = 16
 # What brainseg builds: stems and their heads, both normalisations, dropout.
 MODELS = {

@@ -206,6 +206,7 @@ def test_a_file_is_replaced_where_that_is_asked_for(store: MemoryStore, capsys: 
     assert len(slices_of(page)) == 6
 
 
+@pytest.mark.heavy
 def test_a_gallery_is_made_without_tensorflow() -> None:
     code = (
         "import sys; import brainseg.gallery, brainseg.gallery.page, brainseg.tracking; "

@@ -1,10 +1,11 @@
 """What `auto` becomes on which machine, and what a process can't change."""
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from processes import Command, Server
 
 from brainseg.errors import ConfigError
 from brainseg.model.runtime import cpu_flags, resolve_precision, resolve_threads
@@ -63,12 +64,21 @@ def test_no_threads_at_all_are_refused():
         resolve_threads(0)
 
 
-def run_python(code):
-    """Runs code in a process of its own: threads and precision belong to the process."""
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+@pytest.fixture
+def run_python(process_server: Server, tmp_path: Path) -> Callable[[str], Command]:
+    """Runs code in a process of its own, to its end: threads and precision belong to the process."""
+
+    def run(code: str) -> Command:
+        code = f"import warnings\nwarnings.simplefilter('error')\n{code}"
+        pid = process_server.start("-c", code, folder=tmp_path, output=tmp_path / "output.txt")
+        command = Command(pid, tmp_path / "output.txt", process_server)
+        command.exit_code()
+        return command
+
+    return run
 
 
-def test_apply_sets_precision_and_threads_and_may_be_repeated():
+def test_apply_sets_precision_and_threads_and_may_be_repeated(run_python):
     done = run_python(
         "import keras, tensorflow as tf\n"
         "from brainseg.model.runtime import apply\n"
@@ -78,20 +88,20 @@ def test_apply_sets_precision_and_threads_and_may_be_repeated():
         "print(keras.config.dtype_policy().name, tf.config.threading.get_intra_op_parallelism_threads(),"
         " tf.config.threading.get_inter_op_parallelism_threads())\n"
     )
-    assert done.stdout.splitlines() == ["float32 3 3"], done.stderr
+    assert done.text.splitlines() == ["float32 3 3"], done.text
 
 
-def test_every_core_may_be_asked_for_after_tensorflow_has_started_by_itself():
+def test_every_core_may_be_asked_for_after_tensorflow_has_started_by_itself(run_python):
     done = run_python(
         "import tensorflow as tf\n"
         "from brainseg.model.runtime import apply, resolve_threads\n"
         "tf.constant(1.0)\n"
         "apply('float32', resolve_threads(None))\n"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code() == 0, done.text
 
 
-def test_another_number_of_threads_is_refused_and_changes_nothing():
+def test_another_number_of_threads_is_refused_and_changes_nothing(run_python):
     done = run_python(
         "import keras, tensorflow as tf\n"
         "from brainseg.errors import ConfigError\n"
@@ -104,8 +114,8 @@ def test_another_number_of_threads_is_refused_and_changes_nothing():
         "    print(error)\n"
         "print(keras.config.dtype_policy().name)\n"
     )
-    assert done.stdout.splitlines() == [
+    assert done.text.splitlines() == [
         "train.threads can't change within one process: TensorFlow computes on 3 threads already, got 4; "
         "train in a process of its own",
         "float32",
-    ], done.stderr
+    ], done.text

@@ -67,6 +67,7 @@ def test_a_model_in_stock_layers_is_its_own_stock_model():
     assert to_stock(model) is model
 
 
+@pytest.mark.heavy
 def test_a_saved_model_loads_in_a_process_without_brainseg(tmp_path):
     model = trained_model("batch")
     path, inputs, outputs = tmp_path / "model.keras", tmp_path / "images.npy", tmp_path / "probabilities.npy"

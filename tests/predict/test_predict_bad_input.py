@@ -141,6 +141,7 @@ def test_a_model_that_can_not_be_loaded_leaves_nothing(
     assert said.endswith(f"); restore the artifact {MODEL_FILE} of run memory-1, or train again")
 
 
+@pytest.mark.heavy
 def test_a_process_says_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
     done = subprocess.run(

@@ -330,6 +330,7 @@ def test_a_file_is_replaced_where_that_is_asked_for(three: MemoryStore, capsys: 
     assert page.headings[0] == "Question and answer"
 
 
+@pytest.mark.heavy
 def test_a_report_is_made_from_sqlite_without_tensorflow(
     tmp_path: Path, slices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_probabilities_in_place_of_masks_are_refused():
         hard_dice(FIRST, SECOND.astype(np.float32))
 
 
+@pytest.mark.heavy
 def test_the_scores_of_evaluation_need_no_tensorflow():
     code = (
         "import sys, numpy as np; from brainseg.scoring.overlap import hard_dice; "

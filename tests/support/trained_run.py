@@ -35,7 +35,9 @@ def train(folder: Path, tiny_in: Callable[..., RunConfig]) -> Trained:
     """Trains the run in a folder."""
     before = keras.config.dtype_policy()
     store = MemoryStore()
-    result = run(tiny_in(folder, **KEYS), store.open_tracker(run_name="one"))
+    result = run(
+        tiny_in(folder, **KEYS, **{"data.cache_dir": str(folder / "cache")}), store.open_tracker(run_name="one")
+    )
     keras.config.set_dtype_policy(before)
     write_phantom(PhantomSource(patients=8, seed=0), folder / "slices")
     recorded = store.file(result.run_id, "val_predictions.npz", folder)

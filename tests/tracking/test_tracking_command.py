@@ -129,6 +129,7 @@ def test_sync_and_clean_on_a_folder_without_runs_make_nothing(
     assert not root.exists()
 
 
+@pytest.mark.heavy
 def test_help_and_the_memory_twin_need_neither_mlflow_nor_tensorflow(tmp_path: Path) -> None:
     code = """
 import sys

@@ -461,6 +461,7 @@ def test_an_unknown_subcommand_is_one_line(
     assert tree(here) == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [

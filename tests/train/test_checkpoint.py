@@ -184,6 +184,7 @@ with Checkpoints(Path(sys.argv[1]), "run1").lease():
 """
 
 
+@pytest.mark.heavy
 def test_a_lease_is_held_by_one_process_and_released_by_its_death(checkpoints, tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -259,7 +259,7 @@ def test_the_same_configuration_gives_the_same_run(finished, tiny, tmp_path):
 
 def test_a_finished_run_leaves_nothing_of_its_graph_in_memory(tiny, tmp_path):
     # A sweep's worker trains many models in one process.
-    config = tiny(**{"tracking.root": str(tmp_path)})
+    config = tiny(**{"tracking.root": str(tmp_path), "model.depth": 1, "train.epochs": 1})
     before = _train_steps()
     run(config, MemoryTracker())
     keras.backend.clear_session()
@@ -378,6 +378,8 @@ from brainseg.config import from_flat
 from brainseg.tracking import MemoryTracker
 from brainseg.train.experiment import run
 import json
+
+pytestmark = pytest.mark.heavy
 tracker = MemoryTracker()
 run(from_flat(json.loads(sys.argv[1])), tracker)
 print(tracker.status, sorted({"hydra", "mlflow", "omegaconf", "optuna"} & set(sys.modules)))

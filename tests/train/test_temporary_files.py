@@ -12,6 +12,7 @@ from brainseg.tracking import MemoryTracker
 from brainseg.train.experiment import run
 
 
+@pytest.mark.heavy
 def test_a_process_that_ends_without_cleaning_up_leaves_nothing(
     tmp_path: Path, tiny: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

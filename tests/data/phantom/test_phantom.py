@@ -30,6 +30,7 @@ def digest(source: PhantomSource) -> str:
     return pixels.hexdigest()
 
 
+@pytest.mark.heavy
 def test_another_process_renders_the_same_bits(source):
     code = f"from {Path(__file__).stem} import *; print(digest(PhantomSource(patients=8, seed=3)))"
     done = subprocess.run(

@@ -3,31 +3,30 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import PATIENCE_S, Server
 
-from brainseg.tracking.mlflow.database import prepare_database
-from sweeps import DROPOUT, PATIENCE_S, RATE, Finished, MakeSweep, Server, Sweep
+from sweeps import DROPOUT, RATE, Finished, MakeSweep, Sweep
 
 
 @pytest.fixture(scope="session")
-def make_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeSweep]:
+def make_sweep(
+    tmp_path_factory: pytest.TempPathFactory, process_server: Server, empty_store: Path
+) -> Iterator[MakeSweep]:
     """Makes the folder of a sweep, with the tiny study file; whatever still runs there in the end is killed."""
-    server = Server(tmp_path_factory.mktemp("server"))
-    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    prepare_database(database)
     made: list[Sweep] = []
 
     def make(name: str, **changes: Any) -> Sweep:
-        made.append(Sweep(tmp_path_factory.mktemp(name), server, database, **changes))
+        made.append(Sweep(tmp_path_factory.mktemp(name), process_server, empty_store, **changes))
         return made[-1]
 
     yield make
     for sweep in made:
         for command in sweep.commands:
             command.kill_all()
-    server.close()
 
 
 @pytest.fixture

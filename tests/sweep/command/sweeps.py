@@ -1,15 +1,9 @@
 """Sweeps as processes that can be killed, and what they leave: trials in Optuna, runs in MLflow, logs."""
 
-import contextlib
-import json
-import os
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +14,13 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from processes import Command, Server, is_alive
 from tiny_run import TIMINGS
 
 from brainseg.config import TrackingConfig
 from brainseg.sweep.engine.keys import lease_of
 from brainseg.tracking import RunRecord, RunStore, open_store
 
-# Longer than anything takes: only a hang reaches it.
-PATIENCE_S = 400.0
-POLL_S = 0.02
 RATE, DROPOUT = "optimizer.learning_rate", "model.dropout"
 # Trials of a few seconds, most of which TensorFlow needs to trace its graphs. Their values depend on no other trial.
 TINY: dict[str, Any] = {
@@ -39,7 +31,7 @@ TINY: dict[str, Any] = {
     "overrides": [
         "data.phantom_patients=6",
         "data.image_size=16",
-        "data.batch_size=1",
+        "data.batch_size=2",
         "data.augment=none",
         "model.depth=1",
         "model.base_filters=4",
@@ -59,89 +51,6 @@ TINY: dict[str, Any] = {
 # A rate of 9 with this decay multiplies the weights by -8 a step: NaN within three epochs.
 BAD_RATE = 9.0
 DECAY = "optimizer.weight_decay=1"
-
-
-class Server:
-    """Starts commands in no time: `sweep_server.py` forks them."""
-
-    def __init__(self, folder: Path) -> None:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "BRAINSEG_"))}
-        with (folder / "server.txt").open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("sweep_server.py")],
-                env=kept | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-
-    def ask(self, **request: Any) -> Any:
-        """The server's answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        """Ends the server."""
-        self._process.communicate(timeout=PATIENCE_S)
-
-
-class Command:
-    """A command in a process of its own, and the processes that it has started."""
-
-    def __init__(self, pid: int, output: Path, server: Server) -> None:
-        self.pid = pid
-        self._output = output
-        self._server = server
-
-    @property
-    def text(self) -> str:
-        """What it has printed."""
-        return self._output.read_text() if self._output.exists() else ""
-
-    def poll(self) -> int | None:
-        """Its exit code, minus the signal's number where it was killed; None while it runs."""
-        code: int | None = self._server.ask(poll=self.pid)
-        return code
-
-    def exit_code(self) -> int:
-        """The same, once it has ended."""
-        wait_until(lambda: self.poll() is not None, lambda: self.text)
-        code = self.poll()
-        assert code is not None
-        return code
-
-    def wait_for(self, text: str) -> None:
-        """Returns when it has printed the text; it must not end before."""
-        self.wait_until(lambda: text in self.text)
-
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Returns when `condition()` is true; the command must not end before."""
-        wait_until(lambda: condition() or self.poll() is not None, lambda: self.text)
-        assert condition(), self.text
-
-    def send(self, number: int) -> None:
-        """Sends a signal to it alone."""
-        os.kill(self.pid, number)
-
-    def children(self) -> list[int]:
-        """The processes that it has started, and those that they have."""
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listed.splitlines())}
-        found = [self.pid]
-        for pid in found:
-            found += [child for child, parent in parents.items() if parent == pid]
-        return found[1:]
-
-    def kill_all(self) -> None:
-        """SIGKILL for it and everything that it has started."""
-        if self.poll() is None:
-            for pid in (self.pid, *self.children()):
-                kill(pid)
-            self.exit_code()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +93,7 @@ class Sweep:
     def start(self, *arguments: str, program: str = "brainseg.sweep") -> Command:
         """Starts a command in the folder."""
         output = self.folder / f"output-{len(self.commands)}.txt"
-        pid = self._server.ask(start=[program, *arguments], folder=str(self.folder), output=str(output))
+        pid = self._server.start(program, *arguments, folder=self.folder, output=output)
         self.commands.append(Command(pid, output, self._server))
         return self.commands[-1]
 
@@ -310,23 +219,3 @@ def outcome(trial: FrozenTrial) -> tuple[Any, ...]:
 def history(run: RunRecord) -> dict[str, Any]:
     """A run's metrics, without timings."""
     return {key: values for key, values in run.metrics.items() if key not in TIMINGS}
-
-
-def wait_until(condition: Callable[[], bool], told: Callable[[], str]) -> None:
-    """Returns when `condition()` is true; fails with `told()` where that takes too long."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, told()
-        time.sleep(POLL_S)
-
-
-def kill(pid: int) -> None:
-    """SIGKILL, if the process still lives."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process runs: one that nobody has waited for yet does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    return state != "" and not state.startswith("Z")

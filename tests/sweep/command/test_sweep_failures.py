@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from backends import Server
+from processes import kill, wait_until
 
 from brainseg.config import TrackingConfig
 from brainseg.data.phantom.source import PhantomSource, write_phantom
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.tracking import open_store
 from brainseg.tracking.mlflow.database import prepare_database
-from sweeps import BAD_RATE, DECAY, DROPOUT, RATE, Sweep, kill, wait_until
+from sweeps import BAD_RATE, DECAY, DROPOUT, RATE, Sweep
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -5,9 +5,10 @@ import time
 
 import numpy as np
 import pytest
+from processes import POLL_S, Command, kill, wait_until
 
 from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED
-from sweeps import POLL_S, Command, MakeSweep, Sweep, Worker, kill, wait_until
+from sweeps import MakeSweep, Sweep, Worker
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -76,7 +77,8 @@ def test_a_sweep_killed_again_and_again_ends_like_one_that_never_was(
     assert (parent.status, parent.tags["state"]) == ("FINISHED", "finished")
 
 
-@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [FEW, MANY])
 def test_a_sweep_whose_workers_are_killed_again_and_again_ends_like_one_whose_never_were(
     sweep: Sweep, reference: Sweep, kills: int
 ) -> None:

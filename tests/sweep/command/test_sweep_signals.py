@@ -1,14 +1,19 @@
 """Ctrl-C, SIGTERM, and a supervisor that is killed: checkpoints, no process left, and the same command goes on."""
 
 import signal
+from collections.abc import Callable, Sequence
 
 import pytest
+from processes import Command, is_alive, wait_until
 
 from brainseg.train.checkpoint import Checkpoints
-from sweeps import Command, Sweep, is_alive, wait_until
+from sweeps import Sweep
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 30
+AGAIN = "go on with: python -m brainseg.sweep run tiny"
+
+Way = Callable[[Sweep, Command, list[int]], None]  # of stopping a command, with its workers
 
 
 def positions(sweep: Sweep) -> dict[int, tuple[int, int]]:
@@ -22,9 +27,64 @@ def positions(sweep: Sweep) -> dict[int, tuple[int, int]]:
     return found
 
 
-def test_a_sweep_that_is_stopped_leaves_checkpoints_and_nothing_running_and_goes_on(sweep: Sweep) -> None:
+def assert_stopped(sweep: Sweep, workers: list[int]) -> None:
+    assert len(workers) == 2
+    assert not [pid for pid in workers if is_alive(pid)]
+    assert sweep.states() == {"RUNNING": 2}
+    assert {run.status for run in sweep.runs()} == {"KILLED"}
+    for trial in sweep.trials():
+        assert trial.user_attrs["lease"] is None
+        epoch, _ = positions(sweep)[trial.number]
+        assert epoch == len(trial.intermediate_values) + 1
+
+
+def interrupt(sweep: Sweep, command: Command, workers: list[int]) -> None:
+    """Ctrl-C: the current epochs are finished first."""
+    command.send(signal.SIGINT)
+    assert command.exit_code() == 130, sweep.told(command)
+    assert "stopping: the current epochs are finished first; Ctrl-C again stops at once" in command.text
+    assert command.text.splitlines()[-1] == f"stopped by SIGINT; {AGAIN}"
+    assert_stopped(sweep, workers)
+    assert {step for _, step in positions(sweep).values()} == {0}
+
+
+def interrupt_twice(sweep: Sweep, command: Command, workers: list[int]) -> None:
+    """Ctrl-C twice: stops at once."""
+    command.send(signal.SIGINT)
+    command.wait_for("stopping: ")
+    command.send(signal.SIGINT)
+    assert command.exit_code() == 130, sweep.told(command)
+    assert_stopped(sweep, workers)
+
+
+def terminate(sweep: Sweep, command: Command, workers: list[int]) -> None:
+    """SIGTERM: stops at once, after the current step."""
+    command.send(signal.SIGTERM)
+    assert command.exit_code() == 143, sweep.told(command)
+    assert "stopping at once, with a checkpoint after the current step" in command.text
+    assert command.text.splitlines()[-1] == f"stopped by SIGTERM; {AGAIN}"
+    assert_stopped(sweep, workers)
+
+
+def kill_supervisor(sweep: Sweep, command: Command, workers: list[int]) -> None:
+    """SIGKILL: the workers notice, and write their checkpoints."""
+    command.send(signal.SIGKILL)
+    wait_until(lambda: not [pid for pid in workers if is_alive(pid)], lambda: sweep.told(command))
+    stopped_at = positions(sweep)
+    assert all(epoch > 1 for epoch, _ in stopped_at.values())
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        pytest.param([interrupt, kill_supervisor], id="2 ways"),
+        pytest.param([interrupt, interrupt_twice, terminate, kill_supervisor], id="4 ways", marks=pytest.mark.slow),
+    ],
+)
+def test_a_sweep_that_is_stopped_leaves_checkpoints_and_nothing_running_and_goes_on(
+    sweep: Sweep, ways: Sequence[Way]
+) -> None:
     sweep.write(trials=2, overrides=[*sweep.overrides, f"train.epochs={EPOCHS}"])
-    again = "go on with: python -m brainseg.sweep run tiny"
 
     def begin() -> tuple[Command, list[int]]:
         """The command and its two workers, once each has finished an epoch of this start."""
@@ -35,43 +95,8 @@ def test_a_sweep_that_is_stopped_leaves_checkpoints_and_nothing_running_and_goes
         )
         return command, [worker.pid for worker in sweep.workers()]
 
-    def assert_stopped(workers: list[int]) -> None:
-        assert len(workers) == 2
-        assert not [pid for pid in workers if is_alive(pid)]
-        assert sweep.states() == {"RUNNING": 2}
-        assert {run.status for run in sweep.runs()} == {"KILLED"}
-        for trial in sweep.trials():
-            assert trial.user_attrs["lease"] is None
-            epoch, _ = positions(sweep)[trial.number]
-            assert epoch == len(trial.intermediate_values) + 1
-
-    command, workers = begin()
-    command.send(signal.SIGINT)
-    assert command.exit_code() == 130, sweep.told(command)
-    assert "stopping: the current epochs are finished first; Ctrl-C again stops at once" in command.text
-    assert command.text.splitlines()[-1] == f"stopped by SIGINT; {again}"
-    assert_stopped(workers)
-    assert {step for _, step in positions(sweep).values()} == {0}
-
-    command, workers = begin()
-    command.send(signal.SIGINT)
-    command.wait_for("stopping: ")
-    command.send(signal.SIGINT)
-    assert command.exit_code() == 130, sweep.told(command)
-    assert_stopped(workers)
-
-    command, workers = begin()
-    command.send(signal.SIGTERM)
-    assert command.exit_code() == 143, sweep.told(command)
-    assert "stopping at once, with a checkpoint after the current step" in command.text
-    assert command.text.splitlines()[-1] == f"stopped by SIGTERM; {again}"
-    assert_stopped(workers)
-
-    command, workers = begin()
-    command.send(signal.SIGKILL)
-    wait_until(lambda: not [pid for pid in workers if is_alive(pid)], lambda: sweep.told(command))
-    stopped_at = positions(sweep)
-    assert all(epoch > 1 for epoch, _ in stopped_at.values())
+    for way in ways:
+        way(sweep, *begin())
 
     text = sweep.run("run", "tiny")
     assert "0 of 2 trials finished, 2 interrupted" in text

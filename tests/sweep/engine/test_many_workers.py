@@ -26,6 +26,8 @@ from study_files import made_study
 
 from brainseg.sweep.engine.keys import DEATHS, LEASE
 
+pytestmark = pytest.mark.heavy
+
 BASELINE = {"model.dropout": 0.1, "model.depth": 4}
 
 

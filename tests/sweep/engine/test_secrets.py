@@ -51,6 +51,7 @@ def command_line(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="command lines are read from /proc")
 def test_the_command_line_of_a_running_sweep_shows_no_password(silent_server: int, tmp_path: Path) -> None:
     host = f"127.0.0.1:{silent_server}"
@@ -80,6 +81,7 @@ def test_the_command_line_of_a_running_sweep_shows_no_password(silent_server: in
     assert SECRET not in output
 
 
+@pytest.mark.heavy
 def test_a_server_that_is_away_is_one_line_without_the_password(tmp_path: Path) -> None:
     for arguments in (
         ["status", "study", "--storage", f"postgresql://user:{SECRET}@127.0.0.1:1/studies"],
@@ -95,6 +97,7 @@ def test_a_server_that_is_away_is_one_line_without_the_password(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_a_plan_with_a_password_says_what_it_says_without(tmp_path: Path) -> None:
     write_study(tmp_path)
     outputs = []

@@ -37,6 +37,7 @@ def ended(pool: Pool) -> "subprocess.Popen[str]":
     return process
 
 
+@pytest.mark.heavy
 def test_a_worker_that_crashes_again_and_again_starts_after_longer_and_longer_pauses(tmp_path: Path) -> None:
     pool = pool_of(CRASHES, tmp_path)
     assert pool.keep_alive(0.0, restart=True) == []
@@ -59,6 +60,7 @@ def test_a_worker_that_crashes_again_and_again_starts_after_longer_and_longer_pa
         pool.keep_alive(44.0, restart=True)
 
 
+@pytest.mark.heavy
 def test_a_trial_that_got_further_wipes_out_the_crashes_of_its_worker(tmp_path: Path) -> None:
     pool = pool_of(CRASHES, tmp_path)
     pool.keep_alive(0.0, restart=True)
@@ -72,6 +74,7 @@ def test_a_trial_that_got_further_wipes_out_the_crashes_of_its_worker(tmp_path: 
     assert pool.keep_alive(0.0, restart=True)[0].endswith("it starts again in 10 s")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_was_killed_starts_again_at_once(tmp_path: Path, number: int) -> None:
     pool = pool_of(SLEEPS, tmp_path)
@@ -86,6 +89,7 @@ def test_a_worker_that_was_killed_starts_again_at_once(tmp_path: Path, number: i
         pool.keep_alive(0.0, restart=True)
 
 
+@pytest.mark.heavy
 def test_a_worker_that_ended_after_a_checkpoint_counts_as_killed(tmp_path: Path) -> None:
     pool = pool_of("exit 143", tmp_path)
     pool.keep_alive(0.0, restart=True)
@@ -94,6 +98,7 @@ def test_a_worker_that_ended_after_a_checkpoint_counts_as_killed(tmp_path: Path)
     pool.end()
 
 
+@pytest.mark.heavy
 def test_a_worker_that_broke_down_is_no_killed_one(tmp_path: Path) -> None:
     pool = pool_of("kill -s SEGV $$", tmp_path)
     pool.keep_alive(0.0, restart=True)
@@ -102,6 +107,7 @@ def test_a_worker_that_broke_down_is_no_killed_one(tmp_path: Path) -> None:
     pool.end()
 
 
+@pytest.mark.heavy
 def test_a_worker_that_found_nothing_to_do_stays_away(tmp_path: Path) -> None:
     pool = pool_of("exit 0", tmp_path)
     pool.keep_alive(0.0, restart=True)
@@ -110,6 +116,7 @@ def test_a_worker_that_found_nothing_to_do_stays_away(tmp_path: Path) -> None:
     assert not pool.is_busy(restart=True)
 
 
+@pytest.mark.heavy
 def test_a_stopping_pool_starts_nothing_again(tmp_path: Path) -> None:
     pool = pool_of(CRASHES, tmp_path)
     pool.keep_alive(0.0, restart=True)
@@ -118,6 +125,7 @@ def test_a_stopping_pool_starts_nothing_again(tmp_path: Path) -> None:
     assert not pool.is_busy(restart=False)
 
 
+@pytest.mark.heavy
 def test_no_worker_lives_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("brainseg.sweep.engine.supervisor.PATIENCE_S", 0.2)
     pool = pool_of("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path)
@@ -129,6 +137,7 @@ def test_no_worker_lives_after_the_end(tmp_path: Path, monkeypatch: pytest.Monke
     assert ended(pool).returncode == -signal.SIGKILL
 
 
+@pytest.mark.heavy
 def test_workers_are_asked_to_finish_their_epoch_by_their_standard_input(tmp_path: Path) -> None:
     pool = pool_of('read line; echo "got $line"', tmp_path)
     pool.keep_alive(0.0, restart=True)

@@ -66,12 +66,14 @@ def optuna(*arguments: str) -> list[dict[str, object]]:
     return answer if isinstance(answer, list) else [answer]
 
 
+@pytest.mark.heavy
 def test_optunas_command_line_shows_the_trials(journal: Path) -> None:
     trials = optuna("trials", "--storage", str(journal), "--study-name", NAME)
     assert [trial["value"] for trial in trials] == [{"val_dice_image": value} for value in VALUES]
     assert {trial["state"] for trial in trials} == {"COMPLETE"}
 
 
+@pytest.mark.heavy
 def test_optunas_command_line_shows_the_best_trial(journal: Path) -> None:
     (best,) = optuna("best-trial", "--storage", str(journal), "--study-name", NAME)
     assert (best["number"], best["value"]) == (1, {"val_dice_image": 0.75})
@@ -111,6 +113,7 @@ def answers(address: str) -> bool:
     return True
 
 
+@pytest.mark.heavy
 def test_the_dashboard_has_the_study_and_its_trials(dashboard: str) -> None:
     with urllib.request.urlopen(f"{dashboard}/api/studies", timeout=30) as answer:  # noqa: S310  # on loopback
         (study,) = json.load(answer)["study_summaries"]
@@ -120,6 +123,7 @@ def test_the_dashboard_has_the_study_and_its_trials(dashboard: str) -> None:
     assert [trial["values"] for trial in trials] == [[value] for value in VALUES]
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here")
 def test_the_dashboards_page_shows_the_study(dashboard: str, tmp_path: Path) -> None:
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]

@@ -75,6 +75,7 @@ def spooled(config: TrackingConfig) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+@pytest.mark.heavy
 def test_eight_processes_that_start_together_on_a_fresh_folder_all_succeed(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     command = [sys.executable, "-c", TRAIN_TOGETHER, str(root), "8"]
@@ -135,6 +136,7 @@ def train_epoch(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline().strip().isdigit()
 
 
+@pytest.mark.heavy
 def test_a_killed_process_loses_nothing_that_it_logged(sqlite_config: TrackingConfig) -> None:
     with training_process(sqlite_config) as (process, run_id):
         for _ in range(3):
@@ -150,6 +152,7 @@ def test_a_killed_process_loses_nothing_that_it_logged(sqlite_config: TrackingCo
     assert spooled(sqlite_config) == []
 
 
+@pytest.mark.heavy
 def test_the_next_run_delivers_what_a_killed_one_left_and_marks_it_killed(sqlite_config: TrackingConfig) -> None:
     with training_process(sqlite_config) as (process, run_id):
         train_epoch(process)
@@ -159,6 +162,7 @@ def test_the_next_run_delivers_what_a_killed_one_left_and_marks_it_killed(sqlite
     assert (record.status, record.tags["state"], record.metrics) == ("KILLED", "killed", {"val_dice": {1: 0.125}})
 
 
+@pytest.mark.heavy
 def test_a_run_that_is_alive_can_not_be_resumed_or_synced(
     sqlite_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +187,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.heavy
 def test_a_full_disk_costs_no_metric_and_names_what_could_not_be_kept(
     small_disk: Path, empty_store: Path, tmp_path: Path
 ) -> None:

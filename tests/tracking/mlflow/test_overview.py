@@ -141,6 +141,7 @@ def test_a_table_that_has_gained_a_column_is_read_by_sql(
     assert (run.run_id, run.metrics) == (tracker.run_id, {"final_dice": 0.5})
 
 
+@pytest.mark.heavy
 def test_a_database_is_read_while_it_is_written_and_without_mlflow(
     sqlite_config: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

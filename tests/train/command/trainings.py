@@ -1,19 +1,15 @@
 """Trainings as processes that can be killed, and the runs that they leave."""
 
-import contextlib
-import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pytest
+from processes import PATIENCE_S, Command, Server
 from tiny_run import TIMINGS
 
 from brainseg.config import TrackingConfig
@@ -24,7 +20,7 @@ from brainseg.train.checkpoint import Checkpoints
 SMALL = (
     "data.phantom_patients=6",
     "data.image_size=16",
-    "data.batch_size=1",
+    "data.batch_size=2",
     "model.depth=2",
     "model.base_filters=2",
     "model.norm=batch",
@@ -35,23 +31,10 @@ SMALL = (
     "train.threads=2",
     "tracking.predictions=1",
 )
-# Longer than anything takes: only a hang reaches it.
-PATIENCE_S = 200.0
 
 
-class Training:
+class Training(Command):
     """A training in a process of its own."""
-
-    def __init__(self, pid: int, output: Path, server: "subprocess.Popen[str]") -> None:
-        self.pid = pid
-        self.output = output
-        self._server = server
-        self._exit_code: int | None = None
-
-    @property
-    def text(self) -> str:
-        """What it has printed."""
-        return self.output.read_text() if self.output.exists() else ""
 
     @property
     def run_id(self) -> str:
@@ -60,35 +43,18 @@ class Training:
         line = next(line for line in self.text.splitlines() if line.startswith("run "))
         return line.removeprefix("run ").strip()
 
-    def wait_for(self, text: str) -> None:
-        """Returns when it has printed the text or has ended."""
-        self.wait_until(lambda: text in self.text)
-
-    def wait_until(self, condition) -> None:
-        """Returns when `condition()` is true or the process has ended."""
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Returns when `condition()` is true or the process has ended: often asked, since a moment is soon over."""
         deadline = time.monotonic() + PATIENCE_S
-        while not condition() and self._is_alive():
+        while not condition() and self.poll() is None:
             assert time.monotonic() < deadline, f"waited too long; it printed: {self.text}"
             time.sleep(0.001)
 
     def stop(self, number: int = signal.SIGKILL) -> int:
         """Sends the signal, if the process still lives, and returns the exit code."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        if self.poll() is None:
+            self.send(number)
         return self.exit_code()
-
-    def exit_code(self) -> int:
-        """Waits for the end; minus the signal's number where it was killed."""
-        if self._exit_code is None:
-            self._exit_code = int(self._server.stdout.readline())
-        return self._exit_code
-
-    def _is_alive(self) -> bool:
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
 
 
 class Commands:
@@ -96,7 +62,7 @@ class Commands:
 
     small = SMALL
 
-    def __init__(self, root: Path, server: "subprocess.Popen[str]") -> None:
+    def __init__(self, root: Path, server: Server) -> None:
         self.root = root
         self.tracking = TrackingConfig(root=str(root / "mlruns"), uri=f"sqlite:///{root}/mlruns/mlflow.db")
         self.store = open_store(self.tracking)
@@ -112,9 +78,8 @@ class Commands:
         """Starts a training; the one before must have ended."""
         self._count += 1
         output = self.root / f"output-{self._count}.txt"
-        self._server.stdin.write(json.dumps([str(output), *self.where, *overrides]) + "\n")
-        self._server.stdin.flush()
-        return Training(int(self._server.stdout.readline()), output, self._server)
+        pid = self._server.start("brainseg.train", *self.where, *overrides, folder=self.root, output=output)
+        return Training(pid, output, self._server)
 
     def checkpoints(self, run_id: str) -> Checkpoints:
         """The checkpoint folder of a run."""
@@ -163,38 +128,3 @@ class Commands:
         scores = [self.store.text(name, "val_scores.csv") for name in (run_id, reference_id)]
         assert scores[0] == scores[1]
         assert not self.checkpoints(run_id).folder.exists()
-
-
-@pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory):
-    """A server of trainings, and the store that they write."""
-    root = tmp_path_factory.mktemp("trainings")
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    with (root / "server.txt").open("wb") as errors:
-        server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("train_server.py")],
-            cwd=root,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    yield Commands(root, server)
-    server.stdin.close()
-    server.wait(timeout=60)
-    server.stdout.close()
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(commands: Commands) -> str:
-    """The run that the real command makes of `SMALL` when nothing disturbs it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "brainseg.train", *commands.where, *SMALL],
-        cwd=commands.root,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return next(line for line in done.stdout.splitlines() if line.startswith("run ")).removeprefix("run ").strip()

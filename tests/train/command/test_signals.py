@@ -9,16 +9,27 @@ import pytest
 from brainseg.errors import Interrupted
 from brainseg.train.signals import StopRequest, stop_on_signals
 
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
-def test_a_signalled_run_keeps_a_checkpoint_and_ends_like_one_that_was_left_alone(commands, uninterrupted, tmp_path):
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param([signal.SIGINT], id="once"),
+        pytest.param([signal.SIGTERM, signal.SIGINT], id="twice", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signalled_run_keeps_a_checkpoint_and_ends_like_one_that_was_left_alone(
+    commands, uninterrupted, tmp_path, numbers
+):
     overrides = list(commands.small)
-    for number, exit_code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    for number in numbers:
         training = commands.start(*overrides)
         folder = commands.checkpoints(training.run_id).folder
         before = commands.checkpoints(training.run_id).load()
         first = 1 if before is None else before.progress.epoch
         training.wait_for(f"epoch {first + 2:>2}/12")
-        assert training.stop(number) == exit_code, training.text
+        assert training.stop(number) == EXIT_CODES[number], training.text
 
         record = commands.store.read(training.run_id)
         assert (record.status, record.tags["state"]) == ("KILLED", "killed")

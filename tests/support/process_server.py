@@ -11,7 +11,7 @@ process, the nursery, which the command forks before it begins.
 
 Reads a JSON object a line and answers each with one: {"start": [program, argument, ...], "folder": ..., "output": ...}
 with its process id, {"poll": pid} with the exit code, or null while it runs (minus the signal's number, where a
-signal ended it).
+signal ended it). A program is a command of brainseg, or `-c`, whose one argument is code.
 """
 
 import gc
@@ -43,7 +43,16 @@ import brainseg.train.experiment
 from brainseg.sweep.engine import supervisor
 from brainseg.train.environment import packages
 
-PROGRAMS = {"brainseg.sweep": brainseg.sweep.__main__.main, "brainseg.train": brainseg.train.__main__.main}
+
+def _code(arguments):
+    exec(arguments[0], {"__name__": "__main__"})  # noqa: S102
+
+
+PROGRAMS = {
+    "brainseg.sweep": brainseg.sweep.__main__.main,
+    "brainseg.train": brainseg.train.__main__.main,
+    "-c": _code,
+}
 
 
 def main():
@@ -67,8 +76,9 @@ def _command(request):
     os.chdir(request["folder"])
     with open(request["output"], "ab") as output:
         _take(stdin=os.open(os.devnull, os.O_RDONLY), output=output.fileno())
-    supervisor.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Nursery().start})
     program, *arguments = request["start"]
+    if program == "brainseg.sweep":
+        supervisor.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Nursery().start})
     return _run(program, arguments)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import Command, Server
 from tiny_run import TINY
 
 from brainseg.compose import as_line, freeze, run_name
@@ -44,6 +45,7 @@ def python(arguments: list[str], *, cwd: Path) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]], ids=["help", "cfg"])
 def test_help_shows_every_key_and_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     shown = python(["-c", ANSWER_AND_LIST, *arguments], cwd=tmp_path)
@@ -55,6 +57,7 @@ def test_help_shows_every_key_and_imports_nothing_heavy(arguments: list[str], tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]], ids=["help", "cfg"])
 def test_a_reader_that_has_seen_enough_ends_it_quietly(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "brainseg.train", *arguments]
@@ -66,6 +69,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(arguments: list[str], tmp
         assert process.wait(timeout=580) == -signal.SIGPIPE
 
 
+@pytest.mark.heavy
 def test_help_shows_what_each_key_means_and_the_value_that_it_would_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,42 +83,42 @@ def test_help_shows_what_each_key_means_and_the_value_that_it_would_have(
     assert capsys.readouterr().err == "error: model.nrom is not a configuration key; did you mean 'model.norm'?\n"
 
 
+@pytest.mark.heavy
 def test_cfg_shows_what_would_run(tmp_path: Path) -> None:
     shown = python(["-m", "brainseg.train", "model.dropout=0.25", "--cfg", "job"], cwd=tmp_path)
     assert "  dropout: 0.25\n" in shown.stdout
 
 
 @pytest.fixture(scope="module")
-def multirun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def multirun(tmp_path_factory: pytest.TempPathFactory, process_server: Server) -> tuple[Path, Command]:
     """A multirun of two tiny trainings, its flag between the keys: the folder, and the finished process."""
-    folder = tmp_path_factory.mktemp("multirun")
+    folder, output = tmp_path_factory.mktemp("multirun"), tmp_path_factory.mktemp("printed") / "output.txt"
     arguments = ["model.dropout=0.1,0.2", "-m", *TINY_OVERRIDES, "tracking.experiment='a name, with a comma'"]
-    return folder, python(["-m", "brainseg.train", *arguments], cwd=folder)
+    pid = process_server.start("brainseg.train", *arguments, folder=folder, output=output)
+    command = Command(pid, output, process_server)
+    command.exit_code()
+    return folder, command
 
 
 @pytest.fixture
-def records(
-    multirun: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
-) -> list[RunRecord]:
+def records(multirun: tuple[Path, Command], monkeypatch: pytest.MonkeyPatch) -> list[RunRecord]:
     """What the store knows of the runs that the multirun named on its terminal."""
-    folder, done = multirun
+    folder, command = multirun
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = open_store(TrackingConfig(root=str(folder / "mlruns")))
-    ids = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("run         ")]
+    ids = [line.split()[1] for line in command.text.splitlines() if line.startswith("run         ")]
     return [store.read(run_id) for run_id in ids]
 
 
-def test_a_multirun_tracks_a_run_for_each_value(
-    multirun: tuple[Path, subprocess.CompletedProcess[str]], records: list[RunRecord]
-) -> None:
-    assert multirun[1].returncode == 0, multirun[1].stderr
+def test_a_multirun_tracks_a_run_for_each_value(multirun: tuple[Path, Command], records: list[RunRecord]) -> None:
+    assert multirun[1].exit_code() == 0, multirun[1].text
     assert [record.status for record in records] == ["FINISHED", "FINISHED"]
     assert [record.params["model.dropout"] for record in records] == ["0.1", "0.2"]
     assert [record.name.split()[:2] for record in records] == [["phantom", "dropout=0.1"], ["phantom", "dropout=0.2"]]
     assert [sorted(record.metrics["val_dice_image"]) for record in records] == [[1], [1]]
 
 
-def test_a_multirun_leaves_only_the_records(multirun: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_multirun_leaves_only_the_records(multirun: tuple[Path, Command]) -> None:
     assert [path.name for path in multirun[0].iterdir()] == ["mlruns"]
 
 
@@ -142,6 +146,7 @@ def test_a_run_is_named_by_what_was_asked_for(overrides: list[str], name: str) -
     assert run_name(overrides) == name
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("override", ['run_name="a, b"', "run_name='it''s'", "data.group_by=a\\,b", "run_name=ä$(x)"])
 def test_overrides_with_special_characters_survive_the_shell(override: str) -> None:
     line = as_line([override, "seed=1"])
