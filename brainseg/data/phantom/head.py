@@ -246,7 +246,7 @@ class Head:
         """Folded cortex over white matter: sulci are the sheets on which a noise field is zero."""
         # Stretched along the radius, the sheets stand upright on the surface.
         radius = np.sqrt((model**2).sum(axis=0)) + np.float32(1e-3)
-        upright = model * (radius / 70) ** np.float32(-0.55)
+        upright: Array = (model * (radius / 70) ** np.float32(-0.55)).astype(np.float32, copy=False)
         fold = self.texture("fold", upright, voxel_mm=1.75)
         reach = self.fold_depth_mm + 6 * self.texture("fold_depth", model, voxel_mm=5.0)
         sheet = 2.2 * np.abs(fold) + 0.6 * np.maximum(depth - reach, 0)
@@ -258,7 +258,7 @@ class Head:
         paint(image, 0.5 * self.vessel * self.enhancement, 0.7 * coverage(middle - 0.7, 0.7) * (depth < 40))
         branch = self.texture("vessel", upright, voxel_mm=4.0)
         thread = 2.2 * np.sqrt(fold**2 + branch**2) - 0.5 + 0.1 * np.maximum(depth - 16, 0)
-        paint(image, self.vessel, 0.55 * coverage(thread, 0.8))
+        paint(image, self.vessel, 0.55 * coverage(thread.astype(np.float32, copy=False), 0.8))
         return image
 
     def _paint_deep(self, image: Array, model: Array) -> None:

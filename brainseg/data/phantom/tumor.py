@@ -39,8 +39,9 @@ class Tumor:
         """Distance to the tumour's surface, before the brain's own surface bounds it."""
         level = self._level(points)
         lumps = np.tanh(head.texture("tumor", points, voxel_mm=self.lump_mm))
-        rough: Array = (level - 1 - np.float32(self.roughness) * lumps) * self.radii.mean()
-        return rough
+        rough = (level - 1 - np.float32(self.roughness) * lumps) * self.radii.mean()
+        distance: Array = rough.astype(np.float32, copy=False)
+        return distance
 
     def displaced(self, points: Array) -> Array:
         """Where the tissue at each point would be if the tumour had not pushed it away."""
