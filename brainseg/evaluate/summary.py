@@ -7,20 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.scoring.intervals import Estimate, mean_interval, per_person, ratio_interval
-from brainseg.scoring.slice_score import SliceScore, by_type, count_people
+from brainseg.scoring.slice_score import MEASURES, SliceScore, by_type, count_people
 
 # Upper bounds of the classes of size: the tumour's share of the slice, the bound itself excluded.
 SIZES: Mapping[str, float] = {"<0.5 %": 0.005, "0.5-1.5 %": 0.015, "1.5-3 %": 0.03, ">=3 %": float("inf")}
 NO_TUMOR = "no tumour"  # a class of its own: its Dice is 0 or 1
-# What is averaged over slices: field of SliceScore -> title.
-MEASURES: Mapping[str, str] = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "precision": "precision",
-    "recall": "recall",
-    "surface_dice": "surface Dice",
-    "hd95_px": "HD95 (px)",
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from brainseg.cli.tables import Console, Section, say
 from brainseg.evaluate.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
-from brainseg.evaluate.summary import MEASURES, GroupScores, ScoreSummary
+from brainseg.evaluate.summary import GroupScores, ScoreSummary
 from brainseg.evaluate.tuning import Candidate, Choice
 from brainseg.scoring.calibration import NEAR_PROBABILITY
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES
+from brainseg.scoring.slice_score import MEASURES
 from brainseg.scoring.surfaces import TOLERANCE_PX
 
 RULES = (
@@ -190,4 +191,4 @@ def _percent(group: GroupScores) -> str:
 
 
 def _short(key: str, value: float) -> str:
-    return f"{value:.1f}" if key == "hd95_px" else f"{value:.4f}"
+    return f"{value:.1f}" if key.endswith("_px") else f"{value:.4f}"

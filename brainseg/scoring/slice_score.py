@@ -11,12 +11,18 @@ from brainseg.cli.output import csv_text
 from brainseg.data.people import whose
 from brainseg.scoring.intervals import Estimate, mean_interval
 
+# What an evaluation averages over slices: field of SliceScore -> title.
+MEASURES: Mapping[str, str] = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "surface_dice": "surface Dice",
+    "hd95_px": "HD95 (px)",
+}
 # What a training writes of each validation slice, and what `brainseg.evaluate` writes.
 TRAINING_COLUMNS = ("id", "patient_id", "tumor_type", "area_px", "dice", "iou")
-EVALUATION_COLUMNS = (
-    *("id", "patient_id", "tumor_type", "area_px", "predicted_area_px", "dice", "iou", "precision", "recall"),
-    *("surface_dice", "hd95_px"),
-)
+EVALUATION_COLUMNS = ("id", "patient_id", "tumor_type", "area_px", "predicted_area_px", *MEASURES)
 # Column -> the type of its numbers. A table that is read may lack any of them but dice.
 NUMBERS: Mapping[str, Callable[[str], Any]] = {
     column: int if column.endswith("area_px") else float for column in EVALUATION_COLUMNS[3:]
