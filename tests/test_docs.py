@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_architecture import ORDER
 
 import brainseg.sweep.__main__ as sweep
 from brainseg import compose, config
@@ -17,6 +18,7 @@ from brainseg.config import KEYS, RunConfig, flatten
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 ALLOWED = {
@@ -84,7 +86,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, CONTRIBUTING], ids=lambda page: page.name)
 def test_a_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
@@ -153,10 +155,46 @@ def test_another_command_is_understood(
     assert "usage:" not in capsys.readouterr().err
 
 
+def test_the_map_of_the_house_names_every_part_in_the_order_of_imports() -> None:
+    section = CONTRIBUTING.read_text(encoding="utf-8").partition("## The house")[2].partition("\n## ")[0]
+    rows = [
+        re.findall(r"`([\w./]+)`", row.split("|")[1]) for row in re.findall(r"^\| `.*$", section, flags=re.MULTILINE)
+    ]
+    named = [place.rstrip("/").removesuffix(".py") for row in rows for place in row]
+    parts = {
+        path.stem for path in (ROOT / "brainseg").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(named) == sorted(parts - {"__init__", "__main__"})
+    place = {part: number for number, row in enumerate(ORDER) for part in row}
+    listed = [place[part] for part in named if part not in ("training", "analysis")]  # at the end: only old names
+    assert listed == sorted(listed)
+
+
+def files_of_the_everyday_changes() -> list[str]:
+    section = CONTRIBUTING.read_text(encoding="utf-8").partition("## Ten everyday changes")[2].partition("\n## ")[0]
+    return [file for file in re.findall(r"`([\w/]+\.\w+)`", section) if "NAME" not in file]
+
+
+@pytest.mark.parametrize("file", sorted(set(files_of_the_everyday_changes())))
+def test_a_file_that_an_everyday_change_edits_exists(file: str) -> None:
+    assert (ROOT / "brainseg" / file).exists() or (ROOT / file).exists()
+
+
+def test_ten_everyday_changes_are_described_with_names_that_exist() -> None:
+    section = CONTRIBUTING.read_text(encoding="utf-8").partition("## Ten everyday changes")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?:a|an) .*$", section, flags=re.MULTILINE)
+    assert len(rows) == 10
+    source = "".join(
+        path.read_text(encoding="utf-8") for folder in ("brainseg", "tests") for path in (ROOT / folder).rglob("*.py")
+    )
+    for name in re.findall(r"`([A-Z][A-Za-z_]+|record_\w+|make_parser)`", "".join(rows)):
+        assert name == "NAME" or re.search(rf"^(def |class )?{name}\b", source, flags=re.MULTILINE), name
+
+
 def test_every_make_target_that_is_shown_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
-    lines = [line for page in PAGES for line in shown_lines(page) if line.startswith("make ")]
+    lines = [line for page in (*PAGES, CONTRIBUTING) for line in shown_lines(page) if line.startswith("make ")]
     shown = {word for line in lines for word in shlex.split(line, comments=True)[1:] if "=" not in word}
     assert {"demo", "test"} <= shown <= targets
 
