@@ -100,13 +100,20 @@ def test_every_key_can_be_set_from_the_command_line(key: str) -> None:
     assert flatten(config) == KEYS | values
 
 
+@pytest.fixture(scope="module")
+def composition() -> Composition:
+    return Composition(["optimizer=sgd", "model.dropout=0.4"])
+
+
+def test_a_composition_is_what_hydra_makes_of_it(composition: Composition) -> None:
+    assert composition.with_values({}) == freeze(["optimizer=sgd", "model.dropout=0.4"])
+
+
 @pytest.mark.parametrize("key", KEYS)
-def test_a_value_put_into_a_composition_is_what_hydra_makes_of_it(key: str) -> None:
+def test_a_value_put_into_a_composition_is_what_hydra_makes_of_it(key: str, composition: Composition) -> None:
     values = {key: OTHER_VALUES[key]} | NEEDS.get(key, {})
-    composition = Composition(["optimizer=sgd", "model.dropout=0.4"])
     expected = freeze(["optimizer=sgd", "model.dropout=0.4", *(f"{name}={value}" for name, value in values.items())])
     assert composition.with_values(values) == expected
-    assert composition.with_values({}) == freeze(["optimizer=sgd", "model.dropout=0.4"])
 
 
 @pytest.mark.parametrize(

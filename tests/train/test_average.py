@@ -63,9 +63,10 @@ def test_random_states_are_not_averaged():
     assert len(WeightAverage(model, decay=0.9).variables) == 2  # kernel and bias
 
 
+@pytest.mark.heavy
 def test_a_training_validates_the_mean_and_trains_on_from_the_weights(tmp_path):
     def history(decay):
-        config = from_flat(TINY | {"train.ema_decay": decay, "tracking.root": str(tmp_path)})
+        config = from_flat(TINY | {"model.depth": 1, "train.ema_decay": decay, "tracking.root": str(tmp_path)})
         metrics = run(config, MemoryTracker(run_id=f"decay-{decay}")).history
         return [{key: value for key, value in epoch.items() if key not in TIMINGS} for epoch in metrics]
 
