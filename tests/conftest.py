@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HEAVY_FIXTURES = {
     *("process_server", "trained", "folds", "finished", "uninterrupted", "outcome"),  # train
     *("server", "postgres_server", "browser"),
-    *("built", "offered"),  # start processes
+    *("built", "offered", "theirs"),  # start processes
 }
 HEAVY_PARAMETERS = {"server", "postgresql"}  # of `backend` and `where`, which ask for these fixtures as they run
 STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}  # events of `sys.audit`

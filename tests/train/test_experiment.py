@@ -32,6 +32,8 @@ from brainseg.train.environment import code_state
 from brainseg.train.experiment import run
 from brainseg.train.progress import Silent
 
+pytestmark = pytest.mark.heavy
+
 # Small, but with more validation slices than an evaluation batch holds.
 KEYS = {
     "data.phantom_patients": 16,
@@ -378,8 +380,6 @@ from brainseg.config import from_flat
 from brainseg.tracking import MemoryTracker
 from brainseg.train.experiment import run
 import json
-
-pytestmark = pytest.mark.heavy
 tracker = MemoryTracker()
 run(from_flat(json.loads(sys.argv[1])), tracker)
 print(tracker.status, sorted({"hydra", "mlflow", "omegaconf", "optuna"} & set(sys.modules)))
