@@ -1,4 +1,4 @@
-"""What a run loses where a scanner gives other grey levels: its validation slices darker, and with less contrast.
+"""Measures what a run loses if a scanner gives other grey levels: darker slices, and slices with less contrast.
 
     python -m benchmarks.brightness RUN_ID OTHER_ID
 

@@ -1,4 +1,4 @@
-"""How long `python -m brainseg.compare` takes over many runs: from an SQLite file, and from an MLflow server.
+"""Measures how long `python -m brainseg.compare` takes over many runs, from an SQLite file and from an MLflow server.
 
     python -m benchmarks.compare                 10,000 runs
     python -m benchmarks.compare --runs 1000     fewer
@@ -159,7 +159,7 @@ def insert_names(
 def insert_metrics(
     connection: sqlite3.Connection, run_id: str, final: dict[str, float], *, epochs: int, chance: random.Random
 ) -> None:
-    """Writes a run's history into MLflow's tables, and `final` beside other scores of its end."""
+    """Writes a run's history and its final scores into MLflow's tables."""
     points = [(key, chance.random(), step) for key in EPOCH_METRICS for step in range(1, epochs + 1)]
     points += [(key, value, epochs) for key, value in ({key: chance.random() for key in FINAL_METRICS} | final).items()]
     rows = [(key, value, STARTED_MS + step, run_id, step) for key, value, step in points]
@@ -182,7 +182,7 @@ def slice_scores(dice: float, chance: random.Random) -> str:
 
 @contextlib.contextmanager
 def served(root: Path) -> Iterator[str]:
-    """A server over a copy of the database; the files of the runs come through it as well."""
+    """Starts a server over a copy of the database, which serves the runs' files as well; gives its address."""
     database = root / "served.db"
     shutil.copy(root / "mlflow.db", database)
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:

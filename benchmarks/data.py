@@ -1,4 +1,4 @@
-"""Time and memory from a folder of images and masks to its first batch, cold and from the cache.
+"""Measures time and memory from a folder of slices to its first batch, cold and from the cache.
 
     python -m benchmarks.data --root DIR
 

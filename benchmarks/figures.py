@@ -1,4 +1,4 @@
-"""What the benchmarks share: how figures are taken, and how they are printed in Markdown tables."""
+"""What all benchmarks share: measuring memory and load, and printing figures in Markdown tables."""
 
 import os
 import statistics
@@ -18,7 +18,7 @@ def milliseconds(seconds: Sequence[float]) -> str:
 
 
 def ratios(speeds: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Round by round, so that a machine whose speed drifts doesn't decide them."""
+    """The ratios of two contenders' speeds, round by round, so that a drift of the machine's speed cancels out."""
     return [own / other for own, other in zip(speeds, base, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""How well labels agree with themselves: each slice beside the slice of the same person that looks most like it.
+"""Measures how well labels agree: compares each slice with the most similar slice of the same person.
 
     python -m benchmarks.labels --root DIR
 

@@ -1,4 +1,4 @@
-"""Images a second from files to masks: a loop over `model.predict` beside `brainseg.predict`, in turn, in one process.
+"""Measures images a second from files to masks, by a loop over `model.predict` and by `brainseg.predict`.
 
     python -m benchmarks.predict                                the default model at 96x96 on the phantom
     python -m benchmarks.predict experiment=best                the model of any configuration, at its size
@@ -116,7 +116,7 @@ def _measure(
 
 
 def _check_same_masks(one: Path, other: Path) -> None:
-    """A pixel in 10,000 may differ: a single slice and a batch are computed by other kernels."""
+    """Ends the benchmark if masks differ in over one pixel of 10,000; a batch uses other kernels than a slice."""
     for path in one.rglob("*.png"):
         difference = read_mask(path) != read_mask(other / path.relative_to(one))
         if difference.mean() > 1e-4:

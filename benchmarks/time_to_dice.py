@@ -1,4 +1,4 @@
-"""When runs reached a Dice: the first epoch whose score is at least that, and the seconds until its end.
+"""Tells when runs reached a Dice: the first epoch with that score, and the training time until its end.
 
     python -m benchmarks.time_to_dice RUN_ID [RUN_ID ...] --dice 0.7591
     python -m benchmarks.time_to_dice RUN_ID --dice 0.7591 --seconds-an-epoch 310
@@ -40,7 +40,7 @@ def first_epoch(record: RunRecord, dice: float) -> int | None:
 
 
 def seconds_until(record: RunRecord, epoch: int, seconds_an_epoch: float | None = None) -> float:
-    """Of training, until the end of this epoch."""
+    """Seconds of training until the end of this epoch."""
     if seconds_an_epoch is not None:
         return epoch * seconds_an_epoch
     return sum(value for number, value in record.metrics["seconds"].items() if number <= epoch)

@@ -1,4 +1,4 @@
-"""What the leak of a split by image is worth: the same slices, with and without their patients in the training.
+"""Measures the leak of a split by image: scores the same slices with and without their patients in the training.
 
     python -m benchmarks.leak splits DIR                                          writes three pairs of splits
     python -m brainseg.sweep run benchmarks/leak/leak.yaml data.root=DIR          trains the six of them
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def write_splits(data: Path, folder: Path) -> None:
-    """A file for each training, in `folder`; the same ones again where they are there."""
+    """Writes a split file for each training into `folder`; existing files are replaced by the same content."""
     folder.mkdir(parents=True, exist_ok=True)
     slices = FolderSource(data).slices()
     for seed in range(SEEDS):

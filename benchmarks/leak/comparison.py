@@ -1,4 +1,4 @@
-"""What it is worth, in Dice, that a training has seen other slices of the people it is tested on."""
+"""Compares, in Dice, models that have seen other slices of a test slice's patient with models that haven't."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from brainseg.scoring.slice_score import SliceScore
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRun:
-    """One training of a pair, on the test slices."""
+    """The scores of one training of a pair on the test slices."""
 
     run_id: str
     trained_on: frozenset[str]  # people
@@ -67,7 +67,7 @@ def paired(pair: str, first: ScoredRun, second: ScoredRun) -> list[PairedSlice]:
 
 
 def rows_of(slices: Sequence[PairedSlice]) -> list[Row]:
-    """All of them, then by tumour type, then by pair; a person is one in all pairs."""
+    """Rows for all slices, for each tumour type and for each pair; someone in several pairs counts as one person."""
     rows = [_row("all", slices)]
     for kind in sorted({item.tumor_type for item in slices} - {""}):
         rows.append(_row(kind, [item for item in slices if item.tumor_type == kind]))

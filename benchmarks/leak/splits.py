@@ -1,4 +1,4 @@
-"""Splits that differ in one thing: whether the training has seen other slices of the people it is tested on.
+"""Makes pairs of splits; one training of a pair sees other slices of a test slice's patient, the other doesn't.
 
 The people are dealt, type by type, into four groups. A and B each have slices to train on and slices to test on;
 the shared ones train in both trainings of a pair, and the last ones validate. Training `a` has A's and the shared
@@ -44,7 +44,7 @@ def crossover(slices: Sequence[SliceInfo], *, seed: int) -> dict[str, Split]:
 
 
 def _people(slices: Sequence[SliceInfo]) -> dict[str, dict[str, list[str]]]:
-    """Tumour type -> person -> ids of their slices; a person belongs to the type of their first slice."""
+    """Maps tumour type to person to slice ids; the type of a person's first slice counts."""
     people: dict[str, list[SliceInfo]] = defaultdict(list)
     for item in sorted(slices, key=lambda item: item.id):
         if PATIENT not in item.columns:
@@ -57,7 +57,7 @@ def _people(slices: Sequence[SliceInfo]) -> dict[str, dict[str, list[str]]]:
 
 
 def _dealt(by_type: dict[str, dict[str, list[str]]], random: np.random.Generator) -> dict[str, list[list[str]]]:
-    """Group -> its people's slices. Each person goes to the group that lacks most of its share of the type."""
+    """Maps group to its people's slices. Each person goes to the group that lacks most of its share of the type."""
     groups: dict[str, list[list[str]]] = {name: [] for name in SHARES}
     for people in by_type.values():
         total = sum(map(len, people.values()))
@@ -73,7 +73,7 @@ def _dealt(by_type: dict[str, dict[str, list[str]]], random: np.random.Generator
 
 
 def _parted(people: list[list[str]], random: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Each person's slices, at random: those to train on and, at least one, those to test on."""
+    """Splits each person's slices at random into those to train on and those to test on (at least one)."""
     train: list[str] = []
     test: list[str] = []
     for ids in people:

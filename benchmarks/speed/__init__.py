@@ -1,1 +1,1 @@
-"""How fast the reference trains, beside a plain Keras script and PyTorch; `python -m benchmarks.speed` runs it."""
+"""Measures how fast the reference trains in brainseg, in plain Keras and in PyTorch."""

@@ -1,4 +1,4 @@
-"""How fast the reference trains in brainseg, beside a plain Keras script and PyTorch, in turn, in one run.
+"""Measures how fast the reference trains in brainseg, in a plain Keras script and in PyTorch, in turn.
 
     python -m benchmarks.speed                             the reference at 256x256 on the phantom
     python -m benchmarks.speed --root DIR                  on a folder of images and masks
@@ -24,7 +24,7 @@ convolutions' forward pass; the machine's peak is the fastest product of two squ
 Tracking is the record of an epoch, from the call until SQLite has it, and the checkpoint, as shares of
 an epoch on so many slices as `--epoch-slices` says.
 
-For an idle machine alone: where other programs compute, PyTorch on several threads loses far more than TensorFlow.
+Run it on an idle machine: beside other programs, PyTorch on several threads loses far more than TensorFlow.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def _options() -> argparse.Namespace:
 
 
 def _task(options: argparse.Namespace, cache: Path) -> Task:
-    """The reference on the source that is asked for, whose slices are decoded here."""
+    """The reference on the chosen source; decodes the slices into the cache."""
     source = [f"data.root={options.root}"] if options.root else ["data=phantom"]
     config = freeze(["experiment=reference", *source, f"data.image_size={options.size}"])
     slices = load_slices(source_of(config), image_size=options.size, cache_dir=cache)
@@ -103,7 +103,7 @@ def _description(task: Task) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One contender."""
+    """What was measured of one contender."""
 
     made: Made
     rounds: Sequence[Round]  # without the first one
@@ -133,7 +133,7 @@ def _print_speeds(task: Task, *, rounds: int, epoch_slices: int) -> None:
 
 
 def _measure(task: Task, *, rounds: int) -> Mapping[str, Measured]:
-    """By contender."""
+    """Trains all contenders in turn; maps contender to its measurements."""
     processes = {name: ContenderProcess(name, task) for name in available()}
     _check_one_network({name: process.made for name, process in processes.items()})
     results: dict[str, list[Round]] = {name: [] for name in processes}
@@ -148,7 +148,7 @@ def _measure(task: Task, *, rounds: int) -> Mapping[str, Measured]:
 
 
 def _check_one_network(made: Mapping[str, Made]) -> None:
-    """All have the reference's convolutions and, but for the normalised one, its parameters."""
+    """Checks that all have the reference's convolutions and, the normalised one aside, its parameters."""
     for name, contender in made.items():
         assert contender.multiply_adds == made[REFERENCE].multiply_adds, name
         assert contender.parameters == made[REFERENCE].parameters or name == NORMALISED, name
@@ -206,7 +206,7 @@ def _print_recording(task: Task, *, epoch_s: float, epoch_slices: int) -> None:
 
 
 def _print_profiles(task: Task) -> None:
-    """The kinds of operations of the reference's step and of the normalised one."""
+    """Prints the time of each kind of operation in a step of the reference and of the normalised contender."""
     from benchmarks.speed.own_loop import normalised
     from benchmarks.speed.profile import profile_steps
 

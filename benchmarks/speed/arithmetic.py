@@ -1,4 +1,4 @@
-"""How much a step must compute, and how much the machine can."""
+"""Counts the arithmetic of a training step, and measures the peak of the machine."""
 
 import time
 

@@ -1,6 +1,6 @@
-"""The contenders by name, each in a process of its own that trains a round when it is told to.
+"""The contenders by name; each has a process of its own, which trains a round on request.
 
-So that neither the memory nor the threads of one are another's, and a process imports only what its contender needs.
+So contenders share neither memory nor threads, and a process imports only what its contender needs.
 """
 
 import importlib.util
@@ -66,7 +66,7 @@ def available() -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a contender's process tells before the first round."""
+    """What a contender's process reports before the first round."""
 
     parameters: int
     multiply_adds: int  # of one image's forward pass
@@ -94,7 +94,7 @@ class ContenderProcess:
         return result
 
     def finish(self) -> float:
-        """Ends the process. The most memory that it has held, MiB."""
+        """Ends the process and gives the most memory that it has held, in MiB."""
         self._connection.send(False)
         peak = self._receive()
         assert isinstance(peak, float)
@@ -113,7 +113,7 @@ class _Finished(Exception):  # noqa: N818  # no error: it leaves the training
 
 
 def _serve(name: str, task: Task, connection: Connection) -> None:
-    """Runs in the contender's process: a round for each True that comes, until a False does."""
+    """Runs in the contender's process: trains a round for each True that it receives, until it receives False."""
     build = CONTENDERS[name]()
     imported_mib = peak_mib()
     contender = build(task)
@@ -141,6 +141,6 @@ def _serve(name: str, task: Task, connection: Connection) -> None:
 
 
 def in_own_process(function: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
-    """What the function gives in a fresh process, which ends with it."""
+    """Calls the function in a fresh process and gives its result."""
     with ProcessPoolExecutor(1, mp_context=SPAWN, initializer=import_tensorflow) as pool:
         return pool.submit(function, *args, **options).result()

@@ -1,4 +1,4 @@
-"""brainseg's training loop as a run has it, with its input pipeline."""
+"""brainseg's own training loop and input pipeline, as a run uses them."""
 
 import dataclasses
 import time
@@ -24,7 +24,7 @@ def make_trainer(task: Task, *, policy: str, epochs: int) -> Trainer:
 
 
 def normalised(task: Task) -> Task:
-    """With batch normalisation and the standard augmentation."""
+    """The task with batch normalisation and the standard augmentation."""
     model = dataclasses.replace(task.config.model, norm="batch")
     data = dataclasses.replace(task.config.data, augment="standard")
     return dataclasses.replace(task, config=dataclasses.replace(task.config, model=model, data=data))
@@ -43,7 +43,7 @@ class Brainseg:
         self.multiply_adds = forward_multiply_adds(self._trainer.model)
 
     def train(self, end_round: EndRound) -> None:
-        """Rounds are epochs: their speed is the one that a run records."""
+        """Trains epochs as rounds; their speed is what a run records."""
         waits_s: list[float] = []
 
         def end_epoch() -> None:
@@ -70,5 +70,5 @@ def _timed(waits_s: list[float]) -> Any:
 
 
 def train_to_the_end(trainer: Trainer, *, reporter: Reporter) -> None:
-    """All of its epochs, with nothing recorded."""
+    """Trains all epochs and records nothing."""
     trainer.fit(stop=StopRequest(), reporter=reporter, on_epoch=lambda: None)

@@ -30,7 +30,7 @@ class PlainKeras:
         self.multiply_adds = forward_multiply_adds(self._model)
 
     def train(self, end_round: EndRound) -> None:
-        """One `fit` a round, timed from the first step's begin to the last one's end: what is around them is free."""
+        """Calls `fit` once a round, and times it from the first step's begin to the last step's end."""
         times: list[float] = []
         clock = keras.callbacks.LambdaCallback(
             on_train_batch_begin=lambda batch, logs: times.append(time.perf_counter()),

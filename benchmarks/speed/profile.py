@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, from the trace of TensorFlow's profiler.
+"""Measures where the time of a training step goes, by TensorFlow's profiler.
 
 The trace has the begin and end of every operation. Its format is read with a module that TensorFlow
 itself installs, so that no other package is needed.
@@ -52,7 +52,7 @@ class StepProfile:
 
 
 def profile_steps(task: Task, *, policy: str) -> StepProfile:
-    """Trains one epoch, then a second one whose steps but the first are traced. For a process of its own."""
+    """Trains two epochs and traces all steps of the second but its first. For a process of its own."""
     trainer = make_trainer(task, policy=policy, epochs=2)
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         tracer = _Tracer(Path(folder))

@@ -103,7 +103,7 @@ def dice_loss(mask: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
 
 
 def forward_multiply_adds(model: nn.Module, image: torch.Tensor) -> int:
-    """What `benchmarks.speed.arithmetic.forward_multiply_adds` counts, seen in one forward pass."""
+    """Counts the same as `benchmarks.speed.arithmetic.forward_multiply_adds`, in one forward pass."""
     counts: list[int] = []
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:

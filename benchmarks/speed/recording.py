@@ -1,4 +1,4 @@
-"""What tracking costs: the record of an epoch and the checkpoint."""
+"""Measures what tracking costs: the record of an epoch and the checkpoint."""
 
 import tempfile
 import time
@@ -18,7 +18,7 @@ EPOCHS = 20
 
 
 def recording_s(task: Task, *, policy: str) -> Mapping[str, float]:
-    """What is done -> seconds an epoch. Trains one round first. For a process of its own."""
+    """Trains one round, then maps each step of recording to its seconds an epoch. For a process of its own."""
     trainer = make_trainer(task, policy=policy, epochs=1)
     train_to_the_end(trainer, reporter=Silent())
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
@@ -31,7 +31,7 @@ def recording_s(task: Task, *, policy: str) -> Mapping[str, float]:
 
 
 def _record_s(root: Path, metrics: Mapping[str, float]) -> tuple[float, float]:
-    """Seconds of the call, and until all is stored, of an epoch."""
+    """Seconds of the call that records an epoch, and seconds until the store has it."""
     tracker = open_tracker(TrackingConfig(root=str(root / "mlruns")), run_name="benchmark", tags={})
     calls_s = []
     begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What every contender trains, and what it tells of a round."""
+"""The task that every contender trains, and the result of a round."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,5 +44,5 @@ class Contender(Protocol):
     multiply_adds: int  # of one image's forward pass, see benchmarks.speed.arithmetic
 
     def train(self, end_round: EndRound) -> None:
-        """Trains round after round until `end_round` raises."""
+        """Trains round after round, calling `end_round` after each, until that raises."""
         ...

@@ -1,1 +1,1 @@
-"""What the sweep engine costs, and what it saves; `python -m benchmarks.sweep` runs it."""
+"""Measures what the sweep engine costs and saves; `python -m benchmarks.sweep` runs it."""

@@ -1,4 +1,4 @@
-"""What the sweep engine costs, and what it saves beside Hydra's own multirun.
+"""Measures what the sweep engine costs, and what it saves compared with Hydra's multirun.
 
     python -m benchmarks.sweep                                     every part, half an hour on 2 idle cores
     python -m benchmarks.sweep --part between --storage postgresql

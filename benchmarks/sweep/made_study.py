@@ -1,4 +1,4 @@
-"""Studies whose finished trials were made up, and a place for them in each kind of storage."""
+"""Makes studies with made-up finished trials, in each kind of storage."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ SPACE = (
 
 @contextlib.contextmanager
 def place(kind: str, folder: Path) -> Iterator[str]:
-    """Where studies can be kept, as `--storage` takes it: a journal, or a PostgreSQL server of its own."""
+    """Gives a storage as `--storage` takes it: a journal, or a PostgreSQL server that runs within the block."""
     if kind == "journal":
         yield str(folder / "study.journal")
         return
@@ -70,7 +70,7 @@ def make_study(where: str, root: Path, name: str, *, finished: int, epochs: int)
 
 
 def finished_trials(count: int, *, epochs: int, lock: ProcessLock) -> list[FrozenTrial]:
-    """Complete trials as workers leave them; the same ones each time."""
+    """Complete trials as workers leave them, the same ones at each call."""
     random = np.random.default_rng(0)
     sampler = optuna.samplers.RandomSampler(seed=0)
     drawn = optuna.create_study(sampler=sampler)
@@ -99,7 +99,7 @@ def finished_trials(count: int, *, epochs: int, lock: ProcessLock) -> list[Froze
 
 
 def made_curve(epochs: int, random: np.random.Generator) -> list[float]:
-    """A validation Dice of each epoch: rises, levels off, and trembles."""
+    """A validation Dice for each epoch: it rises and levels off, with noise."""
     level = random.uniform(0.3, 0.8)
     steps = np.arange(1, epochs + 1)
     return [float(value) for value in level * (1 - np.exp(-steps / 8)) + random.normal(0, 0.01, epochs)]
@@ -107,14 +107,14 @@ def made_curve(epochs: int, random: np.random.Generator) -> list[float]:
 
 @contextlib.contextmanager
 def queue_on(where: str, root: Path, name: str, *, epochs: int) -> Iterator[TrialQueue]:
-    """The queue as a worker has it, with a storage and a process lock of its own."""
+    """The trial queue of a worker, with its own storage and process lock."""
     storage = open_storage(where, root=root, name=name)
     with ProcessLock(storage.folder) as lock:
         yield TrialQueue(storage, study_config(name), epochs=epochs, lock=lock, supervisor=None)
 
 
 def claimed(queue: TrialQueue) -> Claim:
-    """The next trial; the study has more of them than a benchmark takes."""
+    """Claims the next trial; the study has more trials than a benchmark takes."""
     claim = queue.claim()
     if not isinstance(claim, Claim):
         raise RuntimeError(f"no trial is left: {claim.reason}")
@@ -122,6 +122,6 @@ def claimed(queue: TrialQueue) -> Claim:
 
 
 def finish(queue: TrialQueue, claim: Claim, value: float) -> None:
-    """Tells the trial's score."""
+    """Reports the trial's score."""
     if not queue.tell(claim, TrialState.COMPLETE, [value]):
         raise RuntimeError(f"trial {claim.trial.number} was taken by another process")

@@ -1,4 +1,4 @@
-"""The same trials by the sweep and by Hydra's own multirun: undisturbed, and killed half-way and started again."""
+"""Runs the same trials by the sweep and by Hydra's multirun: undisturbed, and killed half-way and started again."""
 
 import os
 import re
@@ -23,7 +23,7 @@ WAYS = ("brainseg.sweep, 2 workers", "brainseg.train -m, basic launcher", "brain
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one way of running the trials has come to."""
+    """The result of one way of running the trials."""
 
     undisturbed_s: float
     killed_s: float  # until it was killed, and from its second start to the end
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def measure_multirun(*, repeats: int) -> None:
-    """Prints time and losses of each way. In turn, so that a machine whose speed drifts doesn't decide."""
+    """Prints time and losses of each way; they take turns, so that a drift of the machine's speed affects all."""
     trials = unequal_trials(TRIALS, epochs=EPOCHS)
     print(
         f"{TRIALS} trials of {' and '.join(map(str, EPOCHS))} epochs in turn on the phantom; killed with SIGKILL once"
@@ -62,7 +62,7 @@ def _outcome(way: str, trials: Sequence[dict[str, float]]) -> Outcome:
         undisturbed_s = _command(way, Path(folder), trials).finish()
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         command = _command(way, Path(folder), trials)
-        # By epochs and not by time, which on a machine with other work to do is another one each time.
+        # By epochs and not by time, since the time of an epoch varies on a busy machine.
         killed_s = command.kill_when(lambda: _epochs_printed(Path(folder)) >= epochs / 2)
         killed_s += command.finish()
         return Outcome(
@@ -92,7 +92,7 @@ def _runs(root: Path) -> int:
 
 
 def _epochs_printed(folder: Path) -> int:
-    """How many epochs were trained, by all starts together."""
+    """How many epochs all starts together have trained."""
     # os.walk passes over folders that vanish meanwhile; Path.rglob doesn't.
     logs = [Path(where, name) for where, _, names in os.walk(folder) for name in names if name.endswith(".log")]
     return sum(len(EPOCH_LINE.findall(path.read_text(encoding="utf-8"))) for path in logs)

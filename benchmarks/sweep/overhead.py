@@ -1,4 +1,4 @@
-"""What the engine adds to training: between two trials of a worker, and to each epoch."""
+"""Measures what the engine adds to training: between two trials of a worker, and to each epoch."""
 
 import contextlib
 import multiprocessing
@@ -38,7 +38,7 @@ Durations = dict[str, list[float]]  # step -> seconds, one a round
 
 
 def measure_between(kind: str, *, rounds: int) -> None:
-    """Prints what a worker spends from one trial's score to the next one's training, without the MLflow runs."""
+    """Prints the time from one trial's score to the next trial's training, without the MLflow runs."""
     rows, longest = [], 0.0
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder, place(kind, Path(folder)) as where:
         for finished in FINISHED:
@@ -58,7 +58,7 @@ def measure_between(kind: str, *, rounds: int) -> None:
 
 
 def _between(queue: TrialQueue, config: StudyConfig, *, rounds: int) -> Durations:
-    """The first round isn't counted: Hydra composes once a worker."""
+    """Times the steps between two trials. The first round isn't counted, since Hydra composes once a worker."""
     durations: Durations = {step: [] for step in STEPS}
     random = np.random.default_rng(1)
     claim = claimed(queue)
@@ -85,7 +85,7 @@ def _between(queue: TrialQueue, config: StudyConfig, *, rounds: int) -> Duration
 
 
 def _close_and_open(root: Path, *, rounds: int) -> list[float]:
-    """Seconds to open a run, and to close it after its parameters and an epoch are delivered; a sum a round."""
+    """Seconds to open a run plus those to close it once its parameters and an epoch are delivered, for each round."""
     seconds = []
     for _ in range(rounds + 1):
         begun = time.perf_counter()
@@ -126,7 +126,7 @@ def measure_epoch(kind: str, *, epochs: int) -> None:
 
 
 def _report_epochs(where: str, root: Path, epochs: int, number: int, start: Any, results: Any) -> None:
-    """A worker without TensorFlow: what it does after each epoch, in the order of a real one."""
+    """Does what a worker does after each epoch, in the same order, without TensorFlow."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     durations: Durations = {step: [] for step in EPOCH_STEPS}
     curve = made_curve(epochs, np.random.default_rng(number))

@@ -1,4 +1,4 @@
-"""What the pruner saves, and whether it costs the best trial: one list of trials, with and without it."""
+"""Runs one list of trials with and without the pruner: what it saves, and whether it costs the best trial."""
 
 import tempfile
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ METRIC = "val_dice_image"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of the list."""
+    """The trials of the list, once they are run."""
 
     seconds: float
     trials: Sequence[FrozenTrial]
 
     @property
     def epochs(self) -> int:
-        """Trained in all."""
+        """Epochs trained in all trials together."""
         return sum(len(trial.intermediate_values) for trial in self.trials)
 
     @property
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def measure_pruning(*, trials: int, overrides: Sequence[str]) -> None:
-    """Prints what the pruner of a carried study does: of `reference` where a data.root is given, else of `quick`."""
+    """Prints what the pruner of the study `reference` does if a data.root is given, else that of `quick`."""
     name = "reference" if any(item.startswith("data.root=") for item in overrides) else "quick"
     content = OmegaConf.to_container(OmegaConf.load(study_path(name)))
     assert isinstance(content, dict)

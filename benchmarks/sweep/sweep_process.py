@@ -1,4 +1,4 @@
-"""The small training that sweeps are measured with, and the processes that run it."""
+"""A small training to measure sweeps with, and the processes that run it."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
 
 
 def unequal_trials(count: int, *, epochs: Sequence[int]) -> list[dict[str, Any]]:
-    """Trials that differ in dropout, short and long ones in turn, in the order of Hydra's grid."""
+    """Trials that differ in dropout, alternately short and long, in the order of Hydra's grid."""
     return [
         {"model.dropout": number // len(epochs) / 20, "train.epochs": epochs[number % len(epochs)]}
         for number in range(count)
@@ -43,7 +43,7 @@ def unequal_trials(count: int, *, epochs: Sequence[int]) -> list[dict[str, Any]]
 
 
 def write_study(folder: Path, name: str, *, workers: int, space: Mapping[str, Any], **content: Any) -> Path:
-    """The file of a study whose trials are drawn at random where they aren't given, and never pruned."""
+    """Writes the file of a study that draws trials at random, unless they are enqueued, and never prunes."""
     path = folder / f"{name}.yaml"
     study = {
         "metric": "val_dice_image",
@@ -59,7 +59,7 @@ def write_study(folder: Path, name: str, *, workers: int, space: Mapping[str, An
 
 
 def write_list(folder: Path, name: str, trials: Sequence[Mapping[str, Any]], *, workers: int) -> Path:
-    """The file of a study of exactly these trials."""
+    """Writes the file of a study of exactly these trials."""
     space = {key: {"type": "categorical", "choices": sorted({trial[key] for trial in trials})} for key in trials[0]}
     return write_study(
         folder, name, workers=workers, space=space, trials=len(trials), enqueue=[dict(trial) for trial in trials]
@@ -67,13 +67,13 @@ def write_list(folder: Path, name: str, trials: Sequence[Mapping[str, Any]], *, 
 
 
 def sweep_command(study: Path, root: Path) -> list[str]:
-    """What starts the study, or goes on with it."""
+    """The command that starts the study or resumes it."""
     return [sys.executable, "-m", "brainseg.sweep", "run", str(study), f"tracking.root={root}"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command line with a folder to run in and a log, to which every start of it appends."""
+    """A command line, a folder to run it in, and a log to which every start appends."""
 
     words: Sequence[str]
     folder: Path
@@ -81,7 +81,7 @@ class Command:
 
     @contextlib.contextmanager
     def started(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """The process; what is left of it when the block is left is killed."""
+        """Starts the process; at the end of the block it is killed with its children if it still runs."""
         with self.log.open("ab") as log:
             # What a killed process leaves in its temporary folder goes with the log's folder.
             environment = {**os.environ, **ENVIRONMENT, "TMPDIR": str(self.log.parent)}
@@ -93,7 +93,7 @@ class Command:
                 kill_all_of(process)
 
     def finish(self) -> float:
-        """Runs it to its end. Seconds. Raises RuntimeError where it fails."""
+        """Runs it to its end and gives the seconds. Raises RuntimeError if it fails."""
         begun = time.monotonic()
         with self.started() as process:
             code = process.wait(TIMEOUT_S)
@@ -102,7 +102,7 @@ class Command:
         return time.monotonic() - begun
 
     def kill_when(self, is_due: Callable[[], bool]) -> float:
-        """Runs it until then, and kills it with everything that it has started. Seconds."""
+        """Runs it until `is_due`, kills it with everything that it has started, and gives the seconds."""
         begun = time.monotonic()
         with self.started() as process:
             while not is_due():
@@ -114,7 +114,7 @@ class Command:
 
 
 def kill_all_of(process: "subprocess.Popen[bytes]") -> None:
-    """The process and everything below it, by SIGKILL, as when a machine stops.
+    """Kills the process and its descendants by SIGKILL, as when a machine stops.
 
     Not by its process group: the workers of a sweep have their own.
     """
@@ -137,7 +137,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def trials_of(root: Path, name: str) -> list[FrozenTrial]:
-    """What the study's storage has; nothing as long as there is no study."""
+    """The trials in the study's storage; empty until the study exists."""
     try:
         storage = open_storage(None, root=root, name=name, create=False)
         return optuna.load_study(study_name=name, storage=storage.optuna).get_trials()

@@ -1,4 +1,4 @@
-"""What becomes of a worker's time and memory over many trials."""
+"""Measures the idle time and the memory of workers over many trials."""
 
 import itertools
 import statistics
@@ -90,7 +90,7 @@ def _ended_at(trial: FrozenTrial) -> float:
 
 
 def measure_memory(*, trials: int) -> None:
-    """Prints the resident memory of one worker, read when it claims the next trial, with the last one forgotten."""
+    """Prints the resident memory of one worker, read whenever it claims the next trial."""
     name = "memory"
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         root = Path(folder) / "mlruns"
