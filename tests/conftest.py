@@ -52,14 +52,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.B
     return scheduling.ByPlace(config, log) if config.getoption("dist") == "loadfile" else None
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Notes which test runs."""
-    _running.append(item)
-    try:
-        return (yield)
-    finally:
-        _running.clear()
+    _running[:] = [item]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """The end of a fixture that others have used may start what it likes."""
+    _running.clear()
 
 
 def _refuse_to_start(event: str, arguments: tuple[Any, ...]) -> None:
