@@ -73,8 +73,9 @@ class Plot:
     @property
     def varied(self) -> list[str]:
         """The parameters with several values among complete trials: an axis without a range can't be drawn."""
-        names = dict.fromkeys(name for trial in self.complete for name in trial.params)
-        values = {name: {trial.params[name] for trial in self.complete if name in trial.params} for name in names}
+        complete = self.complete
+        names = dict.fromkeys(name for trial in complete for name in trial.params)
+        values = {name: {trial.params[name] for trial in complete if name in trial.params} for name in names}
         return [name for name in names if len(values[name]) > 1]
 
     @property

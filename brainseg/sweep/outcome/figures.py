@@ -83,9 +83,9 @@ def _parallel(plot: Plot) -> tuple[PageFigure, ...]:
 def _intermediate(plot: Plot) -> tuple[PageFigure, ...]:
     best = plot.summary.best[0].number if plot.summary.best else None
     baseline = None if plot.summary.baseline is None else plot.summary.baseline.number
-    curves = []
+    rows, curves = plot.rows, []
     for trial in plot.study.get_trials(deepcopy=False):
-        if (row := plot.rows.get(trial.number)) is not None:
+        if (row := rows.get(trial.number)) is not None:
             role = {best: "best", baseline: "baseline"}.get(row.number, "pruned" if row.state == "pruned" else "other")
             name = f"trial {row.number}, {row.state}"
             curves.append(Curve(name=name, role=role, metrics={REPORTED: trial.intermediate_values}))
