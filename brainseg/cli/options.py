@@ -7,6 +7,9 @@ from typing import Any
 from brainseg.config import FLIPS, SHIFTS, TrackingConfig
 from brainseg.errors import InputError
 
+# Field of MaskSettings -> the option of `add_mask_options` that gives it.
+MASK_OPTIONS = {"flip": "--flip", "shift": "--shift", "threshold": "--threshold", "min_area_px": "--min-area"}
+
 
 def add_store_options(parser: argparse.ArgumentParser) -> None:
     """Adds --root and --uri, which `tracking_of` reads."""
@@ -28,14 +31,10 @@ def add_mask_options(parser: argparse.ArgumentParser) -> None:
 
 
 def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Fields of `MaskSettings` that --flip, --shift, --threshold and --min-area name; without those left out."""
-    named = {
-        "flip": parsed.flip,
-        "shift": parsed.shift,
-        "threshold": parsed.threshold,
-        "min_area_px": parsed.min_area,
-    }
-    return {field: value for field, value in named.items() if value is not None}
+    """Fields of `MaskSettings` that the options of `add_mask_options` give; without those left out."""
+    names = {field: option.removeprefix("--").replace("-", "_") for field, option in MASK_OPTIONS.items()}
+    values = {field: getattr(parsed, name) for field, name in names.items()}
+    return {field: value for field, value in values.items() if value is not None}
 
 
 def whole_number(*, low: int) -> "argparse._ActionType":

@@ -14,7 +14,7 @@ from brainseg.errors import InputError
 
 
 def check_new_folder(folder: Path, *, option: str = "") -> None:
-    """Raises InputError unless the folder is empty, or can be made. option: that named it, if any."""
+    """Raises InputError unless the folder is empty, or can be made. option: the option that named it, if any."""
     shown = f"{option} {folder}".strip()
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
@@ -28,7 +28,7 @@ def check_new_folder(folder: Path, *, option: str = "") -> None:
 def check_new_file(path: Path, *, option: str, force: bool | None = None) -> None:
     """Raises InputError unless the file can be written; where it exists, only `force` allows that.
 
-    option: that named it. force: whether --force was given; None where the command has no such option.
+    option: the option that named it. force: whether --force was given; None if the command has no --force.
     """
     if path.is_dir():
         raise InputError(f"{option} {path} is a folder; name a file")
@@ -53,7 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(place: Path, *, option: str = "") -> Iterator[None]:
-    """Turns an OSError of what is inside into InputError. place: what is written; option: that named it, if any."""
+    """Turns an OSError of what is inside into InputError. place: what is written. option: the option that named it."""
     try:
         yield
     except OSError as error:

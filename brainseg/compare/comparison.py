@@ -12,7 +12,7 @@ from brainseg.scoring.slice_score import SliceScore, count_people, mean_dice
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunList, RunStore, RunSummary
 
-MOVED = 5  # slices shown of those that went up, and of those that went down
+MOVED = 5  # at most so many slices are shown that gained, and so many that lost
 # Keys that change names and places, but not the training.
 IRRELEVANT = ("run_name", "resume", "data.root", "data.cache_dir", "tracking.")
 

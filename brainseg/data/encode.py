@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 OUTLINE = (255, 160, 0)  # orange shows on grey and to colour-blind readers
-PROBABILITY_BITS = (8, 16)
 LONGEST_PX = 512
 WEBP_QUALITY = 85
 # zlib's fastest: a file is a little larger, and written several times as fast.

@@ -23,7 +23,7 @@ class Exported:
     path: Path
     size_bytes: int
     difference: Deviation  # of the file from the model in float32
-    rounding: Deviation | None  # of the model in float32 from the model as trained; None where that is float32
+    rounding: Deviation | None  # of the model in float32 from the model as trained; None if it was trained in float32
 
 
 def export(

@@ -13,6 +13,7 @@ from brainseg.compare.comparison import Comparison, Row, RunPair, compare_pair, 
 from brainseg.drawing.figures import Panel, choose_panels
 from brainseg.drawing.page_figures import CURVES, Curve
 from brainseg.errors import InputError, TrackingError
+from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import SCORE
 from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_predictions
 from brainseg.sweep.outcome.facts import StudyFacts
@@ -173,7 +174,7 @@ def make_report(
         cost=_cost(comparison, epochs),
         origins=_origins(everyone),
         machine=_machine(store, told),
-        packages=_text(store, told, PACKAGES_FILE),
+        packages=optional_text(store, told.run_id, PACKAGES_FILE) or "",
         commands=_commands(store, study, best=told, baseline=baseline),
     )
 
@@ -286,7 +287,7 @@ def _counted(values: Iterable[str]) -> dict[str, int]:
 
 def _machine(store: RunStore, run: RunSummary) -> dict[str, str]:
     try:
-        found = json.loads(_text(store, run, MACHINE_FILE) or "{}")
+        found = json.loads(optional_text(store, run.run_id, MACHINE_FILE) or "{}")
     except json.JSONDecodeError:
         return {}
     return {str(key).replace("_", " "): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
@@ -305,13 +306,3 @@ def _commands(
         parents = store.overview(which, rank_by=SCORE, total_of=SECONDS, limit=None)
         told |= {f"study {study.name}": run for run in (*parents.finished, *parents.others)}
     return {what: run.tags[COMMAND_TAG] for what, run in told.items() if COMMAND_TAG in run.tags}
-
-
-def _text(store: RunStore, run: RunSummary, name: str) -> str:
-    """A text artifact; empty if the run has none."""
-    try:
-        return store.text(run.run_id, name)
-    except UnreachableError:
-        raise
-    except TrackingError:
-        return ""

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from brainseg.cli.options import MASK_OPTIONS
 from brainseg.errors import InputError
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.runs.artifacts import optional_text
@@ -12,8 +13,6 @@ from brainseg.tracking.protocol import RunStore
 
 CHOICE_FILE = "choice.json"
 CHOICE_SCHEMA = 3  # 2 knew no shifts, 1 knew all flips or none
-# Field of MaskSettings -> the option of the command.
-OPTIONS = {"flip": "--flip", "shift": "--shift", "threshold": "--threshold", "min_area_px": "--min-area"}
 
 
 def settings_of(
@@ -36,8 +35,8 @@ def settings_of(
 
 def settings_source(otherwise: str, given: Mapping[str, Any]) -> str:
     """Where settings come from, for people. given: fields of `MaskSettings`. otherwise: where the others come from."""
-    options = [option for field, option in OPTIONS.items() if field in given]
-    if len(options) == len(OPTIONS):
+    options = [option for field, option in MASK_OPTIONS.items() if field in given]
+    if len(options) == len(MASK_OPTIONS):
         return "as given"
     return f"{', '.join(options)} as given, else {otherwise}" if options else otherwise
 

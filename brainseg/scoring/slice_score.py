@@ -75,7 +75,7 @@ def by_type(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
 
 
 def count_people(scores: Sequence[SliceScore]) -> int | None:
-    """How many people the slices are of; None where no patient id is known."""
+    """The number of people in the slices, or None if no patient id is known."""
     return len({score.person for score in scores if score.patient_id}) or None
 
 

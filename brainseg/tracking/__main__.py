@@ -11,8 +11,6 @@ from brainseg.errors import BrainsegError, InputError
 from brainseg.tracking.paths import TrackingPaths, resolve_uri, tracking_paths
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from brainseg.tracking.mlflow.clean import Checkpoints
 
 PROGRAM = "python -m brainseg.tracking"
@@ -43,6 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _sync(parsed: argparse.Namespace) -> int:
+    from brainseg.tracking.mlflow.connection import reached
     from brainseg.tracking.mlflow.sync import sync_spools
     from brainseg.tracking.spool.spool import spooled_runs
 
@@ -50,7 +49,7 @@ def _sync(parsed: argparse.Namespace) -> int:
     if not spooled_runs(paths.spool):
         print(f"nothing waits in {paths.spool}")
         return 0
-    synced = sync_spools(_client(uri), paths, uri=uri)
+    synced = sync_spools(reached(uri), paths, uri=uri)
     for result in synced:
         rest = f", {result.pending} still wait" if result.pending else ""
         problem = f" ({result.problem})" if result.problem else ""
@@ -63,7 +62,7 @@ def _sync(parsed: argparse.Namespace) -> int:
 
 def _clean(parsed: argparse.Namespace) -> int:
     from brainseg.tracking.mlflow.clean import FINISHED, UNKNOWN, delete, every, named
-    from brainseg.tracking.mlflow.connection import store_errors
+    from brainseg.tracking.mlflow.connection import reached, store_errors
 
     paths = _paths(parsed)
     if not paths.checkpoints.is_dir():
@@ -72,7 +71,7 @@ def _clean(parsed: argparse.Namespace) -> int:
         print(f"no checkpoints in {paths.checkpoints}")
         return 0
     uri = _uri(parsed)
-    client = _client(uri)
+    client = reached(uri)
     with store_errors(uri):
         found = named(client, paths, parsed.runs, uri=uri) if parsed.runs else every(client, paths, uri=uri)
     if not parsed.runs:
@@ -109,12 +108,6 @@ def _agreed() -> bool:
         return input("delete them? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError as error:
         raise InputError("clean asks before it deletes and got no answer; add --yes") from error
-
-
-def _client(uri: str) -> "MlflowClient":
-    from brainseg.tracking.mlflow.connection import reached
-
-    return reached(uri)
 
 
 def _paths(parsed: argparse.Namespace) -> TrackingPaths:
