@@ -61,7 +61,9 @@ def scores_by_change(run: StoredRun) -> dict[str, Sequence[SliceScore]]:
     found: dict[str, Sequence[SliceScore]] = {}
     for name, (gain, offset) in CHANGES.items():
         images = changed(slices.images, gain=gain, offset=offset)
-        found[name] = evaluate(predictor, dataclasses.replace(slices, images=images), run.split.val).scores
+        found[name] = evaluate(
+            predictor, dataclasses.replace(slices, images=images), run.split.val, score_by="slice"
+        ).scores
     return found
 
 

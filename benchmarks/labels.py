@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import print_table
-from brainseg.data.folder import FolderSource
+from brainseg.data.load import source_of_folder
 from brainseg.data.near_duplicates import thumbnail
 from brainseg.data.people import person_of
-from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
+from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo, Source
 from brainseg.scoring.intervals import mean_interval
 from brainseg.scoring.overlap import hard_dice
 
@@ -45,7 +45,7 @@ def main() -> None:
     """Prints a row for all slices, and one for each type."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.labels", description="How well labels agree.")
     parser.add_argument("--root", type=Path, required=True, help="folder of images and masks, with patient ids")
-    found = neighbours(FolderSource(parser.parse_args().root))
+    found = neighbours(source_of_folder(parser.parse_args().root))
     groups = {"all": found} | {
         kind: [item for item in found if item.tumor_type == kind]
         for kind in sorted({item.tumor_type for item in found})
@@ -55,7 +55,7 @@ def main() -> None:
     print_table(header, [_row(name, group) for name, group in groups.items()])
 
 
-def neighbours(source: FolderSource) -> list[Neighbour]:
+def neighbours(source: Source) -> list[Neighbour]:
     """One for each slice of a person with at least two; of equally similar slices the first by id is taken.
 
     Slices without a patient id, constant images and pairs of unequal size are passed over. Raises DataError for a file
@@ -70,13 +70,13 @@ def neighbours(source: FolderSource) -> list[Neighbour]:
         return [item for items in found for item in items]
 
 
-def _neighbours_of(source: FolderSource, person: str, slices: Sequence[SliceInfo]) -> list[Neighbour]:
+def _neighbours_of(source: Source, person: str, slices: Sequence[SliceInfo]) -> list[Neighbour]:
     views, masks, known = [], [], []
     for item in slices:
         image, mask = source.read(item.id)
-        if (view := thumbnail(image, SIDE_PX)) is not None:
+        if (view := thumbnail(image[..., 0], SIDE_PX)) is not None:
             views.append(view)
-            masks.append(mask > 0)
+            masks.append(mask[..., 0] > 0)
             known.append(item)
     if len(known) < 2:
         return []

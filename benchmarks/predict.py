@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from benchmarks.figures import load, print_table, ratios, spread
 from brainseg.compose import freeze
-from brainseg.config import IMAGE_CHANNELS
+from brainseg.config import DataConfig
 from brainseg.data.cache import resize_image
 from brainseg.data.decode import read_image, read_mask
 from brainseg.data.encode import write_mask
@@ -36,6 +37,8 @@ from brainseg.model.stock import to_stock
 from brainseg.predict.images import Failed, Outcome, Pictures, predict_images
 from brainseg.predict.table import PredictionTable
 
+GREY = DataConfig(channels="grey")
+
 
 def main() -> None:
     """Measures and prints a table."""
@@ -45,7 +48,7 @@ def main() -> None:
     threads = precision.resolve_threads(config.train.threads)
     number_format = precision.resolve_precision(config.train.precision)
     precision.apply(number_format, threads)
-    model = to_stock(build_model(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed))
+    model = to_stock(build_model(config.model, input_shape=(size, size, 1), seed=config.seed))
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         root = options.root
         if root is None:
@@ -54,7 +57,7 @@ def main() -> None:
         files = find_images([root])[: options.images]
         contenders: dict[str, Callable[[Path], None]] = {
             "a loop over model.predict": lambda out: _loop(files, model, size, out),
-            "brainseg.predict": lambda out: _brainseg(files, model, size, out),
+            "brainseg.predict": lambda out: _brainseg(files, model, replace(GREY, image_size=size), out),
         }
         speeds = _measure(contenders, len(files), rounds=options.rounds, folder=Path(folder))
     print(f"{len(files)} images, {size}x{size}, {number_format}, {threads} threads")
@@ -73,13 +76,13 @@ def _options() -> argparse.Namespace:
 
 def _loop(files: tuple[ImageFile, ...], model: Any, size: int, out: Path) -> None:
     for file in files:
-        image = read_image(file.path)
-        batch = resize_image(image, size)[np.newaxis, ..., np.newaxis].astype(np.float32) / 255
+        image = read_image(file.path, GREY)
+        batch = resize_image(image, size)[np.newaxis].astype(np.float32) / 255
         probability = model.predict(batch, verbose=0)[0, ..., 0]
-        write_mask(out / "masks" / f"{file.id}.png", resize_probability(probability, image.shape) >= 0.5)
+        write_mask(out / "masks" / f"{file.id}.png", resize_probability(probability, image.shape[:2]) >= 0.5)
 
 
-def _brainseg(files: tuple[ImageFile, ...], model: Any, size: int, out: Path) -> None:
+def _brainseg(files: tuple[ImageFile, ...], model: Any, data: DataConfig, out: Path) -> None:
     with PredictionTable(out) as table:
 
         def on_outcome(outcome: Outcome) -> None:
@@ -90,7 +93,7 @@ def _brainseg(files: tuple[ImageFile, ...], model: Any, size: int, out: Path) ->
         predict_images(
             files,
             model=model,
-            size=size,
+            data=data,
             settings=MaskSettings(),
             statistics=None,
             pictures=Pictures(folder=out, probability_bits=None),
@@ -118,7 +121,7 @@ def _measure(
 def _check_same_masks(one: Path, other: Path) -> None:
     """Ends the benchmark if masks differ in over one pixel of 10,000; a batch uses other kernels than a slice."""
     for path in one.rglob("*.png"):
-        difference = read_mask(path) != read_mask(other / path.relative_to(one))
+        difference = read_mask(path, GREY) != read_mask(other / path.relative_to(one), GREY)
         if difference.mean() > 1e-4:
             raise SystemExit(f"error: the contenders differ in {difference.sum()} pixels of {path.name}")
 

@@ -9,17 +9,15 @@ A value that breaks a rule raises `ConfigError`, which names the dotted key, the
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from brainseg.classes import BINARY, Classes, Labels, parse_classes
 from brainseg.errors import ConfigError
-
-# The one place that says how many channels a slice and a mask have (both keep their channel axis).
-IMAGE_CHANNELS = 1
-MASK_CHANNELS = 1
 
 # Raised when the meaning of a stored configuration changes.
 SCHEMA_VERSION = 1
@@ -27,7 +25,11 @@ SCHEMA_VERSION = 1
 REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
 
 DATA_NAMES = ("phantom", "folder")
+READINGS = (1, 2)  # rules of reading files: 1 is that of version 0.1
+READING_KEYS = ("reading", "channels", "classes", "ignore", "window")
+CHANNELS = ("auto", "grey", "rgb")
 SPLITS_BY = ("image", "patient")
+SCORES_BY = ("auto", "slice", "case")
 AUGMENTATIONS = ("none", "light", "standard")  # data/augment.py
 FLIPS = ("none", "left-right", "all")  # of evaluations and predictions
 SHIFTS = ("none", "diagonal")  # likewise
@@ -93,6 +95,33 @@ class DataConfig:
     root: str | None = key(None, allowed="a folder; only with `data=folder`", help="folder of images and masks")
     phantom_patients: int = key(70, low=2, high=10_000, only="phantom", help="patients that the phantom has")
     phantom_seed: int = key(0, low=0, high=MAX_SEED, only="phantom", help="what the phantom is made from")
+    reading: int = key(
+        2,
+        choices=READINGS,
+        since=1,
+        help="how files are read; 1: as by version 0.1 (grey, smallest to largest value, no EXIF orientation)",
+    )
+    channels: Any = key(
+        "auto",
+        since="grey",
+        allowed="auto, grey, rgb, or a list of names for files ID_NAME.ext",
+        help="what the model sees of an image; auto: rgb where the images hold colour, else grey",
+    )
+    classes: dict[str, Any] | None = key(
+        None,
+        since=None,
+        allowed='`{name: 1}`, `{name: [1, 2]}` or `{name: "#rrggbb"}`',
+        help="the classes of the masks and their values; values that overlap: regions; `null`: two kinds of pixels",
+    )
+    ignore: int | None = key(
+        None, low=0, high=65535, since=None, help="value of mask pixels that are left out of loss and scores"
+    )
+    window: Any = key(
+        None,
+        since=None,
+        allowed="`[low, high]`",
+        help="values that become black and white in images of more than 8 bits; `null`: percentiles of each image",
+    )
     image_size: int = key(
         96,
         low=8,
@@ -134,6 +163,19 @@ class DataConfig:
     )
     fold: int | None = key(None, allowed="0 to `data.folds` - 1", help="which fold is the test part")
     batch_size: int = key(16, low=1, high=4096, help="slices a training step")
+    foreground_share: float | None = key(
+        None,
+        low=0.0,
+        high=1.0,
+        since=None,
+        help="share of the training slices of an epoch that have foreground; `null`: as in the set",
+    )
+    score_by: str = key(
+        "auto",
+        choices=SCORES_BY,
+        since="slice",
+        help="what ranks: the mean over all slices, or over cases with the class; auto: case with `data.classes`",
+    )
     augment: str = key(
         "standard",
         choices=AUGMENTATIONS,
@@ -161,6 +203,55 @@ class DataConfig:
                 f"{self.val_fraction} + {self.test_fraction}; leave slices to train on"
             )
         self._check_folds()
+        # Plain values, however they came: a stored configuration equals the composed one.
+        object.__setattr__(self, "channels", _channels(self.channels))
+        object.__setattr__(self, "window", _window(self.window))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", {name: _plain(value) for name, value in self.classes.items()})
+        self._check_classes()
+
+    @property
+    def mask_classes(self) -> Classes | None:
+        """The classes as pixels of a file have them; None for binary masks."""
+        return None if self.classes is None else parse_classes(self.classes)
+
+    @property
+    def labels(self) -> Labels:
+        """What masks hold in memory, and what the network gives."""
+        has_ignored = self.ignore is not None
+        classes = self.mask_classes
+        if classes is None:
+            return dataclasses.replace(BINARY, has_ignored=has_ignored)
+        return classes.labels(has_ignored=has_ignored)
+
+    @property
+    def channel_count(self) -> int:
+        """Channels of an image. Raises ValueError for `auto`: `data/load.py` resolves it first."""
+        if isinstance(self.channels, tuple):
+            return len(self.channels)
+        counts = {"grey": 1, "rgb": 3}
+        if self.channels not in counts:
+            raise ValueError("data.channels=auto is not resolved yet")
+        return counts[self.channels]
+
+    @property
+    def channels_are_alike(self) -> bool:
+        """Whether channels are colours of one picture; named ones are pictures of their own."""
+        return not isinstance(self.channels, tuple)
+
+    @property
+    def reading_keys(self) -> dict[str, Any]:
+        """The keys that say how files are read, with their values."""
+        return {name: getattr(self, name) for name in READING_KEYS}
+
+    def _check_classes(self) -> None:
+        classes = self.mask_classes
+        if self.ignore is not None and classes is not None:
+            named = {value for values in (*classes.values.values(), classes.background) for value in values}
+            if self.ignore in named and not classes.are_colours:
+                raise ConfigError(
+                    f"data.ignore must be no value of a class or the background, got {self.ignore}; leave one out"
+                )
 
     def _check_folds(self) -> None:
         if self.fold is not None and self.folds is None:
@@ -338,6 +429,37 @@ class RunConfig:
             )
 
 
+def _plain(value: Any) -> Any:
+    return [*value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _channels(given: Any) -> str | tuple[str, ...]:
+    """`data.channels`, checked. Raises ConfigError."""
+    if isinstance(given, str):
+        one_of("data.channels", given, CHANNELS)
+        return given
+    names = tuple(given) if isinstance(given, Sequence) else ()
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ConfigError(
+            f"data.channels must be auto, grey, rgb or a list of different names, got {given!r}; "
+            "write data.channels=[flair,t1]"
+        )
+    return names
+
+
+def _window(given: Any) -> tuple[float, float] | None:
+    """`data.window`, checked. Raises ConfigError."""
+    if given is None:
+        return None
+    ends = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in ends)
+    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
+        raise ConfigError(
+            f"data.window must be two numbers, the lower one first, got {given!r}; write data.window=[-160,240]"
+        )
+    return float(ends[0]), float(ends[1])
+
+
 def one_of(key: str, value: str | int, allowed: Sequence[str] | Sequence[int]) -> None:
     """Raises ConfigError, which names the nearest allowed value, unless `value` is allowed."""
     if value not in allowed:
@@ -419,3 +541,5 @@ GROUPS: Mapping[str, Any] = {
 }
 # Every key, dotted, in the order of the dataclasses.
 KEYS: Mapping[str, Key] = dict(_keys(RunConfig, ""))
+# How version 0.1 read files, which had no keys for it.
+FIRST_READING: Mapping[str, Any] = {name: KEYS[f"data.{name}"].since for name in READING_KEYS}

@@ -15,8 +15,7 @@ from benchmarks.leak.comparison import PairedSlice, Row, ScoredRun, paired, rows
 from benchmarks.leak.splits import crossover
 from brainseg.config import TrackingConfig
 from brainseg.config_file import from_yaml
-from brainseg.data.folder import FolderSource
-from brainseg.data.load import source_of
+from brainseg.data.load import source_of, source_of_folder
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT
 from brainseg.data.split import parse_split
@@ -47,7 +46,7 @@ def main() -> None:
 def write_splits(data: Path, folder: Path) -> None:
     """Writes a split file for each training into `folder`; existing files are replaced by the same content."""
     folder.mkdir(parents=True, exist_ok=True)
-    slices = FolderSource(data).slices()
+    slices = source_of_folder(data).slices()
     for seed in range(SEEDS):
         for name, split in crossover(slices, seed=seed).items():
             path = folder / f"{seed}-{name}.json"

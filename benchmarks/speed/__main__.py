@@ -91,7 +91,7 @@ def _task(options: argparse.Namespace, cache: Path) -> Task:
     """The reference on the chosen source; decodes the slices into the cache."""
     source = [f"data.root={options.root}"] if options.root else ["data=phantom"]
     config = freeze(["experiment=reference", *source, f"data.image_size={options.size}"])
-    slices = load_slices(source_of(config), image_size=options.size, cache_dir=cache)
+    slices = load_slices(source_of(config), config.data, cache_dir=cache)
     images = min(options.images, len(slices.slices))
     return Task(config=config, images=images, threads=resolve_threads(options.threads), cache=cache)
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.speed.task import EndRound, Round, Task
-from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS, ModelConfig
+from brainseg.config import ModelConfig
 from brainseg.model.losses import SMOOTH
 
 
@@ -40,14 +40,14 @@ class UNet(nn.Module):  # type: ignore[misc]
         pairs = list(itertools.pairwise(widths))  # of neighbouring levels, from the top
         self.encoders = nn.ModuleList(
             Block(channels, filters, dropout=config.dropout)
-            for channels, filters in zip([IMAGE_CHANNELS, *widths[:-2]], widths[:-1], strict=True)
+            for channels, filters in zip([1, *widths[:-2]], widths[:-1], strict=True)
         )
         self.bottleneck = Block(*pairs[-1], dropout=config.dropout)
         self.ups = nn.ModuleList(nn.ConvTranspose2d(below, filters, 2, stride=2) for filters, below in reversed(pairs))
         self.decoders = nn.ModuleList(
             Block(2 * filters, filters, dropout=config.dropout) for filters, _ in reversed(pairs)
         )
-        self.head = nn.Conv2d(widths[0], MASK_CHANNELS, 1)
+        self.head = nn.Conv2d(widths[0], 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images in [0, 1], (batch, channels, height, width), to float32 probabilities of the same size."""

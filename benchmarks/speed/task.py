@@ -21,7 +21,7 @@ class Task:
 
     def load(self) -> tuple[SliceSet, tuple[str, ...]]:
         """All slices, and the ids of those to train on."""
-        slices = load_slices(source_of(self.config), image_size=self.config.data.image_size, cache_dir=self.cache)
+        slices = load_slices(source_of(self.config), self.config.data, cache_dir=self.cache)
         return slices, tuple(item.id for item in slices.slices[: self.images])
 
 

@@ -51,10 +51,10 @@ def _import(parsed: argparse.Namespace) -> int:
 
 
 def _preview(parsed: argparse.Namespace) -> int:
-    from brainseg.data.folder import FolderSource
+    from brainseg.data.load import source_of_folder
     from brainseg.data.preview import write_preview
 
-    source = FolderSource(parsed.folder)
+    source = source_of_folder(parsed.folder)
     file = parsed.output or Path(f"{source.name}-preview.png")
     with writing(file):
         write_preview(source, file, count=parsed.count, force=parsed.force)

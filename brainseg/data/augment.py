@@ -59,16 +59,24 @@ ALGORITHM = "philox"
 
 
 def augment(
-    images: tf.Tensor, masks: tf.Tensor, *, seed: int, epoch: tf.Tensor | int, step: tf.Tensor | int, mode: str
+    images: tf.Tensor,
+    masks: tf.Tensor,
+    *,
+    seed: int,
+    epoch: tf.Tensor | int,
+    step: tf.Tensor | int,
+    mode: str,
+    alike: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """A batch of slices, changed as `mode` says; the same values for the same seed, epoch and step.
 
     images: float32 in [0, 1], (batch, height, width, channels); what is bright may come out above 1.
-    masks: float32 {0, 1}, (batch, height, width, channels). Shapes and dtypes stay.
+    masks: float32 whole numbers in [0, 255], (batch, height, width, mask channels). Shapes and dtypes stay.
     seed, epoch, step: integers in [0, 2**31).
     mode: none gives the batch back; light and standard mirror, rotate, scale and shift image and mask
     alike, filling with 0 from outside, then change the images' gamma, brightness, contrast and noise, within `RANGES`.
-    Every image of the batch draws its own values. Raises ConfigError for an unknown mode.
+    Every image of the batch draws its own values; alike: one for all of its channels, which are colours, and else one
+    for each. Raises ConfigError for an unknown mode.
     """
     import tensorflow as tf
 
@@ -81,7 +89,7 @@ def augment(
     geometry, intensity = tf.unstack(tf.random.split(key, 2, alg=ALGORITHM))
     ranges = RANGES[mode]
     images, masks = warp(images, masks, _draw_transforms(images, geometry, ranges))
-    return _change_intensity(images, intensity, ranges), masks
+    return _change_intensity(images, intensity, ranges, alike=alike), masks
 
 
 def transforms_of(
@@ -119,7 +127,7 @@ def transforms_of(
 def warp(images: tf.Tensor, masks: tf.Tensor, transforms: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Images and masks moved by one transform each (see `transforms_of`), zero where nothing comes from.
 
-    Images are interpolated bilinearly; masks take the nearest pixel, so that they stay {0, 1}.
+    Images are interpolated bilinearly; masks take the nearest pixel, so that they stay whole numbers.
     """
     import tensorflow as tf
 
@@ -162,20 +170,21 @@ def _draw_transforms(images: tf.Tensor, key: tf.Tensor, ranges: AugmentationRang
     )
 
 
-def _change_intensity(images: tf.Tensor, key: tf.Tensor, ranges: AugmentationRanges) -> tf.Tensor:
+def _change_intensity(images: tf.Tensor, key: tf.Tensor, ranges: AugmentationRanges, *, alike: bool) -> tf.Tensor:
     import tensorflow as tf
 
+    channels = 1 if alike else images.shape[-1]
     keys = tf.unstack(tf.random.split(key, 5, alg=ALGORITHM))
 
     def draw(index: int, middle: float, distance: float) -> tf.Tensor:
         return tf.random.stateless_uniform(
-            [tf.shape(images)[0], 1, 1, 1], keys[index], middle - distance, middle + distance, alg=ALGORITHM
+            [tf.shape(images)[0], 1, 1, channels], keys[index], middle - distance, middle + distance, alg=ALGORITHM
         )
 
     # exp(gamma * log(x)) is vectorised and pow is not: a seventh of the time. log(0) = -inf ends as 0.
     images = tf.exp(tf.exp(draw(0, 0.0, ranges.log_gamma)) * tf.math.log(images))
     brightness, contrast = draw(1, 1.0, ranges.brightness), draw(2, 1.0, ranges.contrast)
-    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    mean = tf.reduce_mean(images, axis=(1, 2, 3) if alike else (1, 2), keepdims=True)
     images = brightness * contrast * images + brightness * (1.0 - contrast) * mean
     # One field a batch: one an image would be a third of the time of the whole augmentation. Half of the images
     # get it with its sign changed.

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.classes import IGNORED, Labels
 from brainseg.data.cache import SliceSet
 
 # `val_dice` is soft Dice over flattened batches of this size, whatever data.batch_size is.
@@ -35,8 +36,8 @@ def epoch_order(slices: int, *, seed: int, epoch: int) -> NDArray[np.intp]:
 class TrainingBatches:
     """Endless training batches from one epoch (from 1) and step (from 0) on, epoch after epoch.
 
-    Each is a pair of float32 tensors of shape (batch, size, size, 1): images in [0, 1], or above where
-    augmentation made them brighter, and masks in {0, 1}.
+    Each is a pair of float32 tensors: images of shape (batch, size, size, channels) in [0, 1], or above where augmentation
+    made them brighter, and `targets` of shape (batch, size, size, outputs).
     A thread prepares the next ones meanwhile, those of the next epoch included; `close`, or leaving a
     `with` block, ends it. A thread of our own, since tf.data with a Python generator can hang the
     process at its exit.
@@ -110,7 +111,16 @@ def _preparation(data: SliceSet, *, augment: str, seed: int) -> Callable[..., tu
     from brainseg.data.augment import augment as augmented
 
     def prepare(images: Any, masks: Any, epoch: Any, step: Any) -> tuple[Any, Any]:
-        return augmented(*_scaled(images, masks), seed=seed, epoch=epoch, step=step, mode=augment)
+        images, masks = augmented(
+            scaled_images(images),
+            tf.cast(masks, tf.float32),
+            seed=seed,
+            epoch=epoch,
+            step=step,
+            mode=augment,
+            alike=data.channels_are_alike,
+        )
+        return images, targets(masks, data.labels)
 
     signature = (
         tf.TensorSpec((None, *data.images.shape[1:]), tf.uint8),
@@ -130,7 +140,7 @@ def evaluation_batches(data: SliceSet, ids: Sequence[str]) -> Iterator[tuple[Any
     positions = data.positions(sorted(ids))
     for first in range(0, len(positions), EVALUATION_BATCH):
         chosen = positions[first : first + EVALUATION_BATCH]
-        yield _scaled(data.images[chosen], data.masks[chosen])
+        yield scaled_images(data.images[chosen]), targets(data.masks[chosen], data.labels)
 
 
 def scaled_images(images: Any) -> Any:
@@ -140,7 +150,17 @@ def scaled_images(images: Any) -> Any:
     return tf.cast(images, tf.float32) / 255.0
 
 
-def _scaled(images: Any, masks: Any) -> tuple[Any, Any]:
+def targets(masks: Any, labels: Labels) -> Any:
+    """What a network is to give: float32 {0, 1}, (batch, size, size, outputs); -1 where a pixel is ignored.
+
+    masks: as `labels` says, of any type, (batch, size, size, mask channels).
+    """
     import tensorflow as tf
 
-    return scaled_images(images), tf.cast(masks, tf.float32)
+    masks = tf.cast(masks, tf.float32)
+    found = masks
+    if labels.exclusive:
+        # Without a background, what an augmentation brings in from outside has no class at all.
+        lowest = 0 if labels.has_background else 1
+        found = tf.one_hot(tf.cast(masks[..., 0], tf.int32) - lowest, labels.outputs)
+    return tf.where(masks == IGNORED, -1.0, found) if labels.has_ignored else found

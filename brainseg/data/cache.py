@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS
+from brainseg.classes import IGNORED, Labels
+from brainseg.config import DataConfig
 from brainseg.data.source import SliceInfo, Source
 from brainseg.errors import DataError
 
@@ -33,7 +34,9 @@ class SliceSet:
 
     slices: tuple[SliceInfo, ...]  # sorted by id
     images: NDArray[np.uint8]  # (n, size, size, channels), memory-mapped, read-only
-    masks: NDArray[np.uint8]  # (n, size, size, channels), {0, 1}, memory-mapped, read-only
+    masks: NDArray[np.uint8]  # (n, size, size, mask channels), as `labels` says, memory-mapped, read-only
+    labels: Labels
+    channels_are_alike: bool  # colours of one picture; else pictures of their own
     sizes: NDArray[np.int32]  # (n, 2): height and width as stored
     fingerprint: str  # of ids and pixels at their stored size; 64 hexadecimal digits
     source: Source
@@ -44,19 +47,19 @@ class SliceSet:
         return np.array([where[item] for item in ids], dtype=np.intp)
 
 
-def load_slices(source: Source, *, image_size: int, cache_dir: Path) -> SliceSet:
-    """The slices of `source` at `image_size` pixels a side, from the cache or decoded into it.
+def load_slices(source: Source, data: DataConfig, *, cache_dir: Path) -> SliceSet:
+    """The slices of `source` at `data.image_size` pixels a side, from the cache or decoded into it.
 
     Two processes may call this at once: one decodes, the other waits. Raises DataError, and leaves
     nothing behind, where a file can't be decoded or the cache can't be written.
     """
     slices = source.slices()
-    key = hashlib.sha256(f"{CACHE_SCHEMA} {image_size} {source.stamp()}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{CACHE_SCHEMA} {data.image_size} {source.stamp()}".encode()).hexdigest()[:32]
     entry = _find(cache_dir, key)
     if entry is None:
         try:
             with _folder(cache_dir), _locked(cache_dir / f"{key}.lock"):
-                entry = _find(cache_dir, key) or _build(source, slices, image_size, cache_dir, key)
+                entry = _find(cache_dir, key) or _build(source, data, cache_dir, key)
         except OSError as error:
             raise DataError(
                 f"the cache of decoded slices can't be written to {cache_dir} ({error.strerror or error}); "
@@ -66,6 +69,8 @@ def load_slices(source: Source, *, image_size: int, cache_dir: Path) -> SliceSet
         slices=slices,
         images=np.load(entry / "images.npy", mmap_mode="r"),
         masks=np.load(entry / "masks.npy", mmap_mode="r"),
+        labels=data.labels,
+        channels_are_alike=data.channels_are_alike,
         sizes=np.load(entry / "sizes.npy"),
         fingerprint=json.loads((entry / "entry.json").read_text())["fingerprint"],
         source=source,
@@ -73,14 +78,38 @@ def load_slices(source: Source, *, image_size: int, cache_dir: Path) -> SliceSet
 
 
 def resize_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(height, width) in [0, 255] to (size, size): area mean where it shrinks, bilinear where it grows."""
-    return np.asarray(_resized(Image.fromarray(image), size), dtype=np.uint8)
+    """(height, width, channels) in [0, 255] to (size, size, channels): area mean, or bilinear where it grows."""
+    channels = [_resized(Image.fromarray(image[..., place]), size) for place in range(image.shape[-1])]
+    return np.stack([np.asarray(channel, dtype=np.uint8) for channel in channels], axis=-1)
 
 
-def resize_mask(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(height, width) in {0, 1} to (size, size): 1 where at least half of the pixel is covered."""
-    covered = np.asarray(_resized(Image.fromarray(mask.astype(np.float32)), size))
-    return (covered >= 0.5).astype(np.uint8)
+def resize_mask(mask: NDArray[np.uint8], size: int, labels: Labels) -> NDArray[np.uint8]:
+    """A mask as `labels` says, (height, width, channels), to (size, size, channels).
+
+    A pixel becomes what covers the largest part of it; of equal parts, the class with the highest number, and a class
+    before the background. Without `labels.exclusive` each class is decided alone: it needs half of the pixel.
+    """
+    if not labels.exclusive:
+        own = [
+            _covering(mask[..., place], size, [1, *([IGNORED] if labels.has_ignored else [])])
+            for place in range(mask.shape[-1])
+        ]
+        return np.stack(own, axis=-1)
+    present = [int(value) for value in np.unique(mask) if value]
+    return _covering(mask[..., 0], size, present)[..., np.newaxis]
+
+
+def _covering(mask: NDArray[np.uint8], size: int, values: Sequence[int]) -> NDArray[np.uint8]:
+    """The value in {0, *values} that covers the largest part of each pixel, (size, size)."""
+    result = np.zeros((size, size), np.uint8)
+    largest = np.ones((size, size), np.float32)  # what the background covers
+    covered = [np.asarray(_resized(Image.fromarray((mask == value).astype(np.float32)), size)) for value in values]
+    for share in covered:
+        largest = largest - share
+    for value, share in zip(values, covered, strict=True):
+        wins = share >= largest
+        result[wins], largest = value, np.maximum(share, largest)
+    return result
 
 
 def _resized(picture: Image.Image, size: int) -> Image.Image:
@@ -99,21 +128,22 @@ def _find(cache_dir: Path, key: str) -> Path | None:
     return entry if (entry / "entry.json").is_file() else None
 
 
-def _build(source: Source, slices: tuple[SliceInfo, ...], size: int, cache_dir: Path, key: str) -> Path:
+def _build(source: Source, data: DataConfig, cache_dir: Path, key: str) -> Path:
     """Decodes every slice into a folder beside the entry, then renames it; called under the lock."""
+    slices, size, labels = source.slices(), data.image_size, data.labels
     building = cache_dir / f"{key}.building"
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: we hold its lock
     try:
         building.mkdir()
-        images = _reserve(building / "images.npy", (len(slices), size, size, IMAGE_CHANNELS))
-        masks = _reserve(building / "masks.npy", (len(slices), size, size, MASK_CHANNELS))
+        images = _reserve(building / "images.npy", (len(slices), size, size, data.channel_count))
+        masks = _reserve(building / "masks.npy", (len(slices), size, size, labels.mask_channels))
         sizes = np.empty((len(slices), 2), dtype=np.int32)
 
         def decode(position: int) -> bytes:
             image, mask = source.read(slices[position].id)
-            images[position, :, :, 0] = resize_image(image, size)
-            masks[position, :, :, 0] = resize_mask(mask, size)
-            sizes[position] = image.shape
+            images[position] = resize_image(image, size)
+            masks[position] = resize_mask(mask, size, labels)
+            sizes[position] = image.shape[:2]
             return _digest(slices[position].id, image, mask)
 
         whole = hashlib.sha256()
@@ -154,6 +184,8 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], n
 
 
 def _digest(slice_id: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bytes:
+    # Of one channel as (height, width), as by version 0.1.
+    image, mask = (each[..., 0] if each.shape[-1] == 1 else each for each in (image, mask))
     digest = hashlib.sha256(f"{slice_id} {image.shape} {mask.shape}".encode())
     digest.update(image.tobytes())
     digest.update(mask.tobytes())

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from brainseg.classes import IGNORED, Classes, as_colour
+from brainseg.config import DataConfig
 from brainseg.errors import DataError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -46,29 +48,71 @@ class MaskKind(StrEnum):
     OTHER = "other"  # class labels, or not a mask at all
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """The image in grey, (height, width).
+def read_image(path: Path, data: DataConfig) -> NDArray[np.uint8]:
+    """The image with the channels that `data.channels` names, (height, width, channels): one, or three of colour.
 
-    8-bit files keep their values, colours become luma; see `scale_to_uint8` for deeper ones.
+    8-bit files keep their values; see `scale_to_uint8` for deeper ones.
     Raises DataError where the file can't be decoded or holds values that are not finite.
     """
-    return _grey(path, _load(path))
+    return _pixels(path, _load(path), data)
 
 
-def decode_image(content: bytes, *, called: str) -> NDArray[np.uint8]:
+def decode_image(content: bytes, data: DataConfig, *, called: str) -> NDArray[np.uint8]:
     """As `read_image`, of a file's content; `called` names it in errors."""
-    return _grey(called, _decoded(called, io.BytesIO(content)))
+    return _pixels(called, _decoded(called, io.BytesIO(content)), data)
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """The mask in {0, 1}, (height, width); soft edges are cut at half of the largest value.
+def holds_colour(path: Path) -> bool:
+    """Whether an image has a pixel that isn't grey. Raises DataError like `read_image`."""
+    image = _load(path)
+    if image.mode in (*_GREY_MODES, *_ALPHA_MODES):
+        return False
+    pixels = np.asarray(_convert(path, image, "RGB"))
+    return bool((pixels != pixels[..., :1]).any())
 
-    Raises DataError where the file can't be decoded or is not a mask of two classes.
+
+def read_mask(path: Path, data: DataConfig) -> NDArray[np.uint8]:
+    """The mask as `data.labels` describes it, (height, width, mask channels).
+
+    Of two kinds of pixels, soft edges are cut at half of the largest value. Raises DataError where the file can't be
+    decoded or is no such mask.
     """
+    classes = data.mask_classes
+    if classes is not None:
+        return _labels(path, read_label_values(path, are_colours=classes.are_colours), classes, ignore=data.ignore)
     values = read_mask_values(path)
+    ignored = None if data.ignore is None else values == data.ignore
+    if ignored is not None:
+        values = np.where(ignored, 0, values)
     if mask_kind(values) is MaskKind.OTHER:
         raise DataError(f"{path} {not_a_mask(values)}")
-    return binary_mask(values)
+    mask = binary_mask(values)
+    if ignored is not None:
+        mask[ignored] = IGNORED
+    return mask[..., np.newaxis]
+
+
+def read_label_values(path: Path, *, are_colours: bool) -> Values:
+    """A mask file's values as `data.classes` names them, (height, width): numbers, or colours as 0xRRGGBB.
+
+    Numbers are those that the file holds: of a palette, its indices. Raises DataError where the file can't be decoded,
+    or holds colours where numbers are due.
+    """
+    image = _load(path)
+    if are_colours:
+        colours = np.asarray(_convert(path, image, "RGB")).astype(np.int32)
+        packed: NDArray[np.int32] = (colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2]
+        return packed
+    if image.mode == "P" or image.mode in _GREY_MODES:
+        values = np.asarray(image)
+        _check_finite(path, values)
+        return values.astype(np.uint8) if values.dtype == bool else values
+    if image.mode in _ALPHA_MODES:
+        return np.asarray(image)[..., 0]
+    colours = np.asarray(_convert(path, image, "RGB"))
+    if (colours != colours[..., :1]).any():
+        raise DataError(f"{path} holds colours, and data.classes names numbers; name colours such as '#ff0000'")
+    return np.asarray(colours[..., 0])
 
 
 def read_mask_values(path: Path) -> Values:
@@ -146,12 +190,38 @@ def _has_even_area(values: Values, between: NDArray[np.bool_]) -> bool:
     return bool(even.any())
 
 
-def _grey(name: Path | str, image: Image.Image) -> NDArray[np.uint8]:
+def _pixels(name: Path | str, image: Image.Image, data: DataConfig) -> NDArray[np.uint8]:
     if image.mode in _GREY_MODES and image.mode not in ("1", "L"):
         values = np.asarray(image)
         _check_finite(name, values)
-        return scale_to_uint8(values)
-    return np.asarray(_luma(name, image), dtype=np.uint8)
+        grey = scale_to_uint8(values)[..., np.newaxis]
+    elif data.channels == "rgb":
+        return np.asarray(_convert(name, image, "RGB"), dtype=np.uint8)
+    else:
+        grey = np.asarray(_luma(name, image), dtype=np.uint8)[..., np.newaxis]
+    return np.repeat(grey, 3, axis=-1) if data.channels == "rgb" else grey
+
+
+def _labels(name: Path | str, values: Values, classes: Classes, *, ignore: int | None) -> NDArray[np.uint8]:
+    """Values of a file as a mask in memory (see `Labels`). Raises DataError for a value that nobody named."""
+    known = {*classes.background, *(value for of_class in classes.values.values() for value in of_class)}
+    unknown = [value for value in np.unique(values).tolist() if value not in known and value != ignore]
+    if unknown:
+        shown = [as_colour(value) if classes.are_colours else f"{value:g}" for value in unknown[:8]]
+        raise DataError(
+            f"{name} holds {', '.join(shown)}, which data.classes doesn't name; name what it is, "
+            "or leave it out of loss and scores by data.ignore"
+        )
+    own = [np.isin(values, of_class) for of_class in classes.values.values()]
+    if classes.exclusive:
+        mask = np.zeros((*values.shape, 1), np.uint8)
+        for number, pixels in enumerate(own, start=1):
+            mask[pixels, 0] = number
+    else:
+        mask = np.stack(own, axis=-1).astype(np.uint8)
+    if ignore is not None:
+        mask[values == ignore] = IGNORED
+    return mask
 
 
 def _load(path: Path) -> Image.Image:

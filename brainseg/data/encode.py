@@ -14,6 +14,14 @@ WEBP_QUALITY = 85
 _COMPRESS_LEVEL = 1
 
 
+def shown(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image (height, width, channels) as a picture: (height, width) in grey, or (height, width, 3).
+
+    Of channels that are no colours, the first is shown.
+    """
+    return image if image.shape[-1] == 3 else image[..., 0]
+
+
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
     """The mask (height, width) as a PNG of 0 and 255."""
     return _png(_mask_picture(mask))
@@ -25,13 +33,14 @@ def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
 
 
 def image_png(image: NDArray[np.uint8]) -> bytes:
-    """A grey image (height, width) as a PNG."""
-    return _png(Image.fromarray(image))
+    """An image (height, width, channels) as a PNG, in grey or RGB."""
+    return _png(Image.fromarray(shown(image)))
 
 
 def write_outlined(path: Path, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
-    """The image in grey with the mask's inner border in colour, RGB; both (height, width)."""
-    pixels = np.repeat(image[..., np.newaxis], 3, axis=-1)
+    """The image (height, width, channels) with the inner border of the mask (height, width) in colour, RGB."""
+    picture = shown(image)
+    pixels = picture.copy() if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, axis=-1)
     pixels[inner_border(mask)] = OUTLINE
     _write(path, Image.fromarray(pixels))
 
@@ -43,8 +52,8 @@ def write_probability(path: Path, probability: NDArray[np.float32], *, bits: int
 
 
 def as_webp(image: NDArray[np.uint8]) -> bytes:
-    """A slice (height, width) as a small picture for people: WebP with losses, its longer side at most LONGEST_PX."""
-    picture = Image.fromarray(image)
+    """A slice (height, width, channels) as a small picture: WebP with losses, its longer side at most LONGEST_PX."""
+    picture = Image.fromarray(shown(image))
     picture.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.BOX)
     content = io.BytesIO()
     picture.save(content, format="WEBP", quality=WEBP_QUALITY, method=4)

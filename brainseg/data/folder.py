@@ -1,13 +1,16 @@
 """A folder of images and masks on disk as a `Source`."""
 
 import hashlib
+import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.data.decode import RULES_VERSION, read_image, read_mask
+from brainseg.config import FIRST_READING, DataConfig
+from brainseg.data.decode import RULES_VERSION, holds_colour, read_image, read_mask
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.layout import METADATA, Listing, Pair, list_pairs
 from brainseg.data.metadata import Metadata, read_metadata
@@ -18,13 +21,16 @@ from brainseg.errors import DataError
 class FolderSource:
     """The slices of a folder, in one of the layouts of `brainseg.data.layout`, with metadata.csv if it has one."""
 
-    def __init__(self, root: str | Path) -> None:
-        """Lists the folder; no pixel is read.
+    def __init__(self, data: DataConfig) -> None:
+        """Lists the folder `data.root`; no pixel is read. data: says how files are read.
 
         Raises DataError where no layout is recognised, and for the first error among what can be seen
         without reading pixels: files without a partner, ids that clash, metadata that don't fit.
         """
-        self._root = Path(root)
+        assert data.root is not None
+        self._data = data
+        self.labels = data.labels
+        self._root = Path(data.root)
         self.location = str(self._root.resolve())
         self.name = Path(self.location).name
         listing, metadata = survey(self._root)
@@ -41,17 +47,23 @@ class FolderSource:
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
         pair = self._pairs[slice_id]
-        image, mask = read_image(self._root / pair.image), read_mask(self._root / pair.mask)
-        if image.shape != mask.shape:
+        image, mask = read_image(self._root / pair.image, self._data), read_mask(self._root / pair.mask, self._data)
+        if image.shape[:2] != mask.shape[:2]:
             raise DataError(
                 f"{self._root / pair.mask} must have the size of {pair.image}, {size_text(image.shape)}, "
                 f"got {size_text(mask.shape)}; export both at one size"
             )
         return image, mask
 
+    def holds_colour(self) -> bool:
+        """Whether any image has pixels that aren't grey."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return any(pool.map(lambda pair: holds_colour(self._root / pair.image), self._pairs.values()))
+
     def stamp(self) -> str:
         """A digest of every used file's path, size and modification time, metadata.csv included."""
         digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
+        digest.update(_how(self._data).encode())
         paths = [path for pair in self._pairs.values() for path in (pair.image, pair.mask)]
         if (self._root / METADATA).exists():
             paths.append(METADATA)
@@ -84,6 +96,11 @@ def slice_infos(listing: Listing, metadata: Metadata) -> tuple[SliceInfo, ...]:
 def size_text(shape: tuple[int, ...]) -> str:
     """(height, width) as people write it: width x height."""
     return f"{shape[1]}x{shape[0]}"
+
+
+def _how(data: DataConfig) -> str:
+    """How files are read; empty for the rules of version 0.1, whose caches stay."""
+    return "" if data.reading_keys == FIRST_READING else json.dumps(data.reading_keys) + "\n"
 
 
 def _columns(pair: Pair, metadata: Metadata) -> dict[str, str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from brainseg.cli.output import check_new_file, replacing
-from brainseg.data.encode import OUTLINE, inner_border
+from brainseg.data.encode import OUTLINE, inner_border, shown
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo, Source
 
@@ -63,13 +63,13 @@ def contact_sheet(source: Source, *, count: int) -> Image.Image:
 def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
     """The slice fitted into a tile of TILE_PX, with the mask's inner border in colour.
 
-    image in [0, 255], mask in {0, 1}, both (height, width).
+    image in [0, 255], (height, width, channels); mask: (height, width, mask channels), drawn where it isn't 0.
     """
-    height, width = image.shape
+    height, width = image.shape[:2]
     scale = TILE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    inside = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
+    picture = Image.fromarray(shown(image)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    inside = np.asarray(Image.fromarray(mask.any(axis=-1)).resize(size, Image.Resampling.NEAREST), dtype=bool)
     pixels = np.array(picture)
     pixels[inner_border(inside)] = OUTLINE
     return Image.fromarray(pixels)

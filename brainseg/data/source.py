@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.classes import Labels
+
 # The metadata columns that brainseg itself knows; any other column is carried along.
 PATIENT = "patient_id"
 TUMOR_TYPE = "tumor_type"
@@ -25,13 +27,16 @@ class Source(Protocol):
 
     name: str  # short, for people: phantom, or the folder's name
     location: str  # where it is read from, for the record
+    labels: Labels  # what its masks hold
 
     def slices(self) -> tuple[SliceInfo, ...]:
         """Every slice, sorted by id; ids are unique. Raises DataError where the set as a whole is unusable."""
         ...
 
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Image in [0, 255] and mask in {0, 1}, both uint8 of shape (height, width), at their stored size.
+        """Image in [0, 255], (height, width, channels), and mask, (height, width, mask channels), at their stored size.
+
+        Both are uint8; `Labels` says what the mask holds.
 
         Raises DataError naming the file, what is wrong with it and the remedy.
         """

@@ -35,7 +35,7 @@ class SliceStatistics:
 
 
 def measure_slice(image: NDArray[np.uint8], *, stored: tuple[int, int]) -> SliceStatistics:
-    """image: resized for the model, (size, size). stored: height and width before that."""
+    """image: resized for the model, (size, size, channels). stored: height and width before that."""
     height, width = stored
     levels = image.astype(np.float32)
     return SliceStatistics(
@@ -87,7 +87,7 @@ def statistics_of(slices: SliceSet, ids: Sequence[str]) -> TrainingStatistics:
     """The distribution of these slices, from the cache: no image is decoded."""
     positions = slices.positions(sorted(ids))
     measured = [
-        measure_slice(slices.images[position, :, :, 0], stored=(int(height), int(width)))
+        measure_slice(slices.images[position], stored=(int(height), int(width)))
         for position, (height, width) in zip(positions, slices.sizes[positions], strict=True)
     ]
     names = list(SliceStatistics.__dataclass_fields__)

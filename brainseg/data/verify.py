@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.config import DataConfig
 from brainseg.data.decode import MaskKind, binary_mask, mask_kind, not_a_mask, read_image, read_mask_values
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.folder import folder_findings, size_text, slice_infos, survey
@@ -22,6 +23,7 @@ from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
 from brainseg.errors import DataError
 
 REPORT_SCHEMA = 1
+GREY = DataConfig(channels="grey")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +136,7 @@ def _inspect(root: Path, pair: Pair) -> _Inspection:
     problems: list[tuple[str, str]] = []
     image = mask = None
     try:
-        image = read_image(root / pair.image)
+        image = read_image(root / pair.image, GREY)
     except DataError as error:
         problems.append(("unreadable_file", _relative(root, error)))
     try:
@@ -144,9 +146,9 @@ def _inspect(root: Path, pair: Pair) -> _Inspection:
     fraction = None if mask is None else float(mask.mean())
     if image is None:
         return _Inspection(problems=tuple(problems), tumor_fraction=fraction)
-    if mask is not None and mask.shape != image.shape:
+    if mask is not None and mask.shape != image.shape[:2]:
         problems.append(("size_mismatch", f"{pair.mask}: {size_text(mask.shape)}, image {size_text(image.shape)}"))
-    coarse = thumbnail(image, COARSE_PX)
+    coarse = thumbnail(image[..., 0], COARSE_PX)
     if image.min() == image.max():
         problems.append(("constant_image", pair.image))
     return _Inspection(
@@ -188,7 +190,7 @@ def _copies(
         return f"{slice_id} (patient {patient_of[slice_id]})" if slice_id in patient_of else slice_id
 
     def fine(slice_id: str) -> Thumbnail | None:
-        return thumbnail(read_image(root / image_of[slice_id]), FINE_PX)
+        return thumbnail(read_image(root / image_of[slice_id], GREY)[..., 0], FINE_PX)
 
     people = {slice_id: person_of(patient_id) for slice_id, patient_id in patient_of.items()}
     near = near_duplicates(thumbnails, people, fine)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.data.encode import shown
+from brainseg.data.masks import class_masks
 from brainseg.data.source import Source
 from brainseg.scoring.calibration import Reliability
 
@@ -25,22 +27,21 @@ TYPE_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """One slice of a picture with panels. Arrays are (height, width), at the stored size."""
+    """One slice of a picture with panels. Arrays are (height, width, ...), at the stored size."""
 
     id: str
     tumor_type: str
     dice: float
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    predicted: NDArray[np.bool_]
+    image: NDArray[np.uint8]  # (height, width, channels)
+    mask: NDArray[np.bool_]  # (height, width, classes)
+    predicted: NDArray[np.bool_]  # the same
 
 
 def panel_of(source: Source, slice_id: str, *, tumor_type: str, dice: float, predicted: NDArray[np.bool_]) -> Panel:
-    """The panel of a slice, whose image and true mask are read here. predicted: (height, width), as stored."""
+    """The panel of a slice, whose image and true mask are read here. predicted: (height, width, classes), as stored."""
     image, mask = source.read(slice_id)
-    return Panel(
-        id=slice_id, tumor_type=tumor_type, dice=dice, image=image, mask=mask.astype(np.bool_), predicted=predicted
-    )
+    truth = class_masks(mask, source.labels)
+    return Panel(id=slice_id, tumor_type=tumor_type, dice=dice, image=image, mask=truth, predicted=predicted)
 
 
 def save_curves(path: Path, history: Sequence[Mapping[str, float]], *, best_epoch: int) -> None:
@@ -85,12 +86,12 @@ def save_panels(path: Path, panels: Sequence[Panel]) -> None:
     rows = figure.subplots(2, len(panels), squeeze=False)
     for column, panel in enumerate(panels):
         for axes in rows[:, column]:
-            axes.imshow(panel.image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.imshow(shown(panel.image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_axis_off()
         rows[0, column].set_title(f"{panel.id} {panel.tumor_type}".strip(), fontsize=8)
         rows[1, column].set_title(f"Dice {panel.dice:.3f}", fontsize=9)
-        _outline(rows[1, column], panel.mask, TRUTH_COLOUR)
-        _outline(rows[1, column], panel.predicted, PREDICTION_COLOUR)
+        _outline(rows[1, column], panel.mask[..., 0], TRUTH_COLOUR)
+        _outline(rows[1, column], panel.predicted[..., 0], PREDICTION_COLOUR)
     figure.text(0.5, 0.01, "true outline green, predicted outline orange", ha="center", fontsize=9)
     figure.savefig(path, dpi=110)
 

@@ -5,7 +5,7 @@ Every error is raised before a slice is predicted. Nothing is written here.
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Outcome:
     scored: tuple[Scored, ...]
     summary: ScoreSummary
     by_run: tuple[GroupScores, ...]  # a row for each of several, and one without fold 0; empty for one
-    calibration: Calibration
+    calibrations: Mapping[str, Calibration]  # by class
 
     @property
     def scores(self) -> list[SliceScore]:
@@ -154,6 +154,7 @@ def score(task: Task, progress: OnProgress) -> Scored:
         predictor,
         task.split.slices,
         task.split.ids,
+        score_by=task.runs[0].config.data.score_by,
         settings=settings,
         in_full=True,
         on_slice=_counting(progress, f"{runs_short_title(task.runs)}, {task.split.name}", task.split),
@@ -163,15 +164,16 @@ def score(task: Task, progress: OnProgress) -> Scored:
 
 def outcome_of(scored: Sequence[Scored]) -> Outcome:
     """The tables of one run, or of several pooled: every slice counts once, whichever run scored it."""
-    calibration = Calibration()
+    calibrations = {name: Calibration() for name in scored[0].split.slices.labels.names}
     for each in scored:
-        calibration.merge(each.evaluation.calibration)
+        for name, calibration in each.evaluation.calibrations.items():
+            calibrations[name].merge(calibration)
     return Outcome(
         split=scored[0].split.name,
         scored=tuple(scored),
         summary=summarize([item for each in scored for item in each.evaluation.scores]),
         by_run=_by_run(scored) if len(scored) > 1 else (),
-        calibration=calibration,
+        calibrations=calibrations,
     )
 
 

@@ -43,7 +43,7 @@ def write_files(folder: Path, outcome: Outcome) -> None:
     )
     save_reliability(
         folder / "reliability.png",
-        {"near a tumour": outcome.calibration.near_tumor, "all pixels": outcome.calibration.all_pixels},
+        {"near a tumour": outcome.calibrations[""].near_tumor, "all pixels": outcome.calibrations[""].all_pixels},
     )
 
 
@@ -85,8 +85,8 @@ def summary_json(outcome: Outcome) -> dict[str, Any]:
         "calibration": {
             "bins": BINS,
             "near_probability": NEAR_PROBABILITY,
-            "near_tumor": _reliability_json(outcome.calibration.near_tumor),
-            "all_pixels": _reliability_json(outcome.calibration.all_pixels),
+            "near_tumor": _reliability_json(outcome.calibrations[""].near_tumor),
+            "all_pixels": _reliability_json(outcome.calibrations[""].all_pixels),
         },
     }
 

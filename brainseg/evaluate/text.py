@@ -143,7 +143,7 @@ def _ensemble_lines(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _calibration(outcome: Outcome) -> Section:
-    near, every = outcome.calibration.near_tumor, outcome.calibration.all_pixels
+    near, every = outcome.calibrations[""].near_tumor, outcome.calibrations[""].all_pixels
     return Section(
         title="Calibration",
         headings=("", "expected calibration error", "pixels"),

@@ -52,10 +52,10 @@ def dice_table(
         for flip, shift in itertools.product(FLIPS, SHIFTS):
             probability = item.probability(flip=flip, shift=shift)
             for threshold in THRESHOLDS:
-                cleaned = without_small_parts(probability >= threshold, MIN_AREAS_PX)
+                cleaned = without_small_parts(probability[..., 0] >= threshold, MIN_AREAS_PX)
                 for min_area, predicted in zip(MIN_AREAS_PX, cleaned, strict=True):
                     settings = MaskSettings(flip=flip, shift=shift, threshold=threshold, min_area_px=min_area)
-                    found[settings].append(hard_dice(item.mask, predicted))
+                    found[settings].append(hard_dice(item.masks[..., 0], predicted))
         on_slice()
     return {settings: np.array(dices) for settings, dices in found.items()}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.options import add_store_options, tracking_of, whole_number
 from brainseg.cli.output import check_new_file, with_folder
+from brainseg.config import DataConfig
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def _export(parsed: argparse.Namespace, folder: Path) -> int:
     segmenter = segmenter_of(parsed.model, tracking, folder=folder, given={})
     path = parsed.output or Path(_default_name(segmenter) + FORMATS[parsed.format])
     check_new_file(path, option="-o")
-    model, size = loaded([segmenter])
-    slices = choose_slices(segmenter.run, data=parsed.data, size=size, count=parsed.slices)
-    _tell(segmenter, slices, _written(parsed, segmenter, model, size, path, slices), size, parsed.format)
+    model, data = loaded([segmenter])
+    slices = choose_slices(segmenter.run, data, data=parsed.data, count=parsed.slices)
+    _tell(segmenter, slices, _written(parsed, segmenter, model, data, path, slices), data.image_size, parsed.format)
     return 0
 
 
@@ -79,13 +80,13 @@ def _default_name(segmenter: "Segmenter") -> str:
 
 
 def _written(
-    parsed: argparse.Namespace, segmenter: "Segmenter", model: Any, size: int, path: Path, slices: "CheckSlices"
+    parsed: argparse.Namespace, segmenter: "Segmenter", model: Any, data: DataConfig, path: Path, slices: "CheckSlices"
 ) -> "Exported":
     from brainseg.export.export import export
     from brainseg.model.runtime import stderr_set_aside
 
     with stderr_set_aside():  # converters and runtimes tell how they start
-        return export(segmenter, model, size=size, format_name=parsed.format, path=path, slices=slices)
+        return export(segmenter, model, data, format_name=parsed.format, path=path, slices=slices)
 
 
 def _tell(segmenter: "Segmenter", slices: "CheckSlices", exported: "Exported", size: int, name: str) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.classes import Labels
 from brainseg.data.batches import EVALUATION_BATCH
 from brainseg.errors import BrainsegError
 from brainseg.export.check_slices import CheckSlices
-from brainseg.inference.apply import mask_of
+from brainseg.inference.apply import masks_of
 from brainseg.inference.postprocess import MaskSettings
 
 # Rounding, with a margin: other programs add up in another order, which usually makes 1e-7 to 1e-6. ONNX Runtime adds
@@ -34,22 +35,26 @@ class Deviation:
 
 
 def probabilities(run: Callable[[NDArray[np.float32]], Any], slices: CheckSlices) -> NDArray[np.float32]:
-    """(slices, size, size), a batch at a time; the first slice alone, as a batch of another size."""
+    """(slices, size, size, outputs), a batch at a time; the first slice alone, as a batch of another size."""
     images = slices.images.astype(np.float32) / np.float32(255)
     starts = [0, *range(1, len(images), EVALUATION_BATCH)]
     ends = [*starts[1:], len(images)]
     batches = [np.asarray(run(images[start:end])) for start, end in zip(starts, ends, strict=True)]
-    return np.concatenate(batches).astype(np.float32)[..., 0]
+    return np.concatenate(batches).astype(np.float32)
 
 
 def difference(
-    expected: NDArray[np.float32], found: NDArray[np.float32], slices: CheckSlices, settings: MaskSettings
+    expected: NDArray[np.float32],
+    found: NDArray[np.float32],
+    slices: CheckSlices,
+    settings: MaskSettings,
+    labels: Labels,
 ) -> Deviation:
     """Of two arrays that `probabilities` gave; masks of one view."""
     plain = dataclasses.replace(settings, flip="none", shift="none")
 
     def mask(probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
-        return mask_of(probability[np.newaxis, np.newaxis], shape, plain)[0]
+        return masks_of(probability[np.newaxis, np.newaxis], shape, plain, labels)[0]
 
     differing = [
         int(np.count_nonzero(mask(one, shape) != mask(other, shape)))

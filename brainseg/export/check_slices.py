@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.config import DataConfig
 from brainseg.data.cache import resize_image
-from brainseg.data.folder import FolderSource
+from brainseg.data.load import source_of_folder
 from brainseg.data.phantom.source import PhantomSource
 from brainseg.data.source import Source
 from brainseg.errors import InputError
@@ -25,30 +26,30 @@ class CheckSlices:
     text: str  # which, for people
     note: str | None  # why they are the phantom's
     ids: tuple[str, ...]
-    images: NDArray[np.uint8]  # (slices, size, size, 1)
+    images: NDArray[np.uint8]  # (slices, size, size, channels)
     shapes: tuple[tuple[int, int], ...]  # height and width as stored
 
 
-def choose_slices(run: StoredRun | None, *, data: Path | None, size: int, count: int) -> CheckSlices:
+def choose_slices(run: StoredRun | None, reading: DataConfig, *, data: Path | None, count: int) -> CheckSlices:
     """At most `count` slices, evenly over the sorted ids.
 
-    They are the run's validation slices, or those in `data` if that is another data set; without a run, those in
-    `data`; else the phantom's. Raises DataError if `data` can't be used.
+    reading: how the model takes images. The slices are the run's validation slices, or those in `data` if that is
+    another data set; without a run, those in `data`; else the phantom's. Raises DataError if `data` can't be used.
     """
     if run is None:
         if data is not None:
-            return _of_source(FolderSource(data), count=count, size=size)
-        return _phantom(count, size, why="of a file alone no slices are known; name some with --data DIR")
+            return _of_source(source_of_folder(data, reading), reading, count=count)
+        return _phantom(reading, count, why="of a file alone no slices are known; name some with --data DIR")
     try:
         return _of_split(run, split_of(run, split=None, data=data), count)
     except InputError as error:
         if data is not None:
             raise
-        return _phantom(count, size, why=str(error))
+        return _phantom(reading, count, why=str(error))
 
 
-def _phantom(count: int, size: int, *, why: str) -> CheckSlices:
-    return dataclasses.replace(_of_source(PhantomSource(patients=8, seed=0), count=count, size=size), note=why)
+def _phantom(reading: DataConfig, count: int, *, why: str) -> CheckSlices:
+    return dataclasses.replace(_of_source(PhantomSource(patients=8, seed=0), reading, count=count), note=why)
 
 
 def _of_split(run: StoredRun, split: EvaluationSplit, count: int) -> CheckSlices:
@@ -65,18 +66,23 @@ def _of_split(run: StoredRun, split: EvaluationSplit, count: int) -> CheckSlices
     )
 
 
-def _of_source(source: Source, *, count: int, size: int) -> CheckSlices:
+def _of_source(source: Source, reading: DataConfig, *, count: int) -> CheckSlices:
     """Reads these slices alone, without decoding the others."""
     known = sorted(item.id for item in source.slices())
     ids = _spread(known, count)
-    images = [source.read(slice_id)[0] for slice_id in ids]
+    images = [_with_channels(source.read(slice_id)[0], reading.channel_count) for slice_id in ids]
     return CheckSlices(
         text=f"{len(ids)} of {len(known)} slices of {source.name}",
         note=None,
         ids=ids,
-        images=np.stack([resize_image(image, size) for image in images])[..., np.newaxis],
+        images=np.stack([resize_image(image, reading.image_size) for image in images]),
         shapes=tuple((image.shape[0], image.shape[1]) for image in images),
     )
+
+
+def _with_channels(image: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """An image with so many channels: the phantom's only one stands for all."""
+    return image if image.shape[-1] == count else np.repeat(image[..., :1], count, axis=-1)
 
 
 def _spread(ids: Sequence[str], count: int) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Describes in the exported file how a program gets the masks that brainseg gets."""
 
 import brainseg
-from brainseg.config import IMAGE_CHANNELS
+from brainseg.config import DataConfig
 from brainseg.inference.postprocess import SHIFTED_PX
 from brainseg.runs.models import Segmenter
 
@@ -34,20 +34,20 @@ SHIFTED = {
 }
 
 
-def describe(segmenter: Segmenter, *, size: int) -> dict[str, str]:
+def describe(segmenter: Segmenter, data: DataConfig) -> dict[str, str]:
     """Key -> text. Without `run_id` and `data_fingerprint` for a model from a file."""
-    settings = segmenter.settings
+    settings, size, labels = segmenter.settings, data.image_size, data.labels
     texts = {
         "version": brainseg.__version__,
         "image_size": str(size),
-        "input": f"{INPUT}, float32 (batch, {size}, {size}, {IMAGE_CHANNELS}), in 0..1",
+        "input": f"{INPUT}, float32 (batch, {size}, {size}, {data.channel_count}), in 0..1",
         "channel_axis": str(CHANNEL_AXIS),
         "grey": GREY,
         "resize": RESIZE,
         "scale": SCALE,
-        "output": f"{OUTPUT}, float32 (batch, {size}, {size}, 1): of tumour, in 0..1",
+        "output": f"{OUTPUT}, float32 (batch, {size}, {size}, {labels.outputs}): of tumour, in 0..1",
         "mask": MASK,
-        "threshold": f"{settings.threshold:g}",
+        "threshold": f"{settings.threshold}",
         "min_area_px": str(settings.min_area_px),
         "flip": FLIPPED[settings.flip],
         "shift": SHIFTED[settings.shift],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from brainseg.cli.output import check_new_file
+from brainseg.config import DataConfig
 from brainseg.errors import InputError
 from brainseg.export.check import Deviation, check, difference, probabilities
 from brainseg.export.check_slices import CheckSlices
@@ -27,9 +28,9 @@ class Exported:
 
 
 def export(
-    segmenter: Segmenter, model: Any, *, size: int, format_name: str, path: Path, slices: CheckSlices
+    segmenter: Segmenter, model: Any, data: DataConfig, *, format_name: str, path: Path, slices: CheckSlices
 ) -> Exported:
-    """Writes the model to a new file. model: as `segmenter.load` gives it, slices of size x size in.
+    """Writes the model to a new file. model: as `segmenter.load` gives it, with data.
 
     Raises BrainsegError if the file's probabilities or masks differ from the model's by more than rounding, and
     InputError if it can't be written, or exists by now; nothing is left then.
@@ -40,8 +41,10 @@ def export(
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".brainseg-") as folder:
             unfinished = Path(folder, path.name)
-            kind.write(plain, unfinished, describe(segmenter, size=size))
-            found = difference(expected, probabilities(kind.runner(unfinished), slices), slices, segmenter.settings)
+            kind.write(plain, unfinished, describe(segmenter, data))
+            found = difference(
+                expected, probabilities(kind.runner(unfinished), slices), slices, segmenter.settings, data.labels
+            )
             check(found, called=f"the {format_name} file")
             size_bytes = unfinished.stat().st_size
             _keep(unfinished, path)
@@ -50,7 +53,7 @@ def export(
     rounding = None
     if not is_float32(model):
         trained = probabilities(lambda images: model(images, training=False), slices)
-        rounding = difference(trained, expected, slices, segmenter.settings)
+        rounding = difference(trained, expected, slices, segmenter.settings, data.labels)
     return Exported(path=path, size_bytes=size_bytes, difference=found, rounding=rounding)
 
 

@@ -78,7 +78,7 @@ def _slices(
         # The true mask has to give the recorded Dice of every run, so that none was scored on another mask.
         panels = [panel_as_scored(each, own[slice_id], images) for each, own in zip(predictions, scores, strict=True)]
         score, panel = scores[0][slice_id], panels[0]
-        height, width = panel.mask.shape
+        height, width = panel.mask.shape[:2]
         found.append(
             GallerySlice(
                 id=slice_id,
@@ -88,9 +88,9 @@ def _slices(
                 width=width,
                 area_px=int(panel.mask.sum()),
                 image=as_webp(panel.image),
-                truth=outline_path(panel.mask),
+                truth=outline_path(panel.mask[..., 0]),
                 dices=tuple(each.dice for each in panels),
-                predicted=tuple(outline_path(each.predicted) for each in panels),
+                predicted=tuple(outline_path(each.predicted[..., 0]) for each in panels),
             )
         )
     return tuple(found)

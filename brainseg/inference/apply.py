@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.classes import Labels
 from brainseg.data.batches import EVALUATION_BATCH, scaled_images
 from brainseg.data.training_statistics import CONSTANT, TrainingStatistics, measure_slice
 from brainseg.inference.postprocess import MaskSettings
@@ -27,23 +28,26 @@ def batch_size(files: int) -> int:
 def views_of(
     predictor: Predictor, resized: Sequence[NDArray[np.uint8]], *, batch: int, settings: MaskSettings
 ) -> Sequence[NDArray[np.float32]]:
-    """Predicts at most `batch` images; each gives probabilities (shifts, flips, size, size).
+    """Predicts at most `batch` images (size, size, channels); each gives (shifts, flips, size, size, outputs).
 
     The batch is padded, since another shape would build another graph.
     """
     if not resized:
         return ()
-    images = np.stack(resized)[..., np.newaxis]
+    images = np.stack(resized)
     filled = np.pad(images, [(0, batch - len(resized)), (0, 0), (0, 0), (0, 0)])
     return list(predictor.views(scaled_images(filled), flip=settings.flip, shift=settings.shift)[: len(resized)])
 
 
-def mask_of(
-    views: NDArray[np.float32], shape: tuple[int, int], settings: MaskSettings
+def masks_of(
+    views: NDArray[np.float32], shape: tuple[int, int], settings: MaskSettings, labels: Labels
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Mask and probabilities of an image at its own size, `shape`. views: (shifts, flips, size, size)."""
+    """Masks (height, width, classes) and probabilities (height, width, outputs) of an image at its own size, `shape`.
+
+    views: (shifts, flips, size, size, outputs).
+    """
     probability = resize_probability(views.mean(axis=(0, 1)), shape)
-    return settings.mask(probability), probability
+    return settings.masks(probability, labels), probability
 
 
 @dataclass(frozen=True, kw_only=True)

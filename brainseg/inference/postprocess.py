@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brainseg.classes import Labels
 from brainseg.config import FLIPS, SHIFTS, in_range, one_of
 
 # For each of FLIPS, the axes of (batch, height, width, channels) that each forward pass flips. The first pass is the
@@ -25,7 +26,7 @@ SHIFTED_PX: Mapping[str, tuple[tuple[int, int], ...]] = {
 }
 FLIP_TEXTS = {"none": "no flips", "left-right": "mean over left-right flips", "all": "mean over all flips"}
 
-THRESHOLD = 0.5  # probabilities from here on are tumour
+THRESHOLD = 0.5  # probabilities from here on are of the class
 # Pixels that touch at a corner belong to one part.
 NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
@@ -36,19 +37,29 @@ class MaskSettings:
 
     flip: str = "none"  # of FLIPS; the probabilities are the mean over these flips
     shift: str = "none"  # of SHIFTS; the mean over these as well
-    threshold: float = THRESHOLD  # a probability from here on is tumour
-    min_area_px: int = 0  # connected parts with fewer pixels of the stored slice are removed
+    # A number for all classes, or one for each. A probability from the threshold on is of the class; see `classified`.
+    threshold: float | tuple[float, ...] = THRESHOLD
+    min_area_px: int | tuple[int, ...] = 0  # connected parts with fewer pixels of the stored slice are removed
 
     def __post_init__(self) -> None:
         """Raises ConfigError, which names the options of the command, for values out of range."""
         one_of("--flip", self.flip, FLIPS)
         one_of("--shift", self.shift, SHIFTS)
-        in_range("--threshold", self.threshold, low=0, high=1, exclusive=True)
-        in_range("--min-area", self.min_area_px, low=0)
+        for threshold in _each(self.threshold):
+            in_range("--threshold", threshold, low=0, high=1, exclusive=True)
+        for area in _each(self.min_area_px):
+            in_range("--min-area", area, low=0)
 
-    def mask(self, probability: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """The mask of the probabilities (height, width) of one slice, averaged over flips and shifts already."""
-        return without_small_parts(probability >= self.threshold, (self.min_area_px,))[0]
+    def masks(self, probability: NDArray[np.float32], labels: Labels) -> NDArray[np.bool_]:
+        """The mask of each class, (height, width, classes).
+
+        probability: (height, width, outputs), of one slice, averaged over flips and shifts already.
+        """
+        found = classified(probability, labels, self.threshold)
+        areas = _for_each(self.min_area_px, labels)
+        return np.stack(
+            [without_small_parts(found[..., place], (area,))[0] for place, area in enumerate(areas)], axis=-1
+        )
 
     @classmethod
     def stored(cls, content: Mapping[str, Any]) -> "MaskSettings":
@@ -56,7 +67,9 @@ class MaskSettings:
         flip = content["flip"]
         if isinstance(flip, bool):
             flip = "all" if flip else "none"
-        return cls(**{**content, "flip": flip})
+        # JSON has lists for tuples.
+        own = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        return cls(**{**own, "flip": flip})
 
     @property
     def text(self) -> str:
@@ -64,8 +77,55 @@ class MaskSettings:
         views = FLIP_TEXTS[self.flip]
         if self.shift != "none":
             views = f"mean over {self.shift} shifts" if self.flip == "none" else f"{views} and {self.shift} shifts"
-        removed = f"parts below {self.min_area_px} px removed" if self.min_area_px else "nothing removed"
-        return f"{views}, threshold {self.threshold:g}, {removed}"
+        areas, thresholds = _each(self.min_area_px), _each(self.threshold)
+        removed = f"parts below {'/'.join(map(str, areas))} px removed" if any(areas) else "nothing removed"
+        return f"{views}, threshold {'/'.join(f'{each:g}' for each in thresholds)}, {removed}"
+
+
+def classified(
+    probability: NDArray[np.float32], labels: Labels, threshold: float | tuple[float, ...] = THRESHOLD
+) -> NDArray[np.bool_]:
+    """The pixels of each class, (..., classes), from probabilities (..., outputs).
+
+    Without `labels.exclusive` those from the class's threshold on. Of exclusive classes a pixel goes to that with the
+    highest odds against its threshold, p (1 - t) / t, the background's being its probability: with thresholds of 0.5
+    to the highest probability, and with a single class from its threshold on.
+    """
+    thresholds = np.array(_for_each(threshold, labels), np.float32)
+    if not labels.exclusive:
+        found: NDArray[np.bool_] = probability >= thresholds
+        return found
+    classes = probability[..., labels.first_class :]
+    if (thresholds != THRESHOLD).any():
+        classes = classes * ((1 - thresholds) / thresholds)
+    if labels.has_background:
+        classes = np.concatenate([probability[..., :1], classes], axis=-1)
+    # The last of equal ones: a class before the background, as in resized masks.
+    best = classes.shape[-1] - 1 - np.argmax(classes[..., ::-1], axis=-1)
+    won: NDArray[np.bool_] = best[..., np.newaxis] == np.arange(labels.first_class, labels.outputs)
+    return won
+
+
+def hard_masks(
+    targets: NDArray[np.float32], probability: NDArray[np.float32], labels: Labels
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """True and predicted pixels of each class, both (slices, height, width, classes), none of them ignored.
+
+    targets, probability: (slices, height, width, outputs), as for a loss.
+    """
+    predicted = classified(probability, labels)
+    if labels.has_ignored:
+        predicted &= targets[..., :1] >= 0
+    return targets[..., labels.first_class :] >= THRESHOLD, predicted
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _for_each(value: Any, labels: Labels) -> tuple[Any, ...]:
+    """A value for each class."""
+    return value if isinstance(value, tuple) else (value,) * len(labels.names)
 
 
 def without_small_parts(mask: NDArray[np.bool_], min_areas_px: Sequence[int]) -> list[NDArray[np.bool_]]:

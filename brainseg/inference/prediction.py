@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from brainseg.data.batches import evaluation_batches
 from brainseg.data.cache import SliceSet
+from brainseg.data.masks import class_masks, ignored_pixels
 from brainseg.inference.postprocess import FLIPPED_AXES, SHIFTED_PX
 from brainseg.inference.resize import resize_probability
 
@@ -19,11 +20,12 @@ class Prediction:
     """A slice's predicted probabilities at the model's size, with its stored mask."""
 
     id: str
-    mask: NDArray[np.bool_]  # (height, width), as stored
-    views: NDArray[np.float32]  # (shifts, flips, size, size), in [0, 1], as `Predictor.views` has them
+    masks: NDArray[np.bool_]  # (height, width, classes), as stored
+    ignored: NDArray[np.bool_] | None  # (height, width): left out of scores
+    views: NDArray[np.float32]  # (shifts, flips, size, size, outputs), in [0, 1], as `Predictor.views` has them
 
     def probability(self, *, flip: str = "none", shift: str = "none") -> NDArray[np.float32]:
-        """(height, width), in [0, 1]: the mean over flips and shifts, of `FLIPS` and `SHIFTS`, then resized.
+        """(height, width, outputs), in [0, 1]: the mean over flips and shifts, of `FLIPS` and `SHIFTS`, then resized.
 
         Raises ValueError for flips or shifts that were not predicted.
         """
@@ -31,7 +33,17 @@ class Prediction:
         if self.views.shape[0] < shifts or self.views.shape[1] < flips:
             raise ValueError(f"slice {self.id} was predicted otherwise; predict it with {flip=} and {shift=}")
         averaged = self.views[:shifts, :flips].mean(axis=(0, 1))
-        return resize_probability(averaged, (self.mask.shape[0], self.mask.shape[1]))
+        return resize_probability(averaged, (self.masks.shape[0], self.masks.shape[1]))
+
+    def counted(
+        self, probability: NDArray[np.float32], mask: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The values of both arrays (height, width) where no pixel is ignored."""
+        return (probability, mask) if self.ignored is None else (probability[~self.ignored], mask[~self.ignored])
+
+    def without_ignored(self, predicted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Predicted masks (height, width, classes) without the pixels that are left out of scores."""
+        return predicted if self.ignored is None else predicted & ~self.ignored[..., np.newaxis]
 
 
 def ensemble(models: Sequence[Any]) -> Any:
@@ -76,13 +88,18 @@ class Predictor:
             self._seconds.append((time.perf_counter() - begun) / len(views))
             # The ids last: zip takes from its first argument before it sees that the second has ended.
             for of_slice, slice_id in zip(views, ordered, strict=False):
-                mask = slices.source.read(slice_id)[1].astype(np.bool_)
-                yield Prediction(id=slice_id, mask=mask, views=of_slice)
+                mask = slices.source.read(slice_id)[1]
+                yield Prediction(
+                    id=slice_id,
+                    masks=class_masks(mask, slices.labels),
+                    ignored=ignored_pixels(mask, slices.labels),
+                    views=of_slice,
+                )
 
     def views(self, images: Any, *, flip: str, shift: str) -> NDArray[np.float32]:
-        """(batch, shifts, flips, size, size) in [0, 1]: of SHIFTED_PX[shift] and FLIPPED_AXES[flip], undone.
+        """(batch, shifts, flips, size, size, outputs) in [0, 1]: of SHIFTED_PX[shift] and FLIPPED_AXES[flip], undone.
 
-        images: a float32 tensor in [0, 1], (batch, size, size, 1). Pixels that a shift
+        images: a float32 tensor in [0, 1], (batch, size, size, channels). Pixels that a shift
         moves out on one side come in on the other, so that every view covers every pixel.
         """
         return np.stack(
@@ -99,11 +116,11 @@ class Predictor:
         return float(np.median(self._seconds[1:] or self._seconds))
 
     def _view(self, images: Any, moved: tuple[int, int], axes: tuple[int, ...]) -> NDArray[np.float32]:
-        """Probabilities (batch, size, size) of the images moved (down, right) and then flipped, both undone."""
+        """Probabilities (batch, size, size, outputs) of images moved (down, right) and then flipped, both undone."""
         import tensorflow as tf
 
         down, right = moved
         shown = tf.roll(images, (down, right), axis=(1, 2))
         predicted = self._predict(tf.reverse(shown, axes) if axes else shown).numpy()
         undone = np.roll(np.flip(predicted, axes), (-down, -right), axis=(1, 2))
-        return np.asarray(undone, dtype=np.float32)[..., 0]
+        return np.asarray(undone, dtype=np.float32)

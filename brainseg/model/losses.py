@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from brainseg.config import one_of
+from brainseg.classes import BINARY, Labels
+from brainseg.config import TrainConfig, one_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,12 +22,17 @@ SMOOTH = 1.0
 
 
 def dice_coefficient(
-    mask: tf.Tensor, probability: tf.Tensor, *, smooth: float = SMOOTH, each_image: bool = False
+    mask: tf.Tensor,
+    probability: tf.Tensor,
+    *,
+    labels: Labels = BINARY,
+    smooth: float = SMOOTH,
+    each_image: bool = False,
 ) -> tf.Tensor:
     """Soft Dice over all pixels of the batch at once, a float32 scalar in [0, 1]; two empty masks score 1.
 
-    mask: {0, 1}, (batch, height, width, channels). probability: [0, 1], the same shape.
-    each_image: of each image instead, shape (batch,).
+    The mean over the classes of `labels`, the background aside. mask: `targets`, (batch, height, width, outputs).
+    probability: [0, 1], the same shape. each_image: the mean over the Dice of each image instead.
     (2 * sum(m * p) + smooth) / (sum(m) + sum(p) + smooth), the sum (not squared) form of Milletari
     et al. 2016, arXiv:1606.04797. It moves with the batch size: one slice without a tumour weighs nothing.
     """
@@ -35,10 +41,14 @@ def dice_coefficient(
     # float32: a sum over a batch in bfloat16 stops growing at 256 pixels.
     mask = tf.cast(mask, tf.float32)
     probability = tf.cast(probability, tf.float32)
-    axes = (1, 2, 3) if each_image else None
+    if labels.has_ignored:
+        counted = tf.cast(mask >= 0.0, tf.float32)
+        mask, probability = mask * counted, probability * counted
+    mask, probability = (each[..., labels.first_class :] for each in (mask, probability))
+    axes = (1, 2) if each_image else (0, 1, 2)
     shared = tf.reduce_sum(mask * probability, axes)
     total = tf.reduce_sum(mask, axes) + tf.reduce_sum(probability, axes)
-    return (2.0 * shared + smooth) / (total + smooth)
+    return tf.reduce_mean((2.0 * shared + smooth) / (total + smooth))
 
 
 def dice_loss(mask: tf.Tensor, probability: tf.Tensor) -> tf.Tensor:
@@ -56,10 +66,7 @@ def bce_dice_image_loss(mask: tf.Tensor, probability: tf.Tensor) -> tf.Tensor:
 
     A small tumour weighs as much as a large one here, as it does in the scores of each image.
     """
-    import tensorflow as tf
-
-    each = dice_coefficient(mask, probability, each_image=True)
-    return _cross_entropy(mask, probability) + 1.0 - tf.reduce_mean(each)
+    return _cross_entropy(mask, probability) + 1.0 - dice_coefficient(mask, probability, each_image=True)
 
 
 def _cross_entropy(mask: tf.Tensor, probability: tf.Tensor) -> tf.Tensor:
@@ -79,7 +86,7 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def loss_of(name: str) -> Loss:
+def loss_of(train: TrainConfig, labels: Labels) -> Loss:
     """The loss that `train.loss` names. Raises ConfigError for an unknown one."""
-    one_of("train.loss", name, tuple(LOSSES))
-    return LOSSES[name]
+    one_of("train.loss", train.loss, tuple(LOSSES))
+    return LOSSES[train.loss]

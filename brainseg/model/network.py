@@ -5,7 +5,9 @@ import math
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
+from brainseg.classes import Labels
 from brainseg.config import ModelConfig
 
 
@@ -27,6 +29,16 @@ def layer_seed(seed: int, name: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def foreground_bias(config: ModelConfig) -> float:
-    """The bias of a head with a sigmoid that makes it start at `config.foreground_prior`."""
-    return math.log(config.foreground_prior / (1.0 - config.foreground_prior))
+def head_bias(config: ModelConfig, labels: Labels) -> keras.initializers.Initializer:
+    """The bias with which an untrained head expects `config.foreground_prior` at every pixel.
+
+    (Lin et al. 2017, arXiv:1708.02002.) A sigmoid expects it of its class. A softmax shares it out among the classes,
+    and leaves the rest to the background; without a background all classes are as likely.
+    """
+    if not labels.exclusive:
+        return keras.initializers.Constant(math.log(config.foreground_prior / (1.0 - config.foreground_prior)))
+    classes = len(labels.names)
+    bias = np.zeros(labels.outputs, np.float32)
+    if labels.has_background:
+        bias[1:] = math.log(config.foreground_prior / classes / (1.0 - config.foreground_prior))
+    return keras.initializers.Constant(bias)

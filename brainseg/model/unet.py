@@ -1,4 +1,4 @@
-"""The U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), with padded convolutions and one sigmoid channel out."""
+"""The U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), with padded convolutions."""
 
 import functools
 import math
@@ -6,20 +6,21 @@ import math
 import keras
 from keras import layers
 
-from brainseg.config import MASK_CHANNELS, ModelConfig
+from brainseg.classes import Labels
+from brainseg.config import ModelConfig
 from brainseg.model.fast_dropout import FastDropout
 from brainseg.model.fused_norm import FusedBatchNormalization
-from brainseg.model.network import Network, foreground_bias, layer_seed
+from brainseg.model.network import Network, head_bias, layer_seed
 
 
-def build(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) -> Network:
+def build(config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Labels, seed: int) -> Network:
     """A U-Net with `config.depth` levels on each side of the bottleneck.
 
     input_shape: (height, width, channels), both sides divisible by `config.size_factor`.
     Level k (from 1) has base_filters * 2**(k-1) filters, the bottleneck base_filters * 2**depth.
     With a stem above 1 a first convolution joins stem x stem pixels into one of base_filters channels, and the
     head parts each again: the levels work at a fraction of the size, in about 1/stem**2 of the time.
-    The output is float32 in [0, 1] of shape (batch, height, width, MASK_CHANNELS). Of the decoder's levels, the second
+    The output is float32 in [0, 1] of shape (batch, height, width, labels.outputs). Of the decoder's levels, the second
     is the first coarse one; level k has 2**(k-1) times fewer pixels a side than the first.
     """
     widths = [config.base_filters * 2**level for level in range(config.depth)]
@@ -27,8 +28,8 @@ def build(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) 
 
     x = inputs
     if config.standardize:
-        # Over all pixels of a slice: scanners differ in brightness and contrast.
-        x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False, name="standardize")(x)
+        # Over all pixels of a slice, each channel by itself: scanners differ in brightness and contrast.
+        x = layers.LayerNormalization(axis=(1, 2), center=False, scale=False, name="standardize")(x)
     if config.stem > 1:
         initializer = keras.initializers.HeNormal(seed=layer_seed(seed, "stem"))
         x = layers.Conv2D(
@@ -57,39 +58,38 @@ def build(config: ModelConfig, *, input_shape: tuple[int, int, int], seed: int) 
         levels.append(x)
 
     *coarse, finest = levels
-    model = keras.Model(inputs, _head(config, seed)(finest), name="unet")
+    model = keras.Model(inputs, _head(config, labels, seed)(finest), name="unet")
     return Network(model=model, coarse=tuple(reversed(coarse)))
 
 
-def _head(config: ModelConfig, seed: int) -> keras.layers.Layer:
-    """The layer that makes a probability for each pixel of what the last level gives.
+def _head(config: ModelConfig, labels: Labels, seed: int) -> keras.layers.Layer:
+    """The layer that makes probabilities for each pixel of what the last level gives.
 
-    Its bias makes an untrained network expect `config.foreground_prior` everywhere (Lin et al. 2017,
-    arXiv:1708.02002). From 0.5 on, epochs go by until the many empty pixels are near 0.
+    With a bias for an expected share of 0.5, epochs go by until the many empty pixels are near 0.
     """
     kind = layers.Conv2D if config.stem == 1 else layers.Conv2DTranspose
     return kind(
-        MASK_CHANNELS,
+        labels.outputs,
         config.stem,
         strides=config.stem,
-        activation="sigmoid",
+        activation=labels.activation,
         # float32 under mixed precision: bfloat16 holds 8 bits, too few for probabilities near 0 and 1.
         dtype="float32",
-        kernel_initializer=_head_initializer(config, seed),
-        bias_initializer=keras.initializers.Constant(foreground_bias(config)),
+        kernel_initializer=_head_initializer(config, labels, seed),
+        bias_initializer=head_bias(config, labels),
         name="head",
     )
 
 
-def _head_initializer(config: ModelConfig, seed: int) -> keras.initializers.Initializer:
-    """Glorot and Bengio 2010, for base_filters values in and MASK_CHANNELS out at every pixel.
+def _head_initializer(config: ModelConfig, labels: Labels, seed: int) -> keras.initializers.Initializer:
+    """Glorot and Bengio 2010, for base_filters values in and labels.outputs out at every pixel.
 
     With a stem Keras would count the whole kernel, and start with weights so small that it takes epochs until a
     probability comes near 1.
     """
     if config.stem == 1:
         return keras.initializers.GlorotUniform(seed=layer_seed(seed, "head"))
-    limit = math.sqrt(6.0 / (config.base_filters + MASK_CHANNELS))
+    limit = math.sqrt(6.0 / (config.base_filters + labels.outputs))
     return keras.initializers.RandomUniform(-limit, limit, seed=layer_seed(seed, "head"))
 
 

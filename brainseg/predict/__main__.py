@@ -14,6 +14,7 @@ from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.console import Progress
 from brainseg.cli.options import add_mask_options, add_store_options, check_named_once, given_settings, tracking_of
 from brainseg.cli.output import check_new_folder, with_folder
+from brainseg.config import DataConfig
 from brainseg.errors import BrainsegError, InputError
 
 if TYPE_CHECKING:
@@ -60,12 +61,12 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     _check_outside(parsed.output, parsed.images)
     files = find_images(parsed.images)
     segmenters, segmenter = _segmenters(parsed, folder)
-    model, size = loaded(segmenters)
-    print(f"model    {segmenter.name}, at {size}x{size}")
+    model, data = loaded(segmenters)
+    print(f"model    {segmenter.name}, at {data.image_size}x{data.image_size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
     if segmenter.statistics is None:
         print("note     what it was trained on isn't known, so that unusual images are not pointed out")
-    outcomes = _write(parsed, files, segmenter, model, size)
+    outcomes = _write(parsed, files, segmenter, model, data)
     return _tell(outcomes, parsed.output)
 
 
@@ -92,7 +93,7 @@ def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segment
 
 
 def _write(
-    parsed: argparse.Namespace, files: "Sequence[ImageFile]", segmenter: "Segmenter", model: Any, size: int
+    parsed: argparse.Namespace, files: "Sequence[ImageFile]", segmenter: "Segmenter", model: Any, data: DataConfig
 ) -> "list[Outcome]":
     from brainseg.predict.images import Pictures, predict_images
     from brainseg.predict.table import PredictionTable
@@ -109,7 +110,7 @@ def _write(
             predict_images(
                 files,
                 model=model,
-                size=size,
+                data=data,
                 settings=segmenter.settings,
                 statistics=segmenter.statistics,
                 pictures=Pictures(folder=parsed.output, probability_bits=parsed.probabilities),

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.config import DataConfig
 from brainseg.data.cache import resize_image
 from brainseg.data.decode import read_image
 from brainseg.data.encode import write_mask, write_outlined, write_probability
 from brainseg.data.image_files import ImageFile
 from brainseg.data.training_statistics import TrainingStatistics
 from brainseg.errors import DataError
-from brainseg.inference.apply import TumorFinding, batch_size, finding_of, mask_of, unlike_training, views_of
+from brainseg.inference.apply import TumorFinding, batch_size, finding_of, masks_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 
@@ -44,8 +45,8 @@ Outcome = Predicted | Failed
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Read:
     file: ImageFile
-    image: NDArray[np.uint8]  # (height, width)
-    resized: NDArray[np.uint8]  # (size, size)
+    image: NDArray[np.uint8]  # (height, width, channels)
+    resized: NDArray[np.uint8]  # (size, size, channels)
     warnings: tuple[str, ...]
 
 
@@ -57,21 +58,24 @@ class Pictures:
     probability_bits: int | None  # 8 or 16; None: no probabilities
 
     def write(
-        self, file: ImageFile, image: NDArray[np.uint8], mask: NDArray[np.bool_], probability: NDArray[np.float32]
+        self, file: ImageFile, image: NDArray[np.uint8], masks: NDArray[np.bool_], probability: NDArray[np.float32]
     ) -> None:
-        """All arrays (height, width). Raises OSError if the folder can't be written to."""
+        """image: (height, width, channels). masks: (height, width, classes). probability: (height, width, outputs).
+
+        Raises OSError if the folder can't be written to.
+        """
         name = f"{file.id}.png"
-        write_mask(self.folder / "masks" / name, mask)
-        write_outlined(self.folder / "overlays" / name, image, mask)
+        write_mask(self.folder / "masks" / name, masks[..., 0])
+        write_outlined(self.folder / "overlays" / name, image, masks[..., 0])
         if self.probability_bits is not None:
-            write_probability(self.folder / "probabilities" / name, probability, bits=self.probability_bits)
+            write_probability(self.folder / "probabilities" / name, probability[..., 0], bits=self.probability_bits)
 
 
 def predict_images(
     files: Sequence[ImageFile],
     *,
     model: Any,
-    size: int,
+    data: DataConfig,
     settings: MaskSettings,
     statistics: TrainingStatistics | None,
     pictures: Pictures,
@@ -79,24 +83,25 @@ def predict_images(
 ) -> None:
     """Predicts each file and writes its pictures; then calls `on_outcome`, in the order of `files`.
 
-    model: a Keras model of slices (size, size). A file that can't be read is an outcome of its own, and the
-    others go on. Raises OSError if a picture can't be written.
+    model: a Keras model. data: how it takes images, and its classes. A file that can't be read is an outcome of its own,
+    and the others go on. Raises OSError if a picture can't be written.
     """
     predictor = Predictor(model)
     batch = batch_size(len(files))
 
     def read(file: ImageFile) -> _Read | Failed:
         try:
-            image = read_image(file.path)
+            image = read_image(file.path, data)
         except DataError as error:
             return Failed(file=file, error=str(error))
-        resized = resize_image(image, size)
+        resized = resize_image(image, data.image_size)
         return _Read(file=file, image=image, resized=resized, warnings=unlike_training(image, resized, statistics))
 
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
-        mask, probability = mask_of(views, (item.image.shape[0], item.image.shape[1]), settings)
-        pictures.write(item.file, item.image, mask, probability)
-        return Predicted(file=item.file, finding=finding_of(mask, probability, warnings=item.warnings))
+        masks, probability = masks_of(views, (item.image.shape[0], item.image.shape[1]), settings, data.labels)
+        pictures.write(item.file, item.image, masks, probability)
+        finding = finding_of(masks[..., 0], probability[..., 0], warnings=item.warnings)
+        return Predicted(file=item.file, finding=finding)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:

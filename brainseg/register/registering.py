@@ -121,10 +121,10 @@ def _write_served(segmenter: Segmenter, run_id: str, folder: Path, data: Path) -
     import_tensorflow()
     from brainseg.tracking.mlflow.model_folders import try_served_folder, write_served_folder
 
-    _, size = load(segmenter)
-    served = Served(run_id=run_id, image_size=size, threads=segmenter.threads, settings=segmenter.settings)
+    _, data_config = load(segmenter)
+    served = Served(run_id=run_id, data=data_config, threads=segmenter.threads, settings=segmenter.settings)
     write_served(data, served, model_file=segmenter.model_file, statistics=segmenter.statistics)
-    example = example_request(size)
+    example = example_request(data_config)
     write_served_folder(folder, data=data, loader=LOADER, example=example, run_id=run_id)
     (answer,) = try_served_folder(folder, example)
     if answer["error"] is not None:

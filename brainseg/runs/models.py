@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS, TrackingConfig
+from brainseg.config import DataConfig, TrackingConfig
 from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistics, parse_statistics
 from brainseg.errors import InputError
 from brainseg.inference.postprocess import MaskSettings
@@ -31,7 +31,7 @@ class Segmenter:
     settings: MaskSettings
     settings_from: str  # where these come from
     # None of these is known of a file.
-    image_size: int | None = None  # pixels a side; None: the model's input says it
+    data: DataConfig | None = None  # how images are read, and what its classes are; None: the model's shapes say it
     threads: int | None = None  # of TensorFlow in the training
     statistics: TrainingStatistics | None = None  # of the slices that it was trained on
     run: StoredRun | None = None
@@ -66,7 +66,7 @@ def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, giv
         name=shown,
         model_file=run.model_file,
         remedy=f"restore the artifact {MODEL_FILE} of run {run.id}, or train again",
-        image_size=run.config.data.image_size,
+        data=run.config.data,
         threads=run.threads,
         statistics=None if recorded is None else parse_statistics(recorded, where=f"{STATISTICS_FILE} of run {run.id}"),
         settings=settings,
@@ -122,25 +122,31 @@ def ensemble_of(segmenters: Sequence[Segmenter], *, given: Mapping[str, Any]) ->
     )
 
 
-def loaded(segmenters: Sequence[Segmenter]) -> tuple[Any, int]:
-    """The Keras model, or the ensemble of several, and the size that it works at.
+def loaded(segmenters: Sequence[Segmenter]) -> tuple[Any, DataConfig]:
+    """The Keras model, or the ensemble of several, and how its images are read, at which size.
 
     TensorFlow computes on as many threads as in the training of the first one: they decide the last digits. Raises
-    InputError for models that can't segment slices, or work at different sizes.
+    InputError for models that can't segment slices, or don't work on the same.
     """
     first, *others = segmenters
     start_tensorflow(first.threads)
-    model, size = load(first)
+    model, data = load(first)
     models = [model]
     for other in others:
-        further, other_size = load(other)
-        if other_size != size:
+        further, other_data = load(other)
+        if other_data.image_size != data.image_size:
             raise InputError(
-                f"{first.name} works at {size} pixels and {other.name} at {other_size}, and only models of one size "
-                "can be averaged; leave one out"
+                f"{first.name} works at {data.image_size} pixels and {other.name} at {other_data.image_size}, and only "
+                "models of one size can be averaged; leave one out"
             )
+        for key, value in data.reading_keys.items():
+            if other_data.reading_keys[key] != value:
+                raise InputError(
+                    f"{first.name} has data.{key}={value} and {other.name} {other_data.reading_keys[key]}, and only "
+                    "models that read images alike can be averaged; leave one out"
+                )
         models.append(further)
-    return ensemble(models), size
+    return ensemble(models), data
 
 
 def start_tensorflow(threads: int | None) -> None:
@@ -150,20 +156,40 @@ def start_tensorflow(threads: int | None) -> None:
     apply("float32", min(threads or available, available))  # a stored model has its own number format
 
 
-def load(segmenter: Segmenter) -> tuple[Any, int]:
-    """The Keras model, and the size that it works at. Raises InputError for one that can't segment slices."""
+def load(segmenter: Segmenter) -> tuple[Any, DataConfig]:
+    """The Keras model, and how its images are read. Raises InputError for one that can't segment slices."""
     model = read_model(segmenter.model_file, called=f"the model of {segmenter.name}", remedy=segmenter.remedy)
     try:
         takes, gives = model.input_shape, model.output_shape
     except AttributeError:  # of layers that were never called
         takes = gives = None
-    size = takes[1] if isinstance(takes, tuple) and len(takes) == 4 else None
-    expected = (None, size, size, IMAGE_CHANNELS), (None, size, size, MASK_CHANNELS)
-    if size is None or (takes, gives) != expected or segmenter.image_size not in (None, size):
-        wanted = segmenter.image_size or "size"
-        raise InputError(
-            f"the model of {segmenter.name} must turn slices of shape ({wanted}, {wanted}, {IMAGE_CHANNELS}) into "
-            f"masks of shape ({wanted}, {wanted}, {MASK_CHANNELS}), but turns {takes} into {gives}; "
-            "name a model that brainseg has trained"
-        )
-    return model, size
+    data = segmenter.data or _data_of_shapes(takes, gives, model)
+    if data is not None:
+        size = data.image_size
+        wanted = (None, size, size, data.channel_count), (None, size, size, data.labels.outputs)
+        if (takes, gives) == wanted:
+            return model, data
+    expected = "(size, size, 1) or (size, size, 3)" if data is None else f"{wanted[0][1:]}"
+    raise InputError(
+        f"the model of {segmenter.name} must turn slices of shape {expected} into masks of "
+        f"{'the same size' if data is None else f'shape {wanted[1][1:]}'}, but turns {takes} into {gives}; "
+        "name a model that brainseg has trained"
+    )
+
+
+def _data_of_shapes(takes: Any, gives: Any, model: Any) -> DataConfig | None:
+    """What the shapes of a model say of its images and classes; None if it takes no grey or coloured images."""
+    if not (isinstance(takes, tuple) and isinstance(gives, tuple) and len(takes) == len(gives) == 4):
+        return None
+    channels = {1: "grey", 3: "rgb"}.get(takes[3])
+    if takes[1] is None or channels is None:
+        return None
+    data = DataConfig(image_size=takes[1], channels=channels)
+    if gives[3] == 1:
+        return data
+    is_softmax = model.layers[-1].get_config().get("activation") == "softmax"
+    # A sigmoid each: values that overlap.
+    values = {
+        f"class {number}": number if is_softmax else [number, 0] for number in range(1, gives[3] + (not is_softmax))
+    }
+    return replace(data, classes=values)

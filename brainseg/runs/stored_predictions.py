@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config_file import from_yaml
-from brainseg.data.folder import FolderSource
+from brainseg.data.load import source_of_folder
 from brainseg.data.source import Source
 from brainseg.drawing.figures import Panel, panel_of
 from brainseg.errors import InputError
@@ -63,9 +63,9 @@ def images_of(store: RunStore, run: RunSummary, *, data: Path | None) -> RunImag
 
     Raises InputError if it isn't there, or can't be used.
     """
-    if data is not None:
-        return _images(FolderSource(data))
     config = from_yaml(store.text(run.run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run.run_id}")
+    if data is not None:
+        return _images(source_of_folder(data, config.data))
     return _images(source_of_run(run.run_id, config))
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from brainseg.config import RunConfig
 from brainseg.config_file import from_yaml
 from brainseg.data.cache import SliceSet, load_slices
-from brainseg.data.folder import FolderSource
-from brainseg.data.load import source_of
+from brainseg.data.load import cache_dir_of, source_of, source_of_folder
 from brainseg.data.source import Source
 from brainseg.data.split import Split, parse_split
 from brainseg.errors import InputError
@@ -98,14 +97,12 @@ def source_of_run(run_id: str, config: RunConfig) -> Source:
 
 def slices_in(run: StoredRun, folder: Path) -> SliceSet:
     """The slices of a folder at the size that the run works at. Raises DataError if it can't be used."""
-    return slices_of(run, FolderSource(folder))
+    return slices_of(run, source_of_folder(folder, run.config.data))
 
 
 def slices_of(run: StoredRun, source: Source) -> SliceSet:
     """The decoded slices of a source, from the cache if it has them."""
-    data = run.config.data
-    cache_dir = Path(data.cache_dir or Path(run.config.tracking.root) / "cache")
-    return load_slices(source, image_size=data.image_size, cache_dir=cache_dir)
+    return load_slices(source, run.config.data, cache_dir=cache_dir_of(run.config))
 
 
 def evaluated_splits(tags: Mapping[str, str]) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class Calibration:
         self._near = np.zeros((3, BINS))
 
     def add(self, probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-        """Counts the pixels of a slice; both (height, width)."""
+        """Counts the pixels of a slice; both of one shape."""
         self._all += _counts(probability.ravel(), mask.ravel())
         near = mask | (probability > NEAR_PROBABILITY)
         self._near += _counts(probability[near], mask[near])

@@ -3,34 +3,38 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from brainseg.data.cache import SliceSet
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.scoring.calibration import Calibration
 from brainseg.scoring.measure import measure
 from brainseg.scoring.predictions import PackedMask
-from brainseg.scoring.slice_score import SliceScore, by_type
+from brainseg.scoring.slice_score import SliceScore, by_class, by_type, ranking_dice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
     """Scores and predicted masks of some slices, in the order of sorted ids."""
 
-    scores: tuple[SliceScore, ...]
+    scores: tuple[SliceScore, ...]  # of each slice one a class, in the order of the classes
+    score_by: str  # slice or case: what counts in `dice`
     predictions: Mapping[str, PackedMask]  # slice -> its mask as stored
-    calibration: Calibration  # of no pixel unless the evaluation was in full
+    calibrations: Mapping[str, Calibration]  # by class; of no pixel unless the evaluation was in full
     seconds_per_image: float  # the model's prediction alone: median over batches, the first one aside
 
     @property
     def dice(self) -> float:
-        """Mean Dice over slices."""
-        return float(np.mean([score.dice for score in self.scores]))
+        """What ranks runs: mean Dice over slices, then over classes."""
+        return ranking_dice(self.scores, score_by=self.score_by)
+
+    def dice_by_class(self) -> dict[str, float]:
+        """Class -> mean Dice over its slices; empty for binary masks."""
+        named = {name: scores for name, scores in by_class(self.scores).items() if name}
+        return {name: ranking_dice(scores, score_by=self.score_by) for name, scores in named.items()}
 
     def dice_by_type(self) -> dict[str, float]:
         """Tumour type -> mean Dice over its slices; empty where types are unknown."""
-        return {name: float(np.mean([score.dice for score in scores])) for name, scores in by_type(self.scores).items()}
+        return {name: ranking_dice(scores, score_by=self.score_by) for name, scores in by_type(self.scores).items()}
 
 
 def evaluate(
@@ -38,6 +42,7 @@ def evaluate(
     slices: SliceSet,
     ids: Sequence[str],
     *,
+    score_by: str,
     settings: MaskSettings | None = None,
     in_full: bool = False,
     on_batch: Callable[[], None] = lambda: None,
@@ -46,26 +51,31 @@ def evaluate(
     """Predicts these slices and scores them against their stored masks.
 
     Probabilities are resized to the stored mask's size before the mask is made, so that a score doesn't depend on the
-    size that the model works at. settings: how masks are made; the defaults give the final score of a training.
-    in_full: with the distances of borders and the calibration. `on_batch` is called before each batch, and may raise
-    to stop; `on_slice` after each slice.
+    size that the model works at. score_by: see `ranking_dice`. settings: how masks are made; the defaults give the final
+    score of a training. in_full: with the distances of borders and the calibration. `on_batch` is called before each
+    batch, and may raise to stop; `on_slice` after each slice.
     """
     settings = settings or MaskSettings()
     infos = {item.id: item for item in slices.slices}
     scores: list[SliceScore] = []
     predictions: dict[str, PackedMask] = {}
-    calibration = Calibration()
+    labels = slices.labels
+    calibrations = {name: Calibration() for name in labels.names}
     for item in predictor.predict(slices, ids, flip=settings.flip, shift=settings.shift, on_batch=on_batch):
         probability = item.probability(flip=settings.flip, shift=settings.shift)
-        predicted = settings.mask(probability)
-        scores.append(measure(infos[item.id], item.mask, predicted, borders=in_full))
+        predicted = settings.masks(probability, labels)
         predictions[item.id] = PackedMask.of(predicted)
-        if in_full:
-            calibration.add(probability, item.mask)
+        scored = item.without_ignored(predicted)
+        for place, name in enumerate(labels.names):
+            truth = item.masks[..., place]
+            scores.append(measure(infos[item.id], truth, scored[..., place], class_name=name, borders=in_full))
+            if in_full:
+                calibrations[name].add(*item.counted(probability[..., labels.first_class + place], truth))
         on_slice()
     return Evaluation(
         scores=tuple(scores),
+        score_by=score_by,
         predictions=predictions,
-        calibration=calibration,
+        calibrations=calibrations,
         seconds_per_image=predictor.seconds_per_image,
     )

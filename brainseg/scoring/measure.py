@@ -10,9 +10,14 @@ from brainseg.scoring.surfaces import surface_scores
 
 
 def measure(
-    info: SliceInfo, mask: NDArray[np.bool_], predicted: NDArray[np.bool_], *, borders: bool = True
+    info: SliceInfo,
+    mask: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
+    *,
+    class_name: str = "",
+    borders: bool = True,
 ) -> SliceScore:
-    """Scores a slice by its true and its predicted mask, both (height, width).
+    """Scores a slice by its true and its predicted mask of a class, both (height, width).
 
     borders: measure their distances, which takes longest. Raises ValueError if the shapes differ or the arrays
     aren't boolean.
@@ -23,6 +28,7 @@ def measure(
     surface, distance = surface_scores(mask, predicted) if borders else (None, None)
     return SliceScore(
         id=info.id,
+        class_name=class_name,
         patient_id=info.columns.get(PATIENT, ""),
         tumor_type=info.columns.get(TUMOR_TYPE, ""),
         height_px=mask.shape[0],

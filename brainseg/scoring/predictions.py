@@ -1,5 +1,6 @@
 """Predicted masks, one bit a pixel: in memory, and in the file `val_predictions.npz` of a run."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +13,21 @@ PREDICTIONS_SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class PackedMask:
-    """A mask, which starts at a whole byte."""
+    """The masks of a slice's classes, which start at a whole byte."""
 
-    shape: tuple[int, int]  # height and width
+    shape: tuple[int, ...]  # height and width, and with several classes their number
     bits: bytes
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_]) -> "PackedMask":
-        """mask: (height, width)."""
-        height, width = mask.shape
-        return cls(shape=(height, width), bits=np.packbits(mask).tobytes())
+        """mask: (height, width, classes)."""
+        shape = mask.shape[:2] if mask.shape[-1] == 1 else mask.shape
+        return cls(shape=shape, bits=np.packbits(mask).tobytes())
 
     def unpacked(self) -> NDArray[np.bool_]:
-        """The mask, (height, width)."""
-        height, width = self.shape
-        bits = np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=height * width)
-        return bits.reshape(self.shape).astype(np.bool_)
+        """The mask, (height, width, classes)."""
+        bits = np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=math.prod(self.shape))
+        return bits.reshape(*self.shape[:2], -1).astype(np.bool_)
 
 
 def save_predictions(path: Path, masks: Mapping[str, PackedMask]) -> None:
@@ -42,15 +42,15 @@ def save_predictions(path: Path, masks: Mapping[str, PackedMask]) -> None:
 
 
 def load_predictions(path: Path) -> dict[str, NDArray[np.bool_]]:
-    """Id -> predicted mask (height, width). Raises ValueError for a schema that this brainseg can't read."""
+    """Id -> predicted mask (height, width, classes). Raises ValueError for a schema that this brainseg can't read."""
     with np.load(path, allow_pickle=False) as stored:
         if int(stored["schema_version"]) != PREDICTIONS_SCHEMA:
             raise ValueError(f"{path} has schema_version {stored['schema_version']}, not {PREDICTIONS_SCHEMA}")
         ids, shapes, bits = stored["ids"], stored["shapes"], stored["bits"].tobytes()
     masks: dict[str, NDArray[np.bool_]] = {}
     first = 0
-    for slice_id, (height, width) in zip(ids, shapes.tolist(), strict=True):
-        end = first + -(-height * width // 8)
-        masks[str(slice_id)] = PackedMask(shape=(height, width), bits=bits[first:end]).unpacked()
+    for slice_id, shape in zip(ids, shapes.tolist(), strict=True):
+        end = first + -(-math.prod(shape) // 8)
+        masks[str(slice_id)] = PackedMask(shape=tuple(shape), bits=bits[first:end]).unpacked()
         first = end
     return masks

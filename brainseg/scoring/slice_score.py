@@ -1,4 +1,4 @@
-"""The score of a slice: the record, and the table in which a run keeps it."""
+"""The score of a slice and class: the record, and the table in which a run keeps it."""
 
 import csv
 import io
@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from brainseg.cli.output import csv_text
 from brainseg.data.people import whose
 from brainseg.scoring.intervals import Estimate, mean_interval
+from brainseg.scoring.ranking import class_means, counts
 
 # What an evaluation averages over slices: field of SliceScore -> title.
 MEASURES: Mapping[str, str] = {
@@ -31,30 +34,31 @@ NUMBERS: Mapping[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SliceScore:
-    """How well one slice was segmented, at its stored size.
+    """How well one class of a slice was segmented, at its stored size.
 
     Where both masks are empty, every share is 1 and the distance 0; where one is, every share is 0 and the
     distance the slice's diagonal. None stands for what wasn't measured, or isn't in the table that was read.
     """
 
     id: str
+    class_name: str = ""  # of the mask; empty for binary masks
     patient_id: str  # empty where unknown
     tumor_type: str  # empty where unknown
     height_px: int | None = None
     width_px: int | None = None
-    area_px: int | None = None  # tumour pixels of the true mask
+    area_px: int | None = None  # pixels of the true mask
     predicted_area_px: int | None = None
-    shared_px: int | None = None  # tumour pixels of both
+    shared_px: int | None = None  # pixels of both masks
     dice: float  # in [0, 1]
     iou: float | None = None  # in [0, 1]
-    precision: float | None = None  # share of the predicted pixels that are tumour
-    recall: float | None = None  # share of the tumour's pixels that are predicted
+    precision: float | None = None  # share of the predicted pixels that are true
+    recall: float | None = None  # share of the true pixels that are predicted
     surface_dice: float | None = None  # in [0, 1], within TOLERANCE_PX
     hd95_px: float | None = None
 
     @property
     def tumor_share(self) -> float:
-        """Tumour pixels of the true mask as a share of the slice, in [0, 1]; of a slice that `measure` has scored."""
+        """Pixels of the true mask as a share of the slice, in [0, 1]; of a slice that `measure` has scored."""
         assert self.area_px is not None
         assert self.height_px is not None
         assert self.width_px is not None
@@ -64,6 +68,30 @@ class SliceScore:
     def person(self) -> tuple[str, str]:
         """Whose slice it is; one without a patient id stands for itself."""
         return whose(self.id, self.patient_id)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither mask has a pixel, as far as is known."""
+        return self.area_px == 0 and self.dice == 1
+
+
+def by_class(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
+    """Class -> its scores, in the order in which the classes come first; one without a name for binary masks."""
+    found: dict[str, list[SliceScore]] = defaultdict(list)
+    for score in scores:
+        found[score.class_name].append(score)
+    return dict(found)
+
+
+def ranking_dice(scores: Sequence[SliceScore], *, score_by: str) -> float:
+    """What ranks runs: the mean Dice over slices, then over classes; see `ranking_score`. score_by: slice or case."""
+    means = []
+    for of_class in by_class(scores).values():
+        empty = np.array([[score.is_empty] for score in of_class])
+        dices = np.array([[score.dice] for score in of_class])
+        means.append(class_means(dices, counts(empty, score_by))[0])
+    known = [mean for mean in means if not np.isnan(mean)]
+    return float(np.mean(known)) if known else 0.0
 
 
 def by_type(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
@@ -87,8 +115,10 @@ def mean_dice(scores: Sequence[SliceScore]) -> Estimate:
 def to_csv(
     scores: Sequence[SliceScore], columns: Sequence[str], *, further: Mapping[str, Sequence[str]] | None = None
 ) -> str:
-    """One row a slice, with these columns and further ones of texts; floats so that they read back exactly."""
+    """A row a slice and class, with these columns and further ones of texts; floats so that they read back exactly."""
     further = further or {}
+    if any(score.class_name for score in scores):
+        further = {"class": [score.class_name for score in scores], **further}
     texts = zip(*further.values(), strict=True) if further else [()] * len(scores)
     rows = ([*(getattr(score, column) for column in columns), *own] for score, own in zip(scores, texts, strict=True))
     return csv_text([*columns, *further], rows)
@@ -104,6 +134,7 @@ def from_csv(text: str) -> list[SliceScore]:
         scores = [
             SliceScore(
                 id=row["id"],
+                class_name=row.get("class") or "",
                 patient_id=row["patient_id"],
                 tumor_type=row["tumor_type"],
                 **{column: number(row[column]) for column, number in NUMBERS.items() if row.get(column)},

@@ -37,6 +37,7 @@ class Result:
     best_epoch: int  # from 1
     best_val_dice_image: float  # of that epoch, at the model's size
     final_dice: float  # of the saved model, at the stored size: what ranks runs
+    dice_by_class: Mapping[str, float]  # class -> final Dice; empty for binary masks
     dice_by_type: Mapping[str, float]  # tumour type -> final Dice; empty where types are unknown
     parameters: int  # weights of the saved model
     seconds_per_image: float  # its prediction of one slice
@@ -59,6 +60,7 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
     written, where the run can't start or go on.
     """
     data = data or load_run_data(config)
+    config = data.config
     if config.resume is None:
         manifest = RunManifest(
             config_yaml=to_yaml(as_recorded(config)),
@@ -93,6 +95,7 @@ def run(
     prepared = prepared or prepare(config)
     reporter = reporter or Silent()
     data, manifest = prepared.data, prepared.manifest
+    config = data.config
     with (
         stop_on_signals() as stop,
         tracker,
@@ -121,6 +124,7 @@ def run(
         best_epoch=progress.best_epoch,
         best_val_dice_image=progress.best_score,
         final_dice=evaluation.dice,
+        dice_by_class=evaluation.dice_by_class(),
         dice_by_type=evaluation.dice_by_type(),
         parameters=model.count_params(),
         seconds_per_image=evaluation.seconds_per_image,
@@ -136,7 +140,9 @@ def _finish(
     progress = trainer.progress
     with stop.deferred():  # as for the trainer
         model = to_stock(trainer.best_model())
-        evaluation = evaluate(Predictor(model), data.slices, data.split.val, on_batch=stop.check)
+        evaluation = evaluate(
+            Predictor(model), data.slices, data.split.val, score_by=config.data.score_by, on_batch=stop.check
+        )
         record_result(
             tracker,
             config,

@@ -11,15 +11,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from brainseg.config import IMAGE_CHANNELS, MASK_CHANNELS, RunConfig
+from brainseg.config import RunConfig
 from brainseg.data.batches import TrainingBatches, evaluation_batches, steps_per_epoch
 from brainseg.data.cache import SliceSet
+from brainseg.data.masks import as_file_name
 from brainseg.data.split import Split
 from brainseg.errors import NonFiniteError
-from brainseg.inference.postprocess import THRESHOLD
+from brainseg.inference.postprocess import hard_masks
 from brainseg.model.losses import dice_coefficient, loss_of
 from brainseg.model.models import build_network
-from brainseg.scoring.overlap import dice_per_image
+from brainseg.scoring.ranking import SliceDices
 from brainseg.train.average import WeightAverage
 from brainseg.train.checkpoint import TrainingProgress, TrainingState
 from brainseg.train.deep_supervision import DeepSupervision
@@ -27,6 +28,8 @@ from brainseg.train.optimizers import build_optimizer, learning_rate_at
 from brainseg.train.progress import Reporter
 from brainseg.train.signals import StopRequest
 
+# Of more classes the table of scores alone keeps a score each: the tracker's pages become slow.
+MAX_CLASS_METRICS = 8
 # Called after each epoch, when the progress is at the start of the next one.
 EpochEnd = Callable[[], None]
 
@@ -45,18 +48,22 @@ class Trainer:
         self._steps = steps_per_epoch(len(split.train), batch_size=config.data.batch_size)
         size = config.data.image_size
         self.progress = TrainingProgress()
-        network = build_network(config.model, input_shape=(size, size, IMAGE_CHANNELS), seed=config.seed)
+        self._labels = slices.labels
+        channels = config.data.channel_count
+        network = build_network(config.model, input_shape=(size, size, channels), labels=self._labels, seed=config.seed)
         self.model = network.model
         self._optimizer = build_optimizer(config.optimizer)
-        self._deep = DeepSupervision(network, config.model, weight=config.train.deep_supervision, seed=config.seed)
+        self._deep = DeepSupervision(
+            network, config.model, self._labels, weight=config.train.deep_supervision, seed=config.seed
+        )
         self._trained = [*self.model.trainable_variables, *self._deep.trainable_variables]
         self._optimizer.build(self._trained)
         self._average = WeightAverage(self.model, decay=config.train.ema_decay)
         self._best: Sequence[NDArray[Any]] = []  # the model's variables, averaged, after its best epoch
-        self._loss = loss_of(config.train.loss)
+        self._loss = loss_of(config.train, self._labels)
         # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
         # and keeps the whole graph in memory for ever.
-        batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (IMAGE_CHANNELS, MASK_CHANNELS))
+        batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (channels, self._labels.outputs))
         self._train_step = tf.function(self._step, input_signature=batch, autograph=False)
         self._evaluate_step = tf.function(self._evaluate, input_signature=batch, autograph=False)
 
@@ -167,21 +174,30 @@ class Trainer:
         reporter.epoch(epoch, metrics)
 
     def _validate(self, stop: StopRequest) -> dict[str, float]:
-        """val_loss and val_dice, means over batches; val_dice_image, mean over slices."""
+        """val_loss and val_dice, means over batches; val_dice_image, as `SliceDices.mean`."""
         losses: list[float] = []
         dices: list[float] = []
-        scores: list[NDArray[np.float64]] = []
+        scores = SliceDices(score_by=self._config.data.score_by)
         for images, masks in evaluation_batches(self._slices, self._split.val):
             stop.check()
             loss, dice, probability = self._evaluate_step(images, masks)
             losses.append(float(loss))
             dices.append(float(dice))
-            scores.append(dice_per_image(masks.numpy() >= THRESHOLD, probability.numpy() >= THRESHOLD))
+            scores.add(*hard_masks(masks.numpy(), probability.numpy(), self._labels))
         return {
             "val_loss": float(np.mean(losses)),
             "val_dice": float(np.mean(dices)),
-            "val_dice_image": float(np.mean(np.concatenate(scores))),
+            "val_dice_image": scores.mean(),
+            **self._class_metrics(scores),
         }
+
+    def _class_metrics(self, scores: SliceDices) -> dict[str, float]:
+        """val_dice_image of each class, where there are few; a class without a slice that counts has none."""
+        names = self._labels.names
+        if not self._labels.are_named or len(names) > MAX_CLASS_METRICS:
+            return {}
+        found = zip(names, scores.by_class(), strict=True)
+        return {f"val_dice_image_{as_file_name(name)}": dice for name, dice in found if not math.isnan(dice)}
 
     def _learning_rate(self, step: int | None = None) -> float:
         """The rate of a step of this epoch; by default the next one."""
@@ -205,11 +221,12 @@ class Trainer:
         gradients = tape.gradient(whole, [weight.value for weight in self._trained])
         self._optimizer.apply(gradients, self._trained)
         self._average.update(step)
-        return loss, dice_coefficient(masks, probability)
+        return loss, dice_coefficient(masks, probability, labels=self._labels)
 
     def _evaluate(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         probability = self.model(images, training=False)
-        return self._loss(masks, probability), dice_coefficient(masks, probability), probability
+        dice = dice_coefficient(masks, probability, labels=self._labels)
+        return self._loss(masks, probability), dice, probability
 
 
 def check_finite(values: Mapping[str, float], *, epoch: int, step: int | None = None) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from brainseg.classes import BINARY
 from brainseg.cli.output import check_new_folder
 from brainseg.data.phantom.head import Array, Head, make_head
 from brainseg.data.phantom.tumor import Tumor, make_tumor
@@ -73,6 +74,7 @@ class PhantomSource:
         self.patients = patients
         self.seed = seed
         self.name = "phantom"
+        self.labels = BINARY
         self.location = f"phantom of {patients} patients, seed {seed}"
         planned = (item for person in range(patients) for item in plan_person(seed, person))
         self._planned = {item.id: item for item in sorted(planned, key=lambda item: item.id)}
@@ -88,13 +90,14 @@ class PhantomSource:
         )
 
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Image in [0, 255] and mask in {0, 1}, both uint8 of shape (STORED_SIZE, STORED_SIZE).
+        """Image in [0, 255] and mask in {0, 1}, both uint8 of shape (STORED_SIZE, STORED_SIZE, 1).
 
         Every mask has tumour. Raises DataError for an id that `slices` doesn't give.
         """
         if slice_id not in self._planned:
             raise DataError(f"{self.location}: there is no slice {slice_id!r}; `slices` lists them")
-        return render(self.seed, self._planned[slice_id])
+        image, mask = render(self.seed, self._planned[slice_id])
+        return image[..., np.newaxis], mask[..., np.newaxis]
 
     def stamp(self) -> str:
         """A digest of the phantom's version, seed and number of patients."""
@@ -146,7 +149,7 @@ def make_person(seed: int, person: int, kind: str) -> tuple[Head, Tumor]:
 
 
 def render(seed: int, item: PlannedSlice) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Image and mask of a slice, as `PhantomSource.read` gives them."""
+    """Image and mask of a slice, both (STORED_SIZE, STORED_SIZE)."""
     head, tumor = make_person(seed, item.person, item.kind)
     if item.scan:
         tumor = replace(tumor, radii=tumor.radii * np.float32(1.12))  # it has grown
@@ -222,8 +225,8 @@ def write_phantom(source: PhantomSource, folder: Path) -> None:
     slices = source.slices()
     for item in slices:
         image, mask = source.read(item.id)
-        Image.fromarray(image).save(folder / "images" / f"{item.id}.png")
-        Image.fromarray(mask * np.uint8(255)).save(folder / "masks" / f"{item.id}.png")
+        Image.fromarray(image[..., 0]).save(folder / "images" / f"{item.id}.png")
+        Image.fromarray(mask[..., 0] * np.uint8(255)).save(folder / "masks" / f"{item.id}.png")
     with open(folder / "metadata.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["id", PATIENT, TUMOR_TYPE, ORIENTATION])
