@@ -22,7 +22,7 @@ from brainseg.inference.prediction import Predictor
 from brainseg.runs.select import find_run
 from brainseg.runs.stored_run import StoredRun, model_of, read_run, training_slices
 from brainseg.scoring.evaluation import evaluate
-from brainseg.scoring.intervals import difference_interval, mean_interval
+from brainseg.scoring.intervals import mean_interval
 from brainseg.scoring.slice_score import SliceScore
 from brainseg.tracking import open_store
 
@@ -77,7 +77,7 @@ def _row(name: str, first: Sequence[SliceScore], second: Sequence[SliceScore]) -
     people = [score.person for score in first]
     before, after = ([score.dice for score in scores] for scores in (first, second))
     means = (mean_interval(dices, people).text for dices in (before, after))
-    return [name, *means, difference_interval(before, after, people).text]
+    return [name, *means, mean_interval(np.subtract(after, before), people).text]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from brainseg.data.people import person_of
-from brainseg.scoring.intervals import Estimate, difference_interval, mean_interval
+from brainseg.scoring.intervals import Estimate, mean_interval
 from brainseg.scoring.slice_score import SliceScore
 
 
@@ -85,5 +87,5 @@ def _row(name: str, slices: Sequence[PairedSlice]) -> Row:
         people=len(set(people)),
         seen=mean_interval(seen, people),
         unseen=mean_interval(unseen, people),
-        difference=difference_interval(unseen, seen, people),
+        difference=mean_interval(np.subtract(seen, unseen), people),
     )

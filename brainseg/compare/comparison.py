@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from brainseg.config import RunConfig, flatten
 from brainseg.errors import InputError
 from brainseg.runs.select import SCORE, find_run, select
-from brainseg.runs.slice_scores import read_scores
-from brainseg.scoring.intervals import Estimate, difference_by_group, difference_interval
-from brainseg.scoring.slice_score import SliceScore, count_people, mean_dice
+from brainseg.runs.slice_scores import read_scores, score_rule
+from brainseg.scoring.intervals import Estimate
+from brainseg.scoring.ranking import difference, difference_by_group
+from brainseg.scoring.slice_score import SliceScore, by_slice, count_people, dice_table
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunList, RunStore, RunSummary
 
@@ -24,7 +25,7 @@ class Row:
     run: RunSummary
     rank: int | None  # None without a score that can be ranked
     score: Estimate | None
-    not_comparable: str  # why its score can't be ranked against the first run's: other data, other split, or empty
+    not_comparable: str  # why its score can't be ranked against the first run's, such as other data; or empty
 
     @property
     def state(self) -> str:
@@ -56,13 +57,16 @@ class Comparison:
 class PairedSlice:
     """One slice under both runs."""
 
-    first: SliceScore
-    second: SliceScore
+    id: str
+    patient_id: str  # empty where unknown
+    tumor_type: str  # empty where unknown
+    first: float  # Dice, the mean over the classes that count
+    second: float
 
     @property
     def difference(self) -> float:
         """Second minus first."""
-        return self.second.dice - self.first.dice
+        return self.second - self.first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,20 +79,11 @@ class RunPair:
     slices: tuple[PairedSlice, ...]  # those that both have scored, in the order of ids
     only_first: int  # slices that the other run has not scored
     only_second: int
+    dices: tuple[float, float]  # what ranks runs, of the first and of the second over these slices
+    people: int | None  # whom the slices show; None if no patient id is known
     overall: Estimate  # of second - first
     by_type: dict[str, Estimate] = field(default_factory=dict)  # empty if types are unknown
-
-    @property
-    def people(self) -> int | None:
-        """How many people the slices are of; None if no patient id is known."""
-        return count_people([each.first for each in self.slices])
-
-    def mean_dice(self) -> tuple[float, float]:
-        """Of the first and of the second run, over the common slices."""
-        count = len(self.slices)
-        return sum(each.first.dice for each in self.slices) / count, sum(
-            each.second.dice for each in self.slices
-        ) / count
+    by_class: dict[str, Estimate] = field(default_factory=dict)  # empty for binary masks
 
     def moved_up(self) -> tuple[PairedSlice, ...]:
         """The slices that gained most."""
@@ -141,25 +136,54 @@ def compare_pair(store: RunStore, first: str, second: str, *, split: str) -> Run
             f"run {runs[0].run_id} and run {runs[1].run_id} were trained on different data ({data[0][:8]} and "
             f"{data[1][:8]}), so that their slices can't be paired; name two runs on the same data"
         )
-    scores = [{item.id: item for item in read_scores(store, run, split=split)} for run in runs]
+    score_by = score_rule(runs[0])
+    if score_rule(runs[1]) != score_by:
+        raise InputError(
+            f"run {runs[0].run_id} has data.score_by={score_by} and run {runs[1].run_id} {score_rule(runs[1])}, so "
+            "that their scores can't be paired; name two runs with one rule"
+        )
+    scores = [by_slice(read_scores(store, run, split=split)) for run in runs]
     common = sorted(scores[0].keys() & scores[1].keys())
     if not common:
         raise InputError(
             f"run {runs[0].run_id} and run {runs[1].run_id} have no {split} slice in common; "
             "name two runs on the same split"
         )
-    slices = tuple(PairedSlice(first=scores[0][key], second=scores[1][key]) for key in common)
-    dices = [each.first.dice for each in slices], [each.second.dice for each in slices]
-    people = [each.first.person for each in slices]
+    classes = [[score.class_name for score in of_run[common[0]]] for of_run in scores]
+    if classes[0] != classes[1]:
+        raise InputError(
+            f"run {runs[0].run_id} has the classes {', '.join(classes[0])} and run {runs[1].run_id} "
+            f"{', '.join(classes[1])}; name two runs with the same classes"
+        )
+    common_scores = [[score for key in common for score in of_run[key]] for of_run in scores]
+    first_table, second_table = (dice_table(of_run, score_by=score_by) for of_run in common_scores)
+    named = [name for name in classes[0] if name]
     return RunPair(
         first=runs[0],
         second=runs[1],
         split=split,
-        slices=slices,
+        slices=tuple(_paired(scores[0][key], scores[1][key], score_by) for key in common),
         only_first=len(scores[0]) - len(common),
         only_second=len(scores[1]) - len(common),
-        overall=difference_interval(*dices, people),
-        by_type=difference_by_group(*dices, people, [each.first.tumor_type for each in slices]),
+        dices=(first_table.score, second_table.score),
+        people=count_people(common_scores[0]),
+        overall=difference(first_table, second_table),
+        by_type=difference_by_group(first_table, second_table),
+        by_class={
+            name: difference(first_table.of_class(place), second_table.of_class(place))
+            for place, name in enumerate(named)
+        },
+    )
+
+
+def _paired(first: Sequence[SliceScore], second: Sequence[SliceScore], score_by: str) -> PairedSlice:
+    """A slice by its scores under both runs, one a class."""
+    return PairedSlice(
+        id=first[0].id,
+        patient_id=first[0].patient_id,
+        tumor_type=first[0].tumor_type,
+        first=dice_table(first, score_by=score_by).score,
+        second=dice_table(second, score_by=score_by).score,
     )
 
 
@@ -174,7 +198,7 @@ def _score(store: RunStore, run: RunSummary) -> Estimate | None:
         raise
     except InputError:
         return score
-    return replace(mean_dice(slices), value=score.value)
+    return replace(dice_table(slices, score_by=score_rule(run)).interval(), value=score.value)
 
 
 def _not_comparable(run: RunSummary, first: RunSummary | None) -> str:
@@ -183,7 +207,9 @@ def _not_comparable(run: RunSummary, first: RunSummary | None) -> str:
         return ""
     if run.tags.get("data_fingerprint") != first.tags.get("data_fingerprint"):
         return "other data"
-    return "" if run.tags.get("split_fingerprint") == first.tags.get("split_fingerprint") else "other split"
+    if run.tags.get("split_fingerprint") != first.tags.get("split_fingerprint"):
+        return "other split"
+    return "" if score_rule(run) == score_rule(first) else "other data.score_by"
 
 
 def _differing(runs: Sequence[RunSummary]) -> tuple[str, ...]:

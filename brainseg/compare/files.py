@@ -37,22 +37,14 @@ def comparison_json(comparison: Comparison) -> str:
 def pair_csv(pair: RunPair) -> str:
     """A row a slice that both have scored, in the order of ids."""
     rows = (
-        [
-            each.first.id,
-            each.first.patient_id,
-            each.first.tumor_type,
-            each.first.dice,
-            each.second.dice,
-            each.difference,
-        ]
-        for each in pair.slices
+        [each.id, each.patient_id, each.tumor_type, each.first, each.second, each.difference] for each in pair.slices
     )
     return csv_text(SLICE_COLUMNS, rows)
 
 
 def pair_json(pair: RunPair) -> str:
     """The differences with their intervals; the slices are in the CSV file."""
-    first, second = pair.mean_dice()
+    first, second = pair.dices
     return _json(
         {
             "part": pair.split,
@@ -64,6 +56,7 @@ def pair_json(pair: RunPair) -> str:
             "only_b": pair.only_second,
             "difference": asdict(pair.overall),
             "by_type": {name: asdict(estimate) for name, estimate in pair.by_type.items()},
+            **({"by_class": {name: asdict(each) for name, each in pair.by_class.items()}} if pair.by_class else {}),
         }
     )
 

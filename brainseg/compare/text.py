@@ -31,10 +31,13 @@ def print_pair(pair: RunPair, console: Console) -> None:
     """Prints the difference with its interval, by tumour type, and the slices that moved most."""
     for line in (*_pair_lines(pair), f"\nDifference in Dice, B - A: {pair.overall.text}", verdict(pair.overall)):
         say(line, console)
-    counts = Counter(each.first.tumor_type for each in pair.slices)
+    counts = Counter(each.tumor_type for each in pair.slices)
     by_type = tuple((name, str(counts[name]), estimate.text) for name, estimate in pair.by_type.items())
     if by_type:
-        Section(title="By tumour type", headings=("type", "slices", "B - A"), rows=by_type).show(console)
+        Section(title="By type", headings=("type", "slices", "B - A"), rows=by_type).show(console)
+    if pair.by_class:
+        by_class = tuple((name, estimate.text) for name, estimate in pair.by_class.items())
+        Section(title="By class", headings=("class", "B - A"), rows=by_class).show(console)
     for title, slices in (("Gained most", pair.moved_up()), ("Lost most", pair.moved_down())):
         if slices:
             headings = ("slice", "A", "B", "B - A", "type")
@@ -126,7 +129,7 @@ def _fingerprint(row: Row, what: str) -> str:
 
 def _pair_lines(pair: RunPair) -> list[str]:
     """Which runs are compared, on which slices."""
-    first, second = pair.mean_dice()
+    first, second = pair.dices
     people = "" if pair.people is None else f" of {pair.people} people"
     lines = [
         f"A  run {pair.first.run_id} {pair.first.name}: Dice {first:.4f}",
@@ -146,5 +149,5 @@ def _pair_lines(pair: RunPair) -> list[str]:
 
 
 def _slice_cells(each: PairedSlice) -> tuple[str, ...]:
-    dices = f"{each.first.dice:.4f}", f"{each.second.dice:.4f}", f"{each.difference:+.4f}"
-    return each.first.id, *dices, each.first.tumor_type
+    dices = f"{each.first:.4f}", f"{each.second:.4f}", f"{each.difference:+.4f}"
+    return each.id, *dices, each.tumor_type

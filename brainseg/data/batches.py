@@ -36,8 +36,8 @@ def epoch_order(slices: int, *, seed: int, epoch: int) -> NDArray[np.intp]:
 class TrainingBatches:
     """Endless training batches from one epoch (from 1) and step (from 0) on, epoch after epoch.
 
-    Each is a pair of float32 tensors: images of shape (batch, size, size, channels) in [0, 1], or above where augmentation
-    made them brighter, and `targets` of shape (batch, size, size, outputs).
+    Each is a pair of float32 tensors: images of shape (batch, size, size, channels) in [0, 1], or above where
+    augmentation made them brighter, and `targets` of shape (batch, size, size, outputs).
     A thread prepares the next ones meanwhile, those of the next epoch included; `close`, or leaving a
     `with` block, ends it. A thread of our own, since tf.data with a Python generator can hang the
     process at its exit.

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from brainseg.cli.console import OnProgress
 from brainseg.data.cache import SliceSet
-from brainseg.data.people import whose
-from brainseg.data.source import PATIENT, TUMOR_TYPE
 from brainseg.errors import InputError
 from brainseg.evaluate.summary import GroupScores, ScoreSummary, group_scores, summarize
-from brainseg.evaluate.tuning import Choice, choose, dice_table
+from brainseg.evaluate.tuning import Choice, choose, tables_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor, ensemble
 from brainseg.runs.stored_run import StoredRun, model_of, slices_in, training_slices
 from brainseg.scoring.calibration import Calibration
+from brainseg.scoring.confusion import Confusion
 from brainseg.scoring.evaluation import Evaluation, evaluate
-from brainseg.scoring.slice_score import SliceScore
+from brainseg.scoring.intervals import Estimate
+from brainseg.scoring.slice_score import SliceScore, by_class, dice_table
 
 SPLITS = ("val", "test")
 
@@ -66,15 +66,37 @@ class Scored:
         return self.runs[0].config.data.fold
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunScores:
+    """The scores of one of several runs."""
+
+    name: str
+    dice: Estimate  # what ranks runs
+    group: GroupScores | None  # None with several classes
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
     """One run or ensemble, or several pooled over all of their slices."""
 
     split: str
     scored: tuple[Scored, ...]
-    summary: ScoreSummary
-    by_run: tuple[GroupScores, ...]  # a row for each of several, and one without fold 0; empty for one
+    dice: Estimate  # what ranks runs
+    summaries: Mapping[str, ScoreSummary]  # by class; one without a name for binary masks
+    by_run: tuple[RunScores, ...]  # a row for each of several, and one without fold 0; empty for one
+    by_type: Mapping[str, Estimate]  # what ranks runs, for the slices of each tumour type
     calibrations: Mapping[str, Calibration]  # by class
+    confusion: Confusion | None  # of exclusive classes
+
+    @property
+    def has_classes(self) -> bool:
+        """False for binary masks."""
+        return "" not in self.summaries
+
+    @property
+    def summary(self) -> ScoreSummary:
+        """Of binary masks."""
+        return self.summaries[""]
 
     @property
     def scores(self) -> list[SliceScore]:
@@ -148,13 +170,14 @@ def together(tasks: Sequence[Task], *, average: bool) -> list[Task]:
 def score(task: Task, progress: OnProgress) -> Scored:
     """Chooses the settings if asked to, and scores every slice of the split."""
     predictor = Predictor(ensemble([model_of(run) for run in task.runs]))
-    choice = None if task.validation is None else _tuned(predictor, task.validation, progress)
+    score_by = task.runs[0].config.data.score_by
+    choice = None if task.validation is None else _tuned(predictor, task.validation, score_by, progress)
     settings = choice.settings if choice is not None else task.settings or MaskSettings()
     evaluation = evaluate(
         predictor,
         task.split.slices,
         task.split.ids,
-        score_by=task.runs[0].config.data.score_by,
+        score_by=score_by,
         settings=settings,
         in_full=True,
         on_slice=_counting(progress, f"{runs_short_title(task.runs)}, {task.split.name}", task.split),
@@ -168,13 +191,28 @@ def outcome_of(scored: Sequence[Scored]) -> Outcome:
     for each in scored:
         for name, calibration in each.evaluation.calibrations.items():
             calibrations[name].merge(calibration)
+    scores = [item for each in scored for item in each.evaluation.scores]
+    score_by = scored[0].evaluation.score_by
+    table = dice_table(scores, score_by=score_by)
+    types = sorted(set(table.groups) - {""})
     return Outcome(
         split=scored[0].split.name,
         scored=tuple(scored),
-        summary=summarize([item for each in scored for item in each.evaluation.scores]),
+        dice=table.interval(),
+        summaries={name: summarize(group, score_by=score_by) for name, group in by_class(scores).items()},
         by_run=_by_run(scored) if len(scored) > 1 else (),
+        by_type={name: table.of_group(name).interval() for name in types},
         calibrations=calibrations,
+        confusion=_confusion([each.evaluation for each in scored]),
     )
+
+
+def _confusion(evaluations: Sequence[Evaluation]) -> Confusion | None:
+    first, *others = (evaluation.confusion for evaluation in evaluations)
+    for other in others:
+        if first is not None and other is not None:
+            first = first.merged(other)
+    return first
 
 
 def runs_title(runs: Sequence[StoredRun]) -> str:
@@ -218,13 +256,10 @@ def _counting(progress: OnProgress, what: str, split: EvaluationSplit) -> Callab
     return lambda: progress(what, next(done), len(split.ids))
 
 
-def _tuned(predictor: Predictor, validation: EvaluationSplit, progress: OnProgress) -> Choice:
+def _tuned(predictor: Predictor, validation: EvaluationSplit, score_by: str, progress: OnProgress) -> Choice:
     on_slice = _counting(progress, "choosing on validation slices", validation)
-    dices = dice_table(predictor, validation.slices, validation.ids, on_slice=on_slice)
-    columns = {item.id: item.columns for item in validation.slices.slices}
-    ordered = sorted(validation.ids)
-    people = [whose(slice_id, columns[slice_id].get(PATIENT, "")) for slice_id in ordered]
-    return choose(dices, people, [columns[slice_id].get(TUMOR_TYPE, "") for slice_id in ordered])
+    tables = tables_of(predictor, validation.slices, validation.ids, score_by=score_by, on_slice=on_slice)
+    return choose(tables, validation.slices.labels.names)
 
 
 def _ensembles(tasks: Sequence[Task]) -> list[Task]:
@@ -247,6 +282,13 @@ def _joined(tasks: Sequence[Task]) -> Task:
                 f"{pair} work at {size} and at {other_size} pixels, and only models of one data.image_size can be "
                 "averaged; leave one out"
             )
+        reading = first.runs[0].config.data.reading_keys
+        for key, value in task.runs[0].config.data.reading_keys.items():
+            if value != reading[key]:
+                raise InputError(
+                    f"{pair} have data.{key}={reading[key]} and {value}, and only models that read images alike can be "
+                    "averaged; leave one out"
+                )
         if first.validation and task.validation and task.validation.ids != first.validation.ids:
             raise InputError(
                 f"{pair} have different validation slices, and --tune needs slices that no model was trained on; "
@@ -255,10 +297,16 @@ def _joined(tasks: Sequence[Task]) -> Task:
     return replace(first, runs=tuple(run for task in tasks for run in task.runs))
 
 
-def _by_run(scored: Sequence[Scored]) -> tuple[GroupScores, ...]:
-    rows = [group_scores(runs_short_title(each.runs), each.evaluation.scores) for each in scored]
+def _by_run(scored: Sequence[Scored]) -> tuple[RunScores, ...]:
+    score_by = scored[0].evaluation.score_by
+    rows = [_run_scores(runs_short_title(each.runs), each.evaluation.scores, score_by) for each in scored]
     # The recipe may have been searched on fold 0.
     others = [item for each in scored if each.fold != 0 for item in each.evaluation.scores]
     if any(each.fold == 0 for each in scored) and others:
-        rows.append(group_scores("without fold 0", others))
+        rows.append(_run_scores("without fold 0", others, score_by))
     return tuple(rows)
+
+
+def _run_scores(name: str, scores: Sequence[SliceScore], score_by: str) -> RunScores:
+    group = None if scores[0].class_name else group_scores(name, scores)
+    return RunScores(name=name, dice=dice_table(scores, score_by=score_by).interval(), group=group)

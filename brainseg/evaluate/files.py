@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_dice_by_size, save_panels, save_reliability
-from brainseg.evaluate.evaluation import Outcome, Scored
-from brainseg.evaluate.summary import SIZES
+from brainseg.evaluate.evaluation import Outcome, RunScores, Scored
+from brainseg.evaluate.summary import SIZES, ScoreSummary
 from brainseg.evaluate.text import RULES, as_markdown
+from brainseg.evaluate.tuning import Choice
 from brainseg.runs.mask_settings import CHOICE_FILE, CHOICE_SCHEMA
 from brainseg.runs.stored_run import StoredRun
 from brainseg.scoring import intervals
 from brainseg.scoring.calibration import BINS, NEAR_PROBABILITY, Reliability
-from brainseg.scoring.slice_score import EVALUATION_COLUMNS, to_csv
+from brainseg.scoring.slice_score import EVALUATION_COLUMNS, by_slice, dice_table, to_csv
 from brainseg.scoring.surfaces import TOLERANCE_PX
 
 SUMMARY_SCHEMA = 2
+MOST_CURVES = 8
 GALLERY = 9  # slices: a third each of the worst, the median and the best
 
 
@@ -30,7 +32,7 @@ def write_files(folder: Path, outcome: Outcome) -> None:
     (folder / "scores.csv").write_text(to_csv(outcome.scores, EVALUATION_COLUMNS, further=further), encoding="utf-8")
     (folder / "summary.json").write_text(_json(summary_json(outcome)), encoding="utf-8")
     (folder / "summary.md").write_text(as_markdown(outcome), encoding="utf-8")
-    choices = {scored.id: dataclasses.asdict(scored.choice) for scored in outcome.scored if scored.choice is not None}
+    choices = {scored.id: _choice_json(scored.choice) for scored in outcome.scored if scored.choice is not None}
     if choices:
         content = {"schema_version": CHOICE_SCHEMA, "runs": choices}
         (folder / CHOICE_FILE).write_text(_json(content), encoding="utf-8")
@@ -39,27 +41,32 @@ def write_files(folder: Path, outcome: Outcome) -> None:
         folder / "dice_by_size.png",
         sizes=[item.tumor_share for item in outcome.scores],
         dices=[item.dice for item in outcome.scores],
-        types=[item.tumor_type for item in outcome.scores],
+        types=[item.class_name or item.tumor_type for item in outcome.scores],
     )
-    save_reliability(
-        folder / "reliability.png",
-        {"near a tumour": outcome.calibrations[""].near_tumor, "all pixels": outcome.calibrations[""].all_pixels},
-    )
+    save_reliability(folder / "reliability.png", _curves(outcome))
 
 
 def tags_of(outcome: Outcome) -> dict[str, str]:
     """The tags of the run: its mean Dice, and how masks were made; MLflow's table of runs shows them."""
     settings = dict.fromkeys(scored.settings.text for scored in outcome.scored)
     return {
-        f"evaluation_{outcome.place}": outcome.summary.overall.measures["dice"].mean.text,
+        f"evaluation_{outcome.place}": outcome.dice.text,
         f"evaluation_{outcome.place}_masks": "; ".join(settings),
     }
 
 
 def summary_json(outcome: Outcome) -> dict[str, Any]:
     """`summary.json`: every number, with the data, runs and settings behind it."""
-    summary = outcome.summary
     source = outcome.scored[0].split.slices
+    summaries = {name: _summary_json(summary) for name, summary in outcome.summaries.items()}
+    drawn = next(iter(outcome.summaries.values())).drawn
+    calibrations = {
+        name: {
+            "near_tumor": _reliability_json(each.near_tumor),
+            "all_pixels": _reliability_json(each.all_pixels),
+        }
+        for name, each in outcome.calibrations.items()
+    }
     return {
         "schema_version": SUMMARY_SCHEMA,
         "part": outcome.split,
@@ -78,17 +85,64 @@ def summary_json(outcome: Outcome) -> dict[str, Any]:
             "confidence": intervals.CONFIDENCE,
             "resamples": intervals.RESAMPLES,
             "seed": intervals.SEED,
-            "drawn": summary.drawn,
+            "drawn": drawn,
         },
-        **{key: value for key, value in dataclasses.asdict(summary).items() if key != "drawn"},
-        "by_run": [dataclasses.asdict(group) for group in outcome.by_run],
+        **(_classes_json(outcome, summaries) if outcome.has_classes else summaries[""]),
+        "by_run": [_by_run_json(row) for row in outcome.by_run],
         "calibration": {
             "bins": BINS,
             "near_probability": NEAR_PROBABILITY,
-            "near_tumor": _reliability_json(outcome.calibrations[""].near_tumor),
-            "all_pixels": _reliability_json(outcome.calibrations[""].all_pixels),
+            **(calibrations if outcome.has_classes else calibrations[""]),
         },
     }
+
+
+def _summary_json(summary: ScoreSummary) -> dict[str, Any]:
+    """A class's tables; without what binary masks don't have."""
+    content = {key: value for key, value in dataclasses.asdict(summary).items() if key != "drawn"}
+    return dict(_without_none("present", content))
+
+
+def _without_none(name: str, content: Any) -> Any:
+    """Nested content without the entries of this name that are None."""
+    if isinstance(content, dict):
+        own = {key: _without_none(name, value) for key, value in content.items()}
+        return {key: value for key, value in own.items() if key != name or value is not None}
+    return [_without_none(name, item) for item in content] if isinstance(content, list | tuple) else content
+
+
+def _classes_json(outcome: Outcome, summaries: dict[str, Any]) -> dict[str, Any]:
+    confusion = outcome.confusion
+    return {
+        "score_by": outcome.scored[0].evaluation.score_by,
+        "dice": dataclasses.asdict(outcome.dice),
+        "by_type": {name: dataclasses.asdict(dice) for name, dice in outcome.by_type.items()},
+        "classes": summaries,
+        "confusion": confusion and {"classes": confusion.names, "pixels": confusion.pixels.tolist()},
+    }
+
+
+def _by_run_json(row: RunScores) -> dict[str, Any]:
+    if row.group is None:
+        return {"name": row.name, "dice": dataclasses.asdict(row.dice)}
+    return dict(_without_none("present", dataclasses.asdict(row.group)))
+
+
+def _choice_json(choice: Choice) -> dict[str, Any]:
+    """The choice; its candidates name a class only where there are several."""
+    content = dataclasses.asdict(choice)
+    for candidate in content["candidates"]:
+        if not candidate["class_name"]:
+            del candidate["class_name"]
+    return content
+
+
+def _curves(outcome: Outcome) -> dict[str, Reliability]:
+    """The reliability curves that are drawn: near each of the first classes."""
+    if not outcome.has_classes:
+        own = outcome.calibrations[""]
+        return {"near the foreground": own.near_tumor, "all pixels": own.all_pixels}
+    return {name: each.near_tumor for name, each in list(outcome.calibrations.items())[:MOST_CURVES]}
 
 
 def _run_json(scored: Scored, run: StoredRun) -> dict[str, Any]:
@@ -98,7 +152,7 @@ def _run_json(scored: Scored, run: StoredRun) -> dict[str, Any]:
         "name": run.name,
         "folds": run.config.data.folds,
         "fold": run.config.data.fold,
-        "slices": len(scored.evaluation.scores),
+        "slices": len(scored.evaluation.predictions),
         "settings": dataclasses.asdict(scored.settings),
         "tuned": scored.choice is not None,
     }
@@ -109,13 +163,15 @@ def _reliability_json(reliability: Reliability) -> dict[str, Any]:
 
 
 def _panels(outcome: Outcome) -> list[Panel]:
-    scored_of = [(scored, item) for scored in outcome.scored for item in scored.evaluation.scores]
+    scored_of = [(scored, own) for scored in outcome.scored for own in by_slice(scored.evaluation.scores).values()]
+    dices = [dice_table(own, score_by=scored.evaluation.score_by).score for scored, own in scored_of]
     panels = []
-    for position in choose_panels([item.dice for _, item in scored_of], count=GALLERY):
-        scored, item = scored_of[position]
+    for position in choose_panels(dices, count=GALLERY):
+        scored, (item, *_) = scored_of[position]
         predicted = scored.evaluation.predictions[item.id].unpacked()
         source = scored.split.slices.source
-        panels.append(panel_of(source, item.id, tumor_type=item.tumor_type, dice=item.dice, predicted=predicted))
+        dice = dices[position]
+        panels.append(panel_of(source, item.id, tumor_type=item.tumor_type, dice=dice, predicted=predicted))
     return panels
 
 

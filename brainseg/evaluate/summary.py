@@ -1,17 +1,17 @@
 """Summarises the scores of many slices: overall, by tumour type and by size, with 95 % intervals."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.scoring.intervals import Estimate, mean_interval, per_person, ratio_interval
-from brainseg.scoring.slice_score import MEASURES, SliceScore, by_type, count_people
+from brainseg.scoring.slice_score import MEASURES, SliceScore, by_type, count_people, dice_table
 
-# Upper bounds of the classes of size: the tumour's share of the slice, the bound itself excluded.
+# Upper bounds of the classes of size: the true mask's share of the slice, the bound itself excluded.
 SIZES: Mapping[str, float] = {"<0.5 %": 0.005, "0.5-1.5 %": 0.015, "1.5-3 %": 0.03, ">=3 %": float("inf")}
-NO_TUMOR = "no tumour"  # a class of its own: its Dice is 0 or 1
+NO_TUMOR = "none"  # a class of its own: its Dice is 0 or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,33 +34,48 @@ class GroupScores:
     people: int | None  # None if no patient id is known
     measures: Mapping[str, MeasureScores]  # by the keys of MEASURES
     at_zero: Estimate  # share of the slices with a Dice of 0
+    present: "Presence | None" = None  # of a class; None for binary masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """The slices that have a class, beside those that don't."""
+
+    slices: int  # that have it
+    dice: Estimate | None  # mean over them; None without one
+    counted: int  # slices that what ranks runs counts
+    score: Estimate | None  # the mean over them; None without one
 
 
 @dataclass(frozen=True, kw_only=True)
 class FalseAlarms:
-    """Predictions on slices without a tumour."""
+    """Predictions on slices without foreground."""
 
-    slices: int  # without a tumour
+    slices: int  # without foreground
     share: Estimate  # of them with any predicted pixel
     mean_area_px: float | None  # predicted pixels, mean over the slices with a false alarm; None without one
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSummary:
-    """The scores of many slices, summarised."""
+    """The scores of many slices of one class, summarised."""
 
     overall: GroupScores
     by_type: tuple[GroupScores, ...]  # in the order of names; empty if types are unknown
     by_size: tuple[GroupScores, ...]  # from small to large, classes without slices left out
-    false_alarms: FalseAlarms | None  # None if every slice has a tumour
+    false_alarms: FalseAlarms | None  # None if every slice has foreground
     drawn: str  # what the bootstrap draws: people, slices, or both
 
 
-def summarize(scores: Sequence[SliceScore]) -> ScoreSummary:
-    """The tables of these slices. Raises ValueError for none."""
+def summarize(scores: Sequence[SliceScore], *, score_by: str) -> ScoreSummary:
+    """The tables of these slices, whose scores are of one class. Raises ValueError for none."""
+    name = scores[0].class_name if scores else ""
+    overall = group_scores(name or "all", scores)
+    if name:
+        overall = replace(overall, present=_presence(scores, score_by))
     sizes = [name for name in (NO_TUMOR, *SIZES) if any(size_of(item) == name for item in scores)]
     return ScoreSummary(
-        overall=group_scores("all", scores),
+        overall=overall,
         by_type=tuple(group_scores(name, group) for name, group in by_type(scores).items()),
         by_size=tuple(group_scores(name, [item for item in scores if size_of(item) == name]) for name in sizes),
         false_alarms=_false_alarms([item for item in scores if item.area_px == 0]),
@@ -81,13 +96,25 @@ def group_scores(name: str, scores: Sequence[SliceScore]) -> GroupScores:
     )
 
 
+def _presence(scores: Sequence[SliceScore], score_by: str) -> Presence:
+    having = [score for score in scores if score.area_px]
+    table = dice_table(scores, score_by=score_by)
+    counted = int(table.counted.sum())
+    return Presence(
+        slices=len(having),
+        dice=dice_table(having, score_by="slice").interval() if having else None,
+        counted=counted,
+        score=table.interval() if counted else None,
+    )
+
+
 def column(scores: Sequence[SliceScore], key: str) -> NDArray[np.float64]:
     """One measure of each slice, shape (slices,). key: one of MEASURES."""
     return np.array([getattr(item, key) for item in scores], dtype=np.float64)
 
 
 def size_of(item: SliceScore) -> str:
-    """The class of size, by the tumour's share of the slice."""
+    """The class of size, by the true mask's share of the slice."""
     if item.area_px == 0:
         return NO_TUMOR
     return next(name for name, bound in SIZES.items() if item.tumor_share < bound)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from brainseg.cli.tables import Console, Section, say
+from brainseg.evaluate.class_text import class_sections, ensemble_lines, short_number
 from brainseg.evaluate.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
 from brainseg.evaluate.summary import GroupScores, ScoreSummary
 from brainseg.evaluate.tuning import Candidate, Choice
@@ -17,10 +18,10 @@ RULES = (
     "precision, recall and surface Dice; HD95 is then 0 px, and the slice's diagonal.",
     f"Surface Dice is the share of both outlines within {TOLERANCE_PX:g} px of the other one; HD95 is the 95th "
     "percentile of the distances between the outlines, both ways together.",
-    "The size is the tumour's share of the slice. Per person: the mean over people of each person's mean. "
+    "The size is the true mask's share of the slice. Per person: the mean over people of each person's mean. "
     "Pooled: from the pixels of all slices together. At 0: share of the slices with a Dice of 0.",
-    "Calibration error over all pixels is small whatever the model does at a tumour, since nearly all pixels are "
-    "background; near a tumour means the pixels of the true masks and those with a probability above "
+    "Calibration error over all pixels is small if most pixels are background that any model is sure of; near the "
+    "foreground means the pixels of the true masks and those with a probability above "
     f"{NEAR_PROBABILITY:.0%}.",
 )
 
@@ -38,7 +39,8 @@ def title_of(outcome: Outcome) -> str:
 
 def head_lines(outcome: Outcome) -> list[str]:
     """The number of slices, how masks were made, and what the intervals are."""
-    overall = outcome.summary.overall
+    summary = next(iter(outcome.summaries.values()))
+    overall = summary.overall
     people = "" if overall.people is None else f" of {overall.people} people"
     lines = [f"{overall.slices} slices{people}"]
     if outcome.ensemble_size > 1:
@@ -47,25 +49,28 @@ def head_lines(outcome: Outcome) -> list[str]:
         lines.append(f"probabilities: of each slice the mean over {runs} runs")
     for text in dict.fromkeys(scored.settings.text for scored in outcome.scored):
         lines.append(f"masks: {text}")
-    lines.append(
-        f"({CONFIDENCE:.0%} intervals in brackets: bootstrap over {outcome.summary.drawn}, {RESAMPLES} resamples)"
-    )
+    lines.append(f"({CONFIDENCE:.0%} intervals in brackets: bootstrap over {summary.drawn}, {RESAMPLES} resamples)")
     return lines
 
 
 def sections(outcome: Outcome) -> list[Section]:
     """All tables of an evaluation, the most important first."""
+    found = class_sections(outcome) if outcome.has_classes else _binary_sections(outcome)
+    return [*found, *(_choice(scored, scored.choice) for scored in outcome.scored if scored.choice is not None)]
+
+
+def _binary_sections(outcome: Outcome) -> list[Section]:
     summary = outcome.summary
     found = [_overall(summary.overall)]
     if summary.by_type:
-        found.append(_groups("By tumour type", "type", summary.by_type))
-    found.append(_groups("By tumour size", "size", summary.by_size))
+        found.append(_groups("By type", "type", summary.by_type))
+    found.append(_groups("By size", "size", summary.by_size))
     if outcome.by_run:
-        found.append(replace(_groups("By run", "run", outcome.by_run), lines=_ensemble_lines(outcome)))
+        groups = [row.group for row in outcome.by_run if row.group is not None]
+        found.append(replace(_groups("By run", "run", groups), lines=ensemble_lines(outcome)))
     found.append(_calibration(outcome))
     if summary.false_alarms is not None:
         found.append(_false_alarms(summary))
-    found += [_choice(scored, scored.choice) for scored in outcome.scored if scored.choice is not None]
     return found
 
 
@@ -131,15 +136,9 @@ def _group_row(group: GroupScores) -> tuple[str, ...]:
         f"{dice.standard_deviation:.4f}",
         f"{dice.per_person.value:.4f}",
         "" if dice.pooled is None else f"{dice.pooled.value:.4f}",
-        *(_short(key, group.measures[key].mean.value) for key in MEASURES if key != "dice"),
+        *(short_number(key, group.measures[key].mean.value) for key in MEASURES if key != "dice"),
         f"{group.at_zero.value:.1%}",
     )
-
-
-def _ensemble_lines(outcome: Outcome) -> tuple[str, ...]:
-    """The runs of each ensemble."""
-    several = (scored.runs for scored in outcome.scored if len(scored.runs) > 1)
-    return tuple(f"{runs_short_title(runs)}: {', '.join(run.id for run in runs)}" for runs in several)
 
 
 def _calibration(outcome: Outcome) -> Section:
@@ -148,8 +147,8 @@ def _calibration(outcome: Outcome) -> Section:
         title="Calibration",
         headings=("", "expected calibration error", "pixels"),
         rows=(
-            ("near a tumour", f"{near.error:.4f}", str(sum(near.pixels))),
-            ("all pixels, mostly background", f"{every.error:.4f}", str(sum(every.pixels))),
+            ("near the foreground", f"{near.error:.4f}", str(sum(near.pixels))),
+            ("all pixels", f"{every.error:.4f}", str(sum(every.pixels))),
         ),
         narrow=("", "expected calibration error"),
     )
@@ -160,7 +159,7 @@ def _false_alarms(summary: ScoreSummary) -> Section:
     assert alarms is not None
     area = "" if alarms.mean_area_px is None else f", on average of {alarms.mean_area_px:.1f} px"
     return Section(
-        title="Slices without a tumour",
+        title="Slices without foreground",
         lines=(f"{alarms.slices} slices, a false alarm on {alarms.share.text} of them{area}",),
     )
 
@@ -169,11 +168,14 @@ def _choice(scored: Scored, choice: Choice) -> Section:
     lines = [f"chosen: {choice.settings.text}; Dice {choice.dice:.4f} on {choice.slices} validation slices"]
     if scored.split.name == "val":
         lines.append("note: chosen on the slices that are scored here, so that these scores are too good")
+    # Each of several classes has its own: the table would have hundreds of rows.
+    has_classes = any(candidate.class_name for candidate in choice.candidates)
+    shown = [candidate for candidate in choice.candidates if candidate.is_chosen or not has_classes]
     return Section(
         title=f"Choice on the validation split, {runs_short_title(scored.runs)}",
         headings=("tried", "Dice", "difference", "by type", ""),
         narrow=("tried", "difference", ""),
-        rows=tuple(_candidate_row(candidate) for candidate in choice.candidates),
+        rows=tuple(_candidate_row(candidate) for candidate in shown),
         lines=tuple(lines),
     )
 
@@ -181,14 +183,11 @@ def _choice(scored: Scored, choice: Choice) -> Section:
 def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
     by_type = ", ".join(f"{name} {each.text}" for name, each in candidate.by_type.items())
     mark = "chosen" if candidate.is_chosen else ""
-    return candidate.settings.text, f"{candidate.dice:.4f}", candidate.difference.text, by_type, mark
+    settings = ": ".join(part for part in (candidate.class_name, candidate.settings.text) if part)
+    return settings, f"{candidate.dice:.4f}", candidate.difference.text, by_type, mark
 
 
 def _percent(group: GroupScores) -> str:
     zero = group.at_zero
     between = "" if zero.low is None or zero.high is None else f" ({zero.low:.1%}-{zero.high:.1%})"
     return f"{zero.value:.1%}{between}"
-
-
-def _short(key: str, value: float) -> str:
-    return f"{value:.1f}" if key.endswith("_px") else f"{value:.4f}"

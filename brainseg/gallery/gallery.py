@@ -57,7 +57,7 @@ def make_gallery(store: RunStore, run: str, other: str | None, *, data: Path | N
     pair = None if len(runs) == 1 else _pair(store, *runs)
     images = images_of(store, runs[0], data=data)
     predictions = [read_predictions(store, each, folder=folder) for each in runs]
-    ids = [score.id for score in predictions[0].scores] if pair is None else [each.first.id for each in pair.slices]
+    ids = [score.id for score in predictions[0].scores] if pair is None else [each.id for each in pair.slices]
     return Gallery(runs=runs, pair=pair, slices=_slices(predictions, ids, images))
 
 

@@ -46,7 +46,7 @@ def summary(gallery: Gallery) -> str:
     slices = f"{count} validation slice{'' if count == 1 else 's'}{_people(gallery)}"
     if pair is None:
         return f"{slices}, mean Dice {sum(item.dices[0] for item in gallery.slices) / count:.4f}."
-    first, second = pair.mean_dice()
+    first, second = pair.dices
     interval = "" if pair.overall.low is None else f", in brackets the {CONFIDENCE:.0%} interval"
     left_out = pair.only_first + pair.only_second
     more = f" {left_out} more, which one run alone has scored, aren't shown." if left_out else ""

@@ -106,6 +106,28 @@ def classified(
     return won
 
 
+def masks_by_threshold(
+    probability: NDArray[np.float32], labels: Labels, place: int, thresholds: Sequence[float]
+) -> list[NDArray[np.bool_]]:
+    """The mask of one class, (height, width), under each threshold, as `classified` has it with the others' at 0.5.
+
+    probability: (height, width, outputs). place: of the class, from 0.
+    """
+    own = probability[..., labels.first_class + place]
+    if not labels.exclusive:
+        return [own >= np.float32(threshold) for threshold in thresholds]
+    # Of equal odds the last output wins.
+    output = labels.first_class + place
+    before, after = (
+        part.max(axis=-1, initial=-1.0) for part in (probability[..., :output], probability[..., output + 1 :])
+    )
+    found = []
+    for threshold in thresholds:
+        odds = own if threshold == THRESHOLD else own * ((1 - np.float32(threshold)) / np.float32(threshold))
+        found.append((odds >= before) & (odds > after))
+    return found
+
+
 def hard_masks(
     targets: NDArray[np.float32], probability: NDArray[np.float32], labels: Labels
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -83,8 +83,8 @@ def predict_images(
 ) -> None:
     """Predicts each file and writes its pictures; then calls `on_outcome`, in the order of `files`.
 
-    model: a Keras model. data: how it takes images, and its classes. A file that can't be read is an outcome of its own,
-    and the others go on. Raises OSError if a picture can't be written.
+    model: a Keras model. data: how it takes images, and its classes. A file that can't be read is an outcome of its
+    own, and the others go on. Raises OSError if a picture can't be written.
     """
     predictor = Predictor(model)
     batch = batch_size(len(files))

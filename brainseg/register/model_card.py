@@ -8,10 +8,10 @@ import brainseg
 from brainseg.cli.tables import Section
 from brainseg.runs.models import Segmenter
 from brainseg.runs.select import SCORE
-from brainseg.runs.slice_scores import read_scores
+from brainseg.runs.slice_scores import read_scores, score_rule
 from brainseg.runs.stored_run import StoredRun, evaluated_splits
 from brainseg.scoring.intervals import Estimate
-from brainseg.scoring.slice_score import by_type, count_people, mean_dice
+from brainseg.scoring.slice_score import by_type, count_people, dice_table
 from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord, RunStore
 
 CARD_FILE = "model_card.md"
@@ -36,11 +36,12 @@ def scores_of(store: RunStore, record: RunRecord) -> Scores:
     """The scores of a finished run. Raises InputError if those of its slices are missing or can't be read."""
     slices = read_scores(store, record, split="val")
     final = _last(record, SCORE)
-    dice = mean_dice(slices)
+    score_by = score_rule(record)
+    dice = dice_table(slices, score_by=score_by).interval()
     areas = [item.area_px for item in slices]
     return Scores(
         dice=dice if final is None else replace(dice, value=final),
-        by_type={name: mean_dice(group) for name, group in by_type(slices).items()},
+        by_type={name: dice_table(group, score_by=score_by).interval() for name, group in by_type(slices).items()},
         best_val_dice_image=_last(record, BEST),
         slices=len(slices),
         people=count_people(slices),

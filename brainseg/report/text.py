@@ -96,7 +96,7 @@ def notes(report: Report) -> list[str]:
 
 
 def _paired(best: str, baseline: str, pair: RunPair) -> str:
-    before, after = pair.mean_dice()
+    before, after = pair.dices
     dices = f"Dice {after:.4f} against {before:.4f}"
     gain = pair.overall
     if gain.value <= 0:

@@ -9,8 +9,13 @@ from brainseg.tracking.protocol import RunRecord, RunStore, RunSummary
 SCORE_FILES = {"val": "val_scores.csv", "test": "evaluation/test/scores.csv"}
 
 
+def score_rule(run: RunSummary | RunRecord) -> str:
+    """What the run is ranked by: slice or case. Version 0.1 knew the first alone."""
+    return run.params.get("data.score_by", "slice")
+
+
 def read_scores(store: RunStore, run: RunSummary | RunRecord, *, split: str) -> list[SliceScore]:
-    """The scores of a run's slices, at least one. Raises InputError if they are missing or can't be read."""
+    """The scores of a run's slices, of each one a class. Raises InputError if they are missing or can't be read."""
     name = SCORE_FILES[split]
     text = optional_text(store, run.run_id, name)
     if text is None:

@@ -7,9 +7,10 @@ from brainseg.data.cache import SliceSet
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.scoring.calibration import Calibration
+from brainseg.scoring.confusion import Confusion
 from brainseg.scoring.measure import measure
 from brainseg.scoring.predictions import PackedMask
-from brainseg.scoring.slice_score import SliceScore, by_class, by_type, ranking_dice
+from brainseg.scoring.slice_score import SliceScore, by_class, by_type, dice_table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,21 +21,23 @@ class Evaluation:
     score_by: str  # slice or case: what counts in `dice`
     predictions: Mapping[str, PackedMask]  # slice -> its mask as stored
     calibrations: Mapping[str, Calibration]  # by class; of no pixel unless the evaluation was in full
+    confusion: Confusion | None  # of exclusive classes, likewise
     seconds_per_image: float  # the model's prediction alone: median over batches, the first one aside
 
     @property
     def dice(self) -> float:
         """What ranks runs: mean Dice over slices, then over classes."""
-        return ranking_dice(self.scores, score_by=self.score_by)
+        return dice_table(self.scores, score_by=self.score_by).score
 
     def dice_by_class(self) -> dict[str, float]:
         """Class -> mean Dice over its slices; empty for binary masks."""
         named = {name: scores for name, scores in by_class(self.scores).items() if name}
-        return {name: ranking_dice(scores, score_by=self.score_by) for name, scores in named.items()}
+        return {name: dice_table(scores, score_by=self.score_by).score for name, scores in named.items()}
 
     def dice_by_type(self) -> dict[str, float]:
         """Tumour type -> mean Dice over its slices; empty where types are unknown."""
-        return {name: ranking_dice(scores, score_by=self.score_by) for name, scores in by_type(self.scores).items()}
+        groups = by_type(self.scores)
+        return {name: dice_table(scores, score_by=self.score_by).score for name, scores in groups.items()}
 
 
 def evaluate(
@@ -51,9 +54,9 @@ def evaluate(
     """Predicts these slices and scores them against their stored masks.
 
     Probabilities are resized to the stored mask's size before the mask is made, so that a score doesn't depend on the
-    size that the model works at. score_by: see `ranking_dice`. settings: how masks are made; the defaults give the final
-    score of a training. in_full: with the distances of borders and the calibration. `on_batch` is called before each
-    batch, and may raise to stop; `on_slice` after each slice.
+    size that the model works at. score_by: see `dice_table`. settings: how masks are made; the defaults give the
+    final score of a training. in_full: with the distances of borders, calibration and confusion. `on_batch` is called
+    before each batch, and may raise to stop; `on_slice` after each slice.
     """
     settings = settings or MaskSettings()
     infos = {item.id: item for item in slices.slices}
@@ -61,11 +64,14 @@ def evaluate(
     predictions: dict[str, PackedMask] = {}
     labels = slices.labels
     calibrations = {name: Calibration() for name in labels.names}
+    confusion = Confusion(labels) if labels.exclusive else None
     for item in predictor.predict(slices, ids, flip=settings.flip, shift=settings.shift, on_batch=on_batch):
         probability = item.probability(flip=settings.flip, shift=settings.shift)
         predicted = settings.masks(probability, labels)
         predictions[item.id] = PackedMask.of(predicted)
         scored = item.without_ignored(predicted)
+        if in_full and confusion is not None:
+            confusion.add(item.masks, predicted, item.ignored)
         for place, name in enumerate(labels.names):
             truth = item.masks[..., place]
             scores.append(measure(infos[item.id], truth, scored[..., place], class_name=name, borders=in_full))
@@ -77,5 +83,6 @@ def evaluate(
         score_by=score_by,
         predictions=predictions,
         calibrations=calibrations,
+        confusion=confusion,
         seconds_per_image=predictor.seconds_per_image,
     )

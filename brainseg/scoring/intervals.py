@@ -6,7 +6,7 @@ scores give the same interval. The draws and the percentiles are those of `scipy
 import takes longer than all of the intervals of a table.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,33 +42,6 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64], people: Sequenc
     return replace(found, value=float(np.mean(values)))  # added up in this order, it is the score of the training
 
 
-def difference_interval(
-    first: Sequence[float] | NDArray[np.float64],
-    second: Sequence[float] | NDArray[np.float64],
-    people: Sequence[Hashable],
-) -> Estimate:
-    """The mean of second - first over the same slices: paired, so that what makes a slice hard for both cancels.
-
-    first, second, people: of each slice, in one order. Raises ValueError for no slices or unequal lengths.
-    """
-    return mean_interval(_differences(first, second), people)
-
-
-def difference_by_group(
-    first: Sequence[float] | NDArray[np.float64],
-    second: Sequence[float] | NDArray[np.float64],
-    people: Sequence[Hashable],
-    groups: Sequence[str],
-) -> dict[str, Estimate]:
-    """`difference_interval` for the slices of each group (a tumour type, say); those of group `` belong to none."""
-    differences = _differences(first, second)
-    found = {}
-    for name in sorted(set(groups) - {""}):
-        inside = [position for position, group in enumerate(groups) if group == name]
-        found[name] = mean_interval(differences[inside], [people[position] for position in inside])
-    return found
-
-
 def ratio_interval(
     numerators: Sequence[float] | NDArray[np.float64],
     denominators: Sequence[float] | NDArray[np.float64],
@@ -82,16 +55,24 @@ def ratio_interval(
         raise ValueError(
             f"one value a slice is needed, got {len(numerators)} and {len(denominators)} for {len(people)} slices"
         )
-    upper, lower = _sums(numerators, people), _sums(denominators, people)
-
+    upper, lower = sums_by_person(numerators, people), sums_by_person(denominators, people)
     value = float(_ratio(upper.sum(), lower.sum()))
-    if len(upper) < 2:
+    return resampled(
+        value,
+        lambda chosen: np.asarray(_ratio(upper[chosen].sum(axis=-1), lower[chosen].sum(axis=-1))),
+        people=len(upper),
+    )
+
+
+def resampled(value: float, statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], *, people: int) -> Estimate:
+    """A statistic's value with its interval. statistic: of people drawn, (draws, people) places -> (draws,)."""
+    if people < 2:
         return Estimate(value=value, low=None, high=None)
     rng = np.random.default_rng(SEED)
-    drawn = []
-    for start in range(0, RESAMPLES, BATCH):
-        chosen = rng.integers(len(upper), size=(min(BATCH, RESAMPLES - start), len(upper)))
-        drawn.append(_ratio(upper[chosen].sum(axis=-1), lower[chosen].sum(axis=-1)))
+    drawn = [
+        statistic(rng.integers(people, size=(min(BATCH, RESAMPLES - start), people)))
+        for start in range(0, RESAMPLES, BATCH)
+    ]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
     return Estimate(value=value, low=float(low), high=float(high))
@@ -99,20 +80,11 @@ def ratio_interval(
 
 def per_person(values: Sequence[float] | NDArray[np.float64], people: Sequence[Hashable]) -> NDArray[np.float64]:
     """The mean of each person's values, shape (people,), in the order in which they come first."""
-    return _sums(values, people) / _sums(np.ones(len(people)), people)
+    return sums_by_person(values, people) / sums_by_person(np.ones(len(people)), people)
 
 
-def _differences(
-    first: Sequence[float] | NDArray[np.float64], second: Sequence[float] | NDArray[np.float64]
-) -> NDArray[np.float64]:
-    if len(first) != len(second):
-        raise ValueError(f"paired columns must have one length, got {len(first)} and {len(second)}")
-    differences: NDArray[np.float64] = np.subtract(second, first)
-    return differences
-
-
-def _sums(values: Sequence[float] | NDArray[np.float64], people: Sequence[Hashable]) -> NDArray[np.float64]:
-    """Sum of each person's values, shape (people,)."""
+def sums_by_person(values: Sequence[float] | NDArray[np.float64], people: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Sum of each person's values, shape (people,), in the order in which they come first."""
     places: Mapping[Hashable, int] = {person: place for place, person in enumerate(dict.fromkeys(people))}
     weights = np.asarray(values, dtype=np.float64)
     sums: NDArray[np.float64] = np.bincount([places[person] for person in people], weights=weights).astype(np.float64)

@@ -1,10 +1,12 @@
 """The one number by which epochs, trials and runs are ranked, from the Dice of each slice and class."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.scoring.intervals import Estimate, resampled, sums_by_person
 from brainseg.scoring.overlap import dice_per_image
 
 
@@ -31,6 +33,90 @@ def counts(empty: NDArray[np.bool_], score_by: str) -> NDArray[np.bool_]:
     model that finds nothing gains nothing where most masks are empty.
     """
     return np.ones_like(empty) if score_by == "slice" else ~empty
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DiceTable:
+    """The Dice of each slice and class."""
+
+    dices: NDArray[np.float64]  # (slices, classes)
+    counted: NDArray[np.bool_]  # (slices, classes), as `counts` says
+    people: tuple[Hashable, ...]  # of each slice
+    groups: tuple[str, ...]  # of each slice: a tumour type, say; empty where unknown
+
+    @property
+    def score(self) -> float:
+        """`ranking_score`."""
+        return ranking_score(self.dices, self.counted)
+
+    def interval(self) -> Estimate:
+        """`score` with its interval over people. Raises ValueError for no slices."""
+        if not self.people:
+            raise ValueError("a table without slices has no score")
+        sums = _class_sums(self.dices, self.counted, self.people)
+        return resampled(self.score, lambda chosen: _mean_ratio(sums, chosen), people=len(set(self.people)))
+
+    def of_class(self, place: int) -> "DiceTable":
+        """One class, from 0."""
+        column = slice(place, place + 1)
+        return replace(self, dices=self.dices[:, column], counted=self.counted[:, column])
+
+    def of_group(self, name: str) -> "DiceTable":
+        """The slices of a group."""
+        inside = [place for place, group in enumerate(self.groups) if group == name]
+        return DiceTable(
+            dices=self.dices[inside],
+            counted=self.counted[inside],
+            people=tuple(self.people[place] for place in inside),
+            groups=(name,) * len(inside),
+        )
+
+
+def difference(first: DiceTable, second: DiceTable) -> Estimate:
+    """The score of the second less that of the first, of the same slices in one order, with its interval.
+
+    Paired: the same people are drawn for both, so that what makes a slice hard for both cancels. Raises ValueError for
+    tables of unequal slices.
+    """
+    if first.people != second.people:
+        raise ValueError(f"paired tables must have the same slices, got {len(first.people)} and {len(second.people)}")
+    if (first.counted == second.counted).all():
+        return replace(first, dices=second.dices - first.dices).interval()
+    before, after = (_class_sums(each.dices, each.counted, each.people) for each in (first, second))
+    return resampled(
+        second.score - first.score,
+        lambda chosen: _mean_ratio(after, chosen) - _mean_ratio(before, chosen),
+        people=len(set(first.people)),
+    )
+
+
+def difference_by_group(first: DiceTable, second: DiceTable) -> dict[str, Estimate]:
+    """`difference` for the slices of each group, sorted; those of group `` belong to none."""
+    return {name: difference(first.of_group(name), second.of_group(name)) for name in sorted(set(first.groups) - {""})}
+
+
+# Of a class: each person's sum of Dice over the slices that count, and the number of those slices.
+_ClassSums = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+def _class_sums(dices: NDArray[np.float64], counted: NDArray[np.bool_], people: Sequence[Hashable]) -> _ClassSums:
+    return [
+        (
+            sums_by_person(np.where(counted[:, place], dices[:, place], 0.0), people),
+            sums_by_person(counted[:, place].astype(np.float64), people),
+        )
+        for place in range(dices.shape[1])
+    ]
+
+
+def _mean_ratio(sums: _ClassSums, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`ranking_score` of the people drawn, (draws,). chosen: their places, (draws, people)."""
+    total, known = np.zeros(len(chosen)), np.zeros(len(chosen))
+    for upper, lower in sums:
+        counts_drawn = lower[chosen].sum(axis=-1)
+        total += np.where(counts_drawn == 0, 0.0, upper[chosen].sum(axis=-1) / np.maximum(counts_drawn, 1.0))
+        known += counts_drawn > 0
+    return total / np.maximum(known, 1.0)
 
 
 class SliceDices:

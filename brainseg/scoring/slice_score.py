@@ -11,8 +11,7 @@ import numpy as np
 
 from brainseg.cli.output import csv_text
 from brainseg.data.people import whose
-from brainseg.scoring.intervals import Estimate, mean_interval
-from brainseg.scoring.ranking import class_means, counts
+from brainseg.scoring.ranking import DiceTable, counts
 
 # What an evaluation averages over slices: field of SliceScore -> title.
 MEASURES: Mapping[str, str] = {
@@ -83,15 +82,29 @@ def by_class(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
     return dict(found)
 
 
-def ranking_dice(scores: Sequence[SliceScore], *, score_by: str) -> float:
-    """What ranks runs: the mean Dice over slices, then over classes; see `ranking_score`. score_by: slice or case."""
-    means = []
-    for of_class in by_class(scores).values():
-        empty = np.array([[score.is_empty] for score in of_class])
-        dices = np.array([[score.dice] for score in of_class])
-        means.append(class_means(dices, counts(empty, score_by))[0])
-    known = [mean for mean in means if not np.isnan(mean)]
-    return float(np.mean(known)) if known else 0.0
+def by_slice(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
+    """Slice -> its scores, one a class, in the order in which they come."""
+    found: dict[str, list[SliceScore]] = defaultdict(list)
+    for score in scores:
+        found[score.id].append(score)
+    return dict(found)
+
+
+def dice_table(scores: Sequence[SliceScore], *, score_by: str) -> DiceTable:
+    """The scores of slices as what ranks runs is computed from. score_by: slice or case.
+
+    scores: of each slice one a class, the classes in one order.
+    """
+    classes = by_class(scores)
+    empty = np.array([[score.is_empty for score in of_class] for of_class in classes.values()]).T
+    dices = np.array([[score.dice for score in of_class] for of_class in classes.values()]).T
+    slices = next(iter(classes.values()))
+    return DiceTable(
+        dices=dices,
+        counted=counts(empty, score_by),
+        people=tuple(score.person for score in slices),
+        groups=tuple(score.tumor_type for score in slices),
+    )
 
 
 def by_type(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
@@ -105,11 +118,6 @@ def by_type(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
 def count_people(scores: Sequence[SliceScore]) -> int | None:
     """The number of people in the slices, or None if no patient id is known."""
     return len({score.person for score in scores if score.patient_id}) or None
-
-
-def mean_dice(scores: Sequence[SliceScore]) -> Estimate:
-    """Mean Dice over slices, with its interval over people. Raises ValueError for no slices."""
-    return mean_interval([score.dice for score in scores], [score.person for score in scores])
 
 
 def to_csv(

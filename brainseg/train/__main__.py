@@ -148,11 +148,12 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> int:
     except Interrupted as stopped:
         terminal.say(f"{stopped}; go on with: {PROGRAM} resume={tracker.run_id}{_kept_elsewhere(config)}")
         raise
-    by_type = ", ".join(f"{name} {dice:.4f}" for name, dice in result.dice_by_type.items())
     terminal.say("")
     terminal.say(f"Dice        {result.final_dice:.4f}  mean over validation slices, at their stored size")
-    if by_type:
-        terminal.say(f"  by type   {by_type}")
+    for heading, dices in (("class", result.dice_by_class), ("type", result.dice_by_type)):
+        if dices:
+            shown = ", ".join(f"{name} {dice:.4f}" for name, dice in dices.items())
+            terminal.say(f"{f'by {heading}':>10}  {shown}")
     terminal.say(f"best epoch  {result.best_epoch}  with val_dice_image {result.best_val_dice_image:.4f}")
     terminal.say(f"run         {result.run_id}")
     terminal.say(f"look at it  {where_to_look(config.tracking)}")

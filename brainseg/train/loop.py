@@ -26,10 +26,9 @@ from brainseg.train.checkpoint import TrainingProgress, TrainingState
 from brainseg.train.deep_supervision import DeepSupervision
 from brainseg.train.optimizers import build_optimizer, learning_rate_at
 from brainseg.train.progress import Reporter
+from brainseg.train.record import MAX_CLASS_METRICS
 from brainseg.train.signals import StopRequest
 
-# Of more classes the table of scores alone keeps a score each: the tracker's pages become slow.
-MAX_CLASS_METRICS = 8
 # Called after each epoch, when the progress is at the start of the next one.
 EpochEnd = Callable[[], None]
 

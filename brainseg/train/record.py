@@ -11,17 +11,20 @@ from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, flatten
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
+from brainseg.data.masks import as_file_name
 from brainseg.data.split import count_people
 from brainseg.data.training_statistics import STATISTICS_FILE, statistics_of
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves, save_panels
 from brainseg.errors import Pruned
 from brainseg.scoring.evaluation import Evaluation
 from brainseg.scoring.predictions import save_predictions
-from brainseg.scoring.slice_score import TRAINING_COLUMNS, to_csv
+from brainseg.scoring.slice_score import TRAINING_COLUMNS, by_slice, dice_table, to_csv
 from brainseg.tracking.protocol import DatasetInfo, Tracker
 from brainseg.train.environment import record_environment
 
 RUN_SCHEMA = 1
+# Of more classes the table of scores alone keeps a score each: the tracker's pages become slow.
+MAX_CLASS_METRICS = 8
 
 
 def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precision: str, threads: int) -> None:
@@ -79,6 +82,7 @@ def record_result(
         "best_val_dice_image": best_score,
         "best_epoch": float(best_epoch),
         "final_dice": evaluation.dice,
+        **_class_metrics(evaluation),
         "parameters": float(model.count_params()),
         "seconds_per_image": evaluation.seconds_per_image,
     }
@@ -96,6 +100,14 @@ def record_result(
         tracker.log_model(path)
 
 
+def _class_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """final_dice of each class, where there are few."""
+    by_class = evaluation.dice_by_class()
+    if len(by_class) > MAX_CLASS_METRICS:
+        return {}
+    return {f"final_dice_{as_file_name(name)}": dice for name, dice in by_class.items()}
+
+
 def record_pruned(tracker: Tracker, *, history: Sequence[Mapping[str, float]], best_epoch: int, pruned: Pruned) -> None:
     """What a run has reached that a sweep ended early: scores and curves, but no model."""
     best_score = history[best_epoch - 1]["val_dice_image"]
@@ -105,6 +117,14 @@ def record_pruned(tracker: Tracker, *, history: Sequence[Mapping[str, float]], b
     )
     tracker.set_tags({"pruned_epoch": str(pruned.epoch), "pruned_reason": str(pruned)})
     _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
+
+
+def _mean_over(evaluation: Evaluation) -> str:
+    classes = len(evaluation.dice_by_class())
+    if not classes:
+        return "mean over images at 0.5"
+    counted = "all images" if evaluation.score_by == "slice" else "images with the class"
+    return f"mean over {counted}, then over {classes} classes"
 
 
 def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None:
@@ -118,11 +138,13 @@ def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None
 
 def _panels(data: RunData, evaluation: Evaluation, *, count: int) -> list[Panel]:
     panels = []
-    for position in choose_panels([score.dice for score in evaluation.scores], count=count):
-        score = evaluation.scores[position]
+    slices = list(by_slice(evaluation.scores).values())
+    dices = [dice_table(own, score_by=evaluation.score_by).score for own in slices]
+    for position in choose_panels(dices, count=count):
+        score, *_ = slices[position]
         predicted = evaluation.predictions[score.id].unpacked()
-        source = data.slices.source
-        panels.append(panel_of(source, score.id, tumor_type=score.tumor_type, dice=score.dice, predicted=predicted))
+        source, dice = data.slices.source, dices[position]
+        panels.append(panel_of(source, score.id, tumor_type=score.tumor_type, dice=dice, predicted=predicted))
     return panels
 
 
@@ -131,14 +153,14 @@ def _description(evaluation: Evaluation, data: RunData, *, best_epoch: int, epoc
     split = data.split
     lines = [
         f"**Dice {evaluation.dice:.4f}** over {len(split.val)} validation slices "
-        f"(mean over images at 0.5, stored size), best epoch {best_epoch} of {epochs}.",
+        f"({_mean_over(evaluation)}, stored size), best epoch {best_epoch} of {epochs}.",
         "",
         f"Trained on {len(split.train)} slices of {data.slices.source.location}.",
     ]
     if data.patients_on_both_sides:
         lines += ["", f"**{data.patients_on_both_sides} patients have slices on both sides of the split.**"]
-    by_type = evaluation.dice_by_type()
-    if by_type:
-        lines += ["", "| tumour type | Dice |", "| --- | --- |"]
-        lines += [f"| {name} | {dice:.4f} |" for name, dice in by_type.items()]
+    for heading, dices in (("class", evaluation.dice_by_class()), ("tumour type", evaluation.dice_by_type())):
+        if dices:
+            lines += ["", f"| {heading} | Dice |", "| --- | --- |"]
+            lines += [f"| {name} | {dice:.4f} |" for name, dice in dices.items()]
     return "\n".join(lines)
