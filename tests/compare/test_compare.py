@@ -176,7 +176,7 @@ def test_a_pair_is_compared_slice_by_slice(store: MemoryStore, capsys: pytest.Ca
         "Difference in Dice, B - A: 0.1250 (-0.1250 to 0.3750)\n"
         "Not told apart: the interval holds 0, so that the difference may be chance.\n"
         "\n"
-        "By tumour type\n"
+        "By type\n"
         "type       slices                       B - A\n"
         "glioma          3  0.0833 (-0.1250 to 0.5000)\n"
         "pituitary       1                      0.2500\n"

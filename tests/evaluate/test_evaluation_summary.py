@@ -39,7 +39,7 @@ def test_a_repeat_scan_is_the_same_person():
 
 
 def test_groups_are_by_type_and_by_size():
-    summary = summarize(SLICES)
+    summary = summarize(SLICES, score_by="slice")
     assert summary.overall.slices == 3
     assert [(group.name, group.slices, group.people) for group in summary.by_type] == [
         ("glioma", 2, 1),
@@ -69,22 +69,28 @@ def test_false_alarms_are_counted_on_slices_without_a_tumour():
         made("f", area=0, predicted=10, shared=0),
         made("g", area=0, predicted=0, shared=0, patient="P2"),
     ]
-    summary = summarize([*SLICES, *healthy])
+    summary = summarize([*SLICES, *healthy], score_by="slice")
     alarms = summary.false_alarms
     assert (alarms.slices, alarms.share.value, alarms.mean_area_px) == (4, 0.5, 20.0)
     assert (summary.by_size[0].name, summary.by_size[0].slices) == (NO_TUMOR, 4)
-    assert summarize([healthy[0]]).false_alarms.mean_area_px is None
+    assert summarize([healthy[0]], score_by="slice").false_alarms.mean_area_px is None
 
 
 def test_without_patient_ids_slices_are_drawn_and_it_says_so():
     unknown = [made("a", patient="", shared=100), made("b", patient="", shared=0)]
-    summary = summarize(unknown)
+    summary = summarize(unknown, score_by="slice")
     assert summary.drawn == "slices, since no patient ids are known"
     assert summary.overall.people is None
     assert (summary.overall.measures["dice"].mean.low, summary.overall.measures["dice"].mean.high) == (0.0, 1.0)
-    assert summarize([*unknown, made("c")]).drawn == "people, and the 2 slices without a patient id one by one"
+    assert (
+        summarize([*unknown, made("c")], score_by="slice").drawn
+        == "people, and the 2 slices without a patient id one by one"
+    )
 
 
 def test_slices_of_unknown_type_are_in_no_row_by_type():
-    assert [group.name for group in summarize([*SLICES, made("d", kind="")]).by_type] == ["glioma", "meningioma"]
-    assert summarize([made("d", kind="")]).by_type == ()
+    assert [group.name for group in summarize([*SLICES, made("d", kind="")], score_by="slice").by_type] == [
+        "glioma",
+        "meningioma",
+    ]
+    assert summarize([made("d", kind="")], score_by="slice").by_type == ()

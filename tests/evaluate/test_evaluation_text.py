@@ -10,6 +10,7 @@ import pytest
 from made_slices import made
 from rich.console import Console
 
+from brainseg.classes import BINARY
 from brainseg.config import DataConfig, RunConfig
 from brainseg.data.split import Split
 from brainseg.evaluate.evaluation import EvaluationSplit, Scored, outcome_of
@@ -39,13 +40,20 @@ def scored(run_id="abc", *, measures=SLICES, part="val", fold=None, location="no
     )
     calibration = Calibration()
     calibration.add(np.full((10, 10), 0.5, np.float32), np.ones((10, 10), np.bool_))
-    slices = SimpleNamespace(source=SimpleNamespace(name="made", location=location))
+    slices = SimpleNamespace(source=SimpleNamespace(name="made", location=location), labels=BINARY)
     return Scored(
         runs=(run,) if other is None else (run, replace(run, id=other)),
         split=EvaluationSplit(name=part, slices=slices, ids=tuple(item.id for item in measures)),
         settings=settings or MaskSettings(),
         choice=None,
-        evaluation=Evaluation(scores=tuple(measures), predictions={}, calibration=calibration, seconds_per_image=0.0),
+        evaluation=Evaluation(
+            scores=tuple(measures),
+            score_by="slice",
+            predictions={},
+            calibrations={"": calibration},
+            confusion=None,
+            seconds_per_image=0.0,
+        ),
     )
 
 
@@ -70,8 +78,8 @@ def test_a_wide_terminal_shows_every_average():
     (glioma,) = [line for line in lines if line.startswith("glioma")]
     assert glioma.split()[:5] == ["glioma", "2", "2", "0.5000", "(0.0000-1.0000)"]
     assert glioma.split()[-2:] == ["3.0", "50.0%"]
-    (near,) = [line for line in lines if line.startswith("near a tumour")]
-    assert near.split() == ["near", "a", "tumour", "0.5000", "100"]
+    (near,) = [line for line in lines if line.startswith("near the foreground")]
+    assert near.split() == ["near", "the", "foreground", "0.5000", "100"]
     for rule in RULES:
         assert rule[:60] in "\n".join(lines)
 
@@ -91,13 +99,13 @@ def test_another_data_set_is_named_by_its_place():
 def test_several_runs_have_a_row_each_and_one_without_fold_0():
     runs = [scored("abc", measures=SLICES[:1], fold=0), scored("def", measures=SLICES[1:], fold=3)]
     outcome = outcome_of(runs)
-    assert [(row.name, row.measures["dice"].mean.value) for row in outcome.by_run] == [
+    assert [(row.name, row.dice.value) for row in outcome.by_run] == [
         ("fold 0, run abc", 1.0),
         ("fold 3, run def", 0.0),
         ("without fold 0", 0.0),
     ]
     assert outcome.summary.overall.measures["dice"].mean.value == 0.5
-    assert sum(outcome.calibration.all_pixels.pixels) == 200
+    assert sum(outcome.calibrations[""].all_pixels.pixels) == 200
     assert printed(outcome, 240)[0] == "2 runs, pooled over their val splits"
 
 
@@ -132,6 +140,6 @@ def test_the_markdown_has_the_same_tables_and_the_rules():
     assert (
         "| Dice | 0.5000 (0.0000-1.0000) | 0.5000 | 0.5000 | 0.5000 (0.0000-1.0000) | 0.5000 (0.0000-1.0000) |" in text
     )
-    assert "\n## By tumour type\n\n| type | slices | people | Dice |" in text
+    assert "\n## By type\n\n| type | slices | people | Dice |" in text
     for rule in RULES:
         assert f"- {rule}\n" in text

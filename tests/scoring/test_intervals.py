@@ -6,8 +6,6 @@ from scipy import stats
 
 from brainseg.scoring.intervals import (
     Estimate,
-    difference_by_group,
-    difference_interval,
     mean_interval,
     per_person,
     ratio_interval,
@@ -55,30 +53,6 @@ def test_the_same_scores_give_the_same_interval():
     assert mean_interval(values, range(40)) == mean_interval(values, range(40))
 
 
-def test_a_difference_is_paired():
-    rng = np.random.default_rng(0)
-    first = rng.random(60)
-    people = list(np.repeat(range(20), 3))
-    found = difference_interval(first, first + 0.125, people)
-    assert (found.value, found.low, found.high) == pytest.approx((0.125, 0.125, 0.125))
-    back = difference_interval(first + 0.125, first, people)
-    assert (back.value, back.low, back.high) == pytest.approx((-0.125, -0.125, -0.125))
-    # Not paired, the interval of either mean is far wider.
-    alone = mean_interval(first, people)
-    assert alone.high - alone.low > 0.05
-
-
-def test_a_difference_by_group_is_that_of_its_slices():
-    first, second = [0.1, 0.2, 0.3, 0.4, 0.5], [0.2, 0.4, 0.3, 0.2, 0.9]
-    people = ["a", "b", "a", "b", "c"]
-    groups = ["glioma", "glioma", "meningioma", "meningioma", ""]
-    found = difference_by_group(first, second, people, groups)
-    assert list(found) == ["glioma", "meningioma"]
-    assert found["glioma"] == difference_interval(first[:2], second[:2], people[:2])
-    assert found["glioma"].value == pytest.approx(0.15)
-    assert found["meningioma"].value == pytest.approx(-0.1)
-
-
 def test_a_ratio_pools_before_it_divides():
     found = ratio_interval([1.0, 8.0], [10.0, 10.0], ["a", "b"])
     assert (found.value, found.low, found.high) == pytest.approx((0.45, 0.1, 0.8))
@@ -96,8 +70,6 @@ def test_columns_of_unequal_length_are_refused():
         mean_interval([0.5, 0.5], ["a", "b", "c"])
     with pytest.raises(ValueError, match="got 0 and 0 for 0 slices"):
         mean_interval([], [])
-    with pytest.raises(ValueError, match="paired columns must have one length, got 1 and 3"):
-        difference_interval([0.5], [0.5, 0.5, 0.5], ["a", "b", "c"])
 
 
 @pytest.mark.parametrize(
