@@ -11,7 +11,7 @@ from brainseg.scoring.slice_score import MEASURES, SliceScore, by_type, count_pe
 
 # Upper bounds of the classes of size: the true mask's share of the slice, the bound itself excluded.
 SIZES: Mapping[str, float] = {"<0.5 %": 0.005, "0.5-1.5 %": 0.015, "1.5-3 %": 0.03, ">=3 %": float("inf")}
-NO_TUMOR = "none"  # a class of its own: its Dice is 0 or 1
+NO_FOREGROUND = "no foreground"  # a class of its own: its Dice is 0 or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def summarize(scores: Sequence[SliceScore], *, score_by: str) -> ScoreSummary:
     overall = group_scores(name or "all", scores)
     if name:
         overall = replace(overall, present=_presence(scores, score_by))
-    sizes = [name for name in (NO_TUMOR, *SIZES) if any(size_of(item) == name for item in scores)]
+    sizes = [name for name in (NO_FOREGROUND, *SIZES) if any(size_of(item) == name for item in scores)]
     return ScoreSummary(
         overall=overall,
         by_type=tuple(group_scores(name, group) for name, group in by_type(scores).items()),
@@ -116,7 +116,7 @@ def column(scores: Sequence[SliceScore], key: str) -> NDArray[np.float64]:
 def size_of(item: SliceScore) -> str:
     """The class of size, by the true mask's share of the slice."""
     if item.area_px == 0:
-        return NO_TUMOR
+        return NO_FOREGROUND
     return next(name for name, bound in SIZES.items() if item.tumor_share < bound)
 
 

@@ -315,7 +315,7 @@ def test_runs_of_one_part_are_averaged_before_their_masks_are_made(
         predicted.append(model.predict(images, verbose=0)[..., 0])
     expected = {}
     for slice_id, probability in zip(data.split.test, np.mean(predicted, axis=0), strict=True):
-        true = data.slices.source.read(slice_id)[1] > 0
+        true = data.slices.source.read(slice_id)[1][..., 0] > 0
         mask = resize_probability(probability, true.shape) >= 0.5
         both = mask.sum() + true.sum()
         expected[slice_id] = 2 * (mask & true).sum() / both if both else 1.0
@@ -394,7 +394,7 @@ def test_another_data_set_is_scored_as_a_whole(folds: Folds, others: Path, capsy
     assert summary["intervals"]["drawn"] == "slices, since no patient ids are known"
     assert summary["overall"]["people"] is None
     assert summary["by_type"] == []
-    assert summary["by_size"][0]["name"] == "no tumour"
+    assert summary["by_size"][0]["name"] == "no foreground"
     alarms = [row for row in rows if row["area_px"] == "0" and row["predicted_area_px"] != "0"]
     assert summary["false_alarms"]["slices"] == 2
     assert summary["false_alarms"]["share"]["value"] == len(alarms) / 2

@@ -5,7 +5,7 @@ import math
 import pytest
 from made_slices import made
 
-from brainseg.evaluate.summary import NO_TUMOR, SIZES, group_scores, size_of, summarize
+from brainseg.evaluate.summary import NO_FOREGROUND, SIZES, group_scores, size_of, summarize
 
 SLICES = [
     made("a", area=100, predicted=100, shared=100, patient="P1"),  # Dice 1
@@ -54,12 +54,12 @@ def test_groups_are_by_type_and_by_size():
 
 @pytest.mark.parametrize(
     ("area", "name"),
-    [(0, NO_TUMOR), (1, "<0.5 %"), (49, "<0.5 %"), (50, "0.5-1.5 %"), (149, "0.5-1.5 %"), (150, "1.5-3 %"),
+    [(0, NO_FOREGROUND), (1, "<0.5 %"), (49, "<0.5 %"), (50, "0.5-1.5 %"), (149, "0.5-1.5 %"), (150, "1.5-3 %"),
      (299, "1.5-3 %"), (300, ">=3 %"), (10000, ">=3 %")],
 )  # fmt: skip
 def test_a_bound_belongs_to_the_larger_class(area, name):
     assert size_of(made("a", area=area, predicted=1, shared=0)) == name
-    assert [NO_TUMOR, *SIZES] == [NO_TUMOR, "<0.5 %", "0.5-1.5 %", "1.5-3 %", ">=3 %"]
+    assert [NO_FOREGROUND, *SIZES] == [NO_FOREGROUND, "<0.5 %", "0.5-1.5 %", "1.5-3 %", ">=3 %"]
 
 
 def test_false_alarms_are_counted_on_slices_without_a_tumour():
@@ -72,7 +72,7 @@ def test_false_alarms_are_counted_on_slices_without_a_tumour():
     summary = summarize([*SLICES, *healthy], score_by="slice")
     alarms = summary.false_alarms
     assert (alarms.slices, alarms.share.value, alarms.mean_area_px) == (4, 0.5, 20.0)
-    assert (summary.by_size[0].name, summary.by_size[0].slices) == (NO_TUMOR, 4)
+    assert (summary.by_size[0].name, summary.by_size[0].slices) == (NO_FOREGROUND, 4)
     assert summarize([healthy[0]], score_by="slice").false_alarms.mean_area_px is None
 
 

@@ -192,8 +192,8 @@ def independent_scores(model, source, slice_ids, size):
     scores = {}
     for slice_id in slice_ids:
         image, mask = source.read(slice_id)
-        batch = resize_image(image, size)[None, :, :, None].astype(np.float32) / np.float32(255)
-        resized = tf.image.resize(model(batch, training=False), mask.shape, antialias=False)
+        batch = resize_image(image, size)[None].astype(np.float32) / np.float32(255)
+        resized = tf.image.resize(model(batch, training=False), mask.shape[:2], antialias=False)
         predicted = (np.asarray(resized)[0, :, :, 0] >= 0.5).ravel()
         scores[slice_id] = (
             f1_score(mask.ravel(), predicted, zero_division=1.0),
@@ -354,7 +354,7 @@ def test_a_full_disk_costs_checkpoints_and_not_the_training(tiny, tmp_path, monk
 def test_nan_stops_the_run_and_is_named(tiny, monkeypatch):
     steps = itertools.count(1)
 
-    def loss_of(name):
+    def loss_of(train, labels):
         def loss(mask, probability):
             # A graph is traced once: the count must be kept inside it.
             is_late = tf.numpy_function(lambda: next(steps) > 3, [], tf.bool)

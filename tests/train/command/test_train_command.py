@@ -163,6 +163,7 @@ def test_a_record_that_could_not_be_written_is_an_error_of_its_own(
         history=(),
         best_epoch=1,
         best_val_dice_image=0.5,
+        dice_by_class={},
         final_dice=0.25,
         dice_by_type={},
         parameters=10,
