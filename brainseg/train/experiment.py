@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from brainseg.config import RunConfig
+from brainseg.config import DataConfig, RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
 from brainseg.errors import Interrupted, Pruned
@@ -163,11 +163,22 @@ def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: Ru
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
         f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads"
     )
+    for line in (_about_images(config.data), *data.notes):
+        reporter.say(line)
     if data.patients_on_both_sides:
         reporter.say(
             f"note: {data.patients_on_both_sides} patients have slices on both sides of the split, "
             "so that the scores say little about new patients; data.split_by=patient keeps them apart"
         )
+
+
+def _about_images(data: DataConfig) -> str:
+    """What the model sees and what it is to find."""
+    channels = data.channels if isinstance(data.channels, str) else ", ".join(data.channels)
+    labels = data.labels
+    classes = f"classes {', '.join(labels.names)}" if labels.are_named else "masks of two kinds of pixels"
+    ignored = "" if data.ignore is None else f", {data.ignore} ignored"
+    return f"images in {channels}; {classes}{ignored}; ranked by {data.score_by}"
 
 
 def _fit(

@@ -22,7 +22,7 @@ NOT_SEARCHED: Mapping[str, str] = {
     "run_name": "the engine names its runs",
     "train.threads": "the engine shares the threads among the workers",
 }
-SEARCHED_DATA = ("data.image_size", "data.batch_size", "data.augment")
+SEARCHED_DATA = ("data.image_size", "data.batch_size", "data.augment", "data.foreground_share")
 # Each trial has other slices to validate on: such trials are pooled, not ranked.
 SPLITS = ("data.fold", "data.split_seed", "data.split_file")
 
