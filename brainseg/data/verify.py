@@ -13,9 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config import DataConfig
-from brainseg.data.decode import MaskKind, binary_mask, mask_kind, not_a_mask, read_image, read_mask_values
+from brainseg.data.decode import (
+    MaskKind,
+    binary_mask,
+    levels_of,
+    mask_kind,
+    not_a_mask,
+    read_image,
+    read_mask_file,
+    size_text,
+)
 from brainseg.data.findings import Finding, Severity, collect
-from brainseg.data.folder import folder_findings, size_text, slice_infos, survey
+from brainseg.data.folder import folder_findings, slice_infos, survey
 from brainseg.data.layout import Pair
 from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
 from brainseg.data.people import people_with_several_ids, person_of
@@ -162,14 +171,15 @@ def _inspect(root: Path, pair: Pair) -> _Inspection:
 
 def _inspect_mask(root: Path, pair: Pair, problems: list[tuple[str, str]]) -> NDArray[np.uint8] | None:
     """The mask in {0, 1}, or None where it isn't one. Raises DataError where it can't be read."""
-    values = read_mask_values(root / pair.mask)
-    kind = mask_kind(values)
+    values = read_mask_file(root / pair.mask, reading=GREY.reading).values
+    levels = levels_of(values)
+    kind = mask_kind(levels, levels.top)
     if kind is MaskKind.OTHER:
-        problems.append(("mask_not_binary", f"{pair.mask} {not_a_mask(values)}"))
+        problems.append(("mask_not_binary", f"{pair.mask} {not_a_mask(levels)}"))
         return None
     if kind is MaskKind.SOFT:
         problems.append(("soft_mask", pair.mask))
-    mask = binary_mask(values)
+    mask = binary_mask(values, levels.top)
     if not mask.any():
         problems.append(("empty_mask", pair.mask))
     elif mask.all():
