@@ -1,7 +1,7 @@
 """Image files in, uint8 arrays out: every rule about bit depths, colours and what a mask is.
 
-The rules are those of `data.reading=2`; where 1, as version 0.1 read, differs, it is said so. What masks hold is decided
-for a whole set, by `brainseg.data.set_masks`. Every failure is one line that names the file and the remedy.
+The rules are those of `data.reading=2`; where 1, as version 0.1 read, differs, it is said so. What masks hold is
+decided for a whole set, by `brainseg.data.set_masks`. Every failure is one line that names the file and the remedy.
 """
 
 from collections.abc import Sequence
@@ -248,7 +248,8 @@ def _even_values(values: Values) -> Values:
     rows = (values[:, :-2] == values[:, 1:-1]) & (values[:, 1:-1] == values[:, 2:])
     columns = (values[:-2] == values[1:-1]) & (values[1:-1] == values[2:])
     even = rows[:-2] & rows[1:-1] & rows[2:] & columns[:, 1:-1]
-    return np.unique(values[1:-1, 1:-1][even])
+    found: Values = np.unique(values[1:-1, 1:-1][even])
+    return found
 
 
 def _pixels(name: Path | str, image: Image.Image, data: DataConfig) -> NDArray[np.uint8]:

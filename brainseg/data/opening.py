@@ -58,7 +58,7 @@ def mode_of_file(path: Path) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     if _UNPRINTABLE.search(str(path)):
-        raise DataError(f"{ascii(str(path))} has a name with bytes that aren't text in UTF-8; rename it")
+        raise DataError(f"{str(path)!a} has a name that can't be shown (bytes that aren't UTF-8, line ends); rename it")
     try:
         kind = os.stat(path).st_mode
         if stat.S_ISDIR(kind):

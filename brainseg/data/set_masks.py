@@ -198,7 +198,9 @@ def _are_unlike(one: int, other: int) -> bool:
 def _remedy(values: Sequence[str], also: Sequence[str], files: Sequence[_Surveyed]) -> str:
     """What to do about labels: the text to paste into a POSIX shell, where it is short. values: as Hydra reads them."""
     if any(file.is_jpeg for file in files):
-        return "JPEG changes values and can't hold labels: export the masks as PNG, and name the classes by data.classes"
+        return (
+            "JPEG changes values and can't hold labels: export the masks as PNG, and name the classes by data.classes"
+        )
     if len(values) > _MAX_NAMED:
         return (
             f"name them in a file conf/data/NAME.yaml, below 'name: folder', as in 'classes: {{class1: {values[0]}}}', "
