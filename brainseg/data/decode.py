@@ -227,7 +227,8 @@ def scale_to_uint8(values: Values, ends: tuple[float, float] | None = None) -> N
     if low == high:
         return np.zeros(values.shape, dtype=np.uint8)
     scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
-    return np.rint(scaled.clip(0.0, 255.0)).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.rint(scaled.clip(0.0, 255.0)).astype(np.uint8)
+    return levels
 
 
 def _to_uint8(values: Values, data: DataConfig) -> NDArray[np.uint8]:

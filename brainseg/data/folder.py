@@ -67,7 +67,7 @@ class FolderSource:
         return image, mask
 
     def holds_colour(self) -> bool:
-        """Whether any image does, as `decode.holds_colour` has it; the headers are enough where all are stored in grey."""
+        """Whether any image does, as `decode.holds_colour` has it; of grey files the headers alone are read."""
         paths = [self._root / path for pair in self._pairs.values() for path in images_of(pair)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:

@@ -21,7 +21,6 @@ from brainseg.classes import IGNORED, as_colour
 from brainseg.config import DataConfig
 from brainseg.data.decode import (
     Levels,
-    MaskFile,
     MaskKind,
     Values,
     binary_mask,
@@ -86,16 +85,18 @@ class SetMasks:
             return read_labels(self._root / path, self._data)
         file = read_mask_file(self._root / path, reading=self._data.reading)
         values, ignored = _without_ignored(file.values, self._data.ignore)
-        if file.is_plain:
-            mask = (values > 0).astype(np.uint8)
-        else:
-            mask = self._cut(path, values)
+        mask = binary_mask(values, 0) if file.is_plain else self._cut(path, values)
         if ignored is not None:
             mask[ignored] = IGNORED
         return mask[..., np.newaxis]
 
+    @property
+    def problem(self) -> str | None:
+        """That the set holds labels, which ones and what to do, as far as that was needed to read it."""
+        return None if self._survey is None else self._survey.labels
+
     def survey(self) -> MaskSurvey:
-        """What the masks of the set hold; they are read once, when it is asked for. Raises DataError."""
+        """What the masks of the set hold. They are read when it is asked for, once; what can't be read is left out."""
         with self._lock:
             if self._survey is None:
                 with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -104,7 +105,7 @@ class SetMasks:
                     except BaseException:
                         pool.shutdown(cancel_futures=True)
                         raise
-                self._survey = survey_of(files)
+                self._survey = survey_of([file for file in files if file is not None])
         return self._survey
 
     def _cut(self, path: str, values: Values) -> NDArray[np.uint8]:
@@ -119,20 +120,18 @@ class SetMasks:
             raise DataError(f"{self._root / path} {not_a_mask(levels)}")
         return binary_mask(values, top)
 
-    def _surveyed(self, path: str) -> _Surveyed:
-        return surveyed(read_mask_file(self._root / path, reading=self._data.reading), ignore=self._data.ignore)
-
-
-def surveyed(file: MaskFile, *, ignore: int | None = None) -> _Surveyed:
-    """One file's part in a survey."""
-    values, _ = _without_ignored(file.values, ignore)
-    colours = None if file.colours is None else levels_of(file.colours)
-    return _Surveyed(
-        type=values.dtype.name,
-        levels=_few(levels_of(values)),
-        colours=None if colours is None else _few(colours),
-        is_jpeg=file.is_jpeg,
-    )
+    def _surveyed(self, path: str) -> _Surveyed | None:
+        try:
+            file = read_mask_file(self._root / path, reading=self._data.reading)
+        except DataError:
+            return None  # reading that file says so
+        values, _ = _without_ignored(file.values, self._data.ignore)
+        return _Surveyed(
+            type=values.dtype.name,
+            levels=_few(levels_of(values)),
+            colours=None if file.colours is None else _few(levels_of(file.colours)),
+            is_jpeg=file.is_jpeg,
+        )
 
 
 def survey_of(files: Sequence[_Surveyed]) -> MaskSurvey:
@@ -198,9 +197,7 @@ def _are_unlike(one: int, other: int) -> bool:
 def _remedy(values: Sequence[str], also: Sequence[str], files: Sequence[_Surveyed]) -> str:
     """What to do about labels: the text to paste into a POSIX shell, where it is short. values: as Hydra reads them."""
     if any(file.is_jpeg for file in files):
-        return (
-            "JPEG changes values and can't hold labels: export the masks as PNG, and name the classes by data.classes"
-        )
+        return "JPEG can't hold labels: export the masks as PNG, and name the classes by data.classes"
     if len(values) > _MAX_NAMED:
         return (
             f"name them in a file conf/data/NAME.yaml, below 'name: folder', as in 'classes: {{class1: {values[0]}}}', "
