@@ -27,7 +27,8 @@ REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
 DATA_NAMES = ("phantom", "folder")
 READINGS = (1, 2)  # rules of reading files: 1 is that of version 0.1
 READING_KEYS = ("reading", "channels", "classes", "ignore", "window")
-CHANNELS = ("auto", "grey", "rgb")
+CHANNEL_COUNTS: Mapping[str, int] = {"grey": 1, "rgb": 3}
+CHANNELS = ("auto", *CHANNEL_COUNTS)
 SPLITS_BY = ("image", "patient")
 SCORES_BY = ("auto", "slice", "case")
 AUGMENTATIONS = ("none", "light", "standard")  # data/augment.py
@@ -229,10 +230,9 @@ class DataConfig:
         """Channels of an image. Raises ValueError for `auto`: `data/load.py` resolves it first."""
         if isinstance(self.channels, tuple):
             return len(self.channels)
-        counts = {"grey": 1, "rgb": 3}
-        if self.channels not in counts:
+        if self.channels not in CHANNEL_COUNTS:
             raise ValueError("data.channels=auto is not resolved yet")
-        return counts[self.channels]
+        return CHANNEL_COUNTS[self.channels]
 
     @property
     def channels_are_alike(self) -> bool:

@@ -3,6 +3,9 @@
 A cache entry is named by the fingerprint of the pixels at their stored size, and by the size that
 they were resized to. A stamp (paths, sizes, modification times) leads to the fingerprint without
 reading the files again; where anything changed, the stamp differs and the slices are decoded anew.
+
+The arrays of an entry are checked whenever they are used: their headers and sizes, and their digests where a file isn't
+as it was noted when they were computed. What doesn't fit is decoded anew.
 """
 
 import contextlib
@@ -10,22 +13,30 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from brainseg.classes import IGNORED, Labels
-from brainseg.config import DataConfig
+from brainseg.config import KEYS, DataConfig
 from brainseg.data.source import SliceInfo, Source
 from brainseg.errors import DataError
 
 CACHE_SCHEMA = 2
+ENTRY = "entry.json"
+ARRAYS = ("images.npy", "masks.npy", "sizes.npy")
+_MAX_IMAGE_SIZE = int(KEYS["data.image_size"].high or 0)
+_ENTRY_NAME = re.compile(r"[0-9a-f]{16}-[0-9]+")
+
+Shapes = Mapping[str, tuple[tuple[int, ...], type]]  # file -> shape and type of its array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +51,7 @@ class SliceSet:
     sizes: NDArray[np.int32]  # (n, 2): height and width as stored
     fingerprint: str  # of ids and pixels at their stored size; 64 hexadecimal digits
     source: Source
+    notes: tuple[str, ...]  # what the user should know of them, a line each
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """Where these ids stand in the arrays, shape (len(ids),)."""
@@ -47,24 +59,29 @@ class SliceSet:
         return np.array([where[item] for item in ids], dtype=np.intp)
 
 
-def load_slices(source: Source, data: DataConfig, *, cache_dir: Path) -> SliceSet:
+def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_foreground: bool = False) -> SliceSet:
     """The slices of `source` at `data.image_size` pixels a side, from the cache or decoded into it.
 
     Two processes may call this at once: one decodes, the other waits. Raises DataError, and leaves
-    nothing behind, where a file can't be decoded or the cache can't be written.
+    nothing behind, where a file can't be decoded, the cache can't be written, or with `needs_foreground` all masks are
+    empty.
     """
     slices = source.slices()
-    key = hashlib.sha256(f"{CACHE_SCHEMA} {data.image_size} {source.stamp()}".encode()).hexdigest()[:32]
-    entry = _find(cache_dir, key)
+    key, shapes = _key(source, data.image_size), _shapes(len(slices), data)
+    notes: list[str] = []
+    entry = _find(cache_dir, key, shapes, notes)
     if entry is None:
         try:
             with _folder(cache_dir), _locked(cache_dir / f"{key}.lock"):
-                entry = _find(cache_dir, key) or _build(source, data, cache_dir, key)
+                entry = _find(cache_dir, key, shapes, []) or _build(source, data, cache_dir, key, needs_foreground)
         except OSError as error:
             raise DataError(
                 f"the cache of decoded slices can't be written to {cache_dir} ({error.strerror or error}); "
                 "make room there, or set data.cache_dir to another folder"
             ) from error
+    known = _read_entry(entry)
+    if needs_foreground:
+        _check_foreground(source, known)
     return SliceSet(
         slices=slices,
         images=np.load(entry / "images.npy", mmap_mode="r"),
@@ -72,9 +89,29 @@ def load_slices(source: Source, data: DataConfig, *, cache_dir: Path) -> SliceSe
         labels=data.labels,
         channels_are_alike=data.channels_are_alike,
         sizes=np.load(entry / "sizes.npy"),
-        fingerprint=json.loads((entry / "entry.json").read_text())["fingerprint"],
+        fingerprint=known["fingerprint"],
         source=source,
+        notes=(*notes, *_note_of_emptied(known, data.image_size)),
     )
+
+
+def stored_channels(source: Source, image_size: int, *, cache_dir: Path) -> int | None:
+    """How many channels the images have that `link` remembered for this source; None if there are none."""
+    entry = _entry_of(cache_dir, _key(source, image_size))
+    if entry is None:
+        return None
+    try:
+        return int(np.load(entry / "images.npy", mmap_mode="r").shape[-1])
+    except (OSError, ValueError, EOFError):
+        return None  # damaged: loading it says so
+
+
+def link(source: Source, image_size: int, *, cache_dir: Path, to: Source) -> None:
+    """Remembers that `source`, which leaves the channels to the data, is read as `to` is; the cache has its slices."""
+    key, entry = _key(source, image_size), _entry_of(cache_dir, _key(to, image_size))
+    if entry is not None and _entry_of(cache_dir, key) != entry:
+        with contextlib.suppress(OSError):  # it will be found out again
+            _write_stamp(cache_dir, key, entry)
 
 
 def resize_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -119,59 +156,154 @@ def _resized(picture: Image.Image, size: int) -> Image.Image:
     return picture.resize((size, size), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
 
 
-def _find(cache_dir: Path, key: str) -> Path | None:
-    """The complete entry that a stamp leads to, if there is one."""
+def _key(source: Source, image_size: int) -> str:
+    return hashlib.sha256(f"{CACHE_SCHEMA} {image_size} {source.stamp()}".encode()).hexdigest()[:32]
+
+
+def _shapes(count: int, data: DataConfig) -> Shapes:
+    square = (count, data.image_size, data.image_size)
+    return {
+        "images.npy": ((*square, data.channel_count), np.uint8),
+        "masks.npy": ((*square, data.labels.mask_channels), np.uint8),
+        "sizes.npy": ((count, 2), np.int32),
+    }
+
+
+def _entry_of(cache_dir: Path, key: str) -> Path | None:
+    """The entry that a stamp leads to, if there is one."""
     try:
-        entry = cache_dir / (cache_dir / f"{key}.stamp").read_text().strip()
-    except OSError:
+        name = (cache_dir / f"{key}.stamp").read_text().strip()
+    except (OSError, UnicodeDecodeError):
         return None
-    return entry if (entry / "entry.json").is_file() else None
+    entry = cache_dir / name
+    return entry if _ENTRY_NAME.fullmatch(name) and (entry / ENTRY).is_file() else None
 
 
-def _build(source: Source, data: DataConfig, cache_dir: Path, key: str) -> Path:
-    """Decodes every slice into a folder beside the entry, then renames it; called under the lock."""
-    slices, size, labels = source.slices(), data.image_size, data.labels
+def _find(cache_dir: Path, key: str, shapes: Shapes, notes: list[str]) -> Path | None:
+    """The sound entry that a stamp leads to, if there is one. For a damaged one, a line is added to the notes."""
+    entry = _entry_of(cache_dir, key)
+    if entry is None:
+        return None
+    try:
+        _check_entry(entry, shapes)
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        notes.append(f"the cache's {entry} is damaged ({error}); its slices were decoded anew")
+        return None
+    return entry
+
+
+def _check_entry(entry: Path, shapes: Shapes) -> None:
+    """Raises ValueError, OSError, EOFError, KeyError or TypeError for an entry that isn't as it was written."""
+    known = _read_entry(entry)
+    if not known["fingerprint"].startswith(entry.name[:16]):
+        raise ValueError(f"{ENTRY} is of another entry")
+    for name, (shape, dtype) in shapes.items():
+        array = np.load(entry / name, mmap_mode="r")  # too short a file is a ValueError
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{name} is of shape {array.shape} and not {shape}")
+    digests, states = known.get("digests"), known.get("states")
+    if digests is None or states == _states(entry):  # version 0.1 noted none
+        return
+    for name in ARRAYS:
+        if _digest_of_file(entry / name) != digests[name]:
+            raise ValueError(f"{name} has other bytes than were written")
+    with contextlib.suppress(OSError):  # they are computed again next time
+        _write_entry(entry, known | {"states": _states(entry)})
+
+
+def _build(source: Source, data: DataConfig, cache_dir: Path, key: str, needs_foreground: bool) -> Path:
+    """Decodes every slice into a folder beside the entry, then moves it there; called under the lock."""
     building = cache_dir / f"{key}.building"
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: we hold its lock
     try:
         building.mkdir()
-        images = _reserve(building / "images.npy", (len(slices), size, size, data.channel_count))
-        masks = _reserve(building / "masks.npy", (len(slices), size, size, labels.mask_channels))
-        sizes = np.empty((len(slices), 2), dtype=np.int32)
-
-        def decode(position: int) -> bytes:
-            image, mask = source.read(slices[position].id)
-            images[position] = resize_image(image, size)
-            masks[position] = resize_mask(mask, size, labels)
-            sizes[position] = image.shape[:2]
-            return _digest(slices[position].id, image, mask)
-
-        whole = hashlib.sha256()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
-                for digest in pool.map(decode, range(len(slices))):
-                    whole.update(digest)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        images.flush()
-        masks.flush()
-        np.save(building / "sizes.npy", sizes)
-        fingerprint = whole.hexdigest()
-        (building / "entry.json").write_text(json.dumps({"schema_version": CACHE_SCHEMA, "fingerprint": fingerprint}))
-        entry = cache_dir / f"{fingerprint[:16]}-{size}"
+        known = _decode(source, data, building)
+        if needs_foreground:
+            _check_foreground(source, known)
+        states = _states(building)  # a move keeps them
+        digests = {name: _digest_of_file(building / name) for name in ARRAYS}
+        _write_entry(building, {"schema_version": CACHE_SCHEMA, **known, "digests": digests, "states": states})
+        entry = cache_dir / f"{known['fingerprint'][:16]}-{data.image_size}"
         try:
             building.rename(entry)
-        except OSError:  # not empty: the same pixels have been decoded from another place
-            if not (entry / "entry.json").is_file():
-                raise
-            os.replace(building / "sizes.npy", entry / "sizes.npy")  # an entry of schema 1 has none
+        except OSError:  # not empty: damaged, or decoded from another place
+            for name in (*ARRAYS, ENTRY):
+                os.replace(building / name, entry / name)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    stamp = cache_dir / f"{key}.stamp"
-    stamp.with_suffix(".stamp.tmp").write_text(entry.name)
-    stamp.with_suffix(".stamp.tmp").replace(stamp)
+    _write_stamp(cache_dir, key, entry)
     return entry
+
+
+def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
+    """Writes the arrays into a folder; gives what an entry says of them."""
+    slices, size, labels = source.slices(), data.image_size, data.labels
+    shapes = _shapes(len(slices), data)
+    images, masks = (_reserve(folder / name, shapes[name][0]) for name in ("images.npy", "masks.npy"))
+    sizes = np.empty(shapes["sizes.npy"][0], dtype=np.int32)
+    filled = np.zeros(len(slices), dtype=bool)  # at the stored size
+
+    def decode(position: int) -> bytes:
+        image, mask = source.read(slices[position].id)
+        images[position] = resize_image(image, size)
+        masks[position] = resize_mask(mask, size, labels)
+        sizes[position] = image.shape[:2]
+        filled[position] = _has_foreground(mask)
+        return _digest(slices[position].id, image, mask)
+
+    whole = hashlib.sha256()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for digest in pool.map(decode, range(len(slices))):
+                whole.update(digest)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    images.flush()
+    masks.flush()
+    np.save(folder / "sizes.npy", sizes)
+    emptied = [
+        item.id for item, full, mask in zip(slices, filled, masks, strict=True) if full and not _has_foreground(mask)
+    ]
+    return {
+        "fingerprint": whole.hexdigest(),
+        "with_foreground": int(filled.sum()),  # masks, at the stored size
+        "emptied": emptied,  # ids whose masks resizing has emptied
+        "image_size_to_keep": _size_to_keep(source, emptied, data) if emptied else None,
+    }
+
+
+def _size_to_keep(source: Source, ids: Sequence[str], data: DataConfig) -> int | None:
+    """The smallest doubling of `data.image_size` that empties none of these masks; None if no allowed size does."""
+    size = data.image_size
+    for slice_id in ids:
+        _, mask = source.read(slice_id)
+        while not _has_foreground(resize_mask(mask, size, data.labels)):
+            size *= 2  # it stays divisible by what the model needs
+            if size > _MAX_IMAGE_SIZE:
+                return None
+    return size
+
+
+def _check_foreground(source: Source, known: Mapping[str, Any]) -> None:
+    """Raises DataError where every mask is empty. Entries of version 0.1 don't say, and pass."""
+    if known.get("with_foreground") == 0:
+        raise DataError(
+            f"{source.location}: no mask of the set holds any foreground, and nothing can be learnt from it; "
+            "write 255 for foreground and 0 for background, or name the values by data.classes"
+        )
+
+
+def _note_of_emptied(known: Mapping[str, Any], image_size: int) -> Iterator[str]:
+    """A line if resizing has emptied masks. known: what the entry says."""
+    emptied = known.get("emptied")
+    if emptied:
+        size = known["image_size_to_keep"]
+        remedy = "cut the images into tiles" if size is None else f"data.image_size={size} keeps them"
+        yield (
+            f"resizing to {image_size}x{image_size} empties {len(emptied)} of {known['with_foreground']} masks with "
+            f"foreground, first: {emptied[0]}; {remedy}"
+        )
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
@@ -190,6 +322,40 @@ def _digest(slice_id: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) ->
     digest.update(image.tobytes())
     digest.update(mask.tobytes())
     return digest.digest()
+
+
+def _has_foreground(mask: NDArray[np.uint8]) -> bool:
+    return bool(((mask > 0) & (mask != IGNORED)).any())
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _states(entry: Path) -> dict[str, list[int]]:
+    """File -> size, modification time and inode: while they stay, the bytes are those that were written."""
+    states = {name: (entry / name).stat() for name in ARRAYS}
+    return {name: [state.st_size, state.st_mtime_ns, state.st_ino] for name, state in states.items()}
+
+
+def _read_entry(entry: Path) -> dict[str, Any]:
+    known: dict[str, Any] = json.loads((entry / ENTRY).read_text())
+    return known
+
+
+def _write_entry(entry: Path, known: Mapping[str, Any]) -> None:
+    _replace_text(entry / ENTRY, json.dumps(known))
+
+
+def _write_stamp(cache_dir: Path, key: str, entry: Path) -> None:
+    _replace_text(cache_dir / f"{key}.stamp", entry.name)
+
+
+def _replace_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 @contextlib.contextmanager

@@ -25,9 +25,10 @@ from PIL import Image
 
 from brainseg.cli.console import OnProgress
 from brainseg.cli.output import check_new_folder
-from brainseg.data.decode import MAX_PIXELS, scale_to_uint8
+from brainseg.data.decode import scale_to_uint8
 from brainseg.data.layout import IMAGES, MASKS, METADATA
 from brainseg.data.metadata import ID
+from brainseg.data.opening import MAX_PIXELS
 from brainseg.data.source import PATIENT, TUMOR_TYPE
 from brainseg.errors import DataError
 

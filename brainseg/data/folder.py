@@ -1,5 +1,6 @@
 """A folder of images and masks on disk as a `Source`."""
 
+import copy
 import hashlib
 import json
 import os
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config import FIRST_READING, DataConfig
-from brainseg.data.decode import RULES_VERSION, holds_colour, read_image, read_mask
+from brainseg.data.decode import RULES_VERSION, holds_colour, read_channels, size_text
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.layout import METADATA, Listing, Pair, list_pairs
 from brainseg.data.metadata import Metadata, read_metadata
+from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.errors import DataError
 
@@ -39,6 +41,14 @@ class FolderSource:
             raise DataError(_first_error(self._root, errors))
         self._pairs = {pair.id: pair for pair in listing.pairs}
         self._slices = slice_infos(listing, metadata)
+        self._masks = SetMasks(self._root, [pair.mask for pair in listing.pairs], data)
+
+    def read_by(self, data: DataConfig) -> "FolderSource":
+        """The same files, read as `data` says; the folder isn't listed again."""
+        other = copy.copy(self)
+        other._data, other.labels = data, data.labels
+        other._masks = SetMasks(self._root, [pair.mask for pair in self._pairs.values()], data)
+        return other
 
     def slices(self) -> tuple[SliceInfo, ...]:
         """Every slice, sorted by id."""
@@ -47,7 +57,8 @@ class FolderSource:
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
         pair = self._pairs[slice_id]
-        image, mask = read_image(self._root / pair.image, self._data), read_mask(self._root / pair.mask, self._data)
+        image = read_channels([self._root / path for path in images_of(pair)], self._data)
+        mask = self._masks.read(pair.mask)
         if image.shape[:2] != mask.shape[:2]:
             raise DataError(
                 f"{self._root / pair.mask} must have the size of {pair.image}, {size_text(image.shape)}, "
@@ -56,15 +67,19 @@ class FolderSource:
         return image, mask
 
     def holds_colour(self) -> bool:
-        """Whether any image has pixels that aren't grey."""
+        """Whether any image does, as `decode.holds_colour` has it; of grey files the headers alone are read."""
+        paths = [self._root / path for pair in self._pairs.values() for path in images_of(pair)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return any(pool.map(lambda pair: holds_colour(self._root / pair.image), self._pairs.values()))
+            try:
+                return any(pool.map(holds_colour, paths))
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def stamp(self) -> str:
         """A digest of every used file's path, size and modification time, metadata.csv included."""
         digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
         digest.update(_how(self._data).encode())
-        paths = [path for pair in self._pairs.values() for path in (pair.image, pair.mask)]
+        paths = [path for pair in self._pairs.values() for path in (*images_of(pair), pair.mask)]
         if (self._root / METADATA).exists():
             paths.append(METADATA)
         prefix = os.path.join(self._root, "")
@@ -93,9 +108,9 @@ def slice_infos(listing: Listing, metadata: Metadata) -> tuple[SliceInfo, ...]:
     return tuple(SliceInfo(id=pair.id, columns=_columns(pair, metadata)) for pair in listing.pairs)
 
 
-def size_text(shape: tuple[int, ...]) -> str:
-    """(height, width) as people write it: width x height."""
-    return f"{shape[1]}x{shape[0]}"
+def images_of(pair: Pair) -> tuple[str, ...]:
+    """The files that a slice's image is made of, in the order of its channels."""
+    return (pair.image,)
 
 
 def _how(data: DataConfig) -> str:

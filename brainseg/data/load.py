@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from brainseg.config import DataConfig, RunConfig
-from brainseg.data.cache import SliceSet, load_slices
+from brainseg.config import CHANNEL_COUNTS, DataConfig, RunConfig
+from brainseg.data.cache import SliceSet, link, load_slices, stored_channels
 from brainseg.data.folder import FolderSource
 from brainseg.data.phantom.source import PhantomSource
 from brainseg.data.source import Source
@@ -19,6 +19,7 @@ class RunData:
     slices: SliceSet
     split: Split
     patients_on_both_sides: int | None  # None where patient ids are unknown
+    notes: tuple[str, ...] = ()  # what the user should know of the data, a line each
 
 
 def source_of(config: RunConfig) -> Source:
@@ -31,9 +32,8 @@ def source_of(config: RunConfig) -> Source:
 def source_of_folder(folder: Path, data: DataConfig | None = None) -> FolderSource:
     """A folder as a source. data: how a run reads its files; without one, as a new run would. Raises DataError."""
     data = replace(data or DataConfig(), name="folder", root=str(folder))
-    if data.channels == "auto":
-        data = replace(data, channels="rgb" if FolderSource(data).holds_colour() else "grey")
-    return FolderSource(data)
+    source = FolderSource(data)
+    return source if data.channels != "auto" else source.read_by(_with_channels(data, source, None))
 
 
 def load_data(config: RunConfig, *, split: Split | None = None) -> RunData:
@@ -41,24 +41,44 @@ def load_data(config: RunConfig, *, split: Split | None = None) -> RunData:
 
     Raises DataError, with nothing written, where either is impossible.
     """
-    config = resolved(config)
-    source = source_of(config)
+    given, cache_dir = source_of(config), cache_dir_of(config)
     # The split first: it needs no pixels, and its errors come before minutes of decoding.
-    split = split or make_split(source.slices(), config.data)
-    slices = load_slices(source, config.data, cache_dir=cache_dir_of(config))
-    both_sides = patients_on_both_sides(split, slices.slices)
-    return RunData(config=config, slices=slices, split=split, patients_on_both_sides=both_sides)
+    split = split or make_split(given.slices(), config.data)
+    source, config = _resolved(config, given, cache_dir)
+    slices = load_slices(source, config.data, cache_dir=cache_dir, needs_foreground=True)
+    if source is not given:
+        link(given, config.data.image_size, cache_dir=cache_dir, to=source)
+    return RunData(
+        config=config,
+        slices=slices,
+        split=split,
+        patients_on_both_sides=patients_on_both_sides(split, slices.slices),
+        notes=slices.notes,
+    )
 
 
-def resolved(config: RunConfig) -> RunConfig:
-    """The configuration with what `auto` stands for, as the data decides it."""
+def _resolved(config: RunConfig, source: Source, cache_dir: Path) -> tuple[Source, RunConfig]:
+    """The configuration with what `auto` stands for, as the data decides it, and the source that is read so."""
     data = config.data
-    if data.channels == "auto":
-        holds_colour = data.root is not None and FolderSource(data).holds_colour()
-        data = replace(data, channels="rgb" if holds_colour else "grey")
     if data.score_by == "auto":
         data = replace(data, score_by="case" if data.labels.are_named else "slice")
-    return replace(config, data=data)
+    if data.channels == "auto":
+        folder = source if isinstance(source, FolderSource) else None
+        data = replace(data, channels="grey") if folder is None else _with_channels(data, folder, cache_dir)
+        source = source if folder is None else folder.read_by(data)
+    return source, replace(config, data=data)
+
+
+def _with_channels(data: DataConfig, source: FolderSource, cache_dir: Path | None) -> DataConfig:
+    """The channels that `auto` stands for: rgb where any image holds colour, else grey.
+
+    With `data.reading` 1 it is grey. cache_dir: where the answer may be known already, so that no image is read.
+    """
+    if data.reading == 1:
+        return replace(data, channels="grey")
+    known = None if cache_dir is None else stored_channels(source, data.image_size, cache_dir=cache_dir)
+    in_colour = source.holds_colour() if known is None else known == CHANNEL_COUNTS["rgb"]
+    return replace(data, channels="rgb" if in_colour else "grey")
 
 
 def cache_dir_of(config: RunConfig) -> Path:

@@ -13,12 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config import DataConfig
-from brainseg.data.decode import MaskKind, binary_mask, mask_kind, not_a_mask, read_image, read_mask_values
+from brainseg.data.decode import (
+    MaskKind,
+    binary_mask,
+    levels_of,
+    mask_kind,
+    not_a_mask,
+    read_image,
+    read_mask_file,
+    size_text,
+)
 from brainseg.data.findings import Finding, Severity, collect
-from brainseg.data.folder import folder_findings, size_text, slice_infos, survey
+from brainseg.data.folder import folder_findings, slice_infos, survey
 from brainseg.data.layout import Pair
 from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
 from brainseg.data.people import people_with_several_ids, person_of
+from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
 from brainseg.errors import DataError
 
@@ -103,14 +113,17 @@ def verify(root: Path) -> FolderReport:
     """Every finding in the folder. Raises DataError where it can't be checked at all."""
     listing, metadata = survey(root)
     infos = slice_infos(listing, metadata)
+    masks = SetMasks(root, [pair.mask for pair in listing.pairs], GREY)
     # Threads: PIL and NumPy release the interpreter's lock for most of this.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        inspections = list(pool.map(lambda pair: _inspect(root, pair), listing.pairs))
+        inspections = list(pool.map(lambda pair: _inspect(root, pair, masks), listing.pairs))
     seen = {pair.id: inspection for pair, inspection in zip(listing.pairs, inspections, strict=True)}
     problems: dict[str, list[str]] = defaultdict(list)
     for inspection in inspections:
         for check, item in inspection.problems:
             problems[check].append(item)
+    if masks.problem is not None:
+        problems["mask_not_binary"].append(masks.problem)
     problems["no_patient_id"] = [info.id for info in infos if PATIENT not in info.columns]
     patient_ids = {info.columns[PATIENT] for info in infos if PATIENT in info.columns}
     problems["several_ids"] = [
@@ -131,7 +144,7 @@ def verify(root: Path) -> FolderReport:
     )
 
 
-def _inspect(root: Path, pair: Pair) -> _Inspection:
+def _inspect(root: Path, pair: Pair, masks: SetMasks) -> _Inspection:
     """Reads one slice; what is wrong with one of its files doesn't hide the other."""
     problems: list[tuple[str, str]] = []
     image = mask = None
@@ -140,7 +153,7 @@ def _inspect(root: Path, pair: Pair) -> _Inspection:
     except DataError as error:
         problems.append(("unreadable_file", _relative(root, error)))
     try:
-        mask = _inspect_mask(root, pair, problems)
+        mask = _inspect_mask(root, pair, masks, problems)
     except DataError as error:
         problems.append(("unreadable_file", _relative(root, error)))
     fraction = None if mask is None else float(mask.mean())
@@ -160,16 +173,23 @@ def _inspect(root: Path, pair: Pair) -> _Inspection:
     )
 
 
-def _inspect_mask(root: Path, pair: Pair, problems: list[tuple[str, str]]) -> NDArray[np.uint8] | None:
-    """The mask in {0, 1}, or None where it isn't one. Raises DataError where it can't be read."""
-    values = read_mask_values(root / pair.mask)
-    kind = mask_kind(values)
+def _inspect_mask(root: Path, pair: Pair, masks: SetMasks, problems: list[tuple[str, str]]) -> NDArray[np.uint8] | None:
+    """The mask in {0, 1}, or None where it isn't one, or the set holds labels. Raises DataError where it can't be read.
+
+    masks: of the set, which decides at which value soft edges are cut.
+    """
+    file = read_mask_file(root / pair.mask, reading=GREY.reading)
+    values, levels = file.values, levels_of(file.values)
+    top = levels.top if file.is_plain else masks.survey().top(values)
+    if masks.problem is not None:
+        return None
+    kind = mask_kind(levels, top)
     if kind is MaskKind.OTHER:
-        problems.append(("mask_not_binary", f"{pair.mask} {not_a_mask(values)}"))
+        problems.append(("mask_not_binary", f"{pair.mask} {not_a_mask(levels)}"))
         return None
     if kind is MaskKind.SOFT:
         problems.append(("soft_mask", pair.mask))
-    mask = binary_mask(values)
+    mask = binary_mask(values, top)
     if not mask.any():
         problems.append(("empty_mask", pair.mask))
     elif mask.all():

@@ -11,19 +11,40 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainseg.data.cache import load_slices, resize_image, resize_mask
+from brainseg.classes import BINARY
+from brainseg.config import DataConfig
+from brainseg.data import cache
+from brainseg.data.cache import load_slices
 from brainseg.data.folder import FolderSource
 from brainseg.errors import DataError
 
 IDS = ("a", "b", "c")
 
 
+def data_in(root, size=8, **keys):
+    return DataConfig(name="folder", root=str(root), channels="grey", image_size=size, **keys)
+
+
+def source_in(root):
+    return FolderSource(data_in(root))
+
+
+def resize_image(image, size):
+    """(height, width) to (size, size)."""
+    return cache.resize_image(image[..., np.newaxis], size)[..., 0]
+
+
+def resize_mask(mask, size):
+    """(height, width) to (size, size)."""
+    return cache.resize_mask(mask[..., np.newaxis], size, BINARY)[..., 0]
+
+
 class CountingSource:
     """A folder that counts how often a slice is read."""
 
     def __init__(self, root):
-        self._folder = FolderSource(root)
-        self.name, self.location = self._folder.name, self._folder.location
+        self._folder = source_in(root)
+        self.name, self.location, self.labels = self._folder.name, self._folder.location, BINARY
         self.reads = 0
 
     def slices(self):
@@ -45,8 +66,8 @@ def pixels(folder):
     return folder
 
 
-def load(root, cache_dir, size=8):
-    return load_slices(FolderSource(root), image_size=size, cache_dir=cache_dir)
+def load(root, cache_dir, size=8, **keys):
+    return load_slices(source_in(root), data_in(root, size), cache_dir=cache_dir, **keys)
 
 
 def everything_in(folder):
@@ -61,11 +82,11 @@ def test_arrays_hold_every_slice_in_the_order_of_ids(pixels, tmp_path):
     slices = load(pixels.root, tmp_path / "cache")
     assert [item.id for item in slices.slices] == list(IDS)
     assert slices.images.shape == slices.masks.shape == (3, 8, 8, 1)
-    source = FolderSource(pixels.root)
+    source = source_in(pixels.root)
     for position, slice_id in enumerate(IDS):
         image, mask = source.read(slice_id)
-        np.testing.assert_array_equal(slices.images[position, :, :, 0], resize_image(image, 8))
-        np.testing.assert_array_equal(slices.masks[position, :, :, 0], resize_mask(mask, 8))
+        np.testing.assert_array_equal(slices.images[position], cache.resize_image(image, 8))
+        np.testing.assert_array_equal(slices.masks[position], cache.resize_mask(mask, 8, BINARY))
     np.testing.assert_array_equal(slices.positions(["c", "a"]), [2, 0])
 
 
@@ -96,9 +117,9 @@ def test_arrays_are_mapped_from_disk_and_read_only(pixels, tmp_path):
 
 def test_the_second_load_reads_no_image_file(pixels, tmp_path):
     source = CountingSource(pixels.root)
-    first = load_slices(source, image_size=8, cache_dir=tmp_path / "cache")
+    first = load_slices(source, data_in(pixels.root), cache_dir=tmp_path / "cache")
     assert source.reads == 3
-    second = load_slices(source, image_size=8, cache_dir=tmp_path / "cache")
+    second = load_slices(source, data_in(pixels.root), cache_dir=tmp_path / "cache")
     assert source.reads == 3
     assert first.fingerprint == second.fingerprint
     np.testing.assert_array_equal(first.images, second.images)
@@ -194,11 +215,13 @@ def test_the_folder_of_a_killed_builder_is_replaced(pixels, tmp_path):
 BUILD = """
 import hashlib, sys, time
 from pathlib import Path
+from brainseg.config import DataConfig
 from brainseg.data.cache import load_slices
 from brainseg.data.phantom.source import PhantomSource
 print("ready", flush=True)
 sys.stdin.readline()
-slices = load_slices(PhantomSource(patients=4, seed=1), image_size=32, cache_dir=Path(sys.argv[1]))
+data = DataConfig(channels="grey", image_size=32)
+slices = load_slices(PhantomSource(patients=4, seed=1), data, cache_dir=Path(sys.argv[1]))
 print(slices.fingerprint, hashlib.sha256(slices.images).hexdigest(), hashlib.sha256(slices.masks).hexdigest())
 """
 
@@ -249,11 +272,12 @@ def test_a_slice_that_is_not_square_is_squeezed():
 
 
 def test_the_fingerprint_is_of_ids_and_pixels_at_their_stored_size(pixels, tmp_path):
-    source = FolderSource(pixels.root)
+    source = source_in(pixels.root)
     whole = hashlib.sha256()
     for slice_id in IDS:
         image, mask = source.read(slice_id)
-        digest = hashlib.sha256(f"{slice_id} {image.shape} {mask.shape}".encode())
+        height, width, _ = image.shape  # of one channel it is two-dimensional
+        digest = hashlib.sha256(f"{slice_id} {(height, width)} {(height, width)}".encode())
         digest.update(image.tobytes() + mask.tobytes())
         whole.update(digest.digest())
     assert load(pixels.root, tmp_path / "cache").fingerprint == whole.hexdigest()

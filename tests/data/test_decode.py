@@ -1,5 +1,6 @@
 """What becomes of the depths, colours and damages that image files come with."""
 
+import io
 import os
 import struct
 import zlib
@@ -11,12 +12,30 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from brainseg.data.decode import MaskKind, mask_kind, read_image, read_mask
+from brainseg.config import DataConfig
+from brainseg.data import decode
+from brainseg.data.decode import MaskKind
+from brainseg.data.set_masks import SetMasks
 from brainseg.errors import DataError
 
 # Luma of pure red, green and blue: 0.299, 0.587 and 0.114 of 255, rounded.
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 LUMA = [[76, 150, 29]]
+
+
+def read_image(path: Path, **keys: Any) -> NDArray[np.uint8]:
+    """The one channel of an image in grey, (height, width)."""
+    return decode.read_image(path, DataConfig(channels="grey", **keys))[..., 0]
+
+
+def read_mask(path: Path, **keys: Any) -> NDArray[np.uint8]:
+    """The mask of a set of this file alone, (height, width)."""
+    return SetMasks(path.parent, [path.name], DataConfig(channels="grey", **keys)).read(path.name)[..., 0]
+
+
+def mask_kind(values: NDArray[Any]) -> MaskKind:
+    levels = decode.levels_of(values)
+    return decode.mask_kind(levels, levels.top)
 
 
 def saved(path: Path, values: Any, dtype: Any = np.uint8, **options: Any) -> Path:
@@ -70,8 +89,93 @@ def test_alpha_is_left_out(tmp_path: Path, alpha: int) -> None:
     ],
 )
 def test_deeper_images_are_scaled_from_their_own_range(tmp_path: Path, name: str, dtype: Any, values: Any) -> None:
-    # The middle value lies at a fifth of the range: 255 / 5 = 51.
-    assert read_image(saved(tmp_path / name, values, dtype)).tolist() == [[0, 51, 255]]
+    # The middle value lies at a fifth of the range: 255 / 5 = 51. The percentiles of three values leave out 1 % of the
+    # way to the middle one and to the highest: (40 - 0.4) of (200 - 0.4 - 1.6) becomes 51.
+    path = saved(tmp_path / name, values, dtype)
+    assert read_image(path, reading=1).tolist() == read_image(path).tolist() == [[0, 51, 255]]
+
+
+def test_a_hot_pixel_does_not_decide_the_contrast(tmp_path: Path) -> None:
+    values = np.repeat(np.arange(1000, 1201, 2), 10).reshape(101, 10)  # 1010 pixels; 5 are half a percent
+    values[0, 0] = 65_535
+    path = saved(tmp_path / "a.png", values, np.uint16)
+    assert read_image(path, reading=1).max(axis=1)[1:].max() == 1  # (1200 - 1000) / 64535 of 255
+    image = read_image(path)
+    assert [image[row, 0] for row in (0, 1, 20, 100)] == [255, 3, 51, 255]  # from 1000 to 1200
+
+
+def test_where_nearly_all_pixels_are_equal_the_range_counts(tmp_path: Path) -> None:
+    values = np.zeros((20, 20))
+    values[0, 0] = 500
+    assert read_image(saved(tmp_path / "a.png", values, np.uint16))[0].tolist() == [255, *[0] * 19]
+
+
+def test_a_window_maps_the_same_values_to_black_and_white_in_every_image(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.tif", [[-1000, -160, 80, 240, 3000]], np.int32)
+    assert read_image(path, window=[-160, 240]).tolist() == [[0, 0, 153, 255, 255]]
+
+
+def test_a_window_leaves_eight_bits_alone(tmp_path: Path) -> None:
+    assert read_image(saved(tmp_path / "a.png", [[3, 7, 200]]), window=[0, 10]).tolist() == [[3, 7, 200]]
+
+
+def oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [(1, [[1, 2], [3, 4]]), (3, [[4, 3], [2, 1]]), (6, [[3, 1], [4, 2]]), (8, [[2, 4], [1, 3]])],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_exif_orientation_turns_images_and_masks_alike(
+    tmp_path: Path, name: str, orientation: int, upright: list[list[int]]
+) -> None:
+    image = saved(tmp_path / name, [[1, 2], [3, 4]], exif=oriented(orientation))
+    mask = saved(tmp_path / f"mask_{name}", [[0, 0], [0, 255]], exif=oriented(orientation))
+    assert read_image(image).tolist() == upright
+    assert read_mask(mask).tolist() == (np.array(upright) == 4).astype(int).tolist()
+
+
+def test_a_jpeg_of_a_camera_that_was_turned_is_upright(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", np.repeat([[10] * 8, [200] * 8], 8, axis=0), exif=oriented(6))
+    assert [read_image(path)[0, 0], read_image(path)[0, -1]] == [200, 10]
+    assert read_image(path).shape == (8, 16)
+    assert [read_image(path, reading=1)[0, 0], read_image(path, reading=1)[-1, 0]] == [10, 200]
+
+
+def test_exif_that_cant_be_read_turns_nothing(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", np.full((8, 8), 9), exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f")
+    assert read_image(path).tolist() == [[9] * 8] * 8
+
+
+def test_colours_are_kept_as_three_channels(tmp_path: Path) -> None:
+    rgb = DataConfig(channels="rgb")
+    assert decode.read_image(saved(tmp_path / "a.png", [[RED, GREEN]]), rgb).tolist() == [[[*RED], [*GREEN]]]
+    assert decode.read_image(saved(tmp_path / "b.png", [[7]]), rgb).tolist() == [[[7, 7, 7]]]
+
+
+def test_files_of_named_channels_make_up_one_image(tmp_path: Path) -> None:
+    paths = [saved(tmp_path / "flair.png", [[1, 2]]), saved(tmp_path / "t1.png", [[3, 4]])]
+    named = DataConfig(channels=["flair", "t1"])
+    assert decode.read_channels(paths, named).tolist() == [[[1, 3], [2, 4]]]
+    saved(tmp_path / "t1.png", [[3, 4, 5]])
+    with pytest.raises(DataError, match=r"t1\.png must have the size of flair\.png, 2x1, got 3x1; export all channels"):
+        decode.read_channels(paths, named)
+
+
+def test_a_grey_picture_that_was_saved_as_colour_jpeg_holds_no_colour(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), dtype=np.uint8)
+    scanned = np.repeat(noise, 3, axis=-1)
+    scanned[::2] = np.clip(scanned[::2].astype(int) + [2, 0, -2], 0, 255)  # a sensor is not quite grey
+    grey, colour = tmp_path / "grey.jpg", tmp_path / "colour.png"
+    Image.fromarray(scanned).save(grey, quality=30)
+    scanned[5, 5] = (90, 60, 60)
+    Image.fromarray(scanned).save(colour)
+    assert not decode.holds_colour(grey)
+    assert decode.holds_colour(colour)
 
 
 def test_a_deep_image_of_one_value_is_black(tmp_path: Path) -> None:
@@ -127,7 +231,7 @@ def test_a_mask_may_have_alpha_or_a_palette(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), (1, 1), (255, 1)])
 def test_a_mask_of_one_value_is_empty_or_full(tmp_path: Path, value: int, expected: int) -> None:
-    path = saved(tmp_path / "mask.png", np.full((5, 5), value))
+    path = saved(tmp_path / "mask.png", np.full((5, 5), value), np.uint8)
     assert read_mask(path).tolist() == [[expected] * 5] * 5
 
 
@@ -171,21 +275,39 @@ def labels(*areas: int) -> NDArray[np.uint8]:
         (np.array([[1, 2], [2, 1]], np.uint8), "1, 2"),
     ],
 )
-def test_class_labels_are_no_mask_of_two_classes(tmp_path: Path, values: NDArray[np.uint8], named: str) -> None:
-    assert one_line(read_mask, saved(tmp_path / "mask.png", values)) == (
+def test_class_labels_are_no_mask_of_two_classes_by_the_rules_of_version_0_1(
+    tmp_path: Path, values: NDArray[np.uint8], named: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_mask(saved(tmp_path / "mask.png", values), reading=1)
+    assert str(caught.value) == (
         f"{tmp_path / 'mask.png'} is not a mask of two classes, it holds the values {named}; "
         "write 0 for background and 255 for tumour"
     )
 
 
 def test_negative_values_are_no_mask(tmp_path: Path) -> None:
-    assert "the values -1, 0, 1;" in one_line(read_mask, saved(tmp_path / "mask.tif", [[-1, 0, 1]], np.int32))
+    path = saved(tmp_path / "mask.tif", [[-1, 0, 1]], np.int32)
+    with pytest.raises(DataError, match="the values -1, 0, 1;"):
+        read_mask(path, reading=1)
+    with pytest.raises(DataError, match=r"the values -1 \(in 1\), 1 \(in 1\) of 1 files; write class numbers from 1"):
+        read_mask(path)
 
 
 def test_an_image_in_the_place_of_a_mask_is_found_out(tmp_path: Path) -> None:
     rows, columns = np.mgrid[:64, :64]
     path = saved(tmp_path / "mask.png", disc(64, 25) // 255 * (60 + rows + columns))
     assert "are image and mask exchanged?" in one_line(read_mask, path)
+
+
+def test_a_mask_in_the_alpha_channel_alone_is_named(tmp_path: Path) -> None:
+    drawn = np.zeros((4, 4, 4), np.uint8)
+    drawn[1:3, 1:3, 3] = 255
+    assert "is a mask in the alpha channel alone, and all black; write it as 255 on 0" in one_line(
+        read_mask, saved(tmp_path / "mask.png", drawn)
+    )
+    drawn[..., 3] = 255
+    assert read_mask(saved(tmp_path / "mask.png", drawn)).max() == 0
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask])
@@ -252,6 +374,46 @@ def png_header(path: Path, width: int, height: int) -> Path:
 def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path, side: int) -> None:
     text = one_line(read_image, png_header(tmp_path / "a.png", side, side))
     assert "has more than 67108864 pixels; if it is a slice, export it at 8192x8192 or less" in text
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 2**26), (2**26, 1), (40_000, 8)])
+def test_a_picture_of_extreme_sides_is_not_unpacked(tmp_path: Path, width: int, height: int) -> None:
+    text = one_line(read_image, png_header(tmp_path / "a.png", width, height))
+    assert f"is {width}x{height}, and no side may be above 32768; cut it into parts" in text
+
+
+def progressive(scans: int) -> bytes:
+    """A progressive JPEG with its last scan repeated, so that it has so many."""
+    content = io.BytesIO()
+    Image.new("L", (16, 16), 9).save(content, format="JPEG", progressive=True)
+    whole = content.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * (scans - whole.count(b"\xff\xda")) + whole[-2:]
+
+
+def test_a_jpeg_of_endless_scans_is_not_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(progressive(101))
+    assert "is a JPEG of 101 scans, at most 100 are read; export it again" in one_line(read_image, path)
+    Image.new("L", (16, 16), 9).save(path, progressive=True)
+    assert read_image(path)[0, 0] == 9
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_a_pipe_among_the_files_is_named_and_not_waited_for(tmp_path: Path, read: Any) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    assert "is a pipe, socket or device, not an image; remove it" in one_line(read, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", [b"\xff.png", b"a\nb.png"])
+def test_a_name_that_cant_be_shown_is_named_in_ascii(tmp_path: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
+    with pytest.raises(DataError) as caught:
+        read_image(path)
+    text = str(caught.value)
+    assert text.isascii()
+    assert "\n" not in text
+    assert "has a name that can't be shown (bytes that aren't UTF-8, line ends); rename it" in text
 
 
 def test_an_image_without_pixels_is_named(tmp_path: Path) -> None:

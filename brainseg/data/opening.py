@@ -1,0 +1,157 @@
+"""The one door for image files from outside: it opens, bounds and decodes them.
+
+PNG, JPEG or TIFF, recognised by content. What a header claims is checked before any pixel is decoded. Every failure is
+one line that names the file and the remedy.
+"""
+
+import io
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from brainseg.errors import DataError
+
+MAX_PIXELS = 8192 * 8192  # far above any slice, far below what a decompression bomb asks for
+# Resizing first stretches the width, at the full height: a picture of one column would become gigabytes.
+MAX_SIDE = 32_768
+MAX_SCANS = 100  # of a progressive JPEG, each as long as decoding it once; encoders write about ten
+
+_FORMATS = ("PNG", "JPEG", "TIFF")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # what a file of these formats begins with
+_START_OF_SCAN = b"\xff\xda"  # never inside a scan: there, a byte 0xff is followed by 0 or a restart marker
+_CHUNK_BYTES = 2**20
+# Control characters, line ends, and the surrogates that stand for bytes that aren't UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+# `warnings.catch_warnings` swaps process-wide state, so that only one thread may be inside.
+_warnings_lock = threading.Lock()
+
+
+def load_file(path: Path, *, upright: bool) -> Image.Image:
+    """The one frame of an image file, its pixels in memory.
+
+    upright: turn it as its EXIF orientation says; PIL turns a TIFF in any case. Raises DataError.
+    """
+    with _opened(path) as file:
+        return _loaded(path, file, upright=upright)
+
+
+def load_content(content: bytes, *, called: str, upright: bool) -> Image.Image:
+    """As `load_file`, of a file's content; `called` names it in errors."""
+    return _loaded(called, io.BytesIO(content), upright=upright)
+
+
+def mode_of_file(path: Path) -> str:
+    """How pixels are stored, as PIL calls it (`L`, `RGB`), by the header alone. Raises DataError."""
+    with _opened(path) as file, _explained(path, file):
+        return _open(path, file).mode
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    if _UNPRINTABLE.search(str(path)):
+        raise DataError(f"{str(path)!a} has a name that can't be shown (bytes that aren't UTF-8, line ends); rename it")
+    try:
+        kind = os.stat(path).st_mode
+        if stat.S_ISDIR(kind):
+            raise DataError(f"{path} is a folder, not an image; move it out of the data folder")
+        if not stat.S_ISREG(kind):  # reading a pipe would wait for ever
+            raise DataError(f"{path} is a pipe, socket or device, not an image; remove it")
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise DataError(f"{path} doesn't exist; restore it, or remove its partner") from None
+    except PermissionError:
+        raise DataError(f"{path} can't be opened (permission denied); make it readable") from None
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _loaded(name: Path | str, file: IO[bytes], *, upright: bool) -> Image.Image:
+    with _explained(name, file):
+        image = _open(name, file)
+        image.load()
+        if upright and image.format != "TIFF":
+            _turn(image)
+    return image
+
+
+@contextmanager
+def _explained(name: Path | str, file: IO[bytes]) -> Iterator[None]:
+    """What PIL raises becomes a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(f"{name} {_unidentified(file)}") from None
+    except Exception as error:  # a damaged file can raise nearly anything inside a decoder
+        raise _damaged(name, error) from error
+
+
+def _open(name: Path | str, file: IO[bytes]) -> Image.Image:
+    """Checks the header before any pixel is decoded."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the size is checked here, and odd tags don't matter
+        try:
+            image = Image.open(file, formats=_FORMATS)
+        except Image.DecompressionBombError:
+            raise DataError(_too_large(name)) from None
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(_too_large(name))
+        if max(width, height) > MAX_SIDE:
+            raise DataError(f"{name} is {width}x{height}, and no side may be above {MAX_SIDE}; cut it into parts")
+        if not width or not height:
+            raise DataError(f"{name} has no pixels ({width}x{height}); export it again")
+        frames = getattr(image, "n_frames", 1)  # only the formats that can hold several have it
+        if frames > 1:
+            raise DataError(f"{name} holds {frames} frames; export each slice to a file of its own")
+        if image.info.get("progressive"):
+            _check_scans(name, file)
+        if image.format == "TIFF":
+            image.load()  # TIFF tags can warn as late as here; PNG and JPEG only warn on opening
+    return image
+
+
+def _check_scans(name: Path | str, file: IO[bytes]) -> None:
+    place = file.tell()
+    file.seek(0)
+    scans = sum(chunk.count(_START_OF_SCAN) for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""))
+    file.seek(place)
+    if scans > MAX_SCANS:
+        raise DataError(f"{name} is a JPEG of {scans} scans, at most {MAX_SCANS} are read; export it again")
+
+
+def _turn(image: Image.Image) -> None:
+    """Turns the image as its EXIF orientation says. What can't be read there names no orientation."""
+    with _warnings_lock, warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _damaged(name: Path | str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{name} is damaged or cut off ({reason}); copy or export it again")
+
+
+def _too_large(name: Path | str) -> str:
+    return f"{name} has more than {MAX_PIXELS} pixels; if it is a slice, export it at 8192x8192 or less"
+
+
+def _unidentified(file: IO[bytes]) -> str:
+    file.seek(0)
+    begins = file.read(8)
+    if not begins:
+        return "is empty (0 bytes); copy or export it again"
+    if begins.startswith(_SIGNATURES):  # a TIFF's directory may lie at its end
+        return "is damaged or cut off (no readable header); copy or export it again"
+    return "is not a PNG, JPEG or TIFF image; export it as PNG"

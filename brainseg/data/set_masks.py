@@ -1,0 +1,230 @@
+"""The masks of a set: what their pixels mean is decided for the whole set, never by one file alone.
+
+A tile that holds nothing but the noise of JPEG is empty only beside its neighbours, and 1 in one file beside 255 in
+another is a class. Sets whose masks hold 0 and 255 need no look at other files, and never pay for one.
+"""
+
+import os
+import shlex
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.classes import IGNORED, as_colour
+from brainseg.config import DataConfig
+from brainseg.data.decode import (
+    Levels,
+    MaskKind,
+    Values,
+    binary_mask,
+    levels_of,
+    mask_kind,
+    not_a_mask,
+    read_labels,
+    read_mask_file,
+)
+from brainseg.errors import DataError
+
+VOID = 255  # what many sets write where nobody labelled
+_VOID_FROM = 4  # times the largest label: from there on, 255 is no label itself
+_FEW_LEVELS = 12  # of a file; soft edges and JPEG make more
+_MAX_LABELS = 64  # of a file; an image has more levels
+_LABEL_BELOW = 7 / 8  # of the set's maximum
+_MAX_NAMED = 12  # classes in one line
+_MAX_KEPT = 4096  # levels of a file; an image in the place of a mask has as many as it has pixels
+_UNLIKE = 32  # levels of 255: colours that lie nearer in each channel are one
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSurvey:
+    """What the masks of a set without `data.classes` hold."""
+
+    tops: Mapping[str, float]  # type of values (`uint8`) -> the largest one of the set
+    labels: str | None  # where they hold labels: which, and what to do; follows the set's name in one line
+
+    def top(self, values: Values) -> float:
+        """The set's largest value of this type."""
+        return self.tops[values.dtype.name]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Surveyed:
+    """One file's part in a survey."""
+
+    type: str
+    levels: Levels
+    colours: Levels | None  # 0xRRGGBB; None for a file in grey
+    is_jpeg: bool
+
+
+class SetMasks:
+    """Reads the masks of one set; safe to call from several threads."""
+
+    def __init__(self, root: Path, paths: Sequence[str], data: DataConfig) -> None:
+        """paths: of every mask of the set, below `root`. Nothing is read yet."""
+        self._root = root
+        self._paths = paths
+        self._data = data
+        self._lock = threading.Lock()
+        self._survey: MaskSurvey | None = None
+
+    def read(self, path: str) -> NDArray[np.uint8]:
+        """The mask as `data.labels` describes it, (height, width, mask channels).
+
+        Of two kinds of pixels, soft edges are cut at half of the largest value of the set; with `data.reading` 1, of
+        the file. Raises DataError where the file can't be decoded or is no such mask, or where the set holds labels.
+        """
+        if self._data.classes is not None:
+            return read_labels(self._root / path, self._data)
+        file = read_mask_file(self._root / path, reading=self._data.reading)
+        values, ignored = _without_ignored(file.values, self._data.ignore)
+        mask = binary_mask(values, 0) if file.is_plain else self._cut(path, values)
+        if ignored is not None:
+            mask[ignored] = IGNORED
+        return mask[..., np.newaxis]
+
+    @property
+    def problem(self) -> str | None:
+        """That the set holds labels, which ones and what to do, as far as that was needed to read it."""
+        return None if self._survey is None else self._survey.labels
+
+    def survey(self) -> MaskSurvey:
+        """What the masks of the set hold. They are read when it is asked for, once; what can't be read is left out."""
+        with self._lock:
+            if self._survey is None:
+                with ThreadPoolExecutor(os.cpu_count()) as pool:
+                    try:
+                        files = list(pool.map(self._surveyed, self._paths))
+                    except BaseException:
+                        pool.shutdown(cancel_futures=True)
+                        raise
+                self._survey = survey_of([file for file in files if file is not None])
+        return self._survey
+
+    def _cut(self, path: str, values: Values) -> NDArray[np.uint8]:
+        levels = levels_of(values)
+        top = levels.top
+        if self._data.reading > 1:
+            survey = self.survey()
+            if survey.labels is not None:
+                raise DataError(f"{self._root}: {survey.labels}")
+            top = survey.top(values)
+        if mask_kind(levels, top) is MaskKind.OTHER:
+            raise DataError(f"{self._root / path} {not_a_mask(levels)}")
+        return binary_mask(values, top)
+
+    def _surveyed(self, path: str) -> _Surveyed | None:
+        try:
+            file = read_mask_file(self._root / path, reading=self._data.reading)
+        except DataError:
+            return None  # reading that file says so
+        values, _ = _without_ignored(file.values, self._data.ignore)
+        return _Surveyed(
+            type=values.dtype.name,
+            levels=_few(levels_of(values)),
+            colours=None if file.colours is None else _few(levels_of(file.colours)),
+            is_jpeg=file.is_jpeg,
+        )
+
+
+def survey_of(files: Sequence[_Surveyed]) -> MaskSurvey:
+    """What the masks of a set hold, from each file's part."""
+    tops: dict[str, float] = {}
+    for file in files:
+        tops[file.type] = max(tops.get(file.type, file.levels.top), file.levels.top)
+    return MaskSurvey(tops=tops, labels=_colours_found(files) or _numbers_found(files, tops))
+
+
+def _numbers_found(files: Sequence[_Surveyed], tops: Mapping[str, float]) -> str | None:
+    """What to say of class numbers; None if there are none."""
+    with_few = [file for file in files if file.colours is None and file.levels.values.size <= _MAX_LABELS]
+    if not any(_holds_numbers(file.levels, tops[file.type]) for file in with_few):
+        return None
+    count = Counter(value for file in with_few for value in file.levels.values.tolist() if value)
+    values = sorted(count)
+    seen = f"values {_listed([f'{value:g} (in {count[value]})' for value in values])} of {len(files)} files"
+    if not all(float(value).is_integer() and value > 0 for value in values):
+        return f"the masks hold the {seen}; write class numbers from 1, and name them by data.classes"
+    void = values[-1] == VOID and len(values) > 1 and values[-2] * _VOID_FROM <= VOID
+    named = [f"{value:g}" for value in (values[:-1] if void else values)]
+    remedy = _remedy(named, [f"data.ignore={VOID}"] if void else [], files)
+    return f"the masks hold class numbers, the {seen}; {remedy}"
+
+
+def _holds_numbers(levels: Levels, top: float) -> bool:
+    """Whether a file's values are labels.
+
+    In a file of at most 12 levels, which are too few for soft edges, an even area of at least 3x3 pixels at a value
+    above 0 and below 7/8 of the set's maximum is a label: the noise of JPEG has no such area.
+    """
+    even = bool(((levels.even > 0) & (levels.even < top * _LABEL_BELOW)).any())
+    return (even and levels.values.size <= _FEW_LEVELS) or mask_kind(levels, top) is MaskKind.OTHER
+
+
+def _colours_found(files: Sequence[_Surveyed]) -> str | None:
+    """What to say of two or more colours beside black; None if there are fewer.
+
+    A colour counts that fills an even area of at least 3x3 pixels; colours that are near each other, or black, are one.
+    """
+    if all(file.colours is None for file in files):
+        return None
+    count = Counter(value for file in files for value in _even_colours(file) if _are_unlike(value, 0))
+    colours = sorted(count)
+    if not any(_are_unlike(one, other) for one in colours for other in colours):
+        return None
+    seen = _listed([f"{as_colour(value)} (in {count[value]})" for value in colours])
+    remedy = _remedy([f'"{as_colour(value)}"' for value in colours], [], files)
+    return f"the masks hold several colours, {seen} of {len(files)} files; {remedy}"
+
+
+def _even_colours(file: _Surveyed) -> list[int]:
+    if file.colours is not None:
+        return [int(value) for value in file.colours.even]
+    return [int(value) * 0x010101 for value in file.levels.even] if file.type == "uint8" else []
+
+
+def _are_unlike(one: int, other: int) -> bool:
+    return any(abs((one >> shift & 255) - (other >> shift & 255)) > _UNLIKE for shift in (0, 8, 16))
+
+
+def _remedy(values: Sequence[str], also: Sequence[str], files: Sequence[_Surveyed]) -> str:
+    """What to do about labels: the text to paste into a POSIX shell, where it is short. values: as Hydra reads them."""
+    if any(file.is_jpeg for file in files):
+        return "JPEG can't hold labels: export the masks as PNG, and name the classes by data.classes"
+    if len(values) > _MAX_NAMED:
+        return (
+            f"name them in a file conf/data/NAME.yaml, below 'name: folder', as in 'classes: {{class1: {values[0]}}}', "
+            "and choose it by data=NAME"
+        )
+    classes = ", ".join(f"class{number}: {value}" for number, value in enumerate(values, start=1))
+    return f"name them: {shlex.join([f'data.classes={{{classes}}}', *also])}"
+
+
+def _listed(seen: Sequence[str]) -> str:
+    """In one line, cut where it is long."""
+    return ", ".join(seen) if len(seen) <= _MAX_NAMED else f"{', '.join(seen[:3])} and {len(seen) - 3} more"
+
+
+def _without_ignored(values: Values, ignore: int | None) -> tuple[Values, NDArray[np.bool_] | None]:
+    """The values with those that are ignored as 0, and where they were."""
+    if ignore is None:
+        return values, None
+    ignored: NDArray[np.bool_] = values == ignore
+    kept: Any = np.where(ignored, values.dtype.type(0), values)
+    return kept, ignored
+
+
+def _few(levels: Levels) -> Levels:
+    """Enough of the levels to tell what they are: a file of so many is no mask of labels."""
+    step = -(-levels.values.size // _MAX_KEPT)
+    if step == 1:
+        return levels
+    kept = np.unique(np.append(np.arange(0, levels.values.size, step), levels.values.size - 1))
+    return Levels(values=levels.values[kept], counts=np.add.reduceat(levels.counts, kept), even=levels.even)
