@@ -174,7 +174,7 @@ class DataConfig:
         low=0.0,
         high=1.0,
         since=None,
-        help="share of the training slices of an epoch that have foreground; `null`: as in the set",
+        help="share of the slices of an epoch that are drawn from those with foreground; `null`: each slice once",
     )
     score_by: str = key(
         "auto",
