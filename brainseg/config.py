@@ -28,6 +28,12 @@ DATA_NAMES = ("phantom", "folder")
 READINGS = (1, 2)  # rules of reading files: 1 is that of version 0.1
 READING_KEYS = ("reading", "channels", "classes", "ignore", "window")
 CHANNELS = ("auto", "grey", "rgb")
+# Kind of phantom -> its classes.
+PHANTOM_CLASSES: Mapping[str, Mapping[str, int] | None] = {
+    "binary": None,
+    "classes": {"core": 1, "rim": 2, "oedema": 3},
+    "colour": None,
+}
 SPLITS_BY = ("image", "patient")
 SCORES_BY = ("auto", "slice", "case")
 AUGMENTATIONS = ("none", "light", "standard")  # data/augment.py
@@ -101,6 +107,13 @@ class DataConfig:
     root: str | None = key(None, allowed="a folder; only with `data=folder`", help="folder of images and masks")
     phantom_patients: int = key(70, low=2, high=10_000, only="phantom", help="patients that the phantom has")
     phantom_seed: int = key(0, low=0, high=MAX_SEED, only="phantom", help="what the phantom is made from")
+    phantom_kind: str = key(
+        "binary",
+        choices=tuple(PHANTOM_CLASSES),
+        since="binary",
+        only="phantom",
+        help="binary: tumours in grey; classes: their core, rim and oedema; colour: tumours that colour alone shows",
+    )
     reading: int = key(
         2,
         choices=READINGS,
@@ -214,6 +227,8 @@ class DataConfig:
         object.__setattr__(self, "window", _window(self.window))
         if self.classes is not None:
             object.__setattr__(self, "classes", {name: _plain(value) for name, value in self.classes.items()})
+        if self.name == "phantom":
+            self._read_phantom()
         self._check_classes()
 
     @property
@@ -249,6 +264,20 @@ class DataConfig:
     def reading_keys(self) -> dict[str, Any]:
         """The keys that say how files are read, with their values."""
         return {name: getattr(self, name) for name in READING_KEYS}
+
+    def _read_phantom(self) -> None:
+        """Takes the phantom's classes. Raises ConfigError for what only files have."""
+        own = PHANTOM_CLASSES[self.phantom_kind]
+        for name, value, allowed in (
+            ("classes", self.classes, own),
+            ("ignore", self.ignore, None),
+            ("window", self.window, None),
+        ):
+            if value not in (None, allowed):
+                raise ConfigError(f"data.{name} is for files, got it with data.name=phantom; leave it out")
+        if not self.channels_are_alike:
+            raise ConfigError("data.channels must be auto, grey or rgb for data.name=phantom, got names of files")
+        object.__setattr__(self, "classes", None if own is None else dict(own))
 
     def _check_classes(self) -> None:
         classes = self.mask_classes

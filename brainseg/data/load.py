@@ -25,7 +25,12 @@ def source_of(config: RunConfig) -> Source:
     """The source that `data.name` names. Raises DataError where the folder can't be used."""
     if config.data.root is not None:
         return FolderSource(config.data)
-    return PhantomSource(patients=config.data.phantom_patients, seed=config.data.phantom_seed)
+    return PhantomSource(
+        patients=config.data.phantom_patients,
+        seed=config.data.phantom_seed,
+        kind=config.data.phantom_kind,
+        channels=config.data.channels,
+    )
 
 
 def source_of_folder(folder: Path, data: DataConfig | None = None) -> FolderSource:
@@ -54,8 +59,7 @@ def resolved(config: RunConfig) -> RunConfig:
     """The configuration with what `auto` stands for, as the data decides it."""
     data = config.data
     if data.channels == "auto":
-        holds_colour = data.root is not None and FolderSource(data).holds_colour()
-        data = replace(data, channels="rgb" if holds_colour else "grey")
+        data = replace(data, channels="rgb" if source_of(config).holds_colour() else "grey")
     if data.score_by == "auto":
         data = replace(data, score_by="case" if data.labels.are_named else "slice")
     return replace(config, data=data)
