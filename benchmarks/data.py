@@ -55,7 +55,14 @@ def first_batch(root: Path, size: int, cache: Path) -> tuple[float, float]:
     begun = time.perf_counter()
     data = load_data(config)
     with TrainingBatches(
-        data.slices, data.split.train, batch_size=16, augment="none", seed=0, epoch=1, step=0
+        data.slices,
+        data.split.train,
+        batch_size=16,
+        augment="none",
+        foreground_share=None,
+        seed=0,
+        epoch=1,
+        step=0,
     ) as batches:
         next(batches)
         seconds = time.perf_counter() - begun

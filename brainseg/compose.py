@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from brainseg.config import GROUPS as KEY_GROUPS
-from brainseg.config import KEYS, RunConfig, did_you_mean, flatten, from_flat
+from brainseg.config import KEYS, RunConfig, did_you_mean, flatten, from_flat, loss_terms
 from brainseg.errors import ConfigError, ResumeError
 
 CONFIG_NAME = "config"
@@ -356,11 +356,19 @@ def _check_switch(key: str, value: object) -> None:
 
 def _check_use(set_keys: Iterable[str], composed: DictConfig) -> None:
     """Raises ConfigError for a key that was set but has no use with the chosen option of its group."""
+
+    def chosen(option: str) -> Any:
+        return OmegaConf.select(composed, option, default=KEYS[option].default)
+
     for key in set_keys:
-        if key in KEYS and KEYS[key].only:
-            option = f"{key.partition('.')[0]}.name"
-            if OmegaConf.select(composed, option, default=KEYS[option].default) != KEYS[key].only:
-                raise ConfigError(_without_use(key))
+        about = KEYS.get(key)
+        if about and about.only and chosen(f"{key.partition('.')[0]}.name") != about.only:
+            raise ConfigError(_without_use(key))
+        if about and about.terms and not set(about.terms).intersection(loss_terms(str(chosen("train.loss")))):
+            raise ConfigError(
+                f"{key} has no use with train.loss={chosen('train.loss')}; "
+                f"leave it out, or choose a loss with {' or '.join(about.terms)}"
+            )
 
 
 def _without_use(key: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from brainseg.classes import BINARY, Classes, Labels, parse_classes
+from brainseg.classes import BACKGROUND, BINARY, Classes, Labels, parse_classes
 from brainseg.errors import ConfigError
 
 # Raised when the meaning of a stored configuration changes.
@@ -29,6 +29,12 @@ READINGS = (1, 2)  # rules of reading files: 1 is that of version 0.1
 READING_KEYS = ("reading", "channels", "classes", "ignore", "window")
 CHANNEL_COUNTS: Mapping[str, int] = {"grey": 1, "rgb": 3}
 CHANNELS = ("auto", *CHANNEL_COUNTS)
+# Kind of phantom -> its classes.
+PHANTOM_CLASSES: Mapping[str, Mapping[str, int] | None] = {
+    "binary": None,
+    "classes": {"core": 1, "rim": 2, "oedema": 3},
+    "colour": None,
+}
 SPLITS_BY = ("image", "patient")
 SCORES_BY = ("auto", "slice", "case")
 AUGMENTATIONS = ("none", "light", "standard")  # data/augment.py
@@ -39,7 +45,10 @@ STEMS = (1, 2, 4)
 NORMS = ("none", "batch")
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")  # train/optimizers.py
 SCHEDULES = ("constant", "cosine")  # train/optimizers.py
-LOSSES = ("dice", "bce_dice", "bce_dice_image")  # model/losses.py
+LOSS_TERMS = ("dice", "dice_image", "ce", "focal", "tversky", "focal_tversky")  # model/losses.py
+LOSS_SUMS: Mapping[str, tuple[str, ...]] = {"bce_dice": ("ce", "dice"), "bce_dice_image": ("ce", "dice_image")}
+LOSSES = (*LOSS_TERMS, *LOSS_SUMS)
+TVERSKY = ("tversky", "focal_tversky")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 MAX_SEED = 2**31 - 1
@@ -52,6 +61,7 @@ class Key:
     default: Any
     help: str  # Markdown, a line
     choices: Sequence[str] | Sequence[int] = ()
+    joined: bool = False  # whether several choices may be joined by `+`
     low: float | None = None  # the range; a value of null is in any
     high: float | None = None
     exclusive: bool = False  # whether low and high themselves are out of range
@@ -59,6 +69,7 @@ class Key:
     allowed: str = ""  # for the manual: what else holds for the value
     since: object = ...  # the value that runs had in effect before the key existed; `...`: it always existed
     only: str = ""  # the option of the group (`phantom`) with which the key has a use; with others it is refused
+    terms: Sequence[str] = ()  # likewise, the terms of `train.loss`
     type: Any = None  # of the value, such as `int | None`; set in `KEYS`
 
     @property
@@ -69,7 +80,8 @@ class Key:
     def check(self, name: str, value: Any) -> None:
         """Raises ConfigError, which calls the key `name`, for a value that it may not have."""
         if self.choices:
-            one_of(name, value, self.choices)
+            for part in value.split("+") if self.joined else [value]:
+                one_of(name, part, self.choices)
         if self.low is not None:
             in_range(name, value, low=self.low, high=self.high, exclusive=self.exclusive)
         if not self.empty:
@@ -96,6 +108,13 @@ class DataConfig:
     root: str | None = key(None, allowed="a folder; only with `data=folder`", help="folder of images and masks")
     phantom_patients: int = key(70, low=2, high=10_000, only="phantom", help="patients that the phantom has")
     phantom_seed: int = key(0, low=0, high=MAX_SEED, only="phantom", help="what the phantom is made from")
+    phantom_kind: str = key(
+        "binary",
+        choices=tuple(PHANTOM_CLASSES),
+        since="binary",
+        only="phantom",
+        help="binary: tumours in grey; classes: their core, rim and oedema; colour: tumours that colour alone shows",
+    )
     reading: int = key(
         2,
         choices=READINGS,
@@ -169,7 +188,7 @@ class DataConfig:
         low=0.0,
         high=1.0,
         since=None,
-        help="share of the training slices of an epoch that have foreground; `null`: as in the set",
+        help="share of the slices of an epoch that are drawn from those with foreground; `null`: each slice once",
     )
     score_by: str = key(
         "auto",
@@ -209,6 +228,8 @@ class DataConfig:
         object.__setattr__(self, "window", _window(self.window))
         if self.classes is not None:
             object.__setattr__(self, "classes", {name: _plain(value) for name, value in self.classes.items()})
+        if self.name == "phantom":
+            self._read_phantom()
         self._check_classes()
 
     @property
@@ -243,6 +264,20 @@ class DataConfig:
     def reading_keys(self) -> dict[str, Any]:
         """The keys that say how files are read, with their values."""
         return {name: getattr(self, name) for name in READING_KEYS}
+
+    def _read_phantom(self) -> None:
+        """Takes the phantom's classes. Raises ConfigError for what only files have."""
+        own = PHANTOM_CLASSES[self.phantom_kind]
+        for name, value, allowed in (
+            ("classes", self.classes, own),
+            ("ignore", self.ignore, None),
+            ("window", self.window, None),
+        ):
+            if value not in (None, allowed):
+                raise ConfigError(f"data.{name} is for files, got it with data.name=phantom; leave it out")
+        if not self.channels_are_alike:
+            raise ConfigError("data.channels must be auto, grey or rgb for data.name=phantom, got names of files")
+        object.__setattr__(self, "classes", None if own is None else dict(own))
 
     def _check_classes(self) -> None:
         classes = self.mask_classes
@@ -345,7 +380,38 @@ class TrainConfig:
     loss: str = key(
         "bce_dice",
         choices=LOSSES,
-        help="Dice loss of the batch; that plus mean binary cross-entropy; the latter with the Dice loss of each image",
+        joined=True,
+        allowed="or several joined by `+`",
+        help="Dice loss of the batch or of each image, cross-entropy, focal, Tversky; bce_dice: ce+dice; "
+        "bce_dice_image: ce+dice_image",
+    )
+    focal_gamma: float = key(
+        2.0,
+        low=0.0,
+        high=10.0,
+        since=2.0,
+        terms=("focal",),
+        help="how much less certain pixels weigh; 0: cross-entropy",
+    )
+    tversky_alpha: float = key(
+        0.3, low=0.01, high=1.0, since=0.3, terms=TVERSKY, help="weight of false positives; 0.5 for both weights: Dice"
+    )
+    tversky_beta: float = key(0.7, low=0.01, high=1.0, since=0.7, terms=TVERSKY, help="weight of false negatives")
+    focal_tversky_gamma: float = key(
+        4 / 3,
+        low=0.1,
+        high=10.0,
+        since=4 / 3,
+        terms=("focal_tversky",),
+        help="each class' Tversky loss is raised to 1 / this",
+    )
+    class_weights: dict[str, float] | None = key(
+        None,
+        since=None,
+        terms=("ce", "focal"),
+        allowed="`{name: 2.0}`, also of `background`",
+        help="how many times a pixel of a class counts in cross-entropy and focal loss, whose mean is over pixels; "
+        "a class that isn't named: once",
     )
     ema_decay: float = key(
         0.0,
@@ -371,6 +437,9 @@ class TrainConfig:
         check_keys("train.", self)
         if not 0.0 <= self.ema_decay < 1.0:
             raise ConfigError(f"train.ema_decay must be at least 0 and below 1, got {self.ema_decay}; try 0.99")
+        for name, weight in (self.class_weights or {}).items():
+            in_range(f"train.class_weights.{name}", weight, low=0.0, high=1e6)
+        loss_terms(self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -427,6 +496,30 @@ class RunConfig:
                 f"optimizer.warmup_epochs must be at most train.epochs = {self.train.epochs}, "
                 f"got {self.optimizer.warmup_epochs}; try optimizer.warmup_epochs=0"
             )
+        if self.train.class_weights is not None:
+            self._check_class_weights(self.train.class_weights)
+
+    def _check_class_weights(self, weights: Mapping[str, float]) -> None:
+        labels = self.data.labels
+        if not labels.are_named:
+            raise ConfigError("train.class_weights needs classes; name them in data.classes, or leave it out")
+        background = [BACKGROUND] if labels.has_background or not labels.exclusive else []
+        for name in weights:
+            one_of("a name in train.class_weights", name, [*labels.names, *background])
+
+
+def loss_terms(loss: str) -> tuple[str, ...]:
+    """The terms that a checked `train.loss` adds up: ce, dice and focal for `bce_dice+focal`.
+
+    Raises ConfigError for a term that is there twice.
+    """
+    terms = tuple(term for part in loss.split("+") for term in LOSS_SUMS.get(part, (part,)))
+    for term in terms:
+        if terms.count(term) > 1:
+            raise ConfigError(
+                f"train.loss must have each term once, got {loss!r}, which has {term} twice; leave one out"
+            )
+    return terms
 
 
 def _plain(value: Any) -> Any:

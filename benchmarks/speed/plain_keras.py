@@ -7,8 +7,10 @@ import numpy as np
 
 from benchmarks.speed.arithmetic import forward_multiply_adds
 from benchmarks.speed.task import EndRound, Round, Task
+from brainseg.classes import BINARY
+from brainseg.config import TrainConfig
 from brainseg.model import runtime as precision
-from brainseg.model.losses import dice_coefficient, dice_loss
+from brainseg.model.losses import dice_coefficient, loss_of
 from brainseg.model.models import build_model
 from brainseg.model.stock import to_stock
 
@@ -25,7 +27,7 @@ class PlainKeras:
         self._batch_size = task.config.data.batch_size
         self._model = to_stock(build_model(task.config.model, input_shape=self._images.shape[1:], seed=0))
         optimizer = keras.optimizers.Adam(task.config.optimizer.learning_rate)
-        self._model.compile(optimizer, loss=dice_loss, metrics=[dice_coefficient])
+        self._model.compile(optimizer, loss=loss_of(TrainConfig(loss="dice"), BINARY), metrics=[dice_coefficient])
         self.parameters = self._model.count_params()
         self.multiply_adds = forward_multiply_adds(self._model)
 

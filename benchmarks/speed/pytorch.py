@@ -98,7 +98,7 @@ class PyTorch:
 
 
 def dice_loss(mask: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
-    """`brainseg.model.losses.dice_loss`: soft Dice over all pixels of the batch."""
+    """`brainseg.model.losses`: soft Dice over all pixels of the batch."""
     return 1.0 - (2.0 * (mask * probability).sum() + SMOOTH) / (mask.sum() + probability.sum() + SMOOTH)
 
 

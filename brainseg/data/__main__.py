@@ -14,6 +14,7 @@ from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.console import Progress
 from brainseg.cli.options import whole_number
 from brainseg.cli.output import writing
+from brainseg.config import PHANTOM_CLASSES
 
 if TYPE_CHECKING:
     from brainseg.data.findings import Finding
@@ -65,10 +66,13 @@ def _preview(parsed: argparse.Namespace) -> int:
 def _phantom(parsed: argparse.Namespace) -> int:
     from brainseg.data.phantom.source import PhantomSource, write_phantom
 
-    source = PhantomSource(patients=parsed.patients, seed=parsed.seed)
+    source = PhantomSource(patients=parsed.patients, seed=parsed.seed, kind=parsed.kind)
     with writing(parsed.out):
         write_phantom(source, parsed.out)
     print(f"{parsed.out}: {len(source.slices())} slices of {parsed.patients} patients")
+    if classes := PHANTOM_CLASSES[parsed.kind]:
+        named = ", ".join(f"{name}: {value}" for name, value in classes.items())
+        print(f"train on it with data=folder data.root={parsed.out} 'data.classes={{{named}}}'")
     return 0
 
 
@@ -111,6 +115,9 @@ def make_parser() -> argparse.ArgumentParser:
     phantom.add_argument("out", type=Path, metavar="OUT", help="new or empty folder")
     phantom.add_argument("--patients", type=whole_number(low=1), default=70, metavar="N", help="default: %(default)s")
     phantom.add_argument("--seed", type=whole_number(low=0), default=0, metavar="N", help="default: %(default)s")
+    phantom.add_argument(
+        "--kind", choices=tuple(PHANTOM_CLASSES), default="binary", help="see data.phantom_kind (default: %(default)s)"
+    )
     return parser
 
 

@@ -5,6 +5,7 @@ so that a resumed run sees what it would have seen.
 """
 
 import contextlib
+import functools
 import math
 import queue
 import threading
@@ -21,6 +22,8 @@ from brainseg.data.cache import SliceSet
 EVALUATION_BATCH = 16
 # How many training batches wait for the step to come.
 PREFETCHED = 2
+# Masks that are looked at together for foreground.
+_LOOKED_AT = 64
 
 
 def steps_per_epoch(slices: int, *, batch_size: int) -> int:
@@ -33,23 +36,63 @@ def epoch_order(slices: int, *, seed: int, epoch: int) -> NDArray[np.intp]:
     return np.random.default_rng([seed, epoch]).permutation(slices)
 
 
+def foreground_order(has_foreground: NDArray[np.bool_], *, share: float, seed: int, epoch: int) -> NDArray[np.intp]:
+    """Which training slices an epoch has, in their order: as many as there are, shape (slices,).
+
+    has_foreground: of each slice, shape (slices,). round(share * slices) are drawn from those that have foreground, the
+    rest from the others: each of a kind is drawn as often as any other, or once more. Where one kind doesn't exist, all
+    are drawn from the other.
+    """
+    slices = len(has_foreground)
+    kinds = np.flatnonzero(has_foreground), np.flatnonzero(~has_foreground)
+    wanted = round(share * slices) if all(map(len, kinds)) else len(kinds[0])
+    random = np.random.default_rng([seed, epoch])
+    passes = [
+        np.concatenate([random.permutation(kind) for _ in range(math.ceil(count / len(kind)))])[:count]
+        for kind, count in zip(kinds, (wanted, slices - wanted), strict=True)
+        if count
+    ]
+    return random.permutation(np.concatenate(passes))
+
+
+def slices_with_foreground(data: SliceSet, positions: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Whether the mask at each position has a pixel of a class, shape (positions,)."""
+    parts = (data.masks[positions[first : first + _LOOKED_AT]] for first in range(0, len(positions), _LOOKED_AT))
+    return np.concatenate([((masks > 0) & (masks != IGNORED)).any(axis=(1, 2, 3)) for masks in parts])
+
+
 class TrainingBatches:
     """Endless training batches from one epoch (from 1) and step (from 0) on, epoch after epoch.
 
     Each is a pair of float32 tensors: images of shape (batch, size, size, channels) in [0, 1], or above where
     augmentation made them brighter, and `targets` of shape (batch, size, size, outputs).
+    foreground_share: see `foreground_order`; None: each slice once an epoch.
     A thread prepares the next ones meanwhile, those of the next epoch included; `close`, or leaving a
     `with` block, ends it. A thread of our own, since tf.data with a Python generator can hang the
     process at its exit.
     """
 
     def __init__(
-        self, data: SliceSet, ids: Sequence[str], *, batch_size: int, augment: str, seed: int, epoch: int, step: int
+        self,
+        data: SliceSet,
+        ids: Sequence[str],
+        *,
+        batch_size: int,
+        augment: str,
+        foreground_share: float | None,
+        seed: int,
+        epoch: int,
+        step: int,
     ) -> None:
         self._data = data
         self._positions = data.positions(sorted(ids))
         self._batch_size = batch_size
-        self._seed = seed
+        self._order: Callable[..., NDArray[np.intp]]  # of an epoch
+        if foreground_share is None:
+            self._order = functools.partial(epoch_order, len(self._positions), seed=seed)
+        else:
+            foreground = slices_with_foreground(data, self._positions)
+            self._order = functools.partial(foreground_order, foreground, share=foreground_share, seed=seed)
         self._prepare = _preparation(data, augment=augment, seed=seed)
         self._ready: queue.Queue[tuple[Any, Any] | BaseException] = queue.Queue(maxsize=PREFETCHED)
         self._closed = threading.Event()
@@ -96,7 +139,7 @@ class TrainingBatches:
         """The slices of each step as they are stored, with the step's epoch and number."""
         steps = steps_per_epoch(len(self._positions), batch_size=self._batch_size)
         while True:
-            order = self._positions[epoch_order(len(self._positions), seed=self._seed, epoch=epoch)]
+            order = self._positions[self._order(epoch=epoch)]
             for index in range(step, steps):
                 # Sorted within the batch: reads the memory map in its order.
                 chosen = np.sort(order[index * self._batch_size : (index + 1) * self._batch_size])

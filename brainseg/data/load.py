@@ -26,7 +26,12 @@ def source_of(config: RunConfig) -> Source:
     """The source that `data.name` names. Raises DataError where the folder can't be used."""
     if config.data.root is not None:
         return FolderSource(config.data)
-    return PhantomSource(patients=config.data.phantom_patients, seed=config.data.phantom_seed)
+    return PhantomSource(
+        patients=config.data.phantom_patients,
+        seed=config.data.phantom_seed,
+        kind=config.data.phantom_kind,
+        channels=config.data.channels,
+    )
 
 
 def source_of_folder(folder: Path, data: DataConfig | None = None) -> FolderSource:
@@ -63,9 +68,12 @@ def _resolved(config: RunConfig, source: Source, cache_dir: Path) -> tuple[Sourc
     if data.score_by == "auto":
         data = replace(data, score_by="case" if data.labels.are_named else "slice")
     if data.channels == "auto":
-        folder = source if isinstance(source, FolderSource) else None
-        data = replace(data, channels="grey") if folder is None else _with_channels(data, folder, cache_dir)
-        source = source if folder is None else folder.read_by(data)
+        if isinstance(source, FolderSource):
+            data = _with_channels(data, source, cache_dir)
+            source = source.read_by(data)
+        else:
+            data = replace(data, channels="rgb" if source.holds_colour() else "grey")
+            source = source_of(replace(config, data=data))
     return source, replace(config, data=data)
 
 

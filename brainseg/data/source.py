@@ -42,6 +42,10 @@ class Source(Protocol):
         """
         ...
 
+    def holds_colour(self) -> bool:
+        """Whether any image has pixels that aren't grey; may read all of them."""
+        ...
+
     def stamp(self) -> str:
         """A digest that changes whenever what `slices` or `read` would give may have changed.
 

@@ -26,8 +26,8 @@ PALETTE = [level * 255 // (GREY_LEVELS - 1) for level in range(GREY_LEVELS) for 
 def panel(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
     """A slice at `PANEL_PX`, as indices into `PALETTE`, with the line just outside its mask."""
     size = (PANEL_PX, PANEL_PX)
-    grey = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-    inside = np.asarray(Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BILINEAR)) > 127
+    grey = Image.fromarray(image[..., 0]).resize(size, Image.Resampling.BICUBIC)
+    inside = np.asarray(Image.fromarray(mask[..., 0] * np.uint8(255)).resize(size, Image.Resampling.BILINEAR)) > 127
     pixels = np.asarray(grey) // (256 // GREY_LEVELS)
     pixels[ndimage.binary_dilation(inside) & ~inside] = OUTLINE
     return Image.fromarray(pixels)

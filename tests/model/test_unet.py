@@ -1,13 +1,21 @@
 """The U-Net's size, its output and its seeds."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 
+from brainseg.classes import BINARY, Labels
 from brainseg.config import MODEL_NAMES, ModelConfig
 from brainseg.errors import ConfigError
 from brainseg.model.models import build_model, build_network
+from brainseg.model.stock import to_stock
 
+CLASSES = Labels(names=("core", "rim", "oedema"), exclusive=True)
+OVERLAPPING = Labels(names=("whole", "core"), exclusive=False)
 SMALL = ModelConfig(depth=2, base_filters=4, dropout=0.5, norm="none")
 
 
@@ -127,7 +135,7 @@ def test_dropout_is_off_outside_training():
 def test_every_configurable_network_gives_a_mask_of_the_images_size_and_its_coarse_levels(name, changes):
     config = ModelConfig(name=name, base_filters=2, **changes)
     size = 2 * config.size_factor
-    network = build_network(config, input_shape=(size, size, 1), seed=0)
+    network = build_network(config, input_shape=(size, size, 1), labels=BINARY, seed=0)
     assert network.model.output_shape == (None, size, size, 1)
     sizes = [features.shape[1] for features in network.coarse]
     assert len(sizes) == config.coarse_levels
@@ -138,7 +146,7 @@ def test_every_configurable_network_gives_a_mask_of_the_images_size_and_its_coar
 def test_the_levels_of_a_unet_halve_the_size_down_to_its_factor():
     config = ModelConfig(depth=3, base_filters=2, stem=2)
     assert config.size_factor == 16
-    network = build_network(config, input_shape=(32, 48, 1), seed=0)
+    network = build_network(config, input_shape=(32, 48, 1), labels=BINARY, seed=0)
     assert network.model.get_layer("bottleneck_conv1").output.shape == (None, 2, 3, 16)
     # With a stem of 2 the first level has half the image's size.
     assert [features.shape for features in network.coarse] == [(None, 8, 12, 4), (None, 4, 6, 8)]
@@ -174,6 +182,56 @@ def test_an_untrained_network_expects_the_foreground_prior_where_it_sees_nothing
     model = build_model(config, input_shape=(16, 16, 1), seed=0)
     empty = np.zeros((1, 16, 16, 1), np.float32)  # without biases, zero at every layer before the head
     np.testing.assert_allclose(model(empty), 0.02, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (CLASSES, [0.7, 0.1, 0.1, 0.1]),  # the classes share the prior of 0.3, the rest is background
+        (Labels(names=("core", "rim"), exclusive=True, has_background=False), [0.5, 0.5]),
+        (OVERLAPPING, [0.3, 0.3]),
+    ],
+)
+@pytest.mark.parametrize("stem", [1, 2])
+def test_an_untrained_network_expects_the_prior_of_its_classes(labels, expected, stem):
+    config = ModelConfig(depth=1, base_filters=4, norm="none", stem=stem, foreground_prior=0.3)
+    model = build_model(config, input_shape=(16, 16, 3), labels=labels, seed=0)
+    probabilities = np.asarray(model(np.zeros((1, 16, 16, 3), np.float32)))
+    assert probabilities.shape == (1, 16, 16, labels.outputs)
+    np.testing.assert_allclose(probabilities, np.broadcast_to(expected, probabilities.shape), rtol=1e-5)
+
+
+def test_the_probabilities_of_exclusive_classes_add_up_to_one():
+    model = build_model(SMALL, input_shape=(8, 8, 3), labels=CLASSES, seed=0)
+    probabilities = np.asarray(model(images(channels=3)))
+    assert probabilities.shape == (2, 8, 8, 4)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1.0, rtol=1e-5)
+
+
+# A process that has Keras and not brainseg.
+LOAD = """
+import sys
+import keras
+import numpy as np
+model = keras.saving.load_model(sys.argv[1], compile=False, safe_mode=True)
+assert "brainseg" not in sys.modules
+np.save(sys.argv[2], model(np.load(sys.argv[3]), training=False))
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("labels", [CLASSES, OVERLAPPING], ids=["softmax", "sigmoid"])
+def test_a_saved_model_with_classes_loads_where_keras_alone_is_installed(labels, tmp_path):
+    model = build_model(SMALL, input_shape=(8, 8, 3), labels=labels, seed=0)
+    to_stock(model).save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images(channels=3))
+    subprocess.run(
+        [sys.executable, "-P", "-c", LOAD, "model.keras", "found.npy", "images.npy"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        check=True,
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), model(images(channels=3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("stem", [1, 2, 4])

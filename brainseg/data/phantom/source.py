@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from brainseg.classes import BINARY
+from brainseg.classes import BINARY, parse_classes
 from brainseg.cli.output import check_new_folder
+from brainseg.config import PHANTOM_CLASSES
 from brainseg.data.phantom.head import Array, Head, make_head
-from brainseg.data.phantom.tumor import Tumor, make_tumor
+from brainseg.data.phantom.tumor import CORE, RIM, Tumor, make_tumor
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
 from brainseg.errors import DataError
 
@@ -42,7 +43,11 @@ VIEWS = {
 }
 
 # What a random stream decides; a stream's seed is (seed, person, stream, ...).
-PLAN, HEAD, TUMOR, SCAN, SLICE = range(5)
+PLAN, HEAD, TUMOR, SCAN, SLICE, TINT = range(6)
+
+# What a colour adds to each of red, green and blue, as a share of the brightness; none changes the luma.
+TISSUE = np.array([0.12, -0.08, 0.0972], np.float32)  # pink
+LESION = np.array([-0.25, 0.06, 0.3468], np.float32)  # blue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +70,23 @@ class PhantomSource:
     those of a smaller one. Every tenth person has a second scan, under the same id with the letter B.
     """
 
-    def __init__(self, patients: int = 70, seed: int = 0) -> None:
-        """patients: people in the phantom, 1 to `MAX_PATIENTS`; seed: 0 or more. Raises DataError otherwise."""
+    def __init__(self, patients: int = 70, seed: int = 0, *, kind: str = "binary", channels: str = "auto") -> None:
+        """patients: people in the phantom, 1 to `MAX_PATIENTS`; seed: 0 or more. Raises DataError otherwise.
+
+        kind: see `data.phantom_kind`. channels: grey, rgb, or auto for what the kind has.
+        """
         if not 1 <= patients <= MAX_PATIENTS:
             raise DataError(f"data.phantom_patients must be between 1 and {MAX_PATIENTS}, got {patients}; try 70")
         if seed < 0:
             raise DataError(f"data.phantom_seed must be at least 0, got {seed}; try 0")
         self.patients = patients
         self.seed = seed
+        self.kind = kind
+        self._in_rgb = self.holds_colour() if channels == "auto" else channels == "rgb"
+        classes = PHANTOM_CLASSES[kind]
         self.name = "phantom"
-        self.labels = BINARY
-        self.location = f"phantom of {patients} patients, seed {seed}"
+        self.labels = BINARY if classes is None else parse_classes(classes).labels(has_ignored=False)
+        self.location = f"phantom of {patients} patients, seed {seed}" + ("" if kind == "binary" else f", {kind}")
         planned = (item for person in range(patients) for item in plan_person(seed, person))
         self._planned = {item.id: item for item in sorted(planned, key=lambda item: item.id)}
 
@@ -90,18 +101,26 @@ class PhantomSource:
         )
 
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Image in [0, 255] and mask in {0, 1}, both uint8 of shape (STORED_SIZE, STORED_SIZE, 1).
+        """Image in [0, 255] and mask of one channel, both uint8 of STORED_SIZE; see `Source.read`.
 
         Every mask has tumour. Raises DataError for an id that `slices` doesn't give.
         """
         if slice_id not in self._planned:
             raise DataError(f"{self.location}: there is no slice {slice_id!r}; `slices` lists them")
-        image, mask = render(self.seed, self._planned[slice_id])
-        return image[..., np.newaxis], mask[..., np.newaxis]
+        image, mask = render(self.seed, self._planned[slice_id], in_colour=self.holds_colour())
+        if not self.labels.are_named:
+            mask = np.isin(mask, (CORE, RIM)).astype(np.uint8)
+        picture = Image.fromarray(image).convert("RGB" if self._in_rgb else "L")
+        return np.asarray(picture).reshape(STORED_SIZE, STORED_SIZE, -1), mask[..., np.newaxis]
+
+    def holds_colour(self) -> bool:
+        """Whether the images are coloured."""
+        return self.kind == "colour"
 
     def stamp(self) -> str:
-        """A digest of the phantom's version, seed and number of patients."""
-        return hashlib.sha256(f"phantom {PHANTOM_VERSION} {self.seed} {self.patients}".encode()).hexdigest()
+        """A digest of the phantom's version, seed, number of patients, and what else its slices follow from."""
+        form = "" if self.kind == "binary" and not self._in_rgb else f" {self.kind} {self._in_rgb}"
+        return hashlib.sha256(f"phantom {PHANTOM_VERSION} {self.seed} {self.patients}{form}".encode()).hexdigest()
 
 
 def patient_id(item: PlannedSlice) -> str:
@@ -148,19 +167,35 @@ def make_person(seed: int, person: int, kind: str) -> tuple[Head, Tumor]:
     return head, make_tumor(kind, head, np.random.default_rng([seed, person, TUMOR]))
 
 
-def render(seed: int, item: PlannedSlice) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Image and mask of a slice, both (STORED_SIZE, STORED_SIZE)."""
+def render(seed: int, item: PlannedSlice, *, in_colour: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Image, and what each pixel shows of the tumour (see `Tumor.draw`), both (STORED_SIZE, STORED_SIZE).
+
+    in_colour: the image is (STORED_SIZE, STORED_SIZE, 3), and its luma that of a head without a tumour.
+    """
     head, tumor = make_person(seed, item.person, item.kind)
     if item.scan:
         tumor = replace(tumor, radii=tumor.radii * np.float32(1.12))  # it has grown
     scanner = np.random.default_rng([seed, item.person, SCAN, item.scan, list(VIEWS).index(item.orientation)])
     points = slice_points(item, tumor, scanner)
-    image, brain = head.render(points, tumor.displaced(points))
-    mask = tumor.draw(image, points, brain, head)
+    image, brain = head.render(points, points if in_colour else tumor.displaced(points))
+    mask = tumor.draw(image.copy() if in_colour else image, points, brain, head)
     noise = np.random.default_rng(
         [seed, item.person, SLICE, item.scan, list(VIEWS).index(item.orientation), item.number]
     )
-    return scan_image(image, scanner, noise), mask.astype(np.uint8)
+    scanned = scan_image(image, scanner, noise)
+    if in_colour:
+        strength = np.random.default_rng([seed, item.person, TINT, item.scan]).uniform(0.6, 1.2)
+        scanned = tinted(scanned, np.isin(mask, (CORE, RIM)), strength)
+    return scanned, mask
+
+
+def tinted(grey: NDArray[np.uint8], lesion: NDArray[np.bool_], strength: float) -> NDArray[np.uint8]:
+    """The image (height, width) in colour, (height, width, 3); the lesion differs in hue, and not in luma."""
+    share = ndimage.gaussian_filter(lesion.astype(np.float32), 0.6)[..., np.newaxis]
+    colour = 1 + np.float32(strength) * (TISSUE + (LESION - TISSUE) * share)
+    # Darker than in grey, so that no channel is cut off at 255.
+    levels: NDArray[np.uint8] = np.rint(np.float32(0.7) * grey[..., np.newaxis] * colour).astype(np.uint8)
+    return levels
 
 
 def slice_points(item: PlannedSlice, tumor: Tumor, rng: np.random.Generator) -> Array:
@@ -215,7 +250,9 @@ def scan_image(image: Array, scanner: np.random.Generator, noise: np.random.Gene
 
 
 def write_phantom(source: PhantomSource, folder: Path) -> None:
-    """Writes images/<id>.png, masks/<id>.png (0 or 255) and metadata.csv into a new or empty folder.
+    """Writes images/<id>.png, masks/<id>.png and metadata.csv into a new or empty folder.
+
+    Masks have the values of the classes, or 0 and 255 where there are none.
 
     Raises InputError where the folder has something in it, or is a file.
     """
@@ -225,8 +262,9 @@ def write_phantom(source: PhantomSource, folder: Path) -> None:
     slices = source.slices()
     for item in slices:
         image, mask = source.read(item.id)
-        Image.fromarray(image[..., 0]).save(folder / "images" / f"{item.id}.png")
-        Image.fromarray(mask[..., 0] * np.uint8(255)).save(folder / "masks" / f"{item.id}.png")
+        Image.fromarray(image.squeeze()).save(folder / "images" / f"{item.id}.png")
+        values = mask if source.labels.are_named else mask * np.uint8(255)
+        Image.fromarray(values[..., 0]).save(folder / "masks" / f"{item.id}.png")
     with open(folder / "metadata.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["id", PATIENT, TUMOR_TYPE, ORIENTATION])

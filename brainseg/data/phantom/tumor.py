@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from brainseg.data.phantom.head import SELLA, Array, Head, coverage, paint, shell, surface_point
 
+# What `Tumor.draw` gives at each pixel; 0 is anything else.
+CORE, RIM, OEDEMA = 1, 2, 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tumor:
@@ -50,8 +53,8 @@ class Tumor:
         tissue: Array = centre + (points - centre) * (1 - pull)
         return tissue
 
-    def draw(self, image: Array, points: Array, brain: Array, head: Head) -> NDArray[np.bool_]:
-        """Paints the tumour and what it does around itself, in place, and returns its mask.
+    def draw(self, image: Array, points: Array, brain: Array, head: Head) -> NDArray[np.uint8]:
+        """Paints the tumour and what it does around itself, in place, and returns what each pixel shows of it.
 
         brain: distance to the brain's surface; a tumour of the brain or its coverings stays inside.
         """
@@ -59,7 +62,8 @@ class Tumor:
         if self.kind != "pituitary":
             distance = np.maximum(distance, brain + (1.0 if self.kind == "glioma" else -1.0))
         noise = head.texture("core", points, voxel_mm=2.2)
-        self._paint_edema(image, points, distance, brain, head)
+        edema = self._edema_distance(points, distance, brain, head)
+        paint(image, 0.72 * head.white, 0.8 * coverage(edema, 3.0))
         if self.kind == "meningioma":
             tail = coverage(distance - 9, 4.0) * shell(brain, inner=-2.2, outer=1.0)
             paint(image, head.white + self.contrast, 0.8 * tail)
@@ -68,7 +72,9 @@ class Tumor:
         paint(image, bright, coverage(distance, self.edge_mm))
         thickness = self.rim * self.radii.mean() * (1 + 0.45 * self.patchiness * noise)
         paint(image, self.core * head.white * (1 + 0.08 * noise), coverage(distance + thickness, 1.2))
-        return distance < 0
+        return np.select(
+            [(distance < 0) & (distance + thickness < 0), distance < 0, edema < 0], [CORE, RIM, OEDEMA]
+        ).astype(np.uint8)
 
     def _level(self, points: Array) -> Array:
         """1 on the ellipsoid, 0 in its centre."""
@@ -76,11 +82,13 @@ class Tumor:
         level: Array = np.sqrt(((offset / self.radii.reshape(3, 1, 1)) ** 2).sum(axis=0))
         return level
 
-    def _paint_edema(self, image: Array, points: Array, distance: Array, brain: Array, head: Head) -> None:
-        """Swollen white matter is darker; its border follows no shape."""
-        if self.edema_mm:
-            ragged = distance + 0.5 * self.edema_mm * head.texture("fold_depth", points, voxel_mm=4.0)
-            paint(image, 0.72 * head.white, 0.8 * coverage(np.maximum(ragged - self.edema_mm, brain + 3), 3.0))
+    def _edema_distance(self, points: Array, distance: Array, brain: Array, head: Head) -> Array:
+        """Distance to the border of the swollen white matter, which is darker; it follows no shape."""
+        if not self.edema_mm:
+            return np.full_like(distance, np.inf)
+        ragged = distance + 0.5 * self.edema_mm * head.texture("fold_depth", points, voxel_mm=4.0)
+        border: Array = np.maximum(ragged - self.edema_mm, brain + 3)
+        return border
 
 
 def random_rotation(rng: np.random.Generator) -> Array:
