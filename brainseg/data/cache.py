@@ -51,7 +51,7 @@ class SliceSet:
     sizes: NDArray[np.int32]  # (n, 2): height and width as stored
     fingerprint: str  # of ids and pixels at their stored size; 64 hexadecimal digits
     source: Source
-    notes: tuple[str, ...]  # what the user should know of them, a line each
+    notes: tuple[str, ...] = ()  # what the user should know of them, a line each
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """Where these ids stand in the arrays, shape (len(ids),)."""
