@@ -216,6 +216,8 @@ def _are_unlike(one: int, other: int) -> bool:
 
 def _remedy(values: Sequence[str], also: Sequence[str], files: Sequence[_Surveyed]) -> str:
     """What to do about labels: the text to paste into a POSIX shell, where it is short. values: as Hydra reads them."""
+    if len(values) > _MAX_LABELS:
+        return "are images and masks exchanged?"
     if any(file.is_jpeg for file in files):
         return "JPEG can't hold labels: export the masks as PNG, and name the classes by data.classes"
     if len(values) > _MAX_NAMED:

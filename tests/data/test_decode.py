@@ -169,7 +169,7 @@ def test_files_of_named_channels_make_up_one_image(tmp_path: Path) -> None:
 def test_a_grey_picture_that_was_saved_as_colour_jpeg_holds_no_colour(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), dtype=np.uint8)
     scanned = np.repeat(noise, 3, axis=-1)
-    scanned[::2] = np.clip(scanned[::2].astype(int) + [2, 0, -2], 0, 255)  # a sensor is not quite grey
+    scanned[::2] = np.clip(np.add(scanned[::2], [2, 0, -2]), 0, 255)  # a sensor is not quite grey
     grey, colour = tmp_path / "grey.jpg", tmp_path / "colour.png"
     Image.fromarray(scanned).save(grey, quality=30)
     scanned[5, 5] = (90, 60, 60)
