@@ -163,7 +163,7 @@ class Project:
         return str(found)
 
     def cache(self) -> dict[str, str]:
-        """Path below the cache -> SHA-256 of the file, of everything that is there; of descriptions, as 0.1 wrote them."""
+        """Path below the cache -> SHA-256 of the file, of everything that is there, as 0.1 wrote it."""
         cache = self.root / "cache"
         files = sorted(path for path in cache.rglob("*") if path.is_file())
         return {str(path.relative_to(cache)): hashlib.sha256(_as_0_1(path)).hexdigest() for path in files}
