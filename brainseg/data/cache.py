@@ -51,7 +51,7 @@ class SliceSet:
     sizes: NDArray[np.int32]  # (n, 2): height and width as stored
     fingerprint: str  # of ids and pixels at their stored size; 64 hexadecimal digits
     source: Source
-    notes: tuple[str, ...]  # what the user should know of them, a line each
+    notes: tuple[str, ...] = ()  # what the user should know of them, a line each
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """Where these ids stand in the arrays, shape (len(ids),)."""
@@ -241,14 +241,15 @@ def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
     shapes = _shapes(len(slices), data)
     images, masks = (_reserve(folder / name, shapes[name][0]) for name in ("images.npy", "masks.npy"))
     sizes = np.empty(shapes["sizes.npy"][0], dtype=np.int32)
-    filled = np.zeros(len(slices), dtype=bool)  # at the stored size
+    kept_at = np.zeros(len(slices), dtype=int)  # `_size_to_keep` of each; 0 where a mask is empty as it is stored
 
     def decode(position: int) -> bytes:
         image, mask = source.read(slices[position].id)
         images[position] = resize_image(image, size)
-        masks[position] = resize_mask(mask, size, labels)
+        masks[position] = resized = resize_mask(mask, size, labels)
         sizes[position] = image.shape[:2]
-        filled[position] = _has_foreground(mask)
+        if _has_foreground(mask):
+            kept_at[position] = size if _has_foreground(resized) else _size_to_keep(mask, size, labels)
         return _digest(slices[position].id, image, mask)
 
     whole = hashlib.sha256()
@@ -262,26 +263,18 @@ def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
     images.flush()
     masks.flush()
     np.save(folder / "sizes.npy", sizes)
-    emptied = [
-        item.id for item, full, mask in zip(slices, filled, masks, strict=True) if full and not _has_foreground(mask)
-    ]
     return {
         "fingerprint": whole.hexdigest(),
-        "with_foreground": int(filled.sum()),  # masks, at the stored size
-        "emptied": emptied,  # ids whose masks resizing has emptied
-        "image_size_to_keep": _size_to_keep(source, emptied, data) if emptied else None,
+        "with_foreground": int((kept_at > 0).sum()),  # masks, at the stored size
+        "emptied": [item.id for item, kept in zip(slices, kept_at, strict=True) if kept > size],  # by resizing
+        "image_size_to_keep": int(kept_at.max()),
     }
 
 
-def _size_to_keep(source: Source, ids: Sequence[str], data: DataConfig) -> int | None:
-    """The smallest doubling of `data.image_size` that empties none of these masks; None if no allowed size does."""
-    size = data.image_size
-    for slice_id in ids:
-        _, mask = source.read(slice_id)
-        while not _has_foreground(resize_mask(mask, size, data.labels)):
-            size *= 2  # it stays divisible by what the model needs
-            if size > _MAX_IMAGE_SIZE:
-                return None
+def _size_to_keep(mask: NDArray[np.uint8], size: int, labels: Labels) -> int:
+    """The first doubling of `size` that doesn't empty this mask."""
+    while not _has_foreground(resize_mask(mask, size, labels)):
+        size *= 2  # it stays divisible by what the model needs
     return size
 
 
@@ -299,7 +292,7 @@ def _note_of_emptied(known: Mapping[str, Any], image_size: int) -> Iterator[str]
     emptied = known.get("emptied")
     if emptied:
         size = known["image_size_to_keep"]
-        remedy = "cut the images into tiles" if size is None else f"data.image_size={size} keeps them"
+        remedy = "cut the images into tiles" if size > _MAX_IMAGE_SIZE else f"data.image_size={size} keeps them"
         yield (
             f"resizing to {image_size}x{image_size} empties {len(emptied)} of {known['with_foreground']} masks with "
             f"foreground, first: {emptied[0]}; {remedy}"

@@ -58,6 +58,7 @@ class FolderSource:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
         pair = self._pairs[slice_id]
         image = read_channels([self._root / path for path in images_of(pair)], self._data)
+        assert image.shape[-1] == self._data.channel_count
         mask = self._masks.read(pair.mask)
         if image.shape[:2] != mask.shape[:2]:
             raise DataError(
@@ -88,7 +89,7 @@ class FolderSource:
                 state = os.stat(prefix + path)
             except OSError as error:
                 raise DataError(f"{prefix + path} can't be read ({error.strerror}); was the folder changed?") from error
-            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 

@@ -22,7 +22,7 @@ from brainseg.errors import DataError
 MAX_PIXELS = 8192 * 8192  # far above any slice, far below what a decompression bomb asks for
 # Resizing first stretches the width, at the full height: a picture of one column would become gigabytes.
 MAX_SIDE = 32_768
-MAX_SCANS = 100  # of a progressive JPEG, each as long as decoding it once; encoders write about ten
+MAX_SCANS = 100  # of a JPEG, each as long as decoding it once; encoders write about ten
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # what a file of these formats begins with
@@ -115,7 +115,7 @@ def _open(name: Path | str, file: IO[bytes]) -> Image.Image:
         frames = getattr(image, "n_frames", 1)  # only the formats that can hold several have it
         if frames > 1:
             raise DataError(f"{name} holds {frames} frames; export each slice to a file of its own")
-        if image.info.get("progressive"):
+        if image.format == "JPEG":
             _check_scans(name, file)
         if image.format == "TIFF":
             image.load()  # TIFF tags can warn as late as here; PNG and JPEG only warn on opening
@@ -123,6 +123,7 @@ def _open(name: Path | str, file: IO[bytes]) -> Image.Image:
 
 
 def _check_scans(name: Path | str, file: IO[bytes]) -> None:
+    """Raises DataError for a JPEG that would be decoded over and over; a preview inside counts as well."""
     place = file.tell()
     file.seek(0)
     scans = sum(chunk.count(_START_OF_SCAN) for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""))

@@ -37,6 +37,7 @@ _VOID_FROM = 4  # times the largest label: from there on, 255 is no label itself
 _FEW_LEVELS = 12  # of a file; soft edges and JPEG make more
 _MAX_LABELS = 64  # of a file; an image has more levels
 _LABEL_BELOW = 7 / 8  # of the set's maximum
+_NOISE_BELOW = 1 / 8  # likewise
 _MAX_NAMED = 12  # classes in one line
 _MAX_KEPT = 4096  # levels of a file; an image in the place of a mask has as many as it has pixels
 _UNLIKE = 32  # levels of 255: colours that lie nearer in each channel are one
@@ -145,16 +146,26 @@ def survey_of(files: Sequence[_Surveyed]) -> MaskSurvey:
 def _numbers_found(files: Sequence[_Surveyed], tops: Mapping[str, float]) -> str | None:
     """What to say of class numbers; None if there are none."""
     with_few = [file for file in files if file.colours is None and file.levels.values.size <= _MAX_LABELS]
-    if not any(_holds_numbers(file.levels, tops[file.type]) for file in with_few):
+    # Without soft edges anywhere there is no noise either: a small value is meant, however thin its areas are.
+    all_are_sharp = not any(_has_soft_edges(file.levels, tops[file.type]) for file in files)
+    if not any(
+        _holds_numbers(file.levels, tops[file.type])
+        or (all_are_sharp and _has_between(file.levels.values, 0, tops[file.type]))
+        for file in with_few
+    ):
         return None
-    count = Counter(value for file in with_few for value in file.levels.values.tolist() if value)
+    own = [[value for value in file.levels.values.tolist() if value] for file in with_few]
+    count = Counter(value for values in own for value in values)
     values = sorted(count)
     seen = f"values {_listed([f'{value:g} (in {count[value]})' for value in values])} of {len(files)} files"
     if not all(float(value).is_integer() and value > 0 for value in values):
         return f"the masks hold the {seen}; write class numbers from 1, and name them by data.classes"
+    named = [f"{value:g}" for value in values]
+    if all(len(each) <= 1 for each in own):  # files were exported in two ways, or each has another class
+        same = shlex.quote(f"data.classes={{class1: [{', '.join(named)}]}}")
+        return f"the masks hold the {seen}; {_remedy(named, [], files)}, or if they mean the same: {same}"
     void = values[-1] == VOID and len(values) > 1 and values[-2] * _VOID_FROM <= VOID
-    named = [f"{value:g}" for value in (values[:-1] if void else values)]
-    remedy = _remedy(named, [f"data.ignore={VOID}"] if void else [], files)
+    remedy = _remedy(named[:-1] if void else named, [f"data.ignore={VOID}"] if void else [], files)
     return f"the masks hold class numbers, the {seen}; {remedy}"
 
 
@@ -164,8 +175,17 @@ def _holds_numbers(levels: Levels, top: float) -> bool:
     In a file of at most 12 levels, which are too few for soft edges, an even area of at least 3x3 pixels at a value
     above 0 and below 7/8 of the set's maximum is a label: the noise of JPEG has no such area.
     """
-    even = bool(((levels.even > 0) & (levels.even < top * _LABEL_BELOW)).any())
+    even = _has_between(levels.even, 0, top * _LABEL_BELOW)
     return (even and levels.values.size <= _FEW_LEVELS) or mask_kind(levels, top) is MaskKind.OTHER
+
+
+def _has_soft_edges(levels: Levels, top: float) -> bool:
+    return _has_between(levels.values, top * _NOISE_BELOW, top)
+
+
+def _has_between(values: Values, low: float, high: float) -> bool:
+    """Whether a value lies between these two, themselves excluded."""
+    return bool(((values > low) & (values < high)).any())
 
 
 def _colours_found(files: Sequence[_Surveyed]) -> str | None:
@@ -196,6 +216,8 @@ def _are_unlike(one: int, other: int) -> bool:
 
 def _remedy(values: Sequence[str], also: Sequence[str], files: Sequence[_Surveyed]) -> str:
     """What to do about labels: the text to paste into a POSIX shell, where it is short. values: as Hydra reads them."""
+    if len(values) > _MAX_LABELS:
+        return "are images and masks exchanged?"
     if any(file.is_jpeg for file in files):
         return "JPEG can't hold labels: export the masks as PNG, and name the classes by data.classes"
     if len(values) > _MAX_NAMED:

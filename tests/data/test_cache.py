@@ -1,6 +1,7 @@
 """Slices are decoded once, whoever asks, and anew when they have changed."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -281,3 +282,125 @@ def test_the_fingerprint_is_of_ids_and_pixels_at_their_stored_size(pixels, tmp_p
         digest.update(image.tobytes() + mask.tobytes())
         whole.update(digest.digest())
     assert load(pixels.root, tmp_path / "cache").fingerprint == whole.hexdigest()
+
+
+def sound(root, cache_dir):
+    """The slices, which must be right, and the notes on them."""
+    slices = load(root, cache_dir)
+    source = source_in(root)
+    for position, slice_id in enumerate(IDS):
+        image, mask = source.read(slice_id)
+        np.testing.assert_array_equal(slices.images[position], cache.resize_image(image, 8))
+        np.testing.assert_array_equal(slices.masks[position], cache.resize_mask(mask, 8, BINARY))
+    return slices.notes
+
+
+def flip_a_byte(entry):
+    content = bytearray((entry / "images.npy").read_bytes())
+    content[-5] ^= 1
+    (entry / "images.npy").write_bytes(content)
+
+
+def cut_off(entry):
+    (entry / "masks.npy").write_bytes((entry / "masks.npy").read_bytes()[:-1])
+
+
+def put_another_array_there(entry):
+    np.save(entry / "images.npy", np.zeros((2, 8, 8, 1), np.uint8))
+
+
+def lose_the_sizes(entry):
+    (entry / "sizes.npy").unlink()
+
+
+def spoil_the_header(entry):
+    (entry / "sizes.npy").write_bytes(b"no array" * 30)
+
+
+def spoil_the_description(entry):
+    (entry / "entry.json").write_text("{")
+
+
+def describe_another_entry(entry):
+    known = json.loads((entry / "entry.json").read_text())
+    (entry / "entry.json").write_text(json.dumps(known | {"fingerprint": "0" * 64}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_byte,
+        cut_off,
+        put_another_array_there,
+        lose_the_sizes,
+        spoil_the_header,
+        spoil_the_description,
+        describe_another_entry,
+    ],
+)
+def test_a_damaged_entry_is_decoded_anew_with_a_note(pixels, tmp_path, damage):
+    assert sound(pixels.root, tmp_path / "cache") == ()
+    (name,) = entries(tmp_path / "cache")
+    entry = tmp_path / "cache" / name
+    damage(entry)
+    os.utime(entry / "images.npy", ns=(0, 10**18))  # some file systems keep whole seconds alone
+    (note,) = sound(pixels.root, tmp_path / "cache")
+    assert note.startswith(f"the cache's {entry} is damaged (")
+    assert note.endswith("); its slices were decoded anew")
+    assert "\n" not in note
+    assert sound(pixels.root, tmp_path / "cache") == ()
+    assert entries(tmp_path / "cache") == [name]
+
+
+def test_an_entry_that_was_copied_is_checked_once_and_kept(pixels, tmp_path):
+    load(pixels.root, tmp_path / "cache")
+    shutil.copytree(tmp_path / "cache", tmp_path / "copy")  # other inodes
+    source = CountingSource(pixels.root)
+    for _ in range(2):
+        assert load_slices(source, data_in(pixels.root), cache_dir=tmp_path / "copy").notes == ()
+    assert source.reads == 0
+    (entry,) = (path for path in (tmp_path / "copy").iterdir() if path.is_dir())
+    noted = json.loads((entry / "entry.json").read_text())["states"]["images.npy"]
+    assert noted[2] == (entry / "images.npy").stat().st_ino
+
+
+def test_an_entry_without_digests_is_used_as_it_is(pixels, tmp_path):
+    fingerprint = load(pixels.root, tmp_path / "cache").fingerprint
+    (name,) = entries(tmp_path / "cache")
+    entry = {"schema_version": 2, "fingerprint": fingerprint}  # all that version 0.1 wrote
+    (tmp_path / "cache" / name / "entry.json").write_text(json.dumps(entry))
+    source = CountingSource(pixels.root)
+    assert load_slices(source, data_in(pixels.root), cache_dir=tmp_path / "cache").fingerprint == fingerprint
+    assert source.reads == 0
+
+
+@pytest.mark.parametrize("text", ["../elsewhere", "", "\xff"])
+def test_a_damaged_stamp_leads_nowhere(pixels, tmp_path, text):
+    load(pixels.root, tmp_path / "cache")
+    next((tmp_path / "cache").glob("*.stamp")).write_bytes(text.encode("latin-1"))
+    assert sound(pixels.root, tmp_path / "cache") == ()
+
+
+def test_masks_that_resizing_empties_are_counted_with_the_size_that_keeps_them(folder, tmp_path):
+    line = np.zeros((64, 64), np.uint8)
+    line[20:22] = 255  # two of 64 rows: half of a row of 16 pixels a side, a quarter of one of 8
+    block = np.zeros((64, 64), np.uint8)
+    block[:16] = 255
+    for slice_id, mask in {"1": block, "2": line, "3": line * 0, "4": line}.items():
+        folder.add(slice_id, image=mask, mask=mask)
+    note = "resizing to 8x8 empties 2 of 3 masks with foreground, first: 2; data.image_size=16 keeps them"
+    for _ in range(2):  # decoded, then from the cache
+        assert load(folder.root, tmp_path / "cache", 8).notes == (note,)
+    kept = load(folder.root, tmp_path / "cache", 16)
+    assert (kept.notes, kept.masks[1].any()) == ((), True)
+
+
+def test_a_set_without_any_foreground_can_be_scored_but_not_trained_on(folder, tmp_path):
+    folder.add("1", mask=np.zeros((24, 20), np.uint8))
+    refused = r"set: no mask of the set holds any foreground, .*; write 255 for foreground and 0 for background"
+    with pytest.raises(DataError, match=refused):
+        load(folder.root, tmp_path / "cache", needs_foreground=True)
+    assert not (tmp_path / "cache").exists()
+    assert not load(folder.root, tmp_path / "cache").masks.any()
+    with pytest.raises(DataError, match=refused):
+        load(folder.root, tmp_path / "cache", needs_foreground=True)

@@ -12,7 +12,7 @@ from figshare_files import mat_bytes
 
 from brainseg.data.__main__ import main
 from brainseg.data.findings import CHECKS
-from brainseg.data.folder import FolderSource
+from brainseg.data.load import source_of_folder
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 
@@ -123,7 +123,7 @@ def test_an_import_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_written_phantom_has_no_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "phantom"
     assert main(["phantom", str(out), "--patients", "3", "--seed", "5"]) == 0
-    count = len(FolderSource(out).slices())
+    count = len(source_of_folder(out).slices())
     assert capsys.readouterr().out == f"{out}: {count} slices of 3 patients\n"
     assert main(["verify", str(out)]) == 0
 

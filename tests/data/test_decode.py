@@ -169,7 +169,7 @@ def test_files_of_named_channels_make_up_one_image(tmp_path: Path) -> None:
 def test_a_grey_picture_that_was_saved_as_colour_jpeg_holds_no_colour(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), dtype=np.uint8)
     scanned = np.repeat(noise, 3, axis=-1)
-    scanned[::2] = np.clip(scanned[::2].astype(int) + [2, 0, -2], 0, 255)  # a sensor is not quite grey
+    scanned[::2] = np.clip(np.add(scanned[::2], [2, 0, -2]), 0, 255)  # a sensor is not quite grey
     grey, colour = tmp_path / "grey.jpg", tmp_path / "colour.png"
     Image.fromarray(scanned).save(grey, quality=30)
     scanned[5, 5] = (90, 60, 60)
@@ -382,20 +382,21 @@ def test_a_picture_of_extreme_sides_is_not_unpacked(tmp_path: Path, width: int, 
     assert f"is {width}x{height}, and no side may be above 32768; cut it into parts" in text
 
 
-def progressive(scans: int) -> bytes:
-    """A progressive JPEG with its last scan repeated, so that it has so many."""
+def with_scans(count: int, **options: Any) -> bytes:
+    """A JPEG with its last scan repeated, so that it has so many."""
     content = io.BytesIO()
-    Image.new("L", (16, 16), 9).save(content, format="JPEG", progressive=True)
+    Image.new("L", (16, 16), 9).save(content, format="JPEG", **options)
     whole = content.getvalue()
     last = whole.rindex(b"\xff\xda")
-    return whole[:-2] + whole[last:-2] * (scans - whole.count(b"\xff\xda")) + whole[-2:]
+    return whole[:-2] + whole[last:-2] * (count - whole.count(b"\xff\xda")) + whole[-2:]
 
 
-def test_a_jpeg_of_endless_scans_is_not_decoded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("progressive", [True, False])
+def test_a_jpeg_of_endless_scans_is_not_decoded(tmp_path: Path, progressive: bool) -> None:
     path = tmp_path / "a.jpg"
-    path.write_bytes(progressive(101))
+    path.write_bytes(with_scans(101, progressive=progressive))
     assert "is a JPEG of 101 scans, at most 100 are read; export it again" in one_line(read_image, path)
-    Image.new("L", (16, 16), 9).save(path, progressive=True)
+    Image.new("L", (16, 16), 9).save(path, progressive=progressive)
     assert read_image(path)[0, 0] == 9
 
 

@@ -164,9 +164,9 @@ def test_a_split_file_that_cannot_be_used_is_refused(tmp_path: Path, content: st
 
 @pytest.mark.figshare
 def test_the_real_split_by_patient_keeps_209_people_apart(figshare: Path) -> None:
-    from brainseg.data.folder import FolderSource
+    from brainseg.data.load import source_of_folder
 
-    slices = FolderSource(figshare).slices()
+    slices = source_of_folder(figshare).slices()
     config: dict[str, Any] = {"name": "folder", "root": str(figshare)}
     assert len({person_of(item.columns["patient_id"]) for item in slices}) == 209
     by_patient = make_split(slices, DataConfig(**config, split_by="patient"))

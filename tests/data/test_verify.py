@@ -30,9 +30,9 @@ def picture(seed: int, side: int = 128) -> NDArray[np.uint8]:
 
 def test_a_clean_folder_has_no_findings_and_a_right_summary(folder: Any) -> None:
     folder.add("1")  # 12 of 480 pixels
-    folder.add("2", mask=np.eye(24, 20, dtype=np.uint8))  # 20 of 480
+    folder.add("2", mask=np.eye(24, 20, dtype=np.uint8) * np.uint8(255))  # 20 of 480
     wide = np.zeros((10, 20), np.uint8)
-    wide[0] = 1  # 20 of 200
+    wide[0] = 255  # 20 of 200
     folder.add("3", image=picture(1)[:10, :20], mask=wide)
     (folder.root / "metadata.csv").write_text("id,patient_id,tumor_type\n1,P1,glioma\n2,P1,glioma\n3,P2,pituitary\n")
     assert verify(folder.root) == FolderReport(
@@ -49,7 +49,19 @@ def test_a_clean_folder_has_no_findings_and_a_right_summary(folder: Any) -> None
 
 
 def test_every_problem_is_found_in_one_pass(folder: Any) -> None:
-    for slice_id in ("ok", "no-mask", "no-image", "cut", "cut-mask", "size", "labels", "soft", "empty", "full", "flat"):
+    for slice_id in (
+        "ok",
+        "no-mask",
+        "no-image",
+        "cut",
+        "cut-mask",
+        "size",
+        "swapped",
+        "soft",
+        "empty",
+        "full",
+        "flat",
+    ):
         folder.add(slice_id)
     root = folder.root
     (root / "masks" / "no-mask.png").unlink()
@@ -58,8 +70,7 @@ def test_every_problem_is_found_in_one_pass(folder: Any) -> None:
         path.write_bytes(path.read_bytes()[:60])
     mask = np.zeros((24, 20), np.uint8)
     Image.fromarray(mask[:5, :5]).save(root / "masks" / "size.png")
-    mask[2, 2:5] = [1, 2, 3]
-    Image.fromarray(mask).save(root / "masks" / "labels.png")
+    Image.fromarray(np.arange(480).reshape(24, 20).astype(np.uint8)).save(root / "masks" / "swapped.png")
     mask[2, 2:5] = [100, 255, 100]
     Image.fromarray(mask).save(root / "masks" / "soft.png")
     Image.fromarray(mask * 0).save(root / "masks" / "empty.png")
@@ -81,10 +92,10 @@ def test_every_problem_is_found_in_one_pass(folder: Any) -> None:
             "empty",
             "flat",
             "full",
-            "labels",
             "no-image",
             "size",
             "soft",
+            "swapped",
         ),
         "unreadable_file": items["unreadable_file"],
         "size_mismatch": ("masks/size.png: 5x5, image 20x24",),
@@ -93,15 +104,29 @@ def test_every_problem_is_found_in_one_pass(folder: Any) -> None:
         "empty_mask": ("masks/empty.png", "masks/size.png"),
         "full_mask": ("masks/full.png",),
         "constant_image": ("images/flat.png",),
-        "no_patient_id": ("cut", "cut-mask", "empty", "flat", "full", "labels", "size", "soft"),
+        "no_patient_id": ("cut", "cut-mask", "empty", "flat", "full", "size", "soft", "swapped"),
         "ignored_file": ("images/notes.txt",),
     }
     cut, cut_mask = items["unreadable_file"]
     assert cut.startswith("images/cut.png is damaged or cut off")
     assert cut_mask.startswith("masks/cut-mask.png is damaged or cut off")
-    assert items["mask_not_binary"][0].startswith("masks/labels.png is not a mask of two classes")
+    assert items["mask_not_binary"][0].startswith("masks/swapped.png is not a mask of two classes")
     assert (report.errors, report.warnings) == (9, 6)
     assert [finding.severity for finding in report.findings] == ["error"] * 9 + ["warning"] * 6
+
+
+def test_labels_are_one_problem_of_the_set_with_the_remedy(folder: Any) -> None:
+    for slice_id in ("1", "2"):
+        mask = np.zeros((24, 20), np.uint8)
+        mask[2:6, 2:6], mask[10:14, 2:6] = 1, 2
+        folder.add(slice_id, mask=mask)
+    folder.metadata({"1": "P1", "2": "P2"})
+    assert found(verify(folder.root)) == {
+        "mask_not_binary": (
+            "the masks hold class numbers, the values 1 (in 2), 2 (in 2) of 2 files; "
+            "name them: 'data.classes={class1: 1, class2: 2}'",
+        )
+    }
 
 
 def test_metadata_that_cannot_be_read_do_not_stop_the_check(folder: Any) -> None:

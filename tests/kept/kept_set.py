@@ -163,14 +163,22 @@ class Project:
         return str(found)
 
     def cache(self) -> dict[str, str]:
-        """Path below the cache -> SHA-256 of the file, of everything that is there."""
+        """Path below the cache -> SHA-256 of the file, of everything that is there, as 0.1 wrote it."""
         cache = self.root / "cache"
         files = sorted(path for path in cache.rglob("*") if path.is_file())
-        return {str(path.relative_to(cache)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return {str(path.relative_to(cache)): hashlib.sha256(_as_0_1(path)).hexdigest() for path in files}
 
     def _here(self, uri: str) -> Path:
         """The folder that MLflow calls so, wherever it was when the URI was stored."""
         return self.root / uri.partition("/mlruns/")[2]
+
+
+def _as_0_1(path: Path) -> bytes:
+    """A file of the cache without what later versions say of an entry besides."""
+    if path.name != "entry.json":
+        return path.read_bytes()
+    known = json.loads(path.read_text())
+    return json.dumps({key: known[key] for key in ("schema_version", "fingerprint")}).encode()
 
 
 def table(text: str) -> list[dict[str, Any]]:
