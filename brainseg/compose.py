@@ -153,7 +153,7 @@ class Composition:
                 raise ConfigError(_unknown_key(key))
             _check_switch(key, value)
             try:
-                OmegaConf.update(changed, key, value)
+                OmegaConf.update(changed, key, value, merge=False)
             except OmegaConfBaseException as error:
                 raise ConfigError(_explain_value(error)) from error
         _check_use(values, changed)

@@ -391,7 +391,7 @@ class TrainConfig:
         high=10.0,
         since=2.0,
         terms=("focal",),
-        help="how much less certain pixels weigh; 0: cross-entropy",
+        help="how far pixels that the model is sure of weigh less; 0: as in cross-entropy",
     )
     tversky_alpha: float = key(
         0.3, low=0.01, high=1.0, since=0.3, terms=TVERSKY, help="weight of false positives; 0.5 for both weights: Dice"
@@ -582,8 +582,17 @@ def not_empty(key: str, value: str) -> None:
 
 
 def as_text(value: object) -> str:
-    """A value as it is typed: `null`, `true`, `0.1`."""
+    """A value as it is typed: `null`, `true`, `0.1`, `[1, 2]`, `{core: 1}`."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_inside(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_inside, value)) + "]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _inside(value: object) -> str:
+    """A value within another: a colour needs quotes there."""
+    return f'"{value}"' if isinstance(value, str) and not value.isidentifier() else as_text(value)
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -11,7 +11,14 @@ from pathlib import Path
 from brainseg.config import KEYS, Key, as_text
 
 PAGE = Path(__file__).parent / "configuration.md"
-KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+KINDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    dict: "names with values",
+    typing.Any: "value or list",
+}
 
 
 def filled(page: str) -> str:
@@ -29,8 +36,10 @@ def _table(group: str) -> str:
     for name, key in KEYS.items():
         if (name.rpartition(".")[0] or "run") == group:
             kind, *_ = typing.get_args(key.type) or (key.type,)  # `int | None` has int first
+            kind = typing.get_origin(kind) or kind  # dict of `dict[str, float]`
             only = f"only with `{group}={key.only}`" if key.only else ""
-            allowed = ", ".join(part for part in (*key.values, _range(key), key.allowed, only) if part)
+            terms = f"only with {' or '.join(key.terms)} in `train.loss`" if key.terms else ""
+            allowed = ", ".join(part for part in (*key.values, _range(key), key.allowed, only, terms) if part)
             rows.append(f"| `{name}` | {KINDS[kind]} | `{as_text(key.default)}` | {allowed} | {key.help} |")
     return "".join(f"{row}\n" for row in rows)
 

@@ -1,13 +1,15 @@
 """What may be configured, and that `conf/` says the same as the dataclasses."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from brainseg.classes import Labels
 from brainseg.compose import Composition, freeze
-from brainseg.config import RunConfig, flatten, from_flat
+from brainseg.config import FIRST_READING, RunConfig, as_text, flatten, from_flat
 from brainseg.config_file import from_yaml, to_yaml
 from brainseg.errors import ConfigError
 
@@ -19,6 +21,12 @@ OTHER_VALUES: dict[str, Any] = {
     "data.root": "somewhere",
     "data.phantom_patients": 9,
     "data.phantom_seed": 3,
+    "data.phantom_kind": "colour",
+    "data.reading": 1,
+    "data.channels": "rgb",
+    "data.classes": {"tumour": ["#ff0000", "#00ff00"], "cyst": "#0000ff"},
+    "data.ignore": 7,
+    "data.window": (-160.0, 240.0),
     "data.image_size": 128,
     "data.split_by": "image",
     "data.group_by": "site",
@@ -30,6 +38,8 @@ OTHER_VALUES: dict[str, Any] = {
     "data.folds": 5,
     "data.fold": 2,
     "data.batch_size": 4,
+    "data.foreground_share": 0.5,
+    "data.score_by": "case",
     "data.augment": "none",
     "data.limit": 50,
     "data.cache_dir": "elsewhere",
@@ -48,6 +58,11 @@ OTHER_VALUES: dict[str, Any] = {
     "optimizer.warmup_epochs": 0.5,
     "train.epochs": 7,
     "train.loss": "dice",
+    "train.focal_gamma": 1.5,
+    "train.tversky_alpha": 0.5,
+    "train.tversky_beta": 0.5,
+    "train.focal_tversky_gamma": 2.0,
+    "train.class_weights": {"rim": 2.0},
     "train.ema_decay": 0.99,
     "train.deep_supervision": 0.25,
     "train.precision": "float32",
@@ -63,9 +78,19 @@ OTHER_VALUES: dict[str, Any] = {
     "resume": "0123",
 }
 # Keys that are refused without another one.
-NEEDS = {
+A_FOLDER = {"data.name": "folder", "data.root": "somewhere"}
+THE_PHANTOMS = {"core": 1, "rim": 2, "oedema": 3}  # what the phantom brings with it
+NEEDS: dict[str, dict[str, Any]] = {
     "data.name": {"data.root": "somewhere"},
     "data.root": {"data.name": "folder"},
+    "data.classes": A_FOLDER,
+    "data.ignore": A_FOLDER,
+    "data.window": A_FOLDER,
+    "train.focal_gamma": {"train.loss": "dice+focal"},
+    "train.tversky_alpha": {"train.loss": "tversky"},
+    "train.tversky_beta": {"train.loss": "ce+tversky"},
+    "train.focal_tversky_gamma": {"train.loss": "focal_tversky"},
+    "train.class_weights": {"data.phantom_kind": "classes", "data.classes": THE_PHANTOMS},
     "data.folds": {"data.fold": 2},
     "model.stem": {"data.image_size": 128},
     "data.fold": {"data.folds": 5},
@@ -96,7 +121,7 @@ def test_the_table_of_other_values_covers_every_key() -> None:
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_can_be_set_from_the_command_line(key: str) -> None:
     values = {key: OTHER_VALUES[key]} | NEEDS.get(key, {})
-    config = freeze([f"{name}={value}" for name, value in values.items()])
+    config = freeze([f"{name}={as_text(value)}" for name, value in values.items()])
     assert flatten(config) == KEYS | values
 
 
@@ -112,7 +137,9 @@ def test_a_composition_is_what_hydra_makes_of_it(composition: Composition) -> No
 @pytest.mark.parametrize("key", KEYS)
 def test_a_value_put_into_a_composition_is_what_hydra_makes_of_it(key: str, composition: Composition) -> None:
     values = {key: OTHER_VALUES[key]} | NEEDS.get(key, {})
-    expected = freeze(["optimizer=sgd", "model.dropout=0.4", *(f"{name}={value}" for name, value in values.items())])
+    expected = freeze(
+        ["optimizer=sgd", "model.dropout=0.4", *(f"{name}={as_text(value)}" for name, value in values.items())]
+    )
     assert composition.with_values(values) == expected
 
 
@@ -164,6 +191,11 @@ def test_the_reference_is_the_notebook() -> None:
         "optimizer.warmup_epochs": 0.0,
         "train.epochs": 100,
         "train.loss": "dice",
+        "train.focal_gamma": 2.0,
+        "train.tversky_alpha": 0.3,
+        "train.tversky_beta": 0.7,
+        "train.focal_tversky_gamma": 4 / 3,
+        "train.class_weights": None,
         "train.ema_decay": 0.0,
         "train.deep_supervision": 0.0,
         "train.precision": "float32",
@@ -172,6 +204,8 @@ def test_the_reference_is_the_notebook() -> None:
     }
     assert (config.data.split_by, config.data.val_fraction, config.data.test_fraction) == ("image", 0.2, 0.0)
     assert (config.data.image_size, config.data.augment, config.data.limit) == (256, "none", None)
+    assert config.data.reading_keys == FIRST_READING
+    assert (config.data.foreground_share, config.data.score_by) == (None, "slice")
 
 
 def test_a_stored_configuration_reads_back_as_it_was() -> None:
@@ -264,3 +298,65 @@ def test_a_key_without_use_is_refused_however_its_option_was_chosen() -> None:
         freeze(["data.name=folder", "data.root=slices", "data.phantom_seed=3"])
     with pytest.raises(ConfigError, match=message):
         Composition(["data=folder", "data.root=slices"]).with_values({"data.phantom_seed": 3})
+
+
+def test_a_key_of_a_loss_is_refused_where_the_loss_lacks_its_term() -> None:
+    message = r"^train.focal_gamma has no use with train.loss=bce_dice; leave it out, or choose a loss with focal$"
+    with pytest.raises(ConfigError, match=message):
+        freeze(["train.focal_gamma=3"])
+    with pytest.raises(ConfigError, match=message):
+        Composition().with_values({"train.focal_gamma": 3.0})
+    assert freeze(["train.loss=bce_dice+focal", "train.focal_gamma=3"]).train.focal_gamma == 3.0
+    with pytest.raises(ConfigError, match=r"choose a loss with tversky or focal_tversky$"):
+        freeze(["train.tversky_beta=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.loss=dice+focl"], r"^train.loss must be one of dice, .*, got 'focl'; did you mean 'focal'\?$"),
+        (["train.loss=dice+"], r"^train.loss must be one of dice, .*, got ''$"),
+        (
+            ["train.loss=bce_dice+ce"],
+            r"^train.loss must have each term once, got 'bce_dice\+ce', which has ce twice; leave one out$",
+        ),
+        (
+            ["train.class_weights={tumour: 2}"],
+            "^train.class_weights needs classes; name them in data.classes, or leave it out$",
+        ),
+        (
+            ["data.phantom_kind=classes", "train.class_weights={cor: 2}"],
+            "^a name in train.class_weights must be one of core, rim, oedema, background, got 'cor'; did you mean",
+        ),
+        (
+            ["data.phantom_kind=classes", "train.class_weights={core: -1}"],
+            r"^train.class_weights.core must be between 0.0 and 1000000.0, got -1.0$",
+        ),
+        (
+            ["data.phantom_kind=classes", "train.class_weights={core: much}"],
+            r"^train.class_weights.core must be a number, got 'much'$",
+        ),
+        (
+            ["data=folder", "data.root=x", "data.classes={sky: 0, road: 1}", "train.class_weights={background: 2}"],
+            "^a name in train.class_weights must be one of sky, road, got 'background'$",
+        ),
+        (["data.classes={core: 1}"], "^data.classes is for files, got it with data.name=phantom; leave it out$"),
+        (["data.ignore=7"], "^data.ignore is for files, got it with data.name=phantom; leave it out$"),
+        (
+            ["data.channels=[t1,t2]"],
+            "^data.channels must be auto, grey or rgb for data.name=phantom, got names of files$",
+        ),
+    ],
+)
+def test_a_loss_or_classes_that_cant_be_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        freeze(overrides)
+
+
+def test_the_phantom_with_classes_brings_them_and_a_folder_made_from_it_keeps_them() -> None:
+    config = freeze(["data.phantom_kind=classes", "train.class_weights={core: 2, background: 0.5}"])
+    assert config.data.labels == Labels(names=("core", "rim", "oedema"), exclusive=True)
+    assert config.train.class_weights == {"core": 2.0, "background": 0.5}
+    assert from_yaml(to_yaml(config), where="a file") == config
+    folder = dataclasses.replace(config.data, name="folder", root="slices")
+    assert folder.labels == config.data.labels

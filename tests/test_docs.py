@@ -20,9 +20,19 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
-KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+KINDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    dict: "names with values",
+    Any: "value or list",
+}
 ALLOWED = {
     "data.name": config.DATA_NAMES,
+    "data.phantom_kind": (*config.PHANTOM_CLASSES, "only with `data=phantom`"),
+    "data.reading": tuple(map(str, config.READINGS)),
+    "data.score_by": config.SCORES_BY,
     "data.split_by": config.SPLITS_BY,
     "data.augment": config.AUGMENTATIONS,
     "model.name": config.MODEL_NAMES,
@@ -30,7 +40,7 @@ ALLOWED = {
     "model.norm": config.NORMS,
     "optimizer.name": config.OPTIMIZER_NAMES,
     "optimizer.schedule": config.SCHEDULES,
-    "train.loss": config.LOSSES,
+    "train.loss": (*config.LOSSES, "or several joined by `+`"),
     "train.precision": config.PRECISIONS,
 }
 
@@ -77,7 +87,8 @@ def written(value: object) -> str:
 
 
 def kind_of(key: str) -> str:
-    return KINDS[(typing.get_args(KEYS[key].type) or (KEYS[key].type,))[0]]
+    kind = (typing.get_args(KEYS[key].type) or (KEYS[key].type,))[0]
+    return KINDS[typing.get_origin(kind) or kind]
 
 
 def anchors(page: Path) -> set[str]:

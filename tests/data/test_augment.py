@@ -1,12 +1,14 @@
 """Augmentation: image and mask stay aligned, and everything follows from seed, epoch and step."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.ndimage import binary_dilation
 
 from brainseg.config import AUGMENTATIONS
-from brainseg.data.augment import augment, transforms_of, warp
+from brainseg.data.augment import RANGES, AugmentationRanges, augment, transforms_of, warp
 from brainseg.errors import ConfigError
 
 SIZE = 64
@@ -209,3 +211,73 @@ def test_what_is_bright_keeps_its_differences():
     for image, mask in zip(changed, moved, strict=True):
         ring = binary_dilation(mask[..., 0] > 0.5, iterations=4) & (mask[..., 0] < 0.5)
         assert image[mask > 0.5].mean() > image[ring].mean()
+
+
+STILL = AugmentationRanges(
+    upside_down=False,
+    rotation_deg=0.0,
+    scale=0.0,
+    shift_fraction=0.0,
+    log_gamma=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    noise_stddev=0.0,
+)
+# An upper and a lower half of one value each, in three channels: mirroring left-right changes nothing.
+UPPER, LOWER = np.array([0.2, 0.4, 0.8]), np.array([0.1, 0.1, 0.4])
+
+
+def banded(monkeypatch, *, alike, **ranges):
+    """What becomes of the upper and of the lower half in four images, each (images, channels)."""
+    monkeypatch.setitem(RANGES, "light", dataclasses.replace(STILL, **ranges))
+    bands = np.empty((4, 8, 8, 3), np.float32)
+    bands[:, :4], bands[:, 4:] = UPPER, LOWER
+    found, _ = augment(tf.constant(bands), tf.zeros((4, 8, 8, 1)), seed=0, epoch=1, step=2, mode="light", alike=alike)
+    return found.numpy()[:, 1, 1], found.numpy()[:, 6, 6]
+
+
+@pytest.mark.parametrize("change", ["brightness", "log_gamma"])
+def test_colours_change_alike_and_named_channels_each_by_itself(monkeypatch, change):
+    def drawn(alike):
+        """The factor, or the exponent, of each image and channel, which is the same in both halves."""
+        upper, lower = banded(monkeypatch, alike=alike, **{change: 0.2})
+        scale = (lambda values: values) if change == "brightness" else np.log
+        np.testing.assert_allclose(scale(upper) / scale(UPPER), scale(lower) / scale(LOWER), rtol=1e-4)
+        return scale(upper) / scale(UPPER)
+
+    colours, named = drawn(True), drawn(False)
+    np.testing.assert_allclose(colours, np.repeat(colours[:, :1], 3, axis=1), rtol=1e-4)
+    assert np.diff(sorted(colours[:, 0])).min() > 1e-3
+    assert np.diff(sorted(named.ravel())).min() > 1e-4
+
+
+def test_contrast_keeps_the_mean_of_all_colours_and_of_each_named_channel(monkeypatch):
+    def drawn(alike, means):
+        """The factor of the distance from the mean, of each image and channel."""
+        upper, lower = banded(monkeypatch, alike=alike, contrast=0.2)
+        factors = (upper - lower) / (UPPER - LOWER)
+        np.testing.assert_allclose(upper, means + factors * (UPPER - means), rtol=1e-4)
+        return factors
+
+    colours = drawn(True, means=2.0 / 6)  # the values of both halves add up to 2.0
+    np.testing.assert_allclose(colours, np.repeat(colours[:, :1], 3, axis=1), rtol=1e-4)
+    named = drawn(False, means=(UPPER + LOWER) / 2)
+    assert np.diff(sorted(named.ravel())).min() > 1e-4
+
+
+def test_grey_slices_change_as_in_version_0_1():
+    images = np.random.default_rng(0).random((4, 16, 16, 1), dtype=np.float32)
+    changed, masks = standard(
+        tf.constant(images), tf.constant((images > 0.7).astype(np.float32)), seed=1, epoch=2, step=3
+    )
+    np.testing.assert_allclose(changed[:, 8, 5, 0], [0.192384, 0.47909, 0.818368, 0.376473], atol=2e-6)
+    assert masks[:, 8].sum(axis=(1, 2)).tolist() == [3, 7, 6, 4]
+
+
+def test_a_mask_of_classes_moves_as_whole_numbers_and_ignored_pixels_stay_ignored():
+    images, masks = square_batch()
+    changed, moved = standard(images, masks * 255)
+    assert np.unique(moved).tolist() == [0, 255]
+    same_changed, same = standard(images, masks)
+    np.testing.assert_array_equal(moved, same * 255)
+    np.testing.assert_array_equal(changed, same_changed)

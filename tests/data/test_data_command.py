@@ -2,14 +2,18 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from figshare_files import mat_bytes
+from PIL import Image
 
+from brainseg.compose import freeze
 from brainseg.data.__main__ import main
 from brainseg.data.findings import CHECKS
 from brainseg.data.load import source_of_folder
@@ -126,6 +130,19 @@ def test_a_written_phantom_has_no_errors(tmp_path: Path, capsys: pytest.CaptureF
     count = len(source_of_folder(out).slices())
     assert capsys.readouterr().out == f"{out}: {count} slices of 3 patients\n"
     assert main(["verify", str(out)]) == 0
+
+
+def test_a_written_phantom_with_classes_says_how_to_train_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "phantom"
+    assert main(["phantom", str(out), "--patients", "2", "--kind", "classes"]) == 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert line == f"train on it with data=folder data.root={out} 'data.classes={{core: 1, rim: 2, oedema: 3}}'"
+    config = freeze(shlex.split(line.removeprefix("train on it with ")))
+    assert config.data.labels.names == ("core", "rim", "oedema")
+    values = {int(value) for file in (out / "masks").iterdir() for value in np.unique(Image.open(file))}
+    assert values == {0, 1, 2, 3}
 
 
 @pytest.mark.heavy

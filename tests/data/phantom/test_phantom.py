@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
+from brainseg.classes import BINARY, Labels
+from brainseg.config import DataConfig
+from brainseg.data.load import load_data, source_of_folder
 from brainseg.data.phantom.source import ORIENTATION, STORED_SIZE, PhantomSource, write_phantom
 from brainseg.data.source import PATIENT, TUMOR_TYPE
 from brainseg.errors import DataError, InputError
@@ -55,8 +59,8 @@ def test_another_seed_gives_other_heads():
 def test_every_slice_is_an_image_with_a_tumour(source):
     for item in source.slices():
         image, mask = source.read(item.id)
-        assert (image.dtype, image.shape) == (np.uint8, (STORED_SIZE, STORED_SIZE))
-        assert (mask.dtype, mask.shape) == (np.uint8, (STORED_SIZE, STORED_SIZE))
+        assert (image.dtype, image.shape) == (np.uint8, (STORED_SIZE, STORED_SIZE, 1))
+        assert (mask.dtype, mask.shape) == (np.uint8, (STORED_SIZE, STORED_SIZE, 1))
         assert set(np.unique(mask)) == {0, 1}, item.id
         assert 10 <= mask.sum() <= 0.15 * mask.size, item.id
         assert image.min() < 20, item.id  # the background is dark
@@ -144,15 +148,115 @@ def test_pituitary_tumours_lie_in_the_middle_of_the_head():
         assert abs(columns.mean() - STORED_SIZE / 2) < 0.12 * STORED_SIZE
 
 
-def test_the_stamp_changes_with_seed_and_patients():
+def test_the_stamp_changes_with_what_the_slices_follow_from():
     sources = [PhantomSource(8, 3), PhantomSource(8, 4), PhantomSource(9, 3)]
-    assert len({source.stamp() for source in sources}) == 3
-    assert PhantomSource(8, 3).stamp() == sources[0].stamp()
+    sources += [PhantomSource(8, 3, kind=kind) for kind in ("classes", "colour")]
+    sources += [PhantomSource(8, 3, channels="rgb"), PhantomSource(8, 3, kind="colour", channels="grey")]
+    assert len({source.stamp() for source in sources}) == 7
+    assert PhantomSource(8, 3, kind="binary", channels="grey").stamp() == sources[0].stamp()
+
+
+def test_a_binary_phantom_has_the_stamp_of_version_0_1_and_with_it_its_cache():
+    expected = "6c2a43da7978ec61adc9f6c5a446f4c366cf999ba65107c5547b8397cfa38679"
+    assert PhantomSource(patients=12, seed=3).stamp() == expected
+
+
+def read_all(source: PhantomSource) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [source.read(item.id) for item in source.slices()]
+
+
+def test_with_classes_the_images_stay_and_core_and_rim_are_the_tumour(source):
+    classes = PhantomSource(patients=8, seed=3, kind="classes")
+    assert classes.labels == Labels(names=("core", "rim", "oedema"), exclusive=True)
+    for (image, mask), (same, tumour) in zip(read_all(classes), read_all(source), strict=True):
+        np.testing.assert_array_equal(image, same)
+        np.testing.assert_array_equal((mask == 1) | (mask == 2), tumour == 1)
+        assert set(np.unique(mask)) <= {0, 1, 2, 3}
+
+
+def test_each_class_is_in_many_slices_and_not_in_all(source):
+    masks = [mask for _, mask in read_all(PhantomSource(patients=24, seed=0, kind="classes"))]
+    shares = [np.mean([(mask == number).any() for mask in masks]) for number in (1, 2, 3)]
+    assert shares[1] == 1.0
+    assert all(0.3 < share < 0.8 for share in (shares[0], shares[2]))
+
+
+def test_the_core_lies_within_the_rim_and_the_oedema_around_both():
+    masks = [mask[..., 0] for _, mask in read_all(PhantomSource(patients=8, seed=3, kind="classes"))]
+    touching = np.zeros(4)  # pixels of each number beside a core
+    for mask in masks:
+        beside = ndimage.binary_dilation(mask == 1) & (mask != 1)
+        touching += np.bincount(mask[beside], minlength=4)
+    assert touching[2] > 0.9 * touching.sum()
+
+
+def test_in_colour_the_tumour_differs_in_hue_and_not_in_luma():
+    colour, grey = (PhantomSource(patients=24, seed=0, kind="colour", channels=name) for name in ("auto", "grey"))
+    assert (colour.labels, colour.holds_colour(), grey.holds_colour()) == (BINARY, True, True)
+    hues, lumas, around = [], [], []
+    for (image, mask), (luma, _) in zip(read_all(colour), read_all(grey), strict=True):
+        assert image.shape == (STORED_SIZE, STORED_SIZE, 3)
+        tumour = mask[..., 0] == 1
+        ring = ndimage.binary_dilation(tumour, iterations=4) & ~ndimage.binary_dilation(tumour)
+        hue = image[..., 2].astype(float) - image[..., 0]
+        hues.append(hue[tumour].mean() - hue[ring].mean())
+        lumas.append(luma[tumour].mean() - luma[ring].mean())
+        around.append(luma[ring].mean())
+    assert min(hues) > 5
+    assert np.mean(hues) > 0.4 * np.mean(around)
+    assert abs(np.mean(lumas)) < 0.1 * np.mean(around)
+
+
+def test_the_luma_of_the_colours_is_grey_by_the_usual_weights():
+    colour, grey = (PhantomSource(patients=2, seed=0, kind="colour", channels=name) for name in ("rgb", "grey"))
+    for (image, mask), (luma, same) in zip(read_all(colour), read_all(grey), strict=True):
+        np.testing.assert_allclose(luma[..., 0], image @ [0.299, 0.587, 0.114], atol=0.51)
+        np.testing.assert_array_equal(mask, same)
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "score_by"),
+    [
+        ("binary", "grey", "slice"),
+        ("classes", "grey", "case"),
+        ("colour", "rgb", "slice"),
+    ],
+)
+def test_a_run_on_the_phantom_sees_the_channels_that_it_has(kind, channels, score_by, tiny):
+    data = load_data(tiny(**{"data.phantom_kind": kind, "data.phantom_patients": 2, "data.limit": None}))
+    assert (data.config.data.channels, data.config.data.score_by) == (channels, score_by)
+    assert data.slices.images.shape[-1] == data.config.data.channel_count == {"grey": 1, "rgb": 3}[channels]
+    assert data.slices.labels == PhantomSource(patients=2, kind=kind).labels
+    assert data.slices.masks.max() == (3 if kind == "classes" else 1)
+
+
+def test_a_grey_phantom_in_rgb_has_three_equal_channels(source):
+    rgb = PhantomSource(patients=8, seed=3, channels="rgb")
+    assert not rgb.holds_colour()
+    slice_id = rgb.slices()[0].id
+    np.testing.assert_array_equal(rgb.read(slice_id)[0], np.repeat(source.read(slice_id)[0], 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "classes"), [("classes", 1, {"core": 1, "rim": 2, "oedema": 3}), ("colour", 3, None)]
+)
+def test_a_written_phantom_reads_as_it_is(kind, channels, classes, tmp_path):
+    source = PhantomSource(patients=2, seed=0, kind=kind)
+    write_phantom(source, tmp_path)
+    folder = source_of_folder(tmp_path, DataConfig(name="folder", root=str(tmp_path), classes=classes))
+    assert (folder.labels, folder.holds_colour()) == (source.labels, source.holds_colour())
+    for (image, mask), (again, same) in zip(
+        read_all(source), [folder.read(item.id) for item in source.slices()], strict=True
+    ):
+        assert again.shape[-1] == channels
+        np.testing.assert_array_equal(again, image)
+        np.testing.assert_array_equal(same, mask)
 
 
 def test_name_and_location_are_for_people():
     source = PhantomSource(patients=70, seed=0)
     assert (source.name, source.location) == ("phantom", "phantom of 70 patients, seed 0")
+    assert PhantomSource(patients=7, kind="colour").location == "phantom of 7 patients, seed 0, colour"
 
 
 def test_an_unknown_id_is_named(source):
@@ -181,8 +285,12 @@ def test_a_written_phantom_holds_every_slice_and_its_metadata(tmp_path):
     assert rows == [{"id": item.id, **item.columns} for item in source.slices()]
     for item in source.slices():
         image, mask = source.read(item.id)
-        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "images" / f"{item.id}.png")), image)
-        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "masks" / f"{item.id}.png")), mask * 255)
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(tmp_path / "new" / "images" / f"{item.id}.png")), image[..., 0]
+        )
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(tmp_path / "new" / "masks" / f"{item.id}.png")), mask[..., 0] * 255
+        )
     assert len(list((tmp_path / "new" / "images").iterdir())) == len(rows)
 
 
