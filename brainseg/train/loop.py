@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from brainseg.data.batches import TrainingBatches, evaluation_batches, steps_per
 from brainseg.data.cache import SliceSet
 from brainseg.data.masks import as_file_name
 from brainseg.data.split import Split
-from brainseg.errors import NonFiniteError
+from brainseg.errors import Interrupted
 from brainseg.inference.postprocess import hard_masks
 from brainseg.model.losses import dice_coefficient, loss_of
 from brainseg.model.models import build_network
@@ -24,11 +24,15 @@ from brainseg.scoring.ranking import SliceDices
 from brainseg.train.average import WeightAverage
 from brainseg.train.checkpoint import TrainingProgress, TrainingState
 from brainseg.train.deep_supervision import DeepSupervision
+from brainseg.train.finite import check_finite
 from brainseg.train.optimizers import build_optimizer, learning_rate_at
 from brainseg.train.progress import Reporter
 from brainseg.train.record import MAX_CLASS_METRICS
 from brainseg.train.signals import StopRequest
+from brainseg.train.step_sums import StepSums
 
+# Reading the sums of the steps empties a GPU's queue.
+READ_EVERY_S = 1.0
 # Called after each epoch, when the progress is at the start of the next one.
 EpochEnd = Callable[[], None]
 
@@ -60,6 +64,9 @@ class Trainer:
         self._average = WeightAverage(self.model, decay=config.train.ema_decay)
         self._best: Sequence[NDArray[Any]] = []  # the model's variables, averaged, after its best epoch
         self._loss = loss_of(config.train, self._labels)
+        self._sums = StepSums()
+        self._read_at = 0.0  # when the sums were read last, of `time.perf_counter`
+        self._shown_dice = 0.0  # mean of the epoch's steps, when they were read last
         # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
         # and keeps the whole graph in memory for ever.
         batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (channels, self._labels.outputs))
@@ -125,27 +132,42 @@ class Trainer:
 
     def _train_epoch(self, batches: TrainingBatches, stop: StopRequest, reporter: Reporter) -> None:
         """Runs the epoch's remaining steps."""
+        progress = self.progress
+        self._sums.begin(steps=progress.step, loss_sum=progress.loss_sum, dice_sum=progress.dice_sum)
         while self.progress.step < self._steps:
-            stop.check()
+            self._stop_between_steps(stop)
             begun = time.perf_counter()
             images, masks = next(batches)
             self._optimizer.learning_rate.assign(self._learning_rate())
-            loss, dice = (float(value) for value in self._train_step(images, masks))
+            self._train_step(images, masks)
             done = self.progress.step + 1
-            check_finite({"train_loss": loss, "train_dice": dice}, epoch=self.progress.epoch, step=done)
-            self.progress = dataclasses.replace(
-                self.progress,
-                step=done,
-                loss_sum=self.progress.loss_sum + loss,
-                dice_sum=self.progress.dice_sum + dice,
-                seconds=self.progress.seconds + time.perf_counter() - begun,
-            )
+            self.progress = dataclasses.replace(self.progress, step=done)
+            if done == self._steps or begun - self._read_at >= READ_EVERY_S:
+                self._read_sums()
+            seconds = self.progress.seconds + time.perf_counter() - begun
+            self.progress = dataclasses.replace(self.progress, seconds=seconds)
             reporter.step(
                 epoch=self.progress.epoch,
                 step=done,
-                dice=self.progress.dice_sum / done,
-                images_per_second=self._images(done) / self.progress.seconds,
+                dice=self._shown_dice,
+                images_per_second=self._images(done) / seconds,
             )
+
+    def _read_sums(self) -> None:
+        """Takes the sums of the steps so far into `progress`; waits for the device. Raises NonFiniteError."""
+        loss_sum, dice_sum = self._sums.read(epoch=self.progress.epoch)
+        self.progress = dataclasses.replace(self.progress, loss_sum=loss_sum, dice_sum=dice_sum)
+        self._shown_dice = dice_sum / self.progress.step
+        self._read_at = time.perf_counter()
+
+    def _stop_between_steps(self, stop: StopRequest) -> None:
+        """Raises Interrupted if a signal has come, with `progress` complete for a checkpoint."""
+        try:
+            stop.check()
+        except Interrupted:
+            if self.progress.step:
+                self._read_sums()
+            raise
 
     def _end_epoch(self, stop: StopRequest, reporter: Reporter, on_epoch: EpochEnd) -> None:
         """Validates, moves `progress` to the next epoch and calls `on_epoch`."""
@@ -212,7 +234,7 @@ class Trainer:
         """How many slices so many steps of an epoch train on."""
         return min(steps * self._config.data.batch_size, len(self._split.train))
 
-    def _step(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _step(self, images: tf.Tensor, masks: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             probability, coarser = self._deep(images)
             loss = self._loss(masks, probability)
@@ -221,17 +243,9 @@ class Trainer:
         gradients = tape.gradient(whole, [weight.value for weight in self._trained])
         self._optimizer.apply(gradients, self._trained)
         self._average.update(step)
-        return loss, dice_coefficient(masks, probability, labels=self._labels)
+        self._sums.add(loss, dice_coefficient(masks, probability, labels=self._labels))
 
     def _evaluate(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         probability = self.model(images, training=False)
         dice = dice_coefficient(masks, probability, labels=self._labels)
         return self._loss(masks, probability), dice, probability
-
-
-def check_finite(values: Mapping[str, float], *, epoch: int, step: int | None = None) -> None:
-    """Raises NonFiniteError that names the first value which is NaN or infinite, and the epoch."""
-    for name, value in values.items():
-        if not math.isfinite(value):
-            where = f"epoch {epoch}" if step is None else f"epoch {epoch}, step {step}"
-            raise NonFiniteError(f"{name} is {value} in {where}; try a lower optimizer.learning_rate")
