@@ -29,7 +29,7 @@ _ALPHA_MODES = ("LA", "La")
 _TRANSPARENT_MODES = ("RGBA", "RGBa", *_ALPHA_MODES)
 _PERCENTILES = (0.5, 99.5)  # a few hot pixels, or a burnt-in label, don't decide the contrast
 _COLOURFUL = 16  # levels of 255: the colours that JPEG makes of grey, and that sensors add, are weaker
-_LABELS_BELOW = 16  # whole numbers below this, three or more of them, are class labels
+LABELS_BELOW = 16  # whole numbers below this, three or more of them, are class labels
 _BETWEEN = (1 / 8, 7 / 8)  # of the maximum: neither background nor foreground, and no JPEG ringing either
 _MAX_BETWEEN_SHARE = 1 / 8  # soft edges are thin; more grey than this is an image, not a mask
 
@@ -187,7 +187,7 @@ def mask_kind(levels: Levels, top: float) -> MaskKind:
         return MaskKind.OTHER
     if values.size == 1 or (values.size == 2 and values[0] == 0):
         return MaskKind.BINARY
-    if top < _LABELS_BELOW and bool((values == np.floor(values)).all()):
+    if top < LABELS_BELOW and bool((values == np.floor(values)).all()):
         return MaskKind.OTHER
     low, high = (top * share for share in _BETWEEN)
     between = (values > low) & (values < high)

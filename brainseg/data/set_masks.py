@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from brainseg.classes import IGNORED, as_colour
 from brainseg.config import DataConfig
 from brainseg.data.decode import (
+    LABELS_BELOW,
     Levels,
     MaskKind,
     Values,
@@ -172,11 +173,13 @@ def _numbers_found(files: Sequence[_Surveyed], tops: Mapping[str, float]) -> str
 def _holds_numbers(levels: Levels, top: float) -> bool:
     """Whether a file's values are labels.
 
-    In a file of at most 12 levels, which are too few for soft edges, an even area of at least 3x3 pixels at a value
-    above 0 and below 7/8 of the set's maximum is a label: the noise of JPEG has no such area.
+    An even area of at least 3x3 pixels at a value below 7/8 of the set's maximum is a label, however small the value is
+    in a file of at most 12 levels: those are too few for soft edges, and the noise of JPEG has no such area.
     """
-    even = _has_between(levels.even, 0, top * _LABEL_BELOW)
-    return (even and levels.values.size <= _FEW_LEVELS) or mask_kind(levels, top) is MaskKind.OTHER
+    low = 0.0 if levels.values.size <= _FEW_LEVELS else top * _NOISE_BELOW
+    if _has_between(levels.even, low, top * _LABEL_BELOW):
+        return True
+    return (top < LABELS_BELOW or levels.values[0] < 0) and mask_kind(levels, top) is MaskKind.OTHER
 
 
 def _has_soft_edges(levels: Levels, top: float) -> bool:

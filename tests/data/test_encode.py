@@ -34,7 +34,7 @@ def test_the_border_lies_inside_and_runs_along_the_edge() -> None:
 
 def test_the_outline_is_drawn_on_the_image(tmp_path: Path) -> None:
     image = np.arange(48, dtype=np.uint8).reshape(6, 8)
-    write_outlined(tmp_path / "overlay.png", image, MASK)
+    write_outlined(tmp_path / "overlay.png", image[..., np.newaxis], MASK)
     mode, pixels = stored(tmp_path / "overlay.png")
     assert mode == "RGB"
     assert (pixels[BORDER] == OUTLINE).all()

@@ -170,6 +170,20 @@ def test_labels_in_jpeg_are_sent_back_to_be_exported(masks: MaskMaker) -> None:
         masks.read(classes={"a": 101, "b": 200})
 
 
+def test_thin_structures_that_were_shrunk_are_not_taken_for_labels(masks: MaskMaker) -> None:
+    lines = np.zeros((256, 256), np.uint8)
+    lines[::19], lines[:, ::23] = 255, 255
+    masks.add("a.png", lines)
+    shrunk = Image.fromarray(lines).resize((64, 64), Image.Resampling.BOX)
+    assert np.unique(np.asarray(shrunk)).size <= 12
+    shrunk.save(masks.root / "b.png")
+    masks.add("c.png", areas(255))
+    with pytest.raises(DataError, match=r"b\.png is not a mask of two classes"):  # too grey for one
+        masks.read()
+    (masks.root / "b.png").unlink()
+    assert masks.read()["a.png"].any()
+
+
 def test_more_classes_than_fit_into_a_line_go_into_a_file(masks: MaskMaker) -> None:
     masks.add("a.png", areas(*range(1, 8)))
     masks.add("b.png", areas(*range(8, 14)))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from brainseg.classes import BINARY
 from brainseg.data.cache import SliceSet
 from brainseg.data.source import SliceInfo
 from brainseg.data.training_statistics import (
@@ -38,7 +39,16 @@ def made_slices(count):
     images[:, :2] += 100
     sizes = np.array([[10, number + 1] for number in range(count)], np.int32)
     infos = tuple(SliceInfo(id=f"{number:03d}") for number in range(count))
-    return SliceSet(slices=infos, images=images, masks=images % 2, sizes=sizes, fingerprint="f", source=None)
+    return SliceSet(
+        slices=infos,
+        images=images,
+        masks=images % 2,
+        labels=BINARY,
+        channels_are_alike=True,
+        sizes=sizes,
+        fingerprint="f",
+        source=None,
+    )
 
 
 def test_a_slice_is_measured_at_the_models_size_and_by_its_own():
