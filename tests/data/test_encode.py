@@ -33,12 +33,12 @@ def test_the_border_lies_inside_and_runs_along_the_edge() -> None:
 
 
 def test_the_outline_is_drawn_on_the_image(tmp_path: Path) -> None:
-    image = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    image = np.arange(48, dtype=np.uint8).reshape(6, 8, 1)
     write_outlined(tmp_path / "overlay.png", image, MASK)
     mode, pixels = stored(tmp_path / "overlay.png")
     assert mode == "RGB"
     assert (pixels[BORDER] == OUTLINE).all()
-    np.testing.assert_array_equal(pixels[~BORDER], np.repeat(image[~BORDER][:, None], 3, axis=1))
+    np.testing.assert_array_equal(pixels[~BORDER], np.repeat(image[~BORDER], 3, axis=1))
 
 
 @pytest.mark.parametrize(("bits", "mode", "levels"), [(8, "L", [0, 1, 128, 255]), (16, "I;16", [0, 328, 32768, 65535])])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brainseg.config import DataConfig
 from brainseg.data.cache import resize_image
 from brainseg.data.image_files import find_images
 from brainseg.data.training_statistics import CONSTANT
@@ -33,7 +34,7 @@ def predicted(folder, out, *, model=None, bits=None, settings=None):
     predict_images(
         find_images([folder]),
         model=model or Brightness(),
-        size=SIZE,
+        data=DataConfig(image_size=SIZE, channels="grey"),
         settings=settings or MaskSettings(),
         statistics=None,
         pictures=Pictures(folder=out, probability_bits=bits),
@@ -66,7 +67,8 @@ def test_each_image_is_predicted_at_its_own_size(images, tmp_path):
     assert [item.file.id for item in outcomes] == [f"{number:02d}" for number in range(35)]
     for number, item in enumerate(outcomes):
         image = noise(number, 5 + number, 20)
-        probability = resize_probability(resize_image(image, SIZE) / np.float32(255), image.shape)
+        small = resize_image(image[..., None], SIZE) / np.float32(255)
+        probability = resize_probability(small, image.shape)[..., 0]
         mask = probability >= 0.5
         assert isinstance(item, Predicted)
         assert (item.finding.width, item.finding.height, item.finding.area_px) == (20, 5 + number, mask.sum())

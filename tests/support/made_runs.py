@@ -89,8 +89,14 @@ def evaluation(shifts: Sequence[int], slices: Mapping[str, tuple[str, str]] = SL
         )
         for (name, (patient, kind)), predicted in zip(slices.items(), predictions, strict=True)
     ]
-    packed = {name: PackedMask.of(predicted) for name, predicted in zip(slices, predictions, strict=True)}
-    return Evaluation(scores=tuple(scores), predictions=packed, calibration=Calibration(), seconds_per_image=0.0)
+    packed = {name: PackedMask.of(predicted[..., None]) for name, predicted in zip(slices, predictions, strict=True)}
+    return Evaluation(
+        scores=tuple(scores),
+        score_by="slice",
+        predictions=packed,
+        calibrations={"": Calibration()},
+        seconds_per_image=0.0,
+    )
 
 
 def add_run(
