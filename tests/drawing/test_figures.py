@@ -62,7 +62,9 @@ def test_curves_are_a_picture_of_10_by_4_inches(tmp_path, epochs):
 
 def panel(mask, predicted):
     image = np.random.default_rng(0).integers(0, 256, (*mask.shape, 1), dtype=np.uint8)
-    return Panel(id="7", tumor_type="glioma", dice=0.5, image=image, mask=mask[..., None], predicted=predicted[..., None])
+    return Panel(
+        id="7", tumor_type="glioma", dice=0.5, image=image, mask=mask[..., None], predicted=predicted[..., None]
+    )
 
 
 def square(shape=(40, 30)):

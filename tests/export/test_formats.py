@@ -202,7 +202,9 @@ def test_masks_are_compared_at_the_size_of_the_slice() -> None:
         images=np.zeros((2, 2, 2, 1), np.uint8),
         shapes=((2, 2), (2, 2)),
     )
-    assert difference(expected, found, slices, MaskSettings(), BINARY) == Deviation(probability=0.375, mask_px=1, mask_id="b")
+    assert difference(expected, found, slices, MaskSettings(), BINARY) == Deviation(
+        probability=0.375, mask_px=1, mask_id="b"
+    )
     assert difference(expected, found, slices, MaskSettings(threshold=0.3), BINARY).mask_px == 4
     # Corners of a 2x2 slice at 4x4: bilinear, so that 0.375 reaches 0.5 within a pixel.
     large = CheckSlices(text="", note=None, ids=("a", "b"), images=slices.images, shapes=((2, 2), (4, 4)))

@@ -50,9 +50,7 @@ def of_run(store: MemoryStore, tmp_path: Path, name: str = "memory-1", **given: 
     return segmenter_of_run(store, name, root="mlruns", folder=tmp_path / "fetched", given=given)
 
 
-def test_a_run_says_everything(
-    store: MemoryStore, tiny: Callable[..., RunConfig], tmp_path: Path
-) -> None:
+def test_a_run_says_everything(store: MemoryStore, tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
     store.trackers["memory-1"].texts["data_statistics.json"] = STATISTICS.to_json()
     found = of_run(store, tmp_path)
     assert found.run is not None
@@ -149,9 +147,7 @@ def test_a_choice_that_can_not_be_read_is_not_passed_over(text: str, store: Memo
     assert str(caught.value) == NO_CHOICE
 
 
-def keras_file(
-    path: Path, *, shape: tuple[int | None, ...], filters: int = 1, activation: str | None = None
-) -> Path:
+def keras_file(path: Path, *, shape: tuple[int | None, ...], filters: int = 1, activation: str | None = None) -> Path:
     import keras
 
     keras.Sequential([keras.Input(shape), keras.layers.Conv2D(filters, 1, activation=activation)]).save(path)
