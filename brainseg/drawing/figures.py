@@ -1,5 +1,6 @@
 """The figures of a run: curves, panels of predictions beside the truth, Dice against size, and calibration."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ TRAIN_COLOUR = "#7f7f7f"
 VAL_COLOUR = "#1f77b4"
 IMAGE_COLOUR = "#d62728"
 MOST_CURVES = 8  # of classes, in one picture
-LEGEND_COLUMNS = 5
 TYPE_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f")
 
 
@@ -117,7 +117,7 @@ def save_panels(path: Path, panels: Sequence[Panel]) -> None:
     panels: at least one, all of the same classes.
     """
     labels = panels[0].labels
-    lines = -(-len(labels.names) // LEGEND_COLUMNS) if labels.are_named else 0
+    lines = math.ceil(len(labels.names) / len(panels)) if labels.are_named else 0  # of the legend: a name below each
     figure = _figure(2.1 * len(panels), 4.9 + 0.2 * lines)
     rows = figure.subplots(2, len(panels), squeeze=False)
     for column, panel in enumerate(panels):
@@ -131,7 +131,7 @@ def save_panels(path: Path, panels: Sequence[Panel]) -> None:
             _outline(rows[1, column], panel.mask[..., place], **truth)
             _outline(rows[1, column], panel.predicted[..., place], **predicted)
     if labels.are_named:
-        _legend_of_classes(figure, labels)
+        _legend_of_classes(figure, labels, columns=len(panels))
     else:
         figure.text(0.5, 0.01, "true outline green, predicted outline orange", ha="center", fontsize=9)
     figure.savefig(path, dpi=110)
@@ -221,7 +221,7 @@ def _outline_styles(labels: Labels, place: int) -> tuple[dict[str, str], dict[st
     return {"colour": colour, "line": "solid"}, {"colour": colour, "line": "dashed"}
 
 
-def _legend_of_classes(figure: "Figure", labels: Labels) -> None:
+def _legend_of_classes(figure: "Figure", labels: Labels, *, columns: int) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=as_css(class_colour(place)), label=name) for place, name in enumerate(labels.names)]
@@ -231,7 +231,7 @@ def _legend_of_classes(figure: "Figure", labels: Labels) -> None:
         title_fontsize=9,
         fontsize=8,
         loc="outside lower center",
-        ncols=LEGEND_COLUMNS,
+        ncols=columns,
         frameon=False,
     )
 

@@ -195,13 +195,18 @@ def test_reliability_is_a_picture_of_both_curves(tmp_path):
 
 
 def test_of_many_classes_the_first_eight_have_a_curve(tmp_path):
-    calibration = Calibration()
-    calibration.add(np.array([0.1, 0.9], np.float32), np.array([False, True]))
-    few = {f"class {number}": calibration.near_tumor for number in range(8)}
-    save_reliability(tmp_path / "few.png", few, of_classes=True)
-    save_reliability(tmp_path / "many.png", few | {"class 8": calibration.near_tumor}, of_classes=True)
-    with Image.open(tmp_path / "few.png") as picture, Image.open(tmp_path / "many.png") as many:
-        # Each curve covers the ones before it: lighter orange is the eighth, lighter blue would be the ninth.
-        for drawn in (picture, many):
-            assert has_colour(drawn, class_colour(7), within=10)
-            assert not has_colour(drawn, class_colour(8), within=10)
+    usual, other = Calibration(), Calibration()
+    usual.add(np.array([0.1, 0.9], np.float32), np.array([False, True]))
+    other.add(np.array([0.3, 0.6], np.float32), np.array([True, False]))
+
+    def drawn(others):
+        """The picture of nine classes; those at the places in `others` have another curve."""
+        curves = {f"class {place}": (other if place in others else usual).near_tumor for place in range(9)}
+        save_reliability(tmp_path / "r.png", curves, of_classes=True)
+        with Image.open(tmp_path / "r.png") as picture:
+            assert has_colour(picture, class_colour(7), within=10)
+            return np.asarray(picture)
+
+    plain = drawn(())
+    assert (drawn((7,)) != plain).any()
+    np.testing.assert_array_equal(drawn((8,)), plain)
