@@ -112,7 +112,7 @@
     named("facts").textContent = [
       slice.type || "type unknown",
       slice.patient ? `patient ${slice.patient}` : "patient unknown",
-      `true mask of ${slice.area} pixels, ${share.toFixed(1)} % of the slice`,
+      `foreground of ${slice.area} pixels, ${share.toFixed(1)} % of the slice`,
       ...areas(slice),
       ...(runs.length > 1 ? [difference(slice)] : []),
     ].join("; ");
