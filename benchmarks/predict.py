@@ -34,7 +34,9 @@ from brainseg.inference.resize import resize_probability
 from brainseg.model import runtime as precision
 from brainseg.model.models import build_model
 from brainseg.model.stock import to_stock
-from brainseg.predict.images import Failed, Outcome, Pictures, predict_images
+from brainseg.predict.images import Failed, Outcome, predict_images
+from brainseg.predict.inputs import input_images
+from brainseg.predict.pictures import Pictures
 from brainseg.predict.table import PredictionTable
 
 GREY = DataConfig(channels="grey")
@@ -83,7 +85,7 @@ def _loop(files: tuple[ImageFile, ...], model: Any, size: int, out: Path) -> Non
 
 
 def _brainseg(files: tuple[ImageFile, ...], model: Any, data: DataConfig, out: Path) -> None:
-    with PredictionTable(out) as table:
+    with PredictionTable(out, data.labels) as table:
 
         def on_outcome(outcome: Outcome) -> None:
             if isinstance(outcome, Failed):
@@ -91,12 +93,11 @@ def _brainseg(files: tuple[ImageFile, ...], model: Any, data: DataConfig, out: P
             table.add(outcome)
 
         predict_images(
-            files,
+            input_images(files, data),
             model=model,
-            data=data,
             settings=MaskSettings(),
             statistics=None,
-            pictures=Pictures(folder=out, probability_bits=None),
+            pictures=Pictures(folder=out, data=data, probability_bits=None),
             on_outcome=on_outcome,
         )
 

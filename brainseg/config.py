@@ -228,8 +228,9 @@ class DataConfig:
         object.__setattr__(self, "window", _window(self.window))
         if self.classes is not None:
             object.__setattr__(self, "classes", {name: _plain(value) for name, value in self.classes.items()})
-        if self.name == "phantom":
-            self._read_phantom()
+        if self.classes is None:
+            own = PHANTOM_CLASSES[self.phantom_kind]
+            object.__setattr__(self, "classes", None if own is None else dict(own))
         self._check_classes()
 
     @property
@@ -265,19 +266,19 @@ class DataConfig:
         """The keys that say how files are read, with their values."""
         return {name: getattr(self, name) for name in READING_KEYS}
 
-    def _read_phantom(self) -> None:
-        """Takes the phantom's classes. Raises ConfigError for what only files have."""
-        own = PHANTOM_CLASSES[self.phantom_kind]
-        for name, value, allowed in (
-            ("classes", self.classes, own),
-            ("ignore", self.ignore, None),
-            ("window", self.window, None),
-        ):
-            if value not in (None, allowed):
+    def check_phantom(self) -> None:
+        """Raises ConfigError for keys of files that are set with data.name=phantom.
+
+        Apart from the other checks: a model or a test may know how files are read, without a set of them.
+        """
+        if self.name != "phantom":
+            return
+        allowed = {"classes": PHANTOM_CLASSES[self.phantom_kind], "ignore": None, "window": None}
+        for name, value in allowed.items():
+            if self.reading_keys[name] != value:
                 raise ConfigError(f"data.{name} is for files, got it with data.name=phantom; leave it out")
         if not self.channels_are_alike:
             raise ConfigError("data.channels must be auto, grey or rgb for data.name=phantom, got names of files")
-        object.__setattr__(self, "classes", None if own is None else dict(own))
 
     def _check_classes(self) -> None:
         classes = self.mask_classes
@@ -485,6 +486,7 @@ class RunConfig:
                 f"resume must be the id of a run (letters, digits, - and _), got {self.resume!r}; "
                 "copy the id that the run printed at its start"
             )
+        self.data.check_phantom()
         self.model.check_image_size(self.data.image_size)
         if self.train.deep_supervision > 0 and not self.model.coarse_levels:
             raise ConfigError(

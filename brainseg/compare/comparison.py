@@ -9,7 +9,7 @@ from brainseg.runs.select import SCORE, find_run, select
 from brainseg.runs.slice_scores import read_scores, score_rule
 from brainseg.scoring.intervals import Estimate
 from brainseg.scoring.ranking import difference, difference_by_group
-from brainseg.scoring.slice_score import SliceScore, by_slice, count_people, dice_table
+from brainseg.scoring.slice_score import SliceScore, by_slice, count_people, dice_table, slice_dice
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunList, RunStore, RunSummary
 
@@ -162,7 +162,7 @@ def compare_pair(store: RunStore, first: str, second: str, *, split: str) -> Run
         first=runs[0],
         second=runs[1],
         split=split,
-        slices=tuple(_paired(scores[0][key], scores[1][key], score_by) for key in common),
+        slices=tuple(_paired(scores[0][key], scores[1][key]) for key in common),
         only_first=len(scores[0]) - len(common),
         only_second=len(scores[1]) - len(common),
         dices=(first_table.score, second_table.score),
@@ -176,14 +176,14 @@ def compare_pair(store: RunStore, first: str, second: str, *, split: str) -> Run
     )
 
 
-def _paired(first: Sequence[SliceScore], second: Sequence[SliceScore], score_by: str) -> PairedSlice:
+def _paired(first: Sequence[SliceScore], second: Sequence[SliceScore]) -> PairedSlice:
     """A slice by its scores under both runs, one a class."""
     return PairedSlice(
         id=first[0].id,
         patient_id=first[0].patient_id,
         tumor_type=first[0].tumor_type,
-        first=dice_table(first, score_by=score_by).score,
-        second=dice_table(second, score_by=score_by).score,
+        first=slice_dice(first),
+        second=slice_dice(second),
     )
 
 

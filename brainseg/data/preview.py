@@ -1,4 +1,4 @@
-"""A contact sheet: slices with the outline of their mask, spread over tumour types and patients."""
+"""A contact sheet: slices with the outlines of their classes, spread over types and patients."""
 
 import math
 from collections import defaultdict
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from brainseg.classes import Labels
 from brainseg.cli.output import check_new_file, replacing
-from brainseg.data.encode import OUTLINE, inner_border, shown
+from brainseg.data.encode import Colour, colours_of, shown, with_borders
+from brainseg.data.masks import class_masks
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo, Source
 
@@ -40,39 +42,49 @@ def choose_slices(slices: Sequence[SliceInfo], count: int) -> tuple[SliceInfo, .
 
 
 def contact_sheet(source: Source, *, count: int) -> Image.Image:
-    """An RGB picture of about as many columns as rows. Raises DataError for a slice that can't be read."""
+    """An RGB picture of about as many columns as rows, with the names of classes below in their colours.
+
+    Raises DataError for a slice that can't be read.
+    """
     chosen = choose_slices(source.slices(), count)
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
     step_x, step_y = TILE_PX + _GAP_PX, TILE_PX + _LABEL_PX + _GAP_PX
-    sheet = Image.new("RGB", (columns * step_x + _GAP_PX, rows * step_y + _GAP_PX), _BACKGROUND)
+    names = source.labels.names if source.labels.are_named else ()
+    below = _LABEL_PX * math.ceil(len(names) / columns)
+    sheet = Image.new("RGB", (columns * step_x + _GAP_PX, rows * step_y + _GAP_PX + below), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=12)
+
+    def write(text: str, x: int, y: int, colour: Colour) -> None:
+        while draw.textlength(text, font) > TILE_PX:
+            text = f"{text[:-2]}…"
+        draw.text((x, y), text, colour, font)
+
     for position, item in enumerate(chosen):
         x = _GAP_PX + position % columns * step_x
         y = _GAP_PX + position // columns * step_y
-        picture = outlined(*source.read(item.id))
+        picture = outlined(*source.read(item.id), source.labels)
         sheet.paste(picture, (x + (TILE_PX - picture.width) // 2, y + (TILE_PX - picture.height) // 2))
-        label = " ".join(filter(None, (item.id, item.columns.get(TUMOR_TYPE))))
-        while draw.textlength(label, font) > TILE_PX:
-            label = f"{label[:-2]}…"
-        draw.text((x, y + TILE_PX + 1), label, _TEXT, font)
+        write(" ".join(filter(None, (item.id, item.columns.get(TUMOR_TYPE)))), x, y + TILE_PX + 1, _TEXT)
+    for position, (name, colour) in enumerate(zip(names, colours_of(source.labels), strict=False)):
+        line, column = divmod(position, columns)
+        write(name, _GAP_PX + column * step_x, rows * step_y + _GAP_PX + line * _LABEL_PX, colour)
     return sheet
 
 
-def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
-    """The slice fitted into a tile of TILE_PX, with the mask's inner border in colour.
+def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: Labels) -> Image.Image:
+    """The slice fitted into a tile of TILE_PX, with the inner border of each class in its colour.
 
-    image in [0, 255], (height, width, channels); mask: (height, width, mask channels), drawn where it isn't 0.
+    image in [0, 255], (height, width, channels); mask: as `labels` says, (height, width, mask channels).
     """
     height, width = image.shape[:2]
     scale = TILE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(shown(image)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    inside = np.asarray(Image.fromarray(mask.any(axis=-1)).resize(size, Image.Resampling.NEAREST), dtype=bool)
-    pixels = np.array(picture)
-    pixels[inner_border(inside)] = OUTLINE
-    return Image.fromarray(pixels)
+    picture = Image.fromarray(shown(image)).resize(size, Image.Resampling.BICUBIC)
+    resized = [Image.fromarray(channel).resize(size, Image.Resampling.NEAREST) for channel in np.moveaxis(mask, -1, 0)]
+    masks = class_masks(np.stack([np.asarray(channel) for channel in resized], axis=-1), labels)
+    return Image.fromarray(with_borders(np.asarray(picture), masks, colours_of(labels)))
 
 
 def write_preview(source: Source, file: Path, *, count: int, force: bool) -> None:

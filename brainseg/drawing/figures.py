@@ -1,5 +1,6 @@
 """The figures of a run: curves, panels of predictions beside the truth, Dice against size, and calibration."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.data.encode import shown
-from brainseg.data.masks import class_masks
+from brainseg.classes import BINARY, Labels
+from brainseg.data.encode import as_css, class_colour, shown
+from brainseg.data.masks import class_masks, ignored_pixels
 from brainseg.data.source import Source
 from brainseg.scoring.calibration import Reliability
 
@@ -22,6 +24,7 @@ PREDICTION_COLOUR = "#ff5a36"
 TRAIN_COLOUR = "#7f7f7f"
 VAL_COLOUR = "#1f77b4"
 IMAGE_COLOUR = "#d62728"
+MOST_CURVES = 8  # of classes, in one picture
 TYPE_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f")
 
 
@@ -31,17 +34,45 @@ class Panel:
 
     id: str
     tumor_type: str
-    dice: float
+    dice: float  # of several classes the mean
     image: NDArray[np.uint8]  # (height, width, channels)
     mask: NDArray[np.bool_]  # (height, width, classes)
     predicted: NDArray[np.bool_]  # the same
+    ignored: NDArray[np.bool_] | None = None  # (height, width): left out of scores
+    labels: Labels = BINARY
+    channel: str = ""  # which one is shown, of channels that are no colours
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """The predicted masks as they are scored: without ignored pixels."""
+        return self.predicted if self.ignored is None else self.predicted & ~self.ignored[..., np.newaxis]
 
 
-def panel_of(source: Source, slice_id: str, *, tumor_type: str, dice: float, predicted: NDArray[np.bool_]) -> Panel:
-    """The panel of a slice, whose image and true mask are read here. predicted: (height, width, classes), as stored."""
+def panel_of(
+    source: Source,
+    slice_id: str,
+    *,
+    tumor_type: str,
+    dice: float,
+    predicted: NDArray[np.bool_],
+    channels: str | Sequence[str] = "grey",
+) -> Panel:
+    """The panel of a slice, whose image and true mask are read here.
+
+    predicted: (height, width, classes), as stored. channels: `data.channels`.
+    """
     image, mask = source.read(slice_id)
-    truth = class_masks(mask, source.labels)
-    return Panel(id=slice_id, tumor_type=tumor_type, dice=dice, image=image, mask=truth, predicted=predicted)
+    return Panel(
+        id=slice_id,
+        tumor_type=tumor_type,
+        dice=dice,
+        image=image,
+        mask=class_masks(mask, source.labels),
+        predicted=predicted,
+        ignored=ignored_pixels(mask, source.labels),
+        labels=source.labels,
+        channel="" if isinstance(channels, str) else channels[0],
+    )
 
 
 def save_curves(path: Path, history: Sequence[Mapping[str, float]], *, best_epoch: int) -> None:
@@ -81,35 +112,53 @@ def choose_panels(dices: Sequence[float], *, count: int) -> list[int]:
 
 
 def save_panels(path: Path, panels: Sequence[Panel]) -> None:
-    """Each slice alone above the same slice with the true and the predicted outline."""
-    figure = _figure(2.1 * len(panels), 4.9)
+    """Each slice alone above the same slice with the true and the predicted outline of each class.
+
+    panels: at least one, all of the same classes.
+    """
+    labels = panels[0].labels
+    lines = math.ceil(len(labels.names) / len(panels)) if labels.are_named else 0  # of the legend: a name below each
+    figure = _figure(2.1 * len(panels), 4.9 + 0.2 * lines)
     rows = figure.subplots(2, len(panels), squeeze=False)
     for column, panel in enumerate(panels):
         for axes in rows[:, column]:
             axes.imshow(shown(panel.image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_axis_off()
-        rows[0, column].set_title(f"{panel.id} {panel.tumor_type}".strip(), fontsize=8)
+        rows[0, column].set_title(" ".join(filter(None, (panel.id, panel.tumor_type, panel.channel))), fontsize=8)
         rows[1, column].set_title(f"Dice {panel.dice:.3f}", fontsize=9)
-        _outline(rows[1, column], panel.mask[..., 0], TRUTH_COLOUR)
-        _outline(rows[1, column], panel.predicted[..., 0], PREDICTION_COLOUR)
-    figure.text(0.5, 0.01, "true outline green, predicted outline orange", ha="center", fontsize=9)
+        for place in range(len(labels.names)):
+            truth, predicted = _outline_styles(labels, place)
+            _outline(rows[1, column], panel.mask[..., place], **truth)
+            _outline(rows[1, column], panel.predicted[..., place], **predicted)
+    if labels.are_named:
+        _legend_of_classes(figure, labels, columns=len(panels))
+    else:
+        figure.text(0.5, 0.01, "true outline green, predicted outline orange", ha="center", fontsize=9)
     figure.savefig(path, dpi=110)
 
 
-def save_dice_by_size(path: Path, *, sizes: Sequence[float], dices: Sequence[float], types: Sequence[str]) -> None:
-    """A point for each slice: its Dice over the tumour's share of the slice (logarithmic), coloured by tumour type.
+def save_dice_by_size(
+    path: Path,
+    *,
+    sizes: Sequence[float],
+    dices: Sequence[float],
+    types: Sequence[str],
+    classes: Sequence[str] = (),
+) -> None:
+    """A point for each score: its Dice over the mask's share of the slice (logarithmic), coloured by type or class.
 
-    sizes: in [0, 1]; slices without a tumour are left out. All of one length.
+    sizes: in [0, 1]; empty masks are left out. types: the tumour type, or with `classes`, the names of all in their
+    order, the class. All of one length.
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = _figure(7.0, 5.0)
     axes = figure.subplots()
-    for position, name in enumerate(sorted(set(types))):
+    for position, name in enumerate(classes or sorted(set(types))):
         points = [
             (100 * size, dice) for size, dice, kind in zip(sizes, dices, types, strict=True) if kind == name and size
         ]
-        colour = TYPE_COLOURS[position % len(TYPE_COLOURS)]
+        colour = as_css(class_colour(position)) if classes else TYPE_COLOURS[position % len(TYPE_COLOURS)]
         axes.scatter(
             [size for size, _ in points],
             [dice for _, dice in points],
@@ -123,7 +172,7 @@ def save_dice_by_size(path: Path, *, sizes: Sequence[float], dices: Sequence[flo
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())  # else powers of ten stand over the other labels
-    axes.set_xlabel("tumour's share of the slice (%)")
+    axes.set_xlabel("true mask's share of the slice (%)")
     axes.set_ylabel("Dice")
     axes.set_ylim(-0.02, 1.02)
     axes.grid(alpha=0.3)
@@ -131,36 +180,65 @@ def save_dice_by_size(path: Path, *, sizes: Sequence[float], dices: Sequence[flo
     figure.savefig(path, dpi=110)
 
 
-def save_reliability(path: Path, curves: Mapping[str, Reliability]) -> None:
-    """For each of the curves: share of tumour pixels over the mean probability of a bin, beside how many pixels."""
+def save_reliability(path: Path, curves: Mapping[str, Reliability], *, of_classes: bool = False) -> None:
+    """For each of the curves: share of true pixels over the mean probability of a bin, beside how many pixels.
+
+    of_classes: there is a curve for each class, and the first `MOST_CURVES` are drawn.
+    """
     figure = _figure(10.0, 4.5)
     lines, bars = figure.subplots(1, 2)
     lines.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":", label="perfect")
-    for position, (name, curve) in enumerate(curves.items()):
+    drawn = list(curves.items())[: MOST_CURVES if of_classes else None]
+    for position, (name, curve) in enumerate(drawn):
         points = [
             (said, true)
             for said, true in zip(curve.probability, curve.tumor_share, strict=True)
             if said is not None and true is not None
         ]
-        colour = TYPE_COLOURS[position % len(TYPE_COLOURS)]
+        colour = as_css(class_colour(position)) if of_classes else TYPE_COLOURS[position % len(TYPE_COLOURS)]
         label = f"{name}, expected calibration error {curve.error:.4f}"
         lines.plot([said for said, _ in points], [true for _, true in points], color=colour, marker="o", label=label)
         edges = np.linspace(0, 1, len(curve.pixels) + 1)
         bars.stairs(curve.pixels, edges, color=colour, label=name)
     lines.set_xlabel("predicted probability")
-    lines.set_ylabel("share of tumour pixels")
+    lines.set_ylabel("share of true pixels")
     bars.set_xlabel("predicted probability")
     bars.set_ylabel("pixels")
     bars.set_yscale("symlog")
     for axes in (lines, bars):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    if len(drawn) < len(curves):
+        figure.suptitle(f"the first {len(drawn)} of {len(curves)} classes", fontsize=9)
     figure.savefig(path, dpi=110)
 
 
-def _outline(axes: "Axes", mask: NDArray[np.bool_], colour: str) -> None:
+def _outline_styles(labels: Labels, place: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Colour and line of a class's true and its predicted outline."""
+    if not labels.are_named:
+        return {"colour": TRUTH_COLOUR, "line": "solid"}, {"colour": PREDICTION_COLOUR, "line": "solid"}
+    colour = as_css(class_colour(place))
+    return {"colour": colour, "line": "solid"}, {"colour": colour, "line": "dashed"}
+
+
+def _legend_of_classes(figure: "Figure", labels: Labels, *, columns: int) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=as_css(class_colour(place)), label=name) for place, name in enumerate(labels.names)]
+    figure.legend(
+        handles=handles,
+        title="true outlines solid, predicted ones dashed",
+        title_fontsize=9,
+        fontsize=8,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+    )
+
+
+def _outline(axes: "Axes", mask: NDArray[np.bool_], *, colour: str, line: str) -> None:
     if mask.any() and not mask.all():  # matplotlib warns of a contour that doesn't exist
-        axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.1)
+        axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.1, linestyles=line)
 
 
 def _figure(width_in: float, height_in: float) -> "Figure":

@@ -23,6 +23,11 @@ def outline_path(mask: NDArray[np.bool_]) -> str:
     return "".join(_outline(start, across, down) for start in starts if start in across)
 
 
+def outline_paths(masks: NDArray[np.bool_]) -> tuple[str, ...]:
+    """`outline_path` of each class. masks: (height, width, classes)."""
+    return tuple(outline_path(mask) for mask in np.moveaxis(masks, -1, 0))
+
+
 def _outline(first: _Start, across: dict[_Start, int], down: dict[_Start, int]) -> str:
     """The outline that begins with the run `first`; its runs are taken out of `across` and `down`."""
     x, y, step = first

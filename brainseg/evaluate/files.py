@@ -16,7 +16,7 @@ from brainseg.runs.mask_settings import CHOICE_FILE, CHOICE_SCHEMA
 from brainseg.runs.stored_run import StoredRun
 from brainseg.scoring import intervals
 from brainseg.scoring.calibration import BINS, NEAR_PROBABILITY, Reliability
-from brainseg.scoring.slice_score import EVALUATION_COLUMNS, by_slice, dice_table, to_csv
+from brainseg.scoring.slice_score import EVALUATION_COLUMNS, by_slice, slice_dice, to_csv
 from brainseg.scoring.surfaces import TOLERANCE_PX
 
 SUMMARY_SCHEMA = 2
@@ -164,7 +164,7 @@ def _reliability_json(reliability: Reliability) -> dict[str, Any]:
 
 def _panels(outcome: Outcome) -> list[Panel]:
     scored_of = [(scored, own) for scored in outcome.scored for own in by_slice(scored.evaluation.scores).values()]
-    dices = [dice_table(own, score_by=scored.evaluation.score_by).score for scored, own in scored_of]
+    dices = [slice_dice(own) for _, own in scored_of]
     panels = []
     for position in choose_panels(dices, count=GALLERY):
         scored, (item, *_) = scored_of[position]

@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog=PROGRAM,
         description="Writes one HTML file with every validation slice of a run, its true and its predicted outline: "
-        "sorted by Dice, area or id, filtered by tumour type, patient or id. It opens without a network.",
+        "sorted by Dice, area or id, filtered by type, patient or id. It opens without a network.",
         epilog=EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN_ID", help="the run, or the start of its id")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainseg.classes import Labels
 from brainseg.compare.comparison import RunPair, compare_pair
 from brainseg.data.encode import as_webp
-from brainseg.drawing.outlines import outline_path
+from brainseg.drawing.outlines import outline_paths
 from brainseg.errors import InputError
 from brainseg.runs.select import find_run
 from brainseg.runs.stored_predictions import (
@@ -19,23 +20,26 @@ from brainseg.runs.stored_predictions import (
     panel_as_scored,
     read_predictions,
 )
+from brainseg.scoring.slice_score import dice_table
 from brainseg.tracking.protocol import RunStore, RunSummary
 
 
 @dataclass(frozen=True, kw_only=True)
 class GallerySlice:
-    """One slice; dices and predicted are in the order of the gallery's runs."""
+    """One slice. What there is of each run is in the order of the gallery's runs, what of each class in theirs."""
 
     id: str
     patient_id: str  # empty if unknown
     tumor_type: str  # empty if unknown
     height: int  # pixels, as stored
     width: int
-    area_px: int  # tumour pixels of the true mask
+    area_px: int  # pixels of the true mask, of any class
     image: bytes  # WebP
-    truth: str  # an SVG path, as are the predicted ones
-    dices: tuple[float, ...]
-    predicted: tuple[str, ...]
+    areas_px: tuple[int, ...]  # of each class
+    truth: tuple[str, ...]  # of each class an SVG path, as are the predicted ones
+    dices: tuple[float, ...]  # of each run
+    class_dices: tuple[tuple[float | None, ...], ...]  # of each run and class; None where neither mask has the class
+    predicted: tuple[tuple[str, ...], ...]  # of each run and class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class Gallery:
 
     runs: tuple[RunSummary, ...]  # one, or two
     pair: RunPair | None  # of two runs
+    dice: float  # by which the first one is ranked
+    labels: Labels
     slices: tuple[GallerySlice, ...]
 
 
@@ -57,8 +63,15 @@ def make_gallery(store: RunStore, run: str, other: str | None, *, data: Path | N
     pair = None if len(runs) == 1 else _pair(store, *runs)
     images = images_of(store, runs[0], data=data)
     predictions = [read_predictions(store, each, folder=folder) for each in runs]
-    ids = [score.id for score in predictions[0].scores] if pair is None else [each.id for each in pair.slices]
-    return Gallery(runs=runs, pair=pair, slices=_slices(predictions, ids, images))
+    ids = predictions[0].scores if pair is None else dict.fromkeys(each.id for each in pair.slices)
+    every = [score for of_slice in predictions[0].scores.values() for score in of_slice]
+    return Gallery(
+        runs=runs,
+        pair=pair,
+        dice=dice_table(every, score_by=images.data.score_by).score,
+        labels=images.source.labels,
+        slices=tuple(_slice(predictions, slice_id, images) for slice_id in ids),
+    )
 
 
 def _pair(store: RunStore, first: RunSummary, second: RunSummary) -> RunPair:
@@ -68,29 +81,22 @@ def _pair(store: RunStore, first: RunSummary, second: RunSummary) -> RunPair:
     return compare_pair(store, first.run_id, second.run_id, split="val")
 
 
-def _slices(
-    predictions: Sequence[StoredPredictions], ids: Sequence[str], images: RunImages
-) -> tuple[GallerySlice, ...]:
-    """Reads slice by slice, so that memory holds one at its full size."""
-    scores = [{score.id: score for score in each.scores} for each in predictions]
-    found = []
-    for slice_id in ids:
-        # The true mask has to give the recorded Dice of every run, so that none was scored on another mask.
-        panels = [panel_as_scored(each, own[slice_id], images) for each, own in zip(predictions, scores, strict=True)]
-        score, panel = scores[0][slice_id], panels[0]
-        height, width = panel.mask.shape[:2]
-        found.append(
-            GallerySlice(
-                id=slice_id,
-                patient_id=score.patient_id,
-                tumor_type=score.tumor_type,
-                height=height,
-                width=width,
-                area_px=int(panel.mask.sum()),
-                image=as_webp(panel.image),
-                truth=outline_path(panel.mask[..., 0]),
-                dices=tuple(each.dice for each in panels),
-                predicted=tuple(outline_path(each.predicted[..., 0]) for each in panels),
-            )
-        )
-    return tuple(found)
+def _slice(predictions: Sequence[StoredPredictions], slice_id: str, images: RunImages) -> GallerySlice:
+    # The true mask has to give the recorded Dice of every run, so that none was scored on another mask.
+    panels = [panel_as_scored(each, slice_id, images) for each in predictions]
+    panel, scores = panels[0], [each.scores[slice_id] for each in predictions]
+    height, width = panel.mask.shape[:2]
+    return GallerySlice(
+        id=slice_id,
+        patient_id=scores[0][0].patient_id,
+        tumor_type=panel.tumor_type,
+        height=height,
+        width=width,
+        area_px=int(panel.mask.any(axis=-1).sum()),
+        image=as_webp(panel.image),
+        areas_px=tuple(int(area) for area in panel.mask.sum(axis=(0, 1))),
+        truth=outline_paths(panel.mask),
+        dices=tuple(each.dice for each in panels),
+        class_dices=tuple(tuple(None if one.is_empty else one.dice for one in of_run) for of_run in scores),
+        predicted=tuple(outline_paths(each.predicted) for each in panels),
+    )

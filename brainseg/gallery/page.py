@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import brainseg
+from brainseg.data.encode import as_css, colours_of
 from brainseg.data.people import whose
 from brainseg.drawing.page import as_data_uri, page_file, render
 from brainseg.gallery.gallery import Gallery, GallerySlice
@@ -25,8 +26,10 @@ def gallery_html(gallery: Gallery, *, made: datetime) -> str:
         names=[called(run) for run in gallery.runs],
         run_ids=[run.run_id for run in gallery.runs],
         types=sorted(types.items()),
+        classes=_classes(gallery),
         content={
             "runs": [called(run) for run in gallery.runs],
+            "classes": _classes(gallery),
             "slices": [_content(item) for item in gallery.slices],
         },
         made=made.strftime("%Y-%m-%d %H:%M"),
@@ -45,7 +48,7 @@ def summary(gallery: Gallery) -> str:
     count, pair = len(gallery.slices), gallery.pair
     slices = f"{count} validation slice{'' if count == 1 else 's'}{_people(gallery)}"
     if pair is None:
-        return f"{slices}, mean Dice {sum(item.dices[0] for item in gallery.slices) / count:.4f}."
+        return f"{slices}, mean Dice {gallery.dice:.4f}."
     first, second = pair.dices
     interval = "" if pair.overall.low is None else f", in brackets the {CONFIDENCE:.0%} interval"
     left_out = pair.only_first + pair.only_second
@@ -74,7 +77,19 @@ def _content(item: GallerySlice) -> dict[str, Any]:
         "width": item.width,
         "area": item.area_px,
         "image": as_data_uri(item.image, kind="webp"),
+        "areas": item.areas_px,
         "truth": item.truth,
         "dices": item.dices,
+        "class_dices": item.class_dices,
         "predicted": item.predicted,
     }
+
+
+def _classes(gallery: Gallery) -> list[dict[str, str]]:
+    """Name and colour of each class; empty for binary masks."""
+    labels = gallery.labels
+    if not labels.are_named:
+        return []
+    return [
+        {"name": name, "colour": as_css(colour)} for name, colour in zip(labels.names, colours_of(labels), strict=True)
+    ]

@@ -75,6 +75,16 @@ def finding_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], *, war
     )
 
 
+def findings_of(
+    masks: NDArray[np.bool_], probability: NDArray[np.float32], labels: Labels, *, warnings: Sequence[str]
+) -> dict[str, TumorFinding]:
+    """Class -> `finding_of` it, in the order of the classes. masks, probability: as `masks_of` gives them."""
+    return {
+        name: finding_of(masks[..., place], probability[..., labels.first_class + place], warnings=warnings)
+        for place, name in enumerate(labels.names)
+    }
+
+
 def unlike_training(
     image: NDArray[np.uint8], resized: NDArray[np.uint8], statistics: TrainingStatistics | None
 ) -> tuple[str, ...]:

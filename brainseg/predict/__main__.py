@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brainseg.classes import Labels
 from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.console import Progress
 from brainseg.cli.options import add_mask_options, add_store_options, check_named_once, given_settings, tracking_of
@@ -18,8 +19,8 @@ from brainseg.config import DataConfig
 from brainseg.errors import BrainsegError, InputError
 
 if TYPE_CHECKING:
-    from brainseg.data.image_files import ImageFile
     from brainseg.predict.images import Outcome
+    from brainseg.predict.inputs import InputImage
     from brainseg.runs.models import Segmenter
 
 PROGRAM = "python -m brainseg.predict"
@@ -36,8 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
-        description="Predicts tumour masks on images of any size, prepared as in the model's training. Writes "
-        "masks/, overlays/ and predictions.csv.",
+        description="Predicts masks on images of any size, prepared as in the model's training. Writes masks/, "
+        "overlays/ and predictions.csv.",
         epilog=EXAMPLES,
     )
     parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as champion, or a .keras file")
@@ -55,19 +56,22 @@ def make_parser() -> argparse.ArgumentParser:
 def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     """Checks, loads, predicts and reports; the exit code. folder: for fetched artifacts."""
     from brainseg.data.image_files import find_images
+    from brainseg.predict.inputs import input_images
     from brainseg.runs.models import loaded
 
     check_new_folder(parsed.output, option="-o")
     _check_outside(parsed.output, parsed.images)
     files = find_images(parsed.images)
     segmenters, segmenter = _segmenters(parsed, folder)
+    if segmenter.data is not None:
+        input_images(files, segmenter.data)  # an error comes before TensorFlow starts
     model, data = loaded(segmenters)
     print(f"model    {segmenter.name}, at {data.image_size}x{data.image_size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
     if segmenter.statistics is None:
         print("note     what it was trained on isn't known, so that unusual images are not pointed out")
-    outcomes = _write(parsed, files, segmenter, model, data)
-    return _tell(outcomes, parsed.output)
+    outcomes = _write(parsed, input_images(files, data), segmenter, model, data)
+    return _tell(outcomes, data.labels, parsed.output)
 
 
 def _check_outside(output: Path, named: Sequence[Path]) -> None:
@@ -93,53 +97,58 @@ def _segmenters(parsed: argparse.Namespace, folder: Path) -> "tuple[list[Segment
 
 
 def _write(
-    parsed: argparse.Namespace, files: "Sequence[ImageFile]", segmenter: "Segmenter", model: Any, data: DataConfig
+    parsed: argparse.Namespace, images: "Sequence[InputImage]", segmenter: "Segmenter", model: Any, data: DataConfig
 ) -> "list[Outcome]":
-    from brainseg.predict.images import Pictures, predict_images
+    from brainseg.predict.images import predict_images
+    from brainseg.predict.pictures import Pictures
     from brainseg.predict.table import PredictionTable
 
     outcomes: list[Outcome] = []
+    pictures = Pictures(folder=parsed.output, data=data, probability_bits=parsed.probabilities)
     try:
-        with PredictionTable(parsed.output) as table, Progress(unit="images") as progress:
+        with PredictionTable(parsed.output, data.labels) as table, Progress(unit="images") as progress:
+            pictures.write_classes()
 
             def on_outcome(outcome: "Outcome") -> None:
                 table.add(outcome)
                 outcomes.append(outcome)
-                progress("predicting", len(outcomes), len(files))
+                progress("predicting", len(outcomes), len(images))
 
             predict_images(
-                files,
+                images,
                 model=model,
-                data=data,
                 settings=segmenter.settings,
                 statistics=segmenter.statistics,
-                pictures=Pictures(folder=parsed.output, probability_bits=parsed.probabilities),
+                pictures=pictures,
                 on_outcome=on_outcome,
             )
     except OSError as error:
         raise BrainsegError(
             f"{error.filename or parsed.output} can't be written ({error.strerror or error}); {len(outcomes)} of "
-            f"{len(files)} images are done; make room, and predict into another folder"
+            f"{len(images)} images are done; make room, and predict into another folder"
         ) from error
     return outcomes
 
 
-def _tell(outcomes: "Sequence[Outcome]", output: Path) -> int:
+def _tell(outcomes: "Sequence[Outcome]", labels: Labels, output: Path) -> int:
     """The summary on stdout, and every image that failed on stderr; the exit code."""
     from brainseg.predict.images import Failed, Predicted
     from brainseg.predict.table import TABLE_FILE
 
     predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    found = sum(outcome.finding.area_px > 0 for outcome in predicted)
-    print(f"images   {len(predicted)} of {len(outcomes)} predicted, {found} with a tumour")
-    unusual = [outcome for outcome in predicted if outcome.finding.warnings]
+    with_class = {name: sum(each.findings[name].area_px > 0 for each in predicted) for name in labels.names}
+    foreground = "" if labels.are_named else f", {with_class['']} with foreground"
+    print(f"images   {len(predicted)} of {len(outcomes)} predicted{foreground}")
+    if labels.are_named:
+        print(f"classes  {', '.join(f'{name} in {count}' for name, count in with_class.items())}")
+    unusual = [outcome for outcome in predicted if outcome.warnings]
     if unusual:
         print(
             f"warning  {len(unusual)} unlike the images that the model was trained on, so that it may be wrong on them"
         )
         for outcome in unusual[:SHOWN]:
-            print(f"         {outcome.file.path}: {'; '.join(outcome.finding.warnings)}")
+            print(f"         {outcome.image.shown}: {'; '.join(outcome.warnings)}")
         if len(unusual) > SHOWN:
             print(f"         ... and {len(unusual) - SHOWN} more in {TABLE_FILE}")
     print(f"files    {output}")

@@ -2,40 +2,38 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.config import DataConfig
 from brainseg.data.cache import resize_image
-from brainseg.data.decode import read_image
-from brainseg.data.encode import write_mask, write_outlined, write_probability
-from brainseg.data.image_files import ImageFile
 from brainseg.data.training_statistics import TrainingStatistics
 from brainseg.errors import DataError
-from brainseg.inference.apply import TumorFinding, batch_size, finding_of, masks_of, unlike_training, views_of
+from brainseg.inference.apply import TumorFinding, batch_size, findings_of, masks_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
+from brainseg.predict.inputs import InputImage
+from brainseg.predict.pictures import Pictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
     """An image whose pictures are written."""
 
-    file: ImageFile
-    finding: TumorFinding
+    image: InputImage
+    findings: Mapping[str, TumorFinding]  # class -> what was found of it, in the order of the classes
+    warnings: tuple[str, ...]  # how it differs from the training slices
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
     """An image that can't be read."""
 
-    file: ImageFile
+    image: InputImage
     error: str  # one line that names the file
 
 
@@ -44,69 +42,49 @@ Outcome = Predicted | Failed
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Read:
-    file: ImageFile
-    image: NDArray[np.uint8]  # (height, width, channels)
+    image: InputImage
+    pixels: NDArray[np.uint8]  # (height, width, channels)
     resized: NDArray[np.uint8]  # (size, size, channels)
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """Where the pictures of an image go: `masks/ID.png`, `overlays/ID.png`, and if asked for `probabilities/ID.png`."""
-
-    folder: Path
-    probability_bits: int | None  # 8 or 16; None: no probabilities
-
-    def write(
-        self, file: ImageFile, image: NDArray[np.uint8], masks: NDArray[np.bool_], probability: NDArray[np.float32]
-    ) -> None:
-        """image: (height, width, channels). masks: (height, width, classes). probability: (height, width, outputs).
-
-        Raises OSError if the folder can't be written to.
-        """
-        name = f"{file.id}.png"
-        write_mask(self.folder / "masks" / name, masks[..., 0])
-        write_outlined(self.folder / "overlays" / name, image, masks[..., 0])
-        if self.probability_bits is not None:
-            write_probability(self.folder / "probabilities" / name, probability[..., 0], bits=self.probability_bits)
-
-
 def predict_images(
-    files: Sequence[ImageFile],
+    images: Sequence[InputImage],
     *,
     model: Any,
-    data: DataConfig,
     settings: MaskSettings,
     statistics: TrainingStatistics | None,
     pictures: Pictures,
     on_outcome: Callable[[Outcome], None],
 ) -> None:
-    """Predicts each file and writes its pictures; then calls `on_outcome`, in the order of `files`.
+    """Predicts each image and writes its pictures; then calls `on_outcome`, in the order of `images`.
 
-    model: a Keras model. data: how it takes images, and its classes. A file that can't be read is an outcome of its
+    model: a Keras model, which takes images as `pictures.data` says. An image that can't be read is an outcome of its
     own, and the others go on. Raises OSError if a picture can't be written.
     """
     predictor = Predictor(model)
-    batch = batch_size(len(files))
+    batch = batch_size(len(images))
+    data = pictures.data
 
-    def read(file: ImageFile) -> _Read | Failed:
+    def read(image: InputImage) -> _Read | Failed:
         try:
-            image = read_image(file.path, data)
+            pixels = image.read(data)
         except DataError as error:
-            return Failed(file=file, error=str(error))
-        resized = resize_image(image, data.image_size)
-        return _Read(file=file, image=image, resized=resized, warnings=unlike_training(image, resized, statistics))
+            return Failed(image=image, error=str(error))
+        resized = resize_image(pixels, data.image_size)
+        return _Read(image=image, pixels=pixels, resized=resized, warnings=unlike_training(pixels, resized, statistics))
 
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
-        masks, probability = masks_of(views, (item.image.shape[0], item.image.shape[1]), settings, data.labels)
-        pictures.write(item.file, item.image, masks, probability)
-        finding = finding_of(masks[..., 0], probability[..., 0], warnings=item.warnings)
-        return Predicted(file=item.file, finding=finding)
+        shape = item.pixels.shape[0], item.pixels.shape[1]
+        masks, probability = masks_of(views, shape, settings, data.labels)
+        pictures.write(item.image.id, item.pixels, masks, probability)
+        findings = findings_of(masks, probability, data.labels, warnings=item.warnings)
+        return Predicted(image=item.image, findings=findings, warnings=item.warnings)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             writing: deque[list[Future[Predicted] | Failed]] = deque()
-            for group in _groups(_ahead(pool, read, files, count=2 * batch), batch):
+            for group in _groups(_ahead(pool, read, images, count=2 * batch), batch):
                 resized = [item.resized for item in group if isinstance(item, _Read)]
                 views = iter(views_of(predictor, resized, batch=batch, settings=settings))
                 writing.append(
@@ -122,12 +100,12 @@ def predict_images(
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[ImageFile], _Read | Failed], files: Sequence[ImageFile], *, count: int
+    pool: ThreadPoolExecutor, read: Callable[[InputImage], _Read | Failed], images: Sequence[InputImage], *, count: int
 ) -> Iterator[_Read | Failed]:
-    """Reads the files in order, `count` of them ahead."""
+    """Reads the images in order, `count` of them ahead."""
     reading: deque[Future[_Read | Failed]] = deque()
-    for file in files:
-        reading.append(pool.submit(read, file))
+    for image in images:
+        reading.append(pool.submit(read, image))
         if len(reading) > count:
             yield reading.popleft().result()
     while reading:

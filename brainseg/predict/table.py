@@ -1,11 +1,14 @@
-"""`predictions.csv`: a row an image, written as the predictions come."""
+"""`predictions.csv`: a row an image, or with named classes a row an image and class, as the predictions come."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from brainseg.predict.images import Outcome, Predicted
+from brainseg.classes import Labels
+from brainseg.inference.apply import TumorFinding
+from brainseg.predict.images import Failed, Outcome
 
 TABLE_FILE = "predictions.csv"
 COLUMNS = (
@@ -22,16 +25,23 @@ COLUMNS = (
 )
 
 
+def with_class(columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a table whose rows are of a class each."""
+    place = columns.index("id") + 1
+    return (*columns[:place], "class", *columns[place:])
+
+
 class PredictionTable:
     """A context that makes the folder and the file; each row is on the disk when `add` returns."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, labels: Labels) -> None:
         self._path = folder / TABLE_FILE
+        self._columns = with_class(COLUMNS) if labels.are_named else COLUMNS
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("x", encoding="utf-8", newline="")
-        self._writer = csv.DictWriter(self._file, COLUMNS, restval="", lineterminator="\n")
+        self._writer = csv.DictWriter(self._file, self._columns, restval="", lineterminator="\n")
         self._writer.writeheader()
         return self
 
@@ -41,17 +51,21 @@ class PredictionTable:
         self._file.close()
 
     def add(self, outcome: Outcome) -> None:
-        """Writes the image's row. Raises OSError if it can't be written."""
-        row: dict[str, object] = {"path": outcome.file.path, "id": outcome.file.id}
-        if isinstance(outcome, Predicted):
-            found = outcome.finding
-            row |= vars(found) | {
-                "area_fraction": f"{found.area_px / (found.width * found.height):.6f}",
-                "confidence": "" if found.confidence is None else f"{found.confidence:.4f}",
-                "max_probability": f"{found.max_probability:.4f}",
-                "warnings": "; ".join(found.warnings),
-            }
+        """Writes the image's rows: one, or one for each class. Raises OSError if they can't be written."""
+        row = {"path": outcome.image.shown, "id": outcome.image.id}
+        if isinstance(outcome, Failed):
+            self._writer.writerow(row | {"error": outcome.error})
         else:
-            row["error"] = outcome.error
-        self._writer.writerow(row)
+            for name, found in outcome.findings.items():
+                of_class = {"class": name} if name else {}
+                self._writer.writerow(row | of_class | _cells(found))
         self._file.flush()
+
+
+def _cells(found: TumorFinding) -> dict[str, object]:
+    return vars(found) | {
+        "area_fraction": f"{found.area_px / (found.width * found.height):.6f}",
+        "confidence": "" if found.confidence is None else f"{found.confidence:.4f}",
+        "max_probability": f"{found.max_probability:.4f}",
+        "warnings": "; ".join(found.warnings),
+    }

@@ -1,17 +1,19 @@
 """The scores of a registered model: as tags of its version, and in its model card."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import brainseg
 from brainseg.cli.tables import Section
+from brainseg.config import DataConfig
+from brainseg.data.reading_text import deeper_text
 from brainseg.runs.models import Segmenter
 from brainseg.runs.select import SCORE
 from brainseg.runs.slice_scores import read_scores, score_rule
 from brainseg.runs.stored_run import StoredRun, evaluated_splits
 from brainseg.scoring.intervals import Estimate
-from brainseg.scoring.slice_score import by_type, count_people, dice_table
+from brainseg.scoring.slice_score import SliceScore, by_class, by_slice, by_type, count_people, dice_table
 from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord, RunStore
 
 CARD_FILE = "model_card.md"
@@ -24,11 +26,12 @@ class Scores:
     """The run's scores on its validation slices, at their stored size."""
 
     dice: Estimate  # with an interval over people
+    by_class: Mapping[str, Estimate]  # class -> Dice; empty for binary masks
     by_type: Mapping[str, Estimate]  # tumour type -> Dice; empty if types are unknown
     best_val_dice_image: float | None  # at the model's size; it chose the epoch
     slices: int
     people: int | None  # None if no patient id is known
-    empty: int | None  # slices without a tumour; None if areas aren't recorded
+    empty: int | None  # slices without any foreground; None if areas aren't recorded
     evaluated: Mapping[str, str]  # by `brainseg.evaluate`: evaluation split -> Dice with its interval
 
 
@@ -38,22 +41,34 @@ def scores_of(store: RunStore, record: RunRecord) -> Scores:
     final = _last(record, SCORE)
     score_by = score_rule(record)
     dice = dice_table(slices, score_by=score_by).interval()
-    areas = [item.area_px for item in slices]
+    areas = [[item.area_px for item in of_slice] for of_slice in by_slice(slices).values()]
     return Scores(
         dice=dice if final is None else replace(dice, value=final),
+        by_class=_by_class(slices, score_by=score_by),
         by_type={name: dice_table(group, score_by=score_by).interval() for name, group in by_type(slices).items()},
         best_val_dice_image=_last(record, BEST),
-        slices=len(slices),
+        slices=len(areas),
         people=count_people(slices),
-        empty=None if None in areas else areas.count(0),
+        empty=None if any(None in of_slice for of_slice in areas) else sum(not any(of_slice) for of_slice in areas),
         evaluated={split: record.tags[f"evaluation_{split}"] for split in evaluated_splits(record.tags)},
     )
+
+
+def _by_class(slices: Sequence[SliceScore], *, score_by: str) -> dict[str, Estimate]:
+    """Class -> its mean Dice over the slices that count; without classes that have none."""
+    found = {}
+    for name, of_class in by_class(slices).items():
+        counted = [item for item in of_class if score_by == "slice" or not item.is_empty]
+        if name and counted:
+            found[name] = dice_table(counted, score_by="slice").interval()
+    return found
 
 
 def version_tags(record: RunRecord, scores: Scores) -> dict[str, str]:
     """The tags of the registered version, to compare versions by."""
     tags = {SCORE: scores.dice.text}
-    tags |= {f"{SCORE}_{_tag(name)}": dice.text for name, dice in scores.by_type.items()}
+    for named in (scores.by_class, scores.by_type):
+        tags |= {f"{SCORE}_{_tag(name)}": dice.text for name, dice in named.items()}
     if scores.best_val_dice_image is not None:
         tags[BEST] = f"{scores.best_val_dice_image:.4f}"
     tags |= {f"evaluation_{_tag(split)}": dice for split, dice in scores.evaluated.items()}
@@ -66,25 +81,28 @@ def model_card(record: RunRecord, segmenter: Segmenter, scores: Scores) -> str:
     """The card in Markdown. segmenter: the run's model."""
     run = segmenter.run
     assert run is not None  # no file is registered
-    size = run.config.data.image_size
+    data = run.config.data
     parts = [
         f"# {REGISTERED_MODEL}: run {record.name}",
         f"**{NOT_CLINICAL}.** brainseg is no medical device, and this model has been tried on the slices below alone. "
-        "It marks the tumour on single slices, for research.",
+        f"It marks {_marked(data)} on single slices, for research.",
         f"Run `{record.run_id}`, registered by brainseg {brainseg.__version__}.",
         "## Trained on",
         Section(headings=("", ""), rows=_training(record, run)).markdown(),
         "## Scores",
-        f"Dice on {scores.slices} validation slices{_of_people(scores)}: mean over slices at their stored size, with "
+        f"Dice on {scores.slices} validation slices{_of_people(scores)}: {_mean_over(data)} at their stored size, with "
         "its 95 % interval over people. The best epoch was chosen on these slices, so that they flatter a little.",
         Section(
             headings=("", "Dice"),
-            rows=(("all", scores.dice.text), *((name, dice.text) for name, dice in scores.by_type.items())),
+            rows=(
+                ("all", scores.dice.text),
+                *((name, dice.text) for named in (scores.by_class, scores.by_type) for name, dice in named.items()),
+            ),
         ).markdown(),
         *_further(scores),
         _about_people(record),
         "## What it can't do",
-        "\n".join(f"- {line}" for line in _limits(size, scores)),
+        "\n".join(f"- {line}" for line in _limits(data, scores)),
         "## Use",
         f"Masks are made with {segmenter.settings.text} ({segmenter.settings_from}).",
         _commands(record),
@@ -101,12 +119,42 @@ def _training(record: RunRecord, run: StoredRun) -> tuple[tuple[str, ...], ...]:
         ("data set", f"{record.tags.get('data', data.name)}, fingerprint `{run.fingerprint[:16]}`"),
         ("slices", f"{total}{len(split.train)} trained on, {len(split.val)} validation, {len(split.test)} test"),
         ("people", people),
-        ("image size", f"{data.image_size}x{data.image_size}, grey; images of any size are resized to it"),
+        ("image size", f"{data.image_size}x{data.image_size}; images of any size are resized to it"),
+        ("channels", _channels(data)),
+        ("classes", _classes(data)),
+        ("files read", _reading(data)),
         ("split", f"by {by}, fingerprint `{record.tags.get('split_fingerprint', '')[:16]}`"),
         ("patients on both sides", record.tags.get("patients_on_both_sides", "unknown")),
         ("epochs", f"{_number(record, 'best_epoch')} of {run.config.train.epochs}, loss {run.config.train.loss}"),
         ("number format", record.tags.get("precision", "unknown")),
     )
+
+
+def _marked(data: DataConfig) -> str:
+    return ", ".join(data.labels.names) if data.labels.are_named else "the foreground"
+
+
+def _mean_over(data: DataConfig) -> str:
+    slices = "slices" if data.score_by == "slice" else "slices where either mask has the class"
+    return f"mean over {slices}, then over classes," if data.labels.are_named else f"mean over {slices}"
+
+
+def _channels(data: DataConfig) -> str:
+    known = {"grey": "grey", "rgb": "red, green and blue"}
+    return known[data.channels] if data.channels in known else f"{', '.join(data.channels)}, a file each"
+
+
+def _classes(data: DataConfig) -> str:
+    if not data.labels.are_named:
+        return "foreground and background"
+    kind = "a pixel has one at most" if data.labels.exclusive else "a pixel may have several"
+    return f"{', '.join(data.labels.names)}; {kind}"
+
+
+def _reading(data: DataConfig) -> str:
+    """How deeper images become 8 bits, and whether pictures are turned."""
+    turned = "EXIF orientation applied" if data.reading > 1 else "EXIF orientation not applied"
+    return f"{deeper_text(data)}; {turned}"
 
 
 def _further(scores: Scores) -> list[str]:
@@ -125,18 +173,23 @@ def _about_people(record: RunRecord) -> str:
     return f"**{both} patients have slices on both sides of the split**: these scores say little about new patients."
 
 
-def _limits(size: int, scores: Scores) -> list[str]:
+def _limits(data: DataConfig, scores: Scores) -> list[str]:
+    size = data.image_size
     lines = [
-        "Other modalities and sequences, other contrast agents, other scanners: it has seen one data set.",
+        "Images of another kind (another scanner or sequence, say, or another camera): it has seen one data set.",
         f"Images unlike the training data: they are pointed out where that shows in size, brightness or contrast, and "
         f"what is finer than {size}x{size} is lost.",
         "Volumes: it sees 2D slices one by one, and nothing of the slices beside them.",
-        "Kinds of tumour: it marks pixels and names nothing. Other findings may be marked as well, or passed over.",
+        f"Anything but {_marked(data)}: other findings may be marked as such, or passed over.",
     ]
+    without = "Slices without " + (f"any of {_marked(data)}" if data.labels.are_named else "foreground")
     if scores.empty == 0:
-        lines.insert(1, "Slices without a tumour: none was among the validation slices. It may mark one where none is.")
+        lines.insert(1, f"{without}: none was among the validation slices. It may mark some where none is.")
     elif scores.empty is not None:
-        lines.insert(1, f"Slices without a tumour: {scores.empty} of {scores.slices} validation slices were such.")
+        lines.insert(1, f"{without}: {scores.empty} of {scores.slices} validation slices were such.")
+    unknown = [name for name in data.labels.names if name not in scores.by_class] if data.labels.are_named else []
+    if unknown:
+        lines.insert(1, f"{', '.join(unknown)}: on no validation slice, so that there is no score.")
     return lines
 
 

@@ -125,7 +125,14 @@ def _write_served(segmenter: Segmenter, run_id: str, folder: Path, data: Path) -
     served = Served(run_id=run_id, data=data_config, threads=segmenter.threads, settings=segmenter.settings)
     write_served(data, served, model_file=segmenter.model_file, statistics=segmenter.statistics)
     example = example_request(data_config)
-    write_served_folder(folder, data=data, loader=LOADER, example=example, run_id=run_id)
+    write_served_folder(
+        folder,
+        data=data,
+        loader=LOADER,
+        example=example,
+        has_classes=data_config.labels.are_named,
+        run_id=run_id,
+    )
     (answer,) = try_served_folder(folder, example)
     if answer["error"] is not None:
         raise BrainsegError(f"the served model of run {run_id} can't answer ({answer['error']}); please report this")

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from brainseg.config import FIRST_READING, DataConfig
 from brainseg.data.cache import resize_image
+from brainseg.data.channels import join_channels
 from brainseg.data.decode import decode_image
-from brainseg.data.encode import image_png, mask_png
+from brainseg.data.encode import image_png, label_image, label_png, mask_png
+from brainseg.data.masks import label_values
 from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistics, parse_statistics
 from brainseg.errors import DataError, InputError
-from brainseg.inference.apply import MIN_BATCH, finding_of, masks_of, unlike_training, views_of
+from brainseg.inference.apply import MIN_BATCH, TumorFinding, findings_of, masks_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.model.keras_file import read_model
@@ -32,7 +34,8 @@ LOADER = __name__  # what MLflow imports
 SERVED_SCHEMA = 3  # 2 read grey images as version 0.1 did
 MODEL_NAME = "model.keras"
 SETTINGS_NAME = "served.json"
-IMAGE = "image"  # the column that a request has
+IMAGE = "image"  # the column that a request has, unless channels have names
+FACTS = ("area_px", "confidence", "max_probability")  # of a mask, in an answer
 # One shape for every request: its graph is built before the first one comes, and by one thread.
 BATCH = MIN_BATCH
 
@@ -58,12 +61,17 @@ def write_served(folder: Path, served: Served, *, model_file: Path, statistics: 
         (folder / STATISTICS_FILE).write_text(statistics.to_json(), encoding="utf-8")
 
 
-def example_request(data: DataConfig) -> list[str]:
-    """The column `image` of a request that shows the form: one image of the model's size."""
+def request_columns(data: DataConfig) -> tuple[str, ...]:
+    """The columns of a request, each with files: `image`, or those of the named channels."""
+    return (IMAGE,) if data.channels_are_alike else tuple(data.channels)
+
+
+def example_request(data: DataConfig) -> dict[str, list[str]]:
+    """A request that shows the form, column by column: one image of the model's size."""
     row = np.linspace(0, 255, data.image_size)
-    image = np.rint(np.minimum.outer(row, row)).astype(np.uint8)
-    image = np.repeat(image[..., np.newaxis], data.channel_count, axis=-1)
-    return [base64.b64encode(image_png(image)).decode("ascii")]
+    picture = np.rint(np.minimum.outer(row, row)).astype(np.uint8)
+    image = np.repeat(picture[..., np.newaxis], 3 if data.channels == "rgb" else 1, axis=-1)
+    return {name: [_as_text(image_png(image))] for name in request_columns(data)}
 
 
 class ServedModel:
@@ -78,33 +86,35 @@ class ServedModel:
         views_of(self._predictor, [blank], batch=BATCH, settings=served.settings)
 
     def predict(self, requested: Any) -> list[dict[str, Any]]:
-        """One answer for each row of a table whose column `image` holds PNG, JPEG or TIFF files in base64.
+        """One answer for each row of a table whose `request_columns` hold PNG, JPEG or TIFF files in base64.
 
         An image that can't be read gets an answer with `error`, and the others go on.
         """
-        texts = list(requested[IMAGE])
+        rows = list(zip(*(requested[column] for column in request_columns(self._served.data)), strict=True))
         answers: list[dict[str, Any]] = []
-        for first in range(0, len(texts), BATCH):
-            answers += self._answers(texts[first : first + BATCH], first=first)
+        for first in range(0, len(rows), BATCH):
+            answers += self._answers(rows[first : first + BATCH], first=first)
         return answers
 
-    def _answers(self, texts: Sequence[str], *, first: int) -> list[dict[str, Any]]:
+    def _answers(self, rows: Sequence[Sequence[str]], *, first: int) -> list[dict[str, Any]]:
         """Answers for at most `BATCH` images; the first is number `first`, from 0."""
-        decoded = [self._decode(text, called=f"image {number}") for number, text in enumerate(texts, start=first + 1)]
+        decoded = [self._decode(row, called=f"image {number}") for number, row in enumerate(rows, start=first + 1)]
         images = [image for image in decoded if not isinstance(image, str)]
         resized = [resize_image(image, self._served.data.image_size) for image in images]
         views = views_of(self._predictor, resized, batch=BATCH, settings=self._served.settings)
         found = iter([self._found(*item) for item in zip(images, resized, views, strict=True)])
-        return [_answer(error=image) if isinstance(image, str) else next(found) for image in decoded]
+        return [self._answer(error=image) if isinstance(image, str) else next(found) for image in decoded]
 
-    def _decode(self, text: str, *, called: str) -> NDArray[np.uint8] | str:
-        """The image, (height, width, channels), or the error in words."""
+    def _decode(self, row: Sequence[str], *, called: str) -> NDArray[np.uint8] | str:
+        """The image, (height, width, channels), or the error in words. row: a file, or one for each named channel."""
+        data = self._served.data
+        names = [called] if len(row) == 1 else [f"{called}, {channel}" for channel in request_columns(data)]
         try:
-            content = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            return f"{called} is not base64 ({error}); send a PNG, JPEG or TIFF file in base64, without line breaks"
-        try:
-            return decode_image(content, self._served.data, called=called)
+            pictures = [
+                decode_image(_content(text, called=name), data, called=name)
+                for text, name in zip(row, names, strict=True)
+            ]
+            return pictures[0] if len(pictures) == 1 else join_channels(pictures, called=names)
         except DataError as error:
             return str(error)
 
@@ -113,20 +123,54 @@ class ServedModel:
     ) -> dict[str, Any]:
         labels = self._served.data.labels
         masks, probability = masks_of(views, (image.shape[0], image.shape[1]), self._served.settings, labels)
-        mask, probability = masks[..., 0], probability[..., 0]
         warnings = unlike_training(image, resized, self._statistics)
-        found = dataclasses.asdict(finding_of(mask, probability, warnings=warnings)) | {"warnings": list(warnings)}
-        return _answer(mask=base64.b64encode(mask_png(mask)).decode("ascii"), **found)
+        findings = findings_of(masks, probability, labels, warnings=warnings)
+        pngs = [_as_text(mask_png(mask)) for mask in np.moveaxis(masks, -1, 0)]
+        size = {"width": image.shape[1], "height": image.shape[0], "warnings": list(warnings)}
+        if not labels.are_named:
+            return self._answer(mask=pngs[0], **size, **_facts(findings[""]))
+        mask, values = self._label_image(masks)
+        classes = {
+            name: {"value": value, "mask": png} | _facts(found)
+            for (name, found), png, value in zip(findings.items(), pngs, values, strict=True)
+        }
+        return self._answer(mask=mask, **size, classes=classes)
+
+    def _label_image(self, masks: NDArray[np.bool_]) -> tuple[str | None, Sequence[int | None]]:
+        """The label image and the values of the classes in it; there is none of classes that may overlap."""
+        data = self._served.data
+        if not data.labels.exclusive:
+            return None, [None] * masks.shape[-1]
+        values = label_values(data)
+        image = label_image(masks, values.classes, background=values.background)
+        return _as_text(label_png(image, values.classes)), values.classes
+
+    def _answer(self, **known: Any) -> dict[str, Any]:
+        """What a request is answered for one image.
+
+        known: `mask`, a PNG in base64 of the image's size, of 0 and 255 with the fields of `TumorFinding`, or a label
+        image with these of each class; or `error`, why there is no mask.
+        """
+        facts = ("classes",) if self._served.data.labels.are_named else FACTS
+        return dict.fromkeys(("mask", "width", "height", *facts)) | {"warnings": [], "error": None} | known
 
 
-def _answer(**known: Any) -> dict[str, Any]:
-    """What a request is answered for one image.
+def _facts(found: TumorFinding) -> dict[str, Any]:
+    return {name: value for name, value in vars(found).items() if name in FACTS}
 
-    known: `mask`, a PNG of 0 and 255 in base64 of the image's size, with the fields of `TumorFinding`; or `error`, why
-    there is no mask.
-    """
-    names = ("mask", "width", "height", "area_px", "confidence", "max_probability")
-    return dict.fromkeys(names) | {"warnings": [], "error": None} | known
+
+def _as_text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _content(text: str, *, called: str) -> bytes:
+    """The file that a text holds. Raises DataError."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(
+            f"{called} is not base64 ({error}); send a PNG, JPEG or TIFF file in base64, without line breaks"
+        ) from None
 
 
 def _load_pyfunc(path: str) -> ServedModel:

@@ -1,6 +1,6 @@
 """A report as one HTML file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,9 +8,9 @@ import brainseg
 from brainseg.compare.comparison import Row
 from brainseg.compare.text import SHORT, shown_minutes
 from brainseg.config import short_names
-from brainseg.data.encode import as_webp
+from brainseg.data.encode import as_css, as_webp, colours_of
 from brainseg.drawing.figures import Panel
-from brainseg.drawing.outlines import outline_path
+from brainseg.drawing.outlines import outline_paths
 from brainseg.drawing.page import as_data_uri, page_file, render
 from brainseg.drawing.page_figures import LINES, curves_figure, plotly_script
 from brainseg.report.report import MOST_CURVES, Report
@@ -33,6 +33,15 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outline:
+    """The outlines of a class."""
+
+    colour: str  # of CSS; empty for binary masks, whose true and predicted outlines have a colour each
+    truth: str  # SVG paths
+    predicted: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """A slice with its outlines."""
 
@@ -42,8 +51,15 @@ class Picture:
     height: int
     width: int
     image: str  # a data URI
-    truth: str  # SVG paths
-    predicted: str
+    outlines: tuple[Outline, ...]  # a class each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A class in the legend."""
+
+    name: str
+    colour: str
 
 
 def report_html(report: Report, *, made: datetime) -> str:
@@ -70,6 +86,7 @@ def report_html(report: Report, *, made: datetime) -> str:
         confidence=f"{CONFIDENCE:.0%}",
         shown=called(report.best.run) if report.best is not None else "",
         pictures=[_picture(panel) for panel in report.predictions.panels],
+        classes=_classes(report.predictions.panels),
         recorded=None if report.predictions.picture is None else as_data_uri(report.predictions.picture, kind="png"),
         differences=[(item.key, item.baseline, item.best, _listed(item.values.items())) for item in report.differences],
         origins=[(item.what, _listed(item.values.items())) for item in report.origins],
@@ -114,7 +131,8 @@ def _value(text: str) -> Cell:
 
 
 def _picture(panel: Panel) -> Picture:
-    height, width = panel.mask.shape
+    height, width = panel.mask.shape[:2]
+    colours = [key.colour for key in _classes([panel])] or [""]
     return Picture(
         id=panel.id,
         tumor_type=panel.tumor_type,
@@ -122,9 +140,23 @@ def _picture(panel: Panel) -> Picture:
         height=height,
         width=width,
         image=as_data_uri(as_webp(panel.image), kind="webp"),
-        truth=outline_path(panel.mask),
-        predicted=outline_path(panel.predicted),
+        outlines=tuple(
+            Outline(colour=colour, truth=truth, predicted=predicted)
+            for colour, truth, predicted in zip(
+                colours, outline_paths(panel.mask), outline_paths(panel.predicted), strict=True
+            )
+        ),
     )
+
+
+def _classes(panels: Sequence[Panel]) -> list[Key]:
+    """The classes of the panels; empty for binary masks."""
+    if not panels or not panels[0].labels.are_named:
+        return []
+    labels = panels[0].labels
+    return [
+        Key(name=name, colour=as_css(colour)) for name, colour in zip(labels.names, colours_of(labels), strict=True)
+    ]
 
 
 def _listed(values: Iterable[tuple[str, int]]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from brainseg.errors import InputError, TrackingError
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import SCORE
 from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_predictions
+from brainseg.scoring.slice_score import slice_dice
 from brainseg.sweep.outcome.facts import StudyFacts
 from brainseg.tracking.listing import FINISHED, ranked
 from brainseg.tracking.mlflow.connection import UnreachableError
@@ -225,8 +226,9 @@ def _predictions(store: RunStore, run: RunSummary, *, data: Path | None, folder:
     try:
         predictions = read_predictions(store, run, folder=folder)
         images = images_of(store, run, data=data)
-        chosen = choose_panels([score.dice for score in predictions.scores], count=GALLERY)
-        panels = tuple(panel_as_scored(predictions, predictions.scores[place], images) for place in chosen)
+        ids = list(predictions.scores)
+        chosen = choose_panels([slice_dice(scores) for scores in predictions.scores.values()], count=GALLERY)
+        panels = tuple(panel_as_scored(predictions, ids[place], images) for place in chosen)
     except UnreachableError:
         raise
     except InputError as error:

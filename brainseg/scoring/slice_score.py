@@ -90,6 +90,16 @@ def by_slice(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:
     return dict(found)
 
 
+def slice_dice(scores: Sequence[SliceScore]) -> float:
+    """The mean Dice of a slice over the classes that either mask has, in [0, 1]; 1 if neither has any.
+
+    scores: one a class. Most slices have few of many classes: with the others, which agree on nothing, each slice would
+    look good.
+    """
+    dices = [score.dice for score in scores if not score.is_empty]
+    return float(np.mean(dices)) if dices else 1.0
+
+
 def dice_table(scores: Sequence[SliceScore], *, score_by: str) -> DiceTable:
     """The scores of slices as what ranks runs is computed from. score_by: slice or case.
 

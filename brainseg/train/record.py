@@ -18,7 +18,7 @@ from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves
 from brainseg.errors import Pruned
 from brainseg.scoring.evaluation import Evaluation
 from brainseg.scoring.predictions import save_predictions
-from brainseg.scoring.slice_score import TRAINING_COLUMNS, by_slice, dice_table, to_csv
+from brainseg.scoring.slice_score import TRAINING_COLUMNS, by_slice, slice_dice, to_csv
 from brainseg.tracking.protocol import DatasetInfo, Tracker
 from brainseg.train.environment import record_environment
 
@@ -139,7 +139,7 @@ def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None
 def _panels(data: RunData, evaluation: Evaluation, *, count: int) -> list[Panel]:
     panels = []
     slices = list(by_slice(evaluation.scores).values())
-    dices = [dice_table(own, score_by=evaluation.score_by).score for own in slices]
+    dices = [slice_dice(own) for own in slices]
     for position in choose_panels(dices, count=count):
         score, *_ = slices[position]
         predicted = evaluation.predictions[score.id].unpacked()

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brainseg.classes import BINARY, Labels
+from brainseg.config import DataConfig
 from brainseg.data.load import source_of_folder
 from brainseg.data.people import person_of
 from brainseg.data.preview import choose_slices, contact_sheet, outlined, write_preview
@@ -59,9 +61,9 @@ def test_slices_without_metadata_are_chosen_at_even_distances() -> None:
 
 
 def test_the_outline_is_the_inner_border_of_the_mask() -> None:
-    mask = np.zeros((192, 192), np.uint8)
+    mask = np.zeros((192, 192, 1), np.uint8)
     mask[40:44, 50:60] = 1
-    pixels = np.asarray(outlined(np.full((192, 192, 1), 90, np.uint8), mask[..., np.newaxis]))
+    pixels = np.asarray(outlined(np.full((192, 192, 1), 90, np.uint8), mask, BINARY))
     border = np.zeros((192, 192), bool)
     border[40:44, 50:60] = True
     border[41:43, 51:59] = False
@@ -70,7 +72,7 @@ def test_the_outline_is_the_inner_border_of_the_mask() -> None:
 
 
 def test_a_slice_keeps_its_proportions() -> None:
-    assert outlined(np.zeros((50, 100, 1), np.uint8), np.zeros((50, 100, 1), np.uint8)).size == (192, 96)
+    assert outlined(np.zeros((50, 100, 1), np.uint8), np.zeros((50, 100, 1), np.uint8), BINARY).size == (192, 96)
 
 
 def test_the_sheet_has_a_tile_for_every_slice(folder: Any) -> None:
@@ -82,6 +84,27 @@ def test_the_sheet_has_a_tile_for_every_slice(folder: Any) -> None:
     tiles = [(0, 0), (0, 1), (1, 0)]
     assert all((sheet[4 + row * height + 20, 4 + column * width + 100] == 200).all() for row, column in tiles)
     assert (sheet[4 + height : 4 + height + 192, 4 + width :] == 16).all()  # the fourth is empty
+
+
+def test_a_slice_in_colour_has_the_borders_of_its_classes() -> None:
+    image = np.full((192, 192, 3), (20, 90, 160), np.uint8)
+    mask = np.zeros((192, 192, 1), np.uint8)
+    mask[10:12, 20:22], mask[50:52, 60:62], mask[0, 0] = 1, 2, 255
+    labels = Labels(names=("car", "road"), exclusive=True, has_ignored=True)
+    pixels = np.asarray(outlined(image, mask, labels))
+    assert (pixels[mask[..., 0] == 1] == (230, 159, 0)).all()
+    assert (pixels[mask[..., 0] == 2] == (86, 180, 233)).all()
+    assert (pixels[np.isin(mask[..., 0], (0, 255))] == (20, 90, 160)).all()
+
+
+def test_below_the_sheet_stand_the_classes_in_their_colours(folder: Any) -> None:
+    folder.add("1", mask=np.eye(24, 20, dtype=np.uint8))
+    data = DataConfig(channels="grey", classes={"car": 1, "road": 2})
+    sheet = np.asarray(contact_sheet(source_of_folder(folder.root, data), count=1))
+    assert sheet.shape == (192 + 18 + 4 + 4 + 2 * 18, 192 + 4 + 4, 3)
+    for line, colour in ((0, (230, 159, 0)), (1, (86, 180, 233))):
+        first = 192 + 18 + 4 + 4 + line * 18
+        assert (sheet[first : first + 18] == colour).all(axis=-1).any()
 
 
 def test_a_file_is_overwritten_by_force_only(folder: Any, tmp_path: Path) -> None:

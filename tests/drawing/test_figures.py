@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brainseg.classes import Labels
+from brainseg.data.encode import class_colour
 from brainseg.drawing.figures import (
     TYPE_COLOURS,
     Panel,
     choose_panels,
+    panel_of,
     save_curves,
     save_dice_by_size,
     save_panels,
@@ -61,8 +64,10 @@ def test_curves_are_a_picture_of_10_by_4_inches(tmp_path, epochs):
 
 
 def panel(mask, predicted):
-    image = np.random.default_rng(0).integers(0, 256, mask.shape, dtype=np.uint8)
-    return Panel(id="7", tumor_type="glioma", dice=0.5, image=image, mask=mask, predicted=predicted)
+    image = np.random.default_rng(0).integers(0, 256, (*mask.shape, 1), dtype=np.uint8)
+    return Panel(
+        id="7", tumor_type="glioma", dice=0.5, image=image, mask=mask[..., None], predicted=predicted[..., None]
+    )
 
 
 def square(shape=(40, 30)):
@@ -98,6 +103,70 @@ def test_a_mask_without_an_outline_is_shown_without_a_warning(tmp_path, predicte
         assert not has_colour(picture, ORANGE)
 
 
+CLASSES = Labels(names=("car", "road"), exclusive=True)
+CAR, ROAD = (0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)
+
+
+def class_panel(image, *, channel=""):
+    """A car that is predicted further down, and a road that is there alone in truth."""
+    road = np.zeros((40, 30), np.bool_)
+    road[30:36, 2:28] = True
+    truth = np.stack([square(), road], axis=-1)
+    predicted = np.stack([np.roll(square(), 5, axis=0), np.zeros_like(road)], axis=-1)
+    return Panel(
+        id="7",
+        tumor_type="",
+        dice=0.5,
+        image=image,
+        mask=truth,
+        predicted=predicted,
+        labels=CLASSES,
+        channel=channel,
+    )
+
+
+def test_panels_in_colour_have_an_outline_of_each_class_and_a_legend(tmp_path):
+    picture = np.full((40, 30, 3), (10, 20, 90), np.uint8)
+    save_panels(tmp_path / "panels.png", [class_panel(picture)] * 3)
+    with Image.open(tmp_path / "panels.png") as drawn:
+        assert drawn.size == pytest.approx((3 * 2.1 * DPI, 5.1 * DPI), abs=1)
+        assert has_colour(drawn, (10, 20, 90), within=3)
+        assert has_colour(drawn, CAR)
+        assert has_colour(drawn, ROAD)
+        assert not has_colour(drawn, GREEN)
+        legend = drawn.crop((0, drawn.height - 50, drawn.width, drawn.height))
+        assert has_colour(legend, CAR)
+        assert has_colour(legend, ROAD)
+
+
+class FolderOfOne:
+    """A source of one slice with channels that are no colours, a pixel of which is ignored."""
+
+    name = location = "one"
+    labels = Labels(names=("car", "road"), exclusive=True, has_ignored=True)
+
+    def read(self, slice_id):
+        mask = np.zeros((4, 5, 1), np.uint8)
+        mask[0, :2], mask[1, 0], mask[3, 4] = 1, 2, 255
+        return np.zeros((4, 5, 2), np.uint8), mask
+
+
+def test_a_panel_has_the_mask_of_each_class_and_says_which_channel_it_shows():
+    predicted = np.ones((4, 5, 2), np.bool_)
+    panel = panel_of(FolderOfOne(), "7", tumor_type="", dice=0.5, predicted=predicted, channels=("flair", "t1"))
+    assert [tuple(place) for place in np.argwhere(panel.mask)] == [(0, 0, 0), (0, 1, 0), (1, 0, 1)]
+    assert [tuple(place) for place in np.argwhere(~panel.counted)] == [(3, 4, 0), (3, 4, 1)]
+    assert (panel.channel, panel.labels.names) == ("flair", ("car", "road"))
+
+
+def test_points_are_coloured_by_class_where_there_are_some(tmp_path):
+    numbers = {"sizes": [0.004, 0.02, 0.05], "dices": [0.1, 0.5, 0.9]}
+    save_dice_by_size(tmp_path / "sizes.png", **numbers, types=["road", "car", "car"], classes=["car", "road", "sky"])
+    with Image.open(tmp_path / "sizes.png") as picture:
+        on_white = [0.6 * np.array(colour) + 0.4 * 255 for colour in (CAR, ROAD)]
+        assert [has_colour(picture, colour, within=10) for colour in on_white] == [True, True]
+
+
 @pytest.mark.parametrize("types", [["glioma", "", "pituitary"], ["", "", ""]], ids=["known", "unknown"])
 def test_dice_by_size_is_a_picture_with_a_colour_for_each_type(tmp_path, types):
     save_dice_by_size(tmp_path / "sizes.png", sizes=[0.004, 0.02, 0.05], dices=[0.1, 0.5, 0.9], types=types)
@@ -123,3 +192,21 @@ def test_reliability_is_a_picture_of_both_curves(tmp_path):
     with Image.open(tmp_path / "r.png") as picture:
         assert picture.size == (10 * DPI, round(4.5 * DPI))
         assert all(has_colour(picture, tuple(bytes.fromhex(colour[1:]))) for colour in TYPE_COLOURS[:2])
+
+
+def test_of_many_classes_the_first_eight_have_a_curve(tmp_path):
+    usual, other = Calibration(), Calibration()
+    usual.add(np.array([0.1, 0.9], np.float32), np.array([False, True]))
+    other.add(np.array([0.3, 0.6], np.float32), np.array([True, False]))
+
+    def drawn(others):
+        """The picture of nine classes; those at the places in `others` have another curve."""
+        curves = {f"class {place}": (other if place in others else usual).near_tumor for place in range(9)}
+        save_reliability(tmp_path / "r.png", curves, of_classes=True)
+        with Image.open(tmp_path / "r.png") as picture:
+            assert has_colour(picture, class_colour(7), within=10)
+            return np.asarray(picture)
+
+    plain = drawn(())
+    assert (drawn((7,)) != plain).any()
+    np.testing.assert_array_equal(drawn((8,)), plain)

@@ -69,7 +69,7 @@ def add_run(
     with store.open_tracker(run_name="made", tags=tags) as tracker:
         tracker.set_tags({"data_fingerprint": fingerprint or data.slices.fingerprint, "threads": "2"})
         for name, text in (
-            {"config.yaml": to_yaml(config), "split.json": data.split.to_json()} | (texts or {})
+            {"config.yaml": to_yaml(data.config), "split.json": data.split.to_json()} | (texts or {})
         ).items():
             tracker.log_text(text, name)
         tracker.files[MODEL_FILE] = b"not a model"

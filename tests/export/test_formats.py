@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from brainseg.config import ModelConfig
+from brainseg.classes import BINARY
+from brainseg.config import DataConfig, ModelConfig
 from brainseg.errors import BrainsegError, InputError
 from brainseg.export.check import Deviation, check, difference
 from brainseg.export.check_slices import CheckSlices, choose_slices
@@ -31,11 +32,12 @@ MODELS = {
     "stem 2": ModelConfig(depth=1, base_filters=3, dropout=0.2, norm="batch", standardize=True, stem=2),
     "stem 4": ModelConfig(depth=1, base_filters=3, dropout=0.2, norm="batch", standardize=True, stem=4),
 }
+DATA = DataConfig(image_size=SIZE, channels="grey")
 SEGMENTER = Segmenter(
     name="made",
     model_file=Path("made.keras"),
     remedy="",
-    image_size=SIZE,
+    data=DATA,
     threads=None,
     statistics=None,
     settings=MaskSettings(),
@@ -100,12 +102,12 @@ def made(config: ModelConfig, policy: str = "float32") -> Any:
 
 @pytest.fixture(scope="module")
 def slices() -> CheckSlices:
-    return choose_slices(None, data=None, size=SIZE, count=5)
+    return choose_slices(None, DATA, data=None, count=5)
 
 
 def test_the_description_says_what_a_program_has_to_know() -> None:
     tuned = MaskSettings(flip="all", shift="diagonal", threshold=0.35, min_area_px=12)
-    told = describe(dataclasses.replace(SEGMENTER, settings=tuned), size=SIZE)
+    told = describe(dataclasses.replace(SEGMENTER, settings=tuned), DATA)
     assert told["brainseg.image_size"] == "16"
     assert told["brainseg.input"] == "image, float32 (batch, 16, 16, 1), in 0..1"
     assert told["brainseg.output"] == "probability, float32 (batch, 16, 16, 1): of tumour, in 0..1"
@@ -126,7 +128,7 @@ def test_a_file_gives_what_the_model_gives_for_batches_of_any_size(
 ) -> None:
     model = made(config, "mixed_bfloat16")
     path = tmp_path / f"file{FORMATS[name].ending}"
-    done = export(SEGMENTER, model, size=SIZE, format_name=name, path=path, slices=slices)
+    done = export(SEGMENTER, model, DATA, format_name=name, path=path, slices=slices)
     assert done.path == path
     assert done.size_bytes == path.stat().st_size
     assert done.difference.probability < 1e-5
@@ -142,7 +144,7 @@ def test_a_file_gives_what_the_model_gives_for_batches_of_any_size(
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected[:count], atol=1e-5)
     if name in DESCRIBED:
-        assert DESCRIBED[name](path) == describe(SEGMENTER, size=SIZE)
+        assert DESCRIBED[name](path) == describe(SEGMENTER, DATA)
 
 
 def test_a_copy_in_float32_has_the_weights_and_computes_so() -> None:
@@ -167,7 +169,7 @@ def test_a_file_that_differs_is_refused_and_not_left(
     monkeypatch.setitem(FORMATS, "keras", broken)
     model = made(MODELS["stem 4"])
     with pytest.raises(BrainsegError, match=r"^the keras file doesn't do what the model does: a probability differs "):
-        export(SEGMENTER, model, size=SIZE, format_name="keras", path=tmp_path / "file.keras", slices=slices)
+        export(SEGMENTER, model, DATA, format_name="keras", path=tmp_path / "file.keras", slices=slices)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,13 +185,13 @@ def test_a_file_that_comes_into_being_meanwhile_is_left_alone(
 
     monkeypatch.setitem(FORMATS, "keras", Format(ending=".keras", packages={}, write=write, runner=kind.runner))
     with pytest.raises(InputError, match="exists, and is left as it is"):
-        export(SEGMENTER, made(MODELS["stem 4"]), size=SIZE, format_name="keras", path=path, slices=slices)
+        export(SEGMENTER, made(MODELS["stem 4"]), DATA, format_name="keras", path=path, slices=slices)
     assert path.read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["file.keras"]
 
 
 def test_masks_are_compared_at_the_size_of_the_slice() -> None:
-    expected = np.full((2, 2, 2), 0.25, np.float32)
+    expected = np.full((2, 2, 2, 1), 0.25, np.float32)
     expected[1] = 0.75
     found = expected + np.float32(0.125)
     found[1, 0, 0] = 0.375
@@ -200,11 +202,13 @@ def test_masks_are_compared_at_the_size_of_the_slice() -> None:
         images=np.zeros((2, 2, 2, 1), np.uint8),
         shapes=((2, 2), (2, 2)),
     )
-    assert difference(expected, found, slices, MaskSettings()) == Deviation(probability=0.375, mask_px=1, mask_id="b")
-    assert difference(expected, found, slices, MaskSettings(threshold=0.3)).mask_px == 4
+    assert difference(expected, found, slices, MaskSettings(), BINARY) == Deviation(
+        probability=0.375, mask_px=1, mask_id="b"
+    )
+    assert difference(expected, found, slices, MaskSettings(threshold=0.3), BINARY).mask_px == 4
     # Corners of a 2x2 slice at 4x4: bilinear, so that 0.375 reaches 0.5 within a pixel.
     large = CheckSlices(text="", note=None, ids=("a", "b"), images=slices.images, shapes=((2, 2), (4, 4)))
-    assert difference(expected, found, large, MaskSettings()).mask_px == 1
+    assert difference(expected, found, large, MaskSettings(), BINARY).mask_px == 1
 
 
 ALLOWED_BOUNDS = [(1e-3, 4, True), (1.01e-3, 0, False), (0.0, 5, False), (float("nan"), 0, False)]

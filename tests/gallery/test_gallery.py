@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import refusal
+from made_classes import add_class_run
 from made_runs import NASTY, SLICES, add_run, square, write_slices
 from pages import Page
 from PIL import Image
@@ -77,11 +78,14 @@ def test_every_slice_is_there_with_the_corners_of_its_outlines(
         "height": 24,
         "width": 32,
         "area": 64,
-        "truth": "M5 4H13V12H5Z",
+        "areas": [64],
+        "truth": ["M5 4H13V12H5Z"],
         "dices": [0.75],
-        "predicted": ["M7 4H15V12H7Z"],
+        "class_dices": [[0.75]],
+        "predicted": [["M7 4H15V12H7Z"]],
     }
-    assert found["s6"]["predicted"] == ["M8 4H16V12H8Z"]
+    assert found["s6"]["predicted"] == [["M8 4H16V12H8Z"]]
+    assert page.data["data-gallery"]["classes"] == []
 
 
 def test_two_runs_are_paired_slice_by_slice(store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +104,7 @@ def test_two_runs_are_paired_slice_by_slice(store: MemoryStore, capsys: pytest.C
         "s5": [0.75, 0.625],
         "s6": [0.75, 0.625],
     }
-    assert slices_of(page)["s5"]["predicted"] == ["M7 4H15V12H7Z", "M8 4H16V12H8Z"]
+    assert slices_of(page)["s5"]["predicted"] == [["M7 4H15V12H7Z"], ["M8 4H16V12H8Z"]]
 
 
 def test_only_slices_that_both_have_scored_are_shown(
@@ -119,7 +123,7 @@ def test_a_slice_where_nothing_is_predicted_has_no_outline(
 ) -> None:
     add_run(store, slices, name="third", shifts=[24] * 6)
     page, _ = page_of("memory-3", capsys)
-    assert {tuple(item["predicted"]) for item in slices_of(page).values()} == {("",)}
+    assert [item["predicted"] for item in slices_of(page).values()] == [[[""]]] * 6
 
 
 def test_names_are_text_wherever_they_stand(
@@ -172,6 +176,53 @@ def test_the_page_is_built_for_everybody(store: MemoryStore, capsys: pytest.Capt
     assert re.findall(r"https?://\S+", page.source) == [
         'http://www.w3.org/2000/svg";'
     ]  # a name, which is asked for nothing
+
+
+@pytest.fixture
+def classes(store: MemoryStore, tmp_path: Path) -> MemoryStore:
+    """memory-3, of slices in colour with a car and, but for the last one, a road."""
+    add_class_run(store, tmp_path / "classes", name="classes")
+    return store
+
+
+def test_each_class_has_outlines_in_its_colour_and_its_own_dice(
+    classes: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, summary = page_of("memory-3", capsys)
+    # Cars: (0.75 + 0.5) / 2. Roads: 1 on the one slice that has one.
+    assert summary == "2 validation slices, mean Dice 0.8125."
+    assert page.data["data-gallery"]["classes"] == [
+        {"name": "car", "colour": "#e69f00"},
+        {"name": NASTY, "colour": "#56b4e9"},
+    ]
+    found = slices_of(page)
+    assert list(found) == ["c1", "c2"]
+    assert all(item.pop("image").startswith("data:image/webp;base64,") for item in found.values())
+    assert found["c1"] == {
+        "id": "c1",
+        "patient": "",
+        "type": "",
+        "height": 24,
+        "width": 32,
+        "area": 64 + 32,
+        "areas": [64, 32],
+        "truth": ["M5 4H13V12H5Z", "M0 20H16V22H0Z"],
+        "dices": [0.875],
+        "class_dices": [[0.75, 1.0]],
+        "predicted": [["M7 4H15V12H7Z", "M0 20H16V22H0Z"]],
+    }
+    assert (found["c2"]["areas"], found["c2"]["dices"], found["c2"]["class_dices"]) == ([64, 0], [0.5], [[0.5, None]])
+    boxes = [each["data-outline"] for each in page.named("input") if "data-outline" in each]
+    assert boxes == ["truth", "predicted", "class-0", "class-1"]
+    assert NASTY not in page.source
+
+
+def test_a_mask_that_gives_one_class_another_dice_is_refused(
+    classes: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.where(square(), np.uint8(1), np.uint8(0))  # the road is gone; the car gives its recorded Dice
+    Image.fromarray(mask).save(tmp_path / "classes" / "masks" / "c1.png")
+    assert "(slice c1 doesn't give its recorded Dice)" in refused("memory-3", capsys)
 
 
 CASES = [

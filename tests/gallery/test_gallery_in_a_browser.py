@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import PHONE, Chromium
+from made_classes import add_class_run
 from made_runs import NASTY, add_run, square, write_slices
 from PIL import Image
 
@@ -22,7 +23,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one.html, of a run with Dice 0 on s30, 0.25 on s20, 0.5 on s10 and 0.75 on all others; and with
     two.html, of that run and of one with 0.875 on s20 and 0.5 on all others, but 0 on s30 too.
 
-    The tumour of s30 is of 128 pixels, every other one of 64.
+    The square of s30 is of 128 pixels, every other one of 64.
     """
     folder = tmp_path_factory.mktemp("gallery")
     slices = write_slices(folder / "slices", SLICES)
@@ -32,7 +33,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("second", {"s30": NOTHING, "s20": 1}, 4),
     ):
         add_run(store, slices, name=name, shifts=[shifts.get(key, default) for key in SLICES], slices=SLICES)
-    # Where nothing is predicted Dice is 0 whatever the tumour.
+    # Where nothing is predicted Dice is 0 whatever the true mask.
     larger = (square() | square(8)).astype(np.uint8) * np.uint8(255)
     Image.fromarray(larger).save(slices / "masks" / "s30.png")
     with pytest.MonkeyPatch.context() as patch:
@@ -129,7 +130,7 @@ def test_arrow_keys_lead_from_slice_to_slice_and_escape_back(page: Chromium) -> 
     page.press("ENTER")
     assert page.texts("#h-one, #place") == ["Slice s10", "3 of 30"]
     assert page.texts("#facts, figcaption") == [
-        "meningioma; patient P4; tumour of 64 pixels, 8.3 % of the slice",
+        "meningioma; patient P4; foreground of 64 pixels, 8.3 % of the slice",
         f"{NASTY}: Dice 0.5000",
     ]
     assert corners(page, "#views path") == ["M5 4H13V12H5Z", "M9 4H17V12H9Z"]
@@ -175,7 +176,7 @@ def test_two_runs_stand_side_by_side_with_what_lies_between_them(two: Chromium) 
     assert two.texts("#thumbs li:first-child span:nth-child(n+3)") == ["Dice 0.2500 and 0.8750", "difference +0.6250"]
     two.find("#thumbs button").click()
     assert two.texts("#facts, figcaption") == [
-        "pituitary; patient P7; tumour of 64 pixels, 8.3 % of the slice; difference +0.6250",
+        "pituitary; patient P7; foreground of 64 pixels, 8.3 % of the slice; difference +0.6250",
         f"{NASTY}: Dice 0.2500",
         "second: Dice 0.8750",
     ]
@@ -205,3 +206,43 @@ def test_it_is_printed_without_its_controls(page: Chromium) -> None:
     assert seen == [False, False, True, True]
     assert page.pdf().startswith(b"%PDF-")
     assert page.complaints() == []
+
+
+def test_classes_have_their_colours_and_dice_and_are_switched_off_one_by_one(
+    browser: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    add_class_run(store, tmp_path / "slices", name="classes")
+    monkeypatch.setattr("brainseg.tracking.open_store", lambda config: store)
+    assert main(["memory-1", "-o", str(tmp_path / "classes.html")]) == 0
+    complaints, _ = browser.open(tmp_path / "classes.html")
+    assert complaints == []
+    assert ids(browser) == ["c2", "c1"]  # c2 has no road, and a Dice of 0.5
+    assert browser.ask("[...document.querySelectorAll('#thumbs button')].map(e => e.title)") == [
+        "classes: Dice 0.5000 (car 0.5000)",
+        f"classes: Dice 0.8750 (car 0.7500, {NASTY} 1.0000)",
+    ]
+    colours = {
+        (kind, place): browser.style(f"#thumbs .{kind}.class-{place}", "stroke")
+        for kind in ("truth", "predicted")
+        for place in (0, 1)
+    }
+    car, road = "rgb(230, 159, 0)", "rgb(86, 180, 233)"
+    assert list(colours.values()) == [car, road, car, road]
+
+    def seen() -> list[bool]:
+        last = "#thumbs li:last-child"
+        outlines = (".truth.class-0", ".predicted.class-0", ".truth.class-1", ".predicted.class-1")
+        return [browser.find(f"{last} {each}").is_displayed() for each in outlines]
+
+    assert seen() == [True] * 4
+    browser.find("[data-outline=class-0]").click()
+    assert seen() == [False, False, True, True]
+    browser.find("[data-outline=truth]").click()
+    assert seen() == [False, False, False, True]
+    browser.find("#thumbs li:last-child button").click()
+    assert browser.texts("#facts, figcaption") == [
+        "type unknown; patient unknown; foreground of 96 pixels, 12.5 % of the slice; car of 64 pixels; "
+        f"{NASTY} of 32 pixels",
+        f"classes: Dice 0.8750 (car 0.7500, {NASTY} 1.0000)",
+    ]

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brainseg.config import DataConfig
 from brainseg.data.cache import resize_image
 from brainseg.data.image_files import find_images
 from brainseg.data.training_statistics import CONSTANT
 from brainseg.inference.apply import batch_size
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.resize import resize_probability
-from brainseg.predict.images import Failed, Pictures, Predicted, predict_images
+from brainseg.predict.images import Failed, Predicted, predict_images
+from brainseg.predict.inputs import input_images
+from brainseg.predict.pictures import Pictures
 
 SIZE = 8
 
@@ -28,15 +31,17 @@ class Brightness:
         return images
 
 
-def predicted(folder, out, *, model=None, bits=None, settings=None):
+GREY = DataConfig(image_size=SIZE, channels="grey")
+
+
+def predicted(folder, out, *, model=None, bits=None, settings=None, data=GREY):
     outcomes = []
     predict_images(
-        find_images([folder]),
+        input_images(find_images([folder]), data),
         model=model or Brightness(),
-        size=SIZE,
         settings=settings or MaskSettings(),
         statistics=None,
-        pictures=Pictures(folder=out, probability_bits=bits),
+        pictures=Pictures(folder=out, data=data, probability_bits=bits),
         on_outcome=outcomes.append,
     )
     return outcomes
@@ -63,15 +68,17 @@ def pixels(path):
 
 def test_each_image_is_predicted_at_its_own_size(images, tmp_path):
     outcomes = predicted(images, tmp_path / "out", bits=16)
-    assert [item.file.id for item in outcomes] == [f"{number:02d}" for number in range(35)]
+    assert [item.image.id for item in outcomes] == [f"{number:02d}" for number in range(35)]
     for number, item in enumerate(outcomes):
         image = noise(number, 5 + number, 20)
-        probability = resize_probability(resize_image(image, SIZE) / np.float32(255), image.shape)
+        small = resize_image(image[..., None], SIZE) / np.float32(255)
+        probability = resize_probability(small, image.shape)[..., 0]
         mask = probability >= 0.5
         assert isinstance(item, Predicted)
-        assert (item.finding.width, item.finding.height, item.finding.area_px) == (20, 5 + number, mask.sum())
-        assert item.finding.confidence == pytest.approx(probability[mask].mean(), abs=1e-6)
-        assert item.finding.max_probability == pytest.approx(probability.max(), abs=1e-6)
+        (finding,) = item.findings.values()
+        assert (finding.width, finding.height, finding.area_px) == (20, 5 + number, mask.sum())
+        assert finding.confidence == pytest.approx(probability[mask].mean(), abs=1e-6)
+        assert finding.max_probability == pytest.approx(probability.max(), abs=1e-6)
         name = f"{number:02d}.png"
         np.testing.assert_array_equal(pixels(tmp_path / "out" / "masks" / name), mask * 255)
         assert pixels(tmp_path / "out" / "overlays" / name).shape == (*image.shape, 3)
@@ -119,7 +126,8 @@ def test_flips_shifts_and_small_parts_are_those_of_the_settings(tmp_path):
     (item,) = predicted(
         tmp_path / "in", tmp_path / "out", settings=MaskSettings(flip="all", shift="diagonal", min_area_px=2)
     )
-    assert (item.finding.area_px, item.finding.confidence, item.finding.max_probability) == (4, 1.0, 1.0)
+    found = item.findings[""]
+    assert (found.area_px, found.confidence, found.max_probability) == (4, 1.0, 1.0)
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "masks" / "x.png")[4:6, 4:6], 255)
 
 
@@ -127,7 +135,8 @@ def test_an_image_of_one_value_is_pointed_out_without_any_statistics(tmp_path):
     (tmp_path / "in").mkdir()
     Image.new("L", (9, 9), 40).save(tmp_path / "in" / "x.png")
     (item,) = predicted(tmp_path / "in", tmp_path / "out")
-    assert (item.finding.warnings, item.finding.area_px, item.finding.confidence) == ((CONSTANT,), 0, None)
+    found = item.findings[""]
+    assert (item.warnings, found.warnings, found.area_px, found.confidence) == ((CONSTANT,), (CONSTANT,), 0, None)
 
 
 def test_a_disk_that_is_full_ends_it(images, tmp_path, monkeypatch):
@@ -138,7 +147,7 @@ def test_a_disk_that_is_full_ends_it(images, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device", str(path))
         written.append(path)
 
-    monkeypatch.setattr("brainseg.predict.images.write_mask", write)
+    monkeypatch.setattr("brainseg.predict.pictures.write_mask", write)
     with pytest.raises(OSError, match="No space left on device"):
         predicted(images, tmp_path / "out")
 

@@ -75,7 +75,7 @@ def test_the_masks_of_validation_slices_are_those_of_the_training(
     found = sum(row["area_px"] != "0" for row in rows.values())
     assert f"model    run {trained.run_id}, at 32x32\n" in printed.out
     assert "masks    no flips, threshold 0.5, nothing removed (the defaults)\n" in printed.out
-    assert f"images   {len(slices)} of {len(slices)} predicted, {found} with a tumour\n" in printed.out
+    assert f"images   {len(slices)} of {len(slices)} predicted, {found} with foreground\n" in printed.out
     assert printed.out.endswith("files    out\n")
 
 

@@ -34,7 +34,7 @@ def store(tmp_path: Path, tiny: Callable[..., RunConfig], monkeypatch: pytest.Mo
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("brainseg.model.runtime.import_tensorflow", refuse)
+    monkeypatch.setattr("brainseg.runs.models.import_tensorflow", refuse)
     made = MemoryStore()
     monkeypatch.setattr("brainseg.tracking.open_store", lambda config: made)
     add_run(made, tiny())
@@ -134,7 +134,7 @@ def test_an_unknown_alias_is_answered_with_those_that_there_are(
 def test_a_model_that_can_not_be_loaded_leaves_nothing(
     store: MemoryStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brainseg.model.runtime.import_tensorflow", lambda: None)
+    monkeypatch.setattr("brainseg.runs.models.import_tensorflow", lambda: None)
     Path("x.png").touch()
     said = refused("memory-1 x.png -o out", capsys)
     assert said.startswith("the model of run memory-1 can't be loaded (")

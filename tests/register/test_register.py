@@ -80,8 +80,11 @@ def test_a_registered_run_has_a_version_with_scores_and_a_card_and_predicts_by_i
     assert dataset is not None
     assert f"| people | {dataset.patients} |" in card
     assert f"| slices | {dataset.slices} in all: " in card
-    assert "| image size | 32x32, grey" in card
-    assert "Slices without a tumour" in card
+    assert "| image size | 32x32; " in card
+    assert "| channels | grey |" in card
+    assert "| classes | foreground and background |" in card
+    assert "It marks the foreground on single slices" in card
+    assert "Slices without foreground" in card
     assert f"python -m brainseg.predict {recorded.run_id} IMAGES" in card
 
     # Again, and now with an alias: no second version.

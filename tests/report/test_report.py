@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import refusal
+from made_classes import add_class_run
 from made_runs import NASTY, add_run, add_study, write_slices
 from pages import Page
 from PIL import Image
@@ -248,6 +249,29 @@ def test_predictions_are_drawn_with_both_outlines(three: MemoryStore, capsys: py
     outlines = [path["d"] for path in page.named("path") if path.get("class") in ("truth", "predicted")][2:]
     assert outlines == ["M5 4H13V12H5Z", "M7 4H15V12H7Z"] * 6
     assert [image["href"][:23] for image in page.named("image")] == ["data:image/webp;base64,"] * 6
+
+
+def test_each_class_is_drawn_in_its_colour(
+    store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_class_run(store, tmp_path / "classes", name="classes")
+    page, _ = page_of("memory-1", capsys)
+    drawn = [path for path in page.named("path") if path.get("class") in ("truth", "predicted")]
+    legend, outlines = drawn[2:4], drawn[4:]
+    orange, blue = "stroke: #e69f00", "stroke: #56b4e9"
+    assert [path["style"] for path in legend] == [orange, blue]
+    # The worst slice, which has no road, comes first.
+    assert [(path["class"], path["style"], path["d"]) for path in outlines] == [
+        ("truth", orange, "M5 4H13V12H5Z"),
+        ("predicted", orange, "M9 4H17V12H9Z"),
+        ("truth", blue, ""),
+        ("predicted", blue, ""),
+        ("truth", orange, "M5 4H13V12H5Z"),
+        ("predicted", orange, "M7 4H15V12H7Z"),
+        ("truth", blue, "M0 20H16V22H0Z"),
+        ("predicted", blue, "M0 20H16V22H0Z"),
+    ]
+    assert "of each class in its colour: car <script>" in page.text
 
 
 def test_without_the_data_the_recorded_picture_is_shown(

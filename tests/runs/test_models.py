@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from brainseg.config import RunConfig
+from brainseg.config import DataConfig, RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.split import Split
 from brainseg.data.training_statistics import PERCENTILES, SliceStatistics, TrainingStatistics
@@ -50,7 +50,7 @@ def of_run(store: MemoryStore, tmp_path: Path, name: str = "memory-1", **given: 
     return segmenter_of_run(store, name, root="mlruns", folder=tmp_path / "fetched", given=given)
 
 
-def test_a_run_says_everything(store: MemoryStore, tmp_path: Path) -> None:
+def test_a_run_says_everything(store: MemoryStore, tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
     store.trackers["memory-1"].texts["data_statistics.json"] = STATISTICS.to_json()
     found = of_run(store, tmp_path)
     assert found.run is not None
@@ -59,7 +59,7 @@ def test_a_run_says_everything(store: MemoryStore, tmp_path: Path) -> None:
         name="run memory-1",
         model_file=tmp_path / "fetched" / "memory-1" / MODEL_FILE,
         remedy=f"restore the artifact {MODEL_FILE} of run memory-1, or train again",
-        image_size=32,
+        data=tiny().data,
         threads=2,
         statistics=STATISTICS,
         settings=MaskSettings(),
@@ -147,41 +147,59 @@ def test_a_choice_that_can_not_be_read_is_not_passed_over(text: str, store: Memo
     assert str(caught.value) == NO_CHOICE
 
 
-def keras_file(path: Path, *, shape: tuple[int | None, ...], filters: int = 1) -> Path:
+def keras_file(path: Path, *, shape: tuple[int | None, ...], filters: int = 1, activation: str | None = None) -> Path:
     import keras
 
-    keras.Sequential([keras.Input(shape), keras.layers.Conv2D(filters, 1)]).save(path)
+    keras.Sequential([keras.Input(shape), keras.layers.Conv2D(filters, 1, activation=activation)]).save(path)
     return path
 
 
 def test_a_file_says_its_size(tmp_path: Path) -> None:
     path = keras_file(tmp_path / "m.keras", shape=(16, 16, 1))
     segmenter = segmenter_of_file(path, given={"min_area_px": 9})
-    assert (segmenter.name, segmenter.image_size, segmenter.statistics) == (str(path), None, None)
+    assert (segmenter.name, segmenter.data, segmenter.statistics) == (str(path), None, None)
     assert segmenter.settings_from == "--min-area as given, else the defaults"
-    model, size = load(segmenter)
-    assert (model.input_shape, size) == ((None, 16, 16, 1), 16)
+    model, data = load(segmenter)
+    assert (model.input_shape, data) == ((None, 16, 16, 1), DataConfig(image_size=16, channels="grey"))
+
+
+ANY = "(size, size, 1) or (size, size, 3) into masks of the same size"
 
 
 @pytest.mark.parametrize(
-    ("shape", "filters", "turns"),
+    ("shape", "filters", "wanted", "turns"),
     [
-        ((16, 24, 1), 1, "(None, 16, 24, 1) into (None, 16, 24, 1)"),
-        ((16, 16, 3), 1, "(None, 16, 16, 3) into (None, 16, 16, 1)"),
-        ((16, 16, 1), 4, "(None, 16, 16, 1) into (None, 16, 16, 4)"),
-        ((None, None, 1), 1, "(None, None, None, 1) into (None, None, None, 1)"),
+        ((16, 24, 1), 1, "(16, 16, 1) into masks of shape (16, 16, 1)", "(None, 16, 24, 1) into (None, 16, 24, 1)"),
+        ((16, 16, 2), 1, ANY, "(None, 16, 16, 2) into (None, 16, 16, 1)"),
+        ((None, None, 1), 1, ANY, "(None, None, None, 1) into (None, None, None, 1)"),
     ],
 )
 def test_a_model_of_other_shapes_is_refused(
-    shape: tuple[int | None, ...], filters: int, turns: str, tmp_path: Path
+    shape: tuple[int | None, ...], filters: int, wanted: str, turns: str, tmp_path: Path
 ) -> None:
     path = keras_file(tmp_path / "m.keras", shape=shape, filters=filters)
     with pytest.raises(InputError) as caught:
         load(segmenter_of_file(path, given={}))
     assert str(caught.value) == (
-        f"the model of {path} must turn slices of shape (size, size, 1) into masks of shape (size, size, 1), "
-        f"but turns {turns}; name a model that brainseg has trained"
+        f"the model of {path} must turn slices of shape {wanted}, but turns {turns}; "
+        "name a model that brainseg has trained"
     )
+
+
+@pytest.mark.parametrize(
+    ("filters", "activation", "names", "exclusive"),
+    [
+        (4, "softmax", ("class 1", "class 2", "class 3"), True),  # and the background
+        (2, "sigmoid", ("class 1", "class 2"), False),
+    ],
+)
+def test_a_file_says_how_many_classes_it_has(
+    filters: int, activation: str, names: tuple[str, ...], exclusive: bool, tmp_path: Path
+) -> None:
+    path = keras_file(tmp_path / "m.keras", shape=(16, 16, 3), filters=filters, activation=activation)
+    _, data = load(segmenter_of_file(path, given={}))
+    assert (data.image_size, data.channels) == (16, "rgb")
+    assert (data.labels.names, data.labels.exclusive) == (names, exclusive)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

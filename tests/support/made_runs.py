@@ -89,7 +89,7 @@ def evaluation(shifts: Sequence[int], slices: Mapping[str, tuple[str, str]] = SL
         )
         for (name, (patient, kind)), predicted in zip(slices.items(), predictions, strict=True)
     ]
-    packed = {name: PackedMask.of(predicted) for name, predicted in zip(slices, predictions, strict=True)}
+    packed = {name: PackedMask.of(predicted[..., None]) for name, predicted in zip(slices, predictions, strict=True)}
     return Evaluation(
         scores=tuple(scores),
         score_by="slice",
@@ -106,6 +106,7 @@ def add_run(
     *,
     name: str,
     shifts: Sequence[int] | None = None,
+    scored: Evaluation | None = None,
     slices: Mapping[str, tuple[str, str]] = SLICES,
     split: str = "f" * 64,
     pruned_after: int | None = None,
@@ -113,6 +114,8 @@ def add_run(
     **changes: object,
 ) -> str:
     """A run on the slices in `folder`, of half a minute an epoch: its id. shifts: None for one that isn't scored.
+
+    scored: other scores than those of shifts.
 
     changes: configuration keys, with two underscores for the dot.
     """
@@ -144,8 +147,8 @@ def add_run(
             tracker.log_metrics(metrics, epoch=epoch)
         if pruned_after is not None:
             raise Pruned(f"pruned after epoch {pruned_after}", epoch=pruned_after)
-        if shifts is not None:
-            made = evaluation(shifts, slices)
+        made = evaluation(shifts, slices) if shifts is not None else scored
+        if made is not None:
             tracker.log_metrics({"final_dice": made.dice}, epoch=EPOCHS)
             tracker.log_text(to_csv(made.scores, TRAINING_COLUMNS), "val_scores.csv")
             file = folder / "val_predictions.npz"

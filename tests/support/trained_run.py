@@ -24,7 +24,7 @@ class Trained:
     store: MemoryStore
     run_id: str
     slices: Path
-    masks: dict[str, NDArray[np.bool_]]  # predicted at the end of the training, validation slice -> mask
+    masks: dict[str, NDArray[np.bool_]]  # predicted at the end of the training, validation slice -> (height, width)
 
     @property
     def tracker(self) -> MemoryTracker:
@@ -41,7 +41,8 @@ def train(folder: Path, tiny_in: Callable[..., RunConfig]) -> Trained:
     keras.config.set_dtype_policy(before)
     write_phantom(PhantomSource(patients=8, seed=0), folder / "slices")
     recorded = store.file(result.run_id, "val_predictions.npz", folder)
-    return Trained(store=store, run_id=result.run_id, slices=folder / "slices", masks=load_predictions(recorded))
+    masks = {name: mask[..., 0] for name, mask in load_predictions(recorded).items()}
+    return Trained(store=store, run_id=result.run_id, slices=folder / "slices", masks=masks)
 
 
 def record_again(trained: Trained, tracker: Tracker, folder: Path, **tags: str) -> str:

@@ -3,7 +3,7 @@
   const ON_A_PAGE = 24; // no more is drawn at once: thousands of pictures are slow
   const SVG = "http://www.w3.org/2000/svg";
   const named = (id) => document.getElementById(id);
-  const { runs, slices } = JSON.parse(named("data-gallery").textContent);
+  const { runs, classes, slices } = JSON.parse(named("data-gallery").textContent);
   const collator = new Intl.Collator("en", { numeric: true });
   // Choice -> the number that is sorted by; ids are no numbers, and decide where two are equal.
   const NUMBERS = {
@@ -34,17 +34,35 @@
     return `difference ${value > 0 ? "+" : ""}${value.toFixed(4)}`;
   };
 
+  // Of each class that a mask has: its area, or what a run reached on it.
+  const areas = (slice) =>
+    classes.flatMap(({ name }, at) => (slice.areas[at] ? [`${name} of ${slice.areas[at]} pixels`] : []));
+  const dicesByClass = (slice, run) =>
+    classes.flatMap(({ name }, at) => {
+      const value = slice.class_dices[run][at];
+      return value === null ? [] : [`${name} ${value.toFixed(4)}`];
+    });
+  const inFull = (slice, run) => {
+    const each = dicesByClass(slice, run);
+    return each.length ? `${dice(slice, run)} (${each.join(", ")})` : dice(slice, run);
+  };
+
+  // A path for each class; those of binary masks have no colour of their own.
+  const outlines = (kind, paths) =>
+    paths.map((d, at) => drawn("path", { class: classes.length ? `${kind} class-${at}` : kind, d }));
+
   // A slice with the true outline and that of a run; attributes: what a screen reader is told.
   const picture = (slice, run, attributes) =>
     drawn("svg", { class: "slice", viewBox: `0 0 ${slice.width} ${slice.height}`, ...attributes }, [
       drawn("image", { href: slice.image, width: slice.width, height: slice.height, preserveAspectRatio: "none" }),
-      drawn("path", { class: "truth", d: slice.truth }),
-      drawn("path", { class: "predicted", d: slice.predicted[run] }),
+      ...outlines("truth", slice.truth),
+      ...outlines("predicted", slice.predicted[run]),
     ]);
 
   const thumb = (slice, at) => {
     const dices = runs.map((_, run) => slice.dices[run].toFixed(4)).join(" and ");
-    const button = element("button", { type: "button" }, [
+    const title = classes.length ? runs.map((name, run) => `${name}: ${inFull(slice, run)}`).join("\n") : "";
+    const button = element("button", { type: "button", title }, [
       element("span", { className: "slices" }, runs.map((_, run) => picture(slice, run, { "aria-hidden": "true" }))),
       element("span", { textContent: [slice.id, slice.type].filter(Boolean).join(" ") }),
       element("span", { textContent: `Dice ${dices}` }),
@@ -92,15 +110,16 @@
     named("h-one").textContent = `Slice ${slice.id}`;
     named("place").textContent = `${place + 1} of ${shown.length}`;
     named("facts").textContent = [
-      slice.type || "tumour type unknown",
+      slice.type || "type unknown",
       slice.patient ? `patient ${slice.patient}` : "patient unknown",
-      `tumour of ${slice.area} pixels, ${share.toFixed(1)} % of the slice`,
+      `foreground of ${slice.area} pixels, ${share.toFixed(1)} % of the slice`,
+      ...areas(slice),
       ...(runs.length > 1 ? [difference(slice)] : []),
     ].join("; ");
     named("views").replaceChildren(...runs.map((name, run) => {
-      const label = `Slice ${slice.id} with the true outline and that predicted by ${name}, ${dice(slice, run)}`;
+      const label = `Slice ${slice.id} with the true outline and that predicted by ${name}, ${inFull(slice, run)}`;
       return element("figure", {}, [
-        element("figcaption", { textContent: `${name}: ${dice(slice, run)}` }),
+        element("figcaption", { textContent: `${name}: ${inFull(slice, run)}` }),
         picture(slice, run, { role: "img", "aria-label": label }),
       ]);
     }));

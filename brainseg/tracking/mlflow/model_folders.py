@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,13 @@ def write_model_folder(keras_file: Path, folder: Path, *, model: "LoggedModel", 
     )
 
 
-def write_served_folder(folder: Path, *, data: Path, loader: str, example: Sequence[str], run_id: str) -> None:
-    """Writes the folder. data: what the module `loader` loads. example: the column `image` of a request."""
+def write_served_folder(
+    folder: Path, *, data: Path, loader: str, example: Mapping[str, Sequence[str]], has_classes: bool, run_id: str
+) -> None:
+    """Writes the folder. data: what the module `loader` loads. example: the columns of a request.
+
+    has_classes: whether an answer has what was found of each class.
+    """
     import pandas
 
     with _pyfunc() as pyfunc, tempfile.TemporaryDirectory(prefix="brainseg-") as temporary:
@@ -72,22 +77,22 @@ def write_served_folder(folder: Path, *, data: Path, loader: str, example: Seque
             loader_module=loader,
             data_path=str(data),
             code_paths=[str(code)],
-            signature=_signature(),
-            input_example=pandas.DataFrame({"image": list(example)}),
+            signature=_signature(list(example), has_classes=has_classes),
+            input_example=pandas.DataFrame(dict(example)),
             mlflow_model=Model(run_id=run_id),
             pip_requirements=[f"{name}=={version(name)}" for name in sorted((*PACKAGES, tensorflow_package()))],
         )
 
 
-def try_served_folder(folder: Path, example: Sequence[str]) -> list[dict[str, Any]]:
-    """What the folder answers to a request with these images, loaded and asked as MLflow's server does it."""
+def try_served_folder(folder: Path, example: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """What the folder answers to a request with these columns, loaded and asked as MLflow's server does it."""
     import pandas
 
     before = list(sys.path)
     try:
         with _pyfunc() as pyfunc:
             model = pyfunc.load_model(str(folder))
-            answers: list[dict[str, Any]] = model.predict(pandas.DataFrame({"image": list(example)}))
+            answers: list[dict[str, Any]] = model.predict(pandas.DataFrame(dict(example)))
         return answers
     finally:
         sys.path[:] = before  # MLflow puts the folder's code first
@@ -106,24 +111,26 @@ def _pyfunc() -> Iterator[Any]:
         yield mlflow.pyfunc
 
 
-def _signature() -> Any:
+def _signature(columns: Sequence[str], *, has_classes: bool) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import Array, Map, Object, Property
 
     def column(name: str, kind: Any, *, required: bool = False) -> ColSpec:
         return ColSpec(kind, name, required=required)
 
+    facts = {"area_px": DataType.long, "confidence": DataType.double, "max_probability": DataType.double}
+    of_class = {"value": DataType.long, "mask": DataType.string, **facts}
+    classes = Map(Object([Property(name, kind, required=False) for name, kind in of_class.items()]))
+    found = {"classes": classes} if has_classes else facts
     return ModelSignature(
-        inputs=Schema([column("image", DataType.string, required=True)]),
+        inputs=Schema([column(name, DataType.string, required=True) for name in columns]),
         outputs=Schema(
             [
                 column("mask", DataType.string),
                 column("width", DataType.long),
                 column("height", DataType.long),
-                column("area_px", DataType.long),
-                column("confidence", DataType.double),
-                column("max_probability", DataType.double),
+                *(column(name, kind) for name, kind in found.items()),
                 column("warnings", Array(DataType.string), required=True),
                 column("error", DataType.string),
             ]
