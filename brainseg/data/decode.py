@@ -8,6 +8,7 @@ Masks: see `mask_kind`. Every failure is one line that names the file and the re
 import io
 import threading
 import warnings
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,7 @@ from brainseg.config import DataConfig
 from brainseg.errors import DataError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+LFS_POINTER = b"version https://git-lfs"  # what a repository holds in a file's place
 MAX_PIXELS = 8192 * 8192  # far above any slice, far below what a decompression bomb asks for
 
 # Raised when the same file would decode to other pixels; part of a folder's stamp.
@@ -55,6 +57,18 @@ def read_image(path: Path, data: DataConfig) -> NDArray[np.uint8]:
     Raises DataError where the file can't be decoded or holds values that are not finite.
     """
     return _pixels(path, _load(path), data)
+
+
+def read_channels(paths: Sequence[Path], data: DataConfig) -> NDArray[np.uint8]:
+    """The image that these files make up, (height, width, channels), in their order. Raises DataError."""
+    images = [read_image(path, data) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
+            raise DataError(
+                f"{path} must have the size of {paths[0].name}, {size_text(images[0].shape)}, "
+                f"got {size_text(image.shape)}; export all channels at one size"
+            )
+    return np.concatenate(images, axis=-1)
 
 
 def decode_image(content: bytes, data: DataConfig, *, called: str) -> NDArray[np.uint8]:
@@ -168,6 +182,11 @@ def not_a_mask(values: Values) -> str:
     else:
         seen = f"the values {', '.join(str(level) for level in levels)};"
     return f"is not a mask of two classes, it holds {seen} write 0 for background and 255 for tumour"
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """(height, width) as people write it: width x height."""
+    return f"{shape[1]}x{shape[0]}"
 
 
 def scale_to_uint8(values: Values) -> NDArray[np.uint8]:
@@ -308,7 +327,9 @@ def _too_large(name: Path | str) -> str:
 
 def _unidentified(file: IO[bytes]) -> str:
     file.seek(0)
-    begins = file.read(8)
+    begins = file.read(len(LFS_POINTER))
+    if begins == LFS_POINTER:
+        return "is a pointer of Git LFS, not the file; fetch it by `git lfs pull`"
     if not begins:
         return "is empty (0 bytes); copy or export it again"
     if begins.startswith(_SIGNATURES):  # a TIFF's directory may lie at its end

@@ -19,6 +19,7 @@ class RunData:
     slices: SliceSet
     split: Split
     patients_on_both_sides: int | None  # None where patient ids are unknown
+    notes: tuple[str, ...] = ()  # what the user should know of the folder, a line each
 
 
 def source_of(config: RunConfig) -> Source:
@@ -47,7 +48,8 @@ def load_data(config: RunConfig, *, split: Split | None = None) -> RunData:
     split = split or make_split(source.slices(), config.data)
     slices = load_slices(source, config.data, cache_dir=cache_dir_of(config))
     both_sides = patients_on_both_sides(split, slices.slices)
-    return RunData(config=config, slices=slices, split=split, patients_on_both_sides=both_sides)
+    notes = source.notes if isinstance(source, FolderSource) else ()
+    return RunData(config=config, slices=slices, split=split, patients_on_both_sides=both_sides, notes=notes)
 
 
 def resolved(config: RunConfig) -> RunConfig:

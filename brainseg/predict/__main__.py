@@ -36,8 +36,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
-        description="Predicts tumour masks on images of any size, prepared as in the model's training. Writes "
-        "masks/, overlays/ and predictions.csv.",
+        description="Predicts masks on images of any size, prepared as in the model's training. Writes masks/, "
+        "overlays/ and predictions.csv.",
         epilog=EXAMPLES,
     )
     parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as champion, or a .keras file")
@@ -59,13 +59,16 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
 
     check_new_folder(parsed.output, option="-o")
     _check_outside(parsed.output, parsed.images)
-    files = find_images(parsed.images)
+    found = find_images(parsed.images)
+    files = found.files
     segmenters, segmenter = _segmenters(parsed, folder)
     model, data = loaded(segmenters)
     print(f"model    {segmenter.name}, at {data.image_size}x{data.image_size}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
     if segmenter.statistics is None:
         print("note     what it was trained on isn't known, so that unusual images are not pointed out")
+    for note in found.notes:
+        print(f"note     {note}")
     outcomes = _write(parsed, files, segmenter, model, data)
     return _tell(outcomes, parsed.output)
 
@@ -132,7 +135,7 @@ def _tell(outcomes: "Sequence[Outcome]", output: Path) -> int:
     predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     found = sum(outcome.finding.area_px > 0 for outcome in predicted)
-    print(f"images   {len(predicted)} of {len(outcomes)} predicted, {found} with a tumour")
+    print(f"images   {len(predicted)} of {len(outcomes)} predicted, {found} with foreground")
     unusual = [outcome for outcome in predicted if outcome.finding.warnings]
     if unusual:
         print(

@@ -163,6 +163,8 @@ def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: Ru
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
         f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads"
     )
+    for note in data.notes:
+        reporter.say(f"note: {note}")
     if data.patients_on_both_sides:
         reporter.say(
             f"note: {data.patients_on_both_sides} patients have slices on both sides of the split, "

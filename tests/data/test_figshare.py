@@ -13,7 +13,7 @@ from PIL import Image
 
 from brainseg.data import figshare
 from brainseg.data.figshare import import_figshare
-from brainseg.data.folder import FolderSource
+from brainseg.data.load import source_of_folder
 from brainseg.data.source import SliceInfo
 from brainseg.errors import InputError
 
@@ -64,12 +64,12 @@ def test_a_folder_of_slices_becomes_a_source(src: Path, tmp_path: Path) -> None:
         "masks/10.png",
         "masks/2.png",
     ]
-    source = FolderSource(out)
+    source = source_of_folder(out)
     assert source.slices()[1] == SliceInfo(id="2", columns={"patient_id": "100360", "tumor_type": "meningioma"})
     for slice_id in ("2", "10"):  # scaled from its own range, each
         image, mask = source.read(slice_id)
-        assert image.tolist() == (IMAGE - 100).tolist()
-        assert mask.tolist() == MASK.tolist()
+        assert image[..., 0].tolist() == (IMAGE - 100).tolist()
+        assert mask[..., 0].tolist() == MASK.tolist()
     with Image.open(out / "masks" / "2.png") as stored:
         assert np.unique(np.asarray(stored)).tolist() == [0, 255]
 
@@ -78,7 +78,7 @@ def test_a_folder_of_slices_becomes_a_source(src: Path, tmp_path: Path) -> None:
 def test_labels_are_named(src: Path, tmp_path: Path, label: int, tumor_type: str) -> None:
     (src / "1.mat").write_bytes(mat_bytes(label=label))
     import_figshare(src, tmp_path / "out")
-    assert FolderSource(tmp_path / "out").slices()[0].columns["tumor_type"] == tumor_type
+    assert source_of_folder(tmp_path / "out").slices()[0].columns["tumor_type"] == tumor_type
 
 
 def test_a_zip_of_zips_is_read_like_a_folder(src: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_zip_of_zips_is_read_like_a_folder(src: Path, tmp_path: Path) -> None:
     assert import_figshare(src / "all.zip", tmp_path / "one") == 3
     assert import_figshare(src, tmp_path / "folder") == 3
     for name in ("one", "folder"):
-        assert [item.id for item in FolderSource(tmp_path / name).slices()] == ["1", "2", "3"]
+        assert [item.id for item in source_of_folder(tmp_path / name).slices()] == ["1", "2", "3"]
 
 
 def test_an_empty_folder_is_filled_and_gets_usual_permissions(src: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainseg.data.folder import FolderSource
+from brainseg.data.load import source_of_folder
 from brainseg.data.people import person_of
 from brainseg.data.preview import choose_slices, contact_sheet, outlined, write_preview
 from brainseg.data.source import SliceInfo
@@ -34,7 +34,7 @@ def test_types_and_people_get_equal_shares() -> None:
     pituitary = Counter(
         person_of(item.columns["patient_id"]) for item in chosen if item.columns["tumor_type"] == "pituitary"
     )
-    assert pituitary == {"P1": 2, "P2": 2}
+    assert pituitary == {person_of("P1"): 2, person_of("P2"): 2}
 
 
 def test_a_rare_type_leaves_its_share_to_the_others() -> None:
@@ -61,7 +61,7 @@ def test_slices_without_metadata_are_chosen_at_even_distances() -> None:
 def test_the_outline_is_the_inner_border_of_the_mask() -> None:
     mask = np.zeros((192, 192), np.uint8)
     mask[40:44, 50:60] = 1
-    pixels = np.asarray(outlined(np.full((192, 192), 90, np.uint8), mask))
+    pixels = np.asarray(outlined(np.full((192, 192, 1), 90, np.uint8), mask[..., np.newaxis]))
     border = np.zeros((192, 192), bool)
     border[40:44, 50:60] = True
     border[41:43, 51:59] = False
@@ -70,13 +70,13 @@ def test_the_outline_is_the_inner_border_of_the_mask() -> None:
 
 
 def test_a_slice_keeps_its_proportions() -> None:
-    assert outlined(np.zeros((50, 100), np.uint8), np.zeros((50, 100), np.uint8)).size == (192, 96)
+    assert outlined(np.zeros((50, 100, 1), np.uint8), np.zeros((50, 100, 1), np.uint8)).size == (192, 96)
 
 
 def test_the_sheet_has_a_tile_for_every_slice(folder: Any) -> None:
     for slice_id in ("1", "2", "a-very-long-name-that-can-not-fit-under-its-tile-ß"):
         folder.add(slice_id, image=np.full((24, 24), 200, np.uint8), mask=np.eye(24, dtype=np.uint8))
-    sheet = np.asarray(contact_sheet(FolderSource(folder.root), count=10))
+    sheet = np.asarray(contact_sheet(source_of_folder(folder.root), count=10))
     height, width = 192 + 18 + 4, 192 + 4
     assert sheet.shape == (2 * height + 4, 2 * width + 4, 3)
     tiles = [(0, 0), (0, 1), (1, 0)]
@@ -86,7 +86,7 @@ def test_the_sheet_has_a_tile_for_every_slice(folder: Any) -> None:
 
 def test_a_file_is_overwritten_by_force_only(folder: Any, tmp_path: Path) -> None:
     folder.add("1")
-    source = FolderSource(folder.root)
+    source = source_of_folder(folder.root)
     file = tmp_path / "sheet.png"
     file.write_text("mine")
     with pytest.raises(InputError, match="exists; name another file with -o FILE, or replace it with --force"):
@@ -102,7 +102,7 @@ def test_a_slice_that_cannot_be_read_is_named_and_nothing_is_written(folder: Any
     folder.add("1")
     (folder.root / "images" / "1.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"images/1\.png is empty"):
-        write_preview(FolderSource(folder.root), tmp_path / "sheet.png", count=1, force=False)
+        write_preview(source_of_folder(folder.root), tmp_path / "sheet.png", count=1, force=False)
     assert not (tmp_path / "sheet.png").exists()
 
 
@@ -110,4 +110,4 @@ def test_a_slice_that_cannot_be_read_is_named_and_nothing_is_written(folder: Any
 def test_a_place_that_takes_no_file_is_named(folder: Any, tmp_path: Path, name: str, wrong: str) -> None:
     folder.add("1")
     with pytest.raises(InputError, match=wrong):
-        write_preview(FolderSource(folder.root), tmp_path / name, count=1, force=False)
+        write_preview(source_of_folder(folder.root), tmp_path / name, count=1, force=False)

@@ -75,7 +75,7 @@ def test_the_masks_of_validation_slices_are_those_of_the_training(
     found = sum(row["area_px"] != "0" for row in rows.values())
     assert f"model    run {trained.run_id}, at 32x32\n" in printed.out
     assert "masks    no flips, threshold 0.5, nothing removed (the defaults)\n" in printed.out
-    assert f"images   {len(slices)} of {len(slices)} predicted, {found} with a tumour\n" in printed.out
+    assert f"images   {len(slices)} of {len(slices)} predicted, {found} with foreground\n" in printed.out
     assert printed.out.endswith("files    out\n")
 
 
@@ -83,6 +83,17 @@ def test_a_slice_alone_gives_what_it_gives_among_others(trained: Trained) -> Non
     slice_id, mask = max(trained.masks.items(), key=lambda item: item[1].sum())
     assert main([trained.run_id, str(trained.slices / "images" / f"{slice_id}.png"), "-o", "out"]) == 0
     np.testing.assert_array_equal(pixels(f"out/masks/{slice_id}.png"), mask * 255)
+
+
+def test_images_that_are_passed_over_are_counted(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    shutil.copy(next((trained.slices / "images").iterdir()), "in/1.png")
+    for name in ("2.bmp", "3.bmp", "4.bmp"):
+        Image.new("L", (8, 8)).save(Path("in", name))
+    assert main([trained.run_id, "in", "-o", "out"]) == 0
+    printed = capsys.readouterr().out
+    assert "note     3 .bmp files were passed over; convert them to PNG\n" in printed
+    assert "images   1 of 1 predicted" in printed
 
 
 def test_a_keras_file_does_the_same_without_a_run(
