@@ -56,7 +56,7 @@ def main() -> None:
         if root is None:
             root = Path(folder) / "phantom"
             write_phantom(PhantomSource(patients=20, seed=0), root)
-        files = find_images([root])[: options.images]
+        files = find_images([root]).files[: options.images]
         contenders: dict[str, Callable[[Path], None]] = {
             "a loop over model.predict": lambda out: _loop(files, model, size, out),
             "brainseg.predict": lambda out: _brainseg(files, model, replace(GREY, image_size=size), out),

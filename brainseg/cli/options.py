@@ -24,7 +24,7 @@ def tracking_of(parsed: argparse.Namespace) -> TrackingConfig:
 
 def add_mask_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say how masks are made of probabilities, which `given_settings` reads."""
-    parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is tumour: 0.5")
+    parser.add_argument("--threshold", type=float, metavar="X", help="a probability from X on is foreground: 0.5")
     parser.add_argument("--flip", choices=FLIPS, help="test-time augmentation: mean over these flips")
     parser.add_argument("--shift", choices=SHIFTS, help="test-time augmentation: mean over shifts as well")
     parser.add_argument("--min-area", type=int, metavar="N", help="remove connected parts of less than N pixels")

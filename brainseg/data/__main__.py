@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from brainseg.data.verify import FolderReport
 
 _SHOWN = 10  # items of a finding in the terminal; --json has them all
+_OF_THE_SET = ("no_patient_id", "no_foreground")  # not listed if every slice is an item: the set as a whole is meant
 
 _EXAMPLES = """\
 examples:
@@ -32,9 +33,11 @@ examples:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
+    from brainseg.compose import freeze
     from brainseg.data.verify import verify
 
-    report = verify(parsed.folder)
+    # Its folder replaces the root, which may have signs that an override would have to quote.
+    report = verify(parsed.folder, freeze(["data=folder", "data.root=.", *parsed.overrides]).data)
     if parsed.json:
         print(json.dumps(report.as_json(), indent=2))
     else:
@@ -88,11 +91,17 @@ def make_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify",
         help="check a folder, file by file",
-        description="Checks a folder, file by file. Exit code: 0 no errors (warnings at most), 1 errors, "
-        "2 the folder can't be checked at all.",
+        description="Checks a folder, file by file, as a training with the same overrides would read it. Exit code: "
+        "0 no errors (warnings at most), 1 errors, 2 the folder can't be checked at all.",
     )
     verify.set_defaults(work=_verify)
     verify.add_argument("folder", type=Path, metavar="DIR", help="holds images/ and masks/, or a folder per patient")
+    verify.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="as for training, such as data.classes='{car: 1, road: 2}'",
+    )
     verify.add_argument("--json", action="store_true", help="print the whole report as JSON")
 
     importer = commands.add_parser("import", help="turn another format into images, masks and metadata.csv")
@@ -123,32 +132,43 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _report_lines(report: "FolderReport") -> list[str]:
     """The report for a terminal."""
-    people = f"{report.patient_ids} patient ids" + (
-        f" ({report.people} people)" if report.people < report.patient_ids else ""
-    )
-    lines = [f"{report.root}: {report.slices} slices of {people}, {report.layout}"]
+    people = f" of {report.patient_ids} patient ids" if report.patient_ids else ", patients unknown"
+    people += f" ({report.people} people)" if report.people < report.patient_ids else ""
+    lines = [f"{report.root}: {report.slices} slices{people}, {report.layout}"]
     lines += _count_line("types", report.tumor_types) + _count_line("sizes", report.sizes)
-    if report.tumor_fraction is not None:
-        low, median, high = (
-            f"{value:.2%}"
-            for value in (report.tumor_fraction.min, report.tumor_fraction.median, report.tumor_fraction.max)
-        )
-        lines.append(f"tumour   {low} to {high} of a slice, median {median}")
+    colour = f"; {report.colour_images} of {report.slices} images hold colour" if report.colour_images else ""
+    lines.append(f"channels {', '.join(report.channels)}{colour}")
+    lines += _mask_lines(report)
     for finding in report.findings:
-        lines += _finding_lines(finding)
+        lines += _finding_lines(finding, slices=report.slices)
     lines.append(f"{report.errors} kind(s) of error, {report.warnings} kind(s) of warning")
     return lines
 
 
-def _finding_lines(finding: "Finding") -> list[str]:
-    lines = [f"{finding.severity:<8} {len(finding.items)} {finding.title}: {finding.remedy}"]
+def _mask_lines(report: "FolderReport") -> list[str]:
+    """What the masks hold: the values of the files, and how much of the pixels each class has."""
+    lines = _count_line("values", {f"{value} in": f"{count} masks" for value, count in report.values.items()})
+    if report.classes:
+        shares = ", ".join(f"{name} {share:.2%}" for name, share in report.classes.items())
+        lines.append(f"classes  {shares} of all pixels")
+    each = report.foreground_fraction
+    if each is not None:
+        lines.append(f"a slice  {each.min:.2%} to {each.max:.2%} foreground, median {each.median:.2%}")
+    return lines
+
+
+def _finding_lines(finding: "Finding", *, slices: int) -> list[str]:
+    count = len(finding.items)
+    if finding.check in _OF_THE_SET and count == slices:
+        return [f"{finding.severity:<8} all {count} {finding.title}: {finding.remedy}"]
+    lines = [f"{finding.severity:<8} {count} {finding.title}: {finding.remedy}"]
     lines += [f"           {item}" for item in finding.items[:_SHOWN]]
     if len(finding.items) > _SHOWN:
         lines.append(f"           ... and {len(finding.items) - _SHOWN} more (all of them with --json)")
     return lines
 
 
-def _count_line(name: str, counts: Mapping[str, int]) -> list[str]:
+def _count_line(name: str, counts: Mapping[str, int | str]) -> list[str]:
     shown = [f"{value} {count}" for value, count in list(counts.items())[:_SHOWN]]
     more = [f"{len(counts) - _SHOWN} more"] if len(counts) > _SHOWN else []
     return [f"{name:<8} {', '.join(shown + more)}"] if counts else []

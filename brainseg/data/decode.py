@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from brainseg.classes import IGNORED, Classes, as_colour
+from brainseg.classes import IGNORED, as_colour
 from brainseg.config import DataConfig
 from brainseg.data.opening import load_content, load_file, mode_of_file
 from brainseg.errors import DataError
@@ -141,8 +141,16 @@ def read_mask_file(path: Path, *, reading: int) -> MaskFile:
 def read_labels(path: Path, data: DataConfig) -> NDArray[np.uint8]:
     """The mask of the classes that `data.classes` names, (height, width, mask channels), as `data.labels` describes it.
 
+    Raises DataError like `read_label_file`, and for a value that nobody named.
+    """
+    return labels_of(path, read_label_file(path, data), data)
+
+
+def read_label_file(path: Path, data: DataConfig) -> MaskFile:
+    """The values of a mask file as `data.classes` names them: numbers, or colours as 0xRRGGBB.
+
     Numbers are those that the file holds: of a palette, its indices. Raises DataError where the file can't be decoded,
-    holds a value that nobody named, or colours where numbers are due.
+    or holds colours where numbers are due.
     """
     classes = data.mask_classes
     assert classes is not None
@@ -160,7 +168,7 @@ def read_labels(path: Path, data: DataConfig) -> NDArray[np.uint8]:
         if (pixels != pixels[..., :1]).any():
             raise DataError(f"{path} holds colours, and data.classes names numbers; name colours such as '#ff0000'")
         values = pixels[..., 0]
-    return _labels(path, values, classes, ignore=data.ignore, is_jpeg=image.format == "JPEG")
+    return MaskFile(values=values, colours=None, is_jpeg=image.format == "JPEG")
 
 
 def levels_of(values: Values) -> Levels:
@@ -265,16 +273,19 @@ def _pixels(name: Path | str, image: Image.Image, data: DataConfig) -> NDArray[n
     return np.repeat(grey, 3, axis=-1) if data.channels == "rgb" else grey
 
 
-def _labels(
-    name: Path | str, values: Values, classes: Classes, *, ignore: int | None, is_jpeg: bool
-) -> NDArray[np.uint8]:
-    """Values of a file as a mask in memory (see `Labels`). Raises DataError for a value that nobody named."""
+def labels_of(name: Path, file: MaskFile, data: DataConfig) -> NDArray[np.uint8]:
+    """The values that `read_label_file` gives as a mask in memory (see `Labels`), (height, width, mask channels).
+
+    Raises DataError, which calls the file `name`, for a value that nobody named.
+    """
+    values, classes, ignore = file.values, data.mask_classes, data.ignore
+    assert classes is not None
     known = {*classes.background, *(value for of_class in classes.values.values() for value in of_class)}
     unknown = [value for value in np.unique(values).tolist() if value not in known and value != ignore]
     if unknown:
         shown = [as_colour(value) if classes.are_colours else f"{value:g}" for value in unknown[:8]]
         remedy = "name what it is, or leave it out of loss and scores by data.ignore"
-        if is_jpeg:
+        if file.is_jpeg:
             remedy = "JPEG changes values and can't hold labels: export the masks as PNG"
         raise DataError(f"{name} holds {', '.join(shown)}, which data.classes doesn't name; {remedy}")
     own = [np.isin(values, of_class) for of_class in classes.values.values()]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from brainseg.data.names import printable
+
 
 class Severity(StrEnum):
     ERROR = "error"  # training would stop, or learn from wrong masks
@@ -31,34 +33,80 @@ def _warning(title: str, remedy: str) -> Check:
 
 
 CHECKS: Mapping[str, Check] = {
-    "nested_folder": _error("folder(s) too deep", "move the files one level up, or the folder out of the set"),
+    "undecodable_name": _error("name(s) that are not UTF-8", "rename them"),
+    "not_a_file": _error(
+        "name(s) without a regular file (a pipe, a device, a broken link)",
+        "remove it, or copy the file there",
+    ),
+    "nested_folder": _error(
+        "folder(s) too deep", "move their files up into the folder that holds them, or out of the data folder"
+    ),
+    "nested_patients": _error(
+        "folder(s) of images too deep",
+        "move them up, right into the data folder, or out of it",
+    ),
+    "image_outside": _error("image file(s) in no patient's folder", "move them into one, or out of the data folder"),
+    "unread_format": _error(
+        "file(s) of a format that isn't read", "convert them to PNG, a file a slice, or remove them"
+    ),
     "duplicate_id": _error("id(s) with several files", "rename or remove one, so that every slice has its own name"),
     "image_without_mask": _error("image(s) without a mask", "add the mask, or remove the image"),
     "mask_without_image": _error("mask(s) without an image", "add the image, or remove the mask"),
+    "missing_channel": _error(
+        "slice(s) without a channel that data.channels names", "add the file, or leave the channel out of data.channels"
+    ),
     "metadata_unreadable": _error("problem(s) in the metadata table", "correct metadata.csv or remove it"),
     "metadata_duplicate_id": _error("id(s) with several metadata rows", "keep one row a slice in metadata.csv"),
+    "metadata_other_spelling": _error(
+        "metadata row(s) whose id is spelt otherwise than the file",
+        "write it as the file's name without its extension; a spreadsheet keeps leading zeros in a column of texts",
+    ),
     "metadata_unknown_id": _error(
         "metadata row(s) without a slice", "remove the row; an id is a file's name without its extension"
     ),
     "metadata_missing_row": _error("slice(s) without a metadata row", "add the row, or remove image and mask"),
     "unreadable_file": _error("file(s) that can't be read", "copy or export them again"),
     "size_mismatch": _error("mask(s) of another size than the image", "export both at one size"),
-    "mask_not_binary": _error("mask(s) that are not of two classes", "write 0 for background and 255 for tumour"),
+    "mask_not_binary": _error(
+        "mask(s) of more than two values", "name the values by data.classes, or write 0 for background and 255"
+    ),
+    "mask_not_of_classes": _error("mask(s) that data.classes doesn't fit", "name every value there or in data.ignore"),
+    "no_foreground": _error(
+        "mask(s) without foreground, and none with any", "export them again; is the mask in the alpha channel?"
+    ),
+    "absent_class": _warning("class(es) that no mask has", "correct its values in data.classes, or leave it out"),
     "soft_mask": _warning("mask(s) with soft edges", "they are cut at half of their maximum"),
-    "empty_mask": _warning("mask(s) without tumour", "right for healthy slices; two empty masks score a Dice of 1"),
-    "full_mask": _warning("mask(s) that are all tumour", "look at them: is the mask in the alpha channel?"),
+    "empty_mask": _warning("mask(s) without foreground", "right where the image shows none"),
+    "full_mask": _warning("mask(s) that are all foreground", "look at them: is the mask in the alpha channel?"),
     "constant_image": _warning("image(s) of one single value", "look at them, and remove image and mask"),
+    "colour_not_read": _warning("image(s) whose colours aren't read", "data.channels=rgb reads them"),
     "equal_slices": _warning("group(s) of slices with equal pixels", "keep one of each, or give them one patient id"),
     "near_copies": _warning(
         "pair(s) of near duplicates in different patients", "if they are one scan, give them one patient id"
     ),
     "several_ids": _warning(
-        "people with several patient ids", "data.split_by=patient keeps them together, data.split_by=image does not"
+        "people with several patient ids",
+        "data.split_by=patient keeps them together, data.split_by=image does not; other people need other ids",
+    ),
+    "folder_as_patient": _warning(
+        "folder(s) taken for patients, though the name is no id",
+        "if it is no patient, add metadata.csv with id,patient_id or use data.split_by=image",
+    ),
+    "split_folder": _warning(
+        "folder(s) named like a part of a split, and taken for no patient",
+        "add metadata.csv with id,patient_id, or use data.split_by=image",
+    ),
+    "test_left_out": _warning(
+        "folder(s) left out of training, since they are named like a test part",
+        "data.root, or --data of brainseg.evaluate, may name that folder; rename it to train on it",
     ),
     "no_patient_id": _warning(
         "slice(s) without a patient id", "data.split_by=patient needs metadata.csv with id,patient_id"
     ),
-    "ignored_file": _warning("file(s) that are no image", "they are ignored; PNG, JPEG and TIFF are read"),
+    "metadata_column": _warning("column(s) of metadata.csv with a name of another spelling", "rename the column"),
+    "other_channel": _warning("image(s) of a channel that data.channels doesn't name", "they are ignored"),
+    "ignored_folder": _warning("folder(s) that hold no slices", "they are ignored"),
+    "ignored_file": _warning("file(s) that are no slice", "they are ignored"),
 }
 
 
@@ -83,5 +131,7 @@ class Finding:
 
 
 def collect(items_of: Mapping[str, list[str]]) -> tuple[Finding, ...]:
-    """A finding for every check with items, in the order of CHECKS; items keep their order."""
-    return tuple(Finding(check=check, items=tuple(items_of[check])) for check in CHECKS if items_of.get(check))
+    """A finding for every check with items, in the order of CHECKS; items keep their order, each on one line."""
+    return tuple(
+        Finding(check=check, items=tuple(map(printable, items_of[check]))) for check in CHECKS if items_of.get(check)
+    )

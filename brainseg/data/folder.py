@@ -19,6 +19,9 @@ from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.errors import DataError
 
+FOLDERS_AND_PATIENTS = ("split_folder", "folder_as_patient")  # what is found where patients are told by their folders
+NOTED = ("test_left_out", *FOLDERS_AND_PATIENTS)  # what a training says: it changes which slices and patients there are
+
 
 class FolderSource:
     """The slices of a folder, in one of the layouts of `brainseg.data.layout`, with metadata.csv if it has one."""
@@ -35,10 +38,12 @@ class FolderSource:
         self._root = Path(data.root)
         self.location = str(self._root.resolve())
         self.name = Path(self.location).name
-        listing, metadata = survey(self._root)
-        errors = [finding for finding in folder_findings(listing, metadata) if finding.severity is Severity.ERROR]
+        listing, metadata = survey(self._root, data)
+        findings = folder_findings(listing, metadata)
+        errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         if errors:
             raise DataError(_first_error(self._root, errors))
+        self.notes = tuple(_as_line(self._root, finding) for finding in findings if finding.check in NOTED)
         self._pairs = {pair.id: pair for pair in listing.pairs}
         self._slices = slice_infos(listing, metadata)
         self._masks = SetMasks(self._root, [pair.mask for pair in listing.pairs], data)
@@ -57,8 +62,7 @@ class FolderSource:
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
         pair = self._pairs[slice_id]
-        image = read_channels([self._root / path for path in images_of(pair)], self._data)
-        assert image.shape[-1] == self._data.channel_count
+        image = read_channels([self._root / path for path in pair.images], self._data)
         mask = self._masks.read(pair.mask)
         if image.shape[:2] != mask.shape[:2]:
             raise DataError(
@@ -69,7 +73,7 @@ class FolderSource:
 
     def holds_colour(self) -> bool:
         """Whether any image does, as `decode.holds_colour` has it; of grey files the headers alone are read."""
-        paths = [self._root / path for pair in self._pairs.values() for path in images_of(pair)]
+        paths = [self._root / path for pair in self._pairs.values() for path in pair.images]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 return any(pool.map(holds_colour, paths))
@@ -80,7 +84,7 @@ class FolderSource:
         """A digest of every used file's path, size and modification time, metadata.csv included."""
         digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
         digest.update(_how(self._data).encode())
-        paths = [path for pair in self._pairs.values() for path in (*images_of(pair), pair.mask)]
+        paths = [path for pair in self._pairs.values() for path in (*pair.images, pair.mask)]
         if (self._root / METADATA).exists():
             paths.append(METADATA)
         prefix = os.path.join(self._root, "")
@@ -93,25 +97,24 @@ class FolderSource:
         return digest.hexdigest()
 
 
-def survey(root: Path) -> tuple[Listing, Metadata]:
+def survey(root: Path, data: DataConfig) -> tuple[Listing, Metadata]:
     """The folder's files and its metadata. Raises DataError where no layout is recognised."""
-    listing = list_pairs(root)
-    return listing, read_metadata(root / METADATA, ids=listing.ids)
+    listing = list_pairs(root, data)
+    return listing, read_metadata(root / METADATA, ids=listing.ids, left_out=listing.left_out)
 
 
 def folder_findings(listing: Listing, metadata: Metadata) -> tuple[Finding, ...]:
     """What is wrong with the folder as far as it can be seen without reading pixels."""
-    return collect({check: list(items) for check, items in {**metadata.problems, **listing.problems}.items()})
+    problems = {check: list(items) for check, items in {**metadata.problems, **listing.problems}.items()}
+    if all(PATIENT in metadata.rows.get(pair.id, {}) for pair in listing.pairs):
+        for check in FOLDERS_AND_PATIENTS:  # the names of folders are of no account
+            problems.pop(check, None)
+    return collect(problems)
 
 
 def slice_infos(listing: Listing, metadata: Metadata) -> tuple[SliceInfo, ...]:
     """The slices, sorted by id; a patient_id in the metadata goes before the folder's name."""
     return tuple(SliceInfo(id=pair.id, columns=_columns(pair, metadata)) for pair in listing.pairs)
-
-
-def images_of(pair: Pair) -> tuple[str, ...]:
-    """The files that a slice's image is made of, in the order of its channels."""
-    return (pair.image,)
 
 
 def _how(data: DataConfig) -> str:
@@ -125,6 +128,9 @@ def _columns(pair: Pair, metadata: Metadata) -> dict[str, str]:
 
 
 def _first_error(root: Path, errors: list[Finding]) -> str:
-    first = errors[0]
     more = "" if len(errors) == 1 else f" (and {len(errors) - 1} more kind(s): python -m brainseg.data verify {root})"
-    return f"{root}: {len(first.items)} {first.title}, first: {first.items[0]}; {first.remedy}{more}"
+    return _as_line(root, errors[0]) + more
+
+
+def _as_line(root: Path, finding: Finding) -> str:
+    return f"{root}: {len(finding.items)} {finding.title}, first: {finding.items[0]}; {finding.remedy}"

@@ -2,13 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainseg.data.decode import EXTENSIONS
-from brainseg.data.layout import IMAGES, MASK_ENDING, MASKS, passed_over
+from brainseg.config import READINGS
+from brainseg.data.decode import EXTENSIONS, MaskKind, levels_of, mask_kind, read_mask_file
+from brainseg.data.layout import IMAGES, MASK_ENDING, MASKS
+from brainseg.data.names import is_hidden, is_image, is_utf8, nfc, printable, stem, unread_ending
 from brainseg.errors import DataError
+
+_MAX_LABELS = 16  # a picture has more values; a mask with more has soft edges, which `mask_kind` knows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,36 +23,81 @@ class ImageFile:
     id: str  # the path below the folder that all have in common, without its extension; with forward slashes, unique
 
 
-def find_images(named: Sequence[Path]) -> tuple[ImageFile, ...]:
-    """The image files among `named` and below its folders, sorted by id, each once.
+@dataclass(frozen=True, kw_only=True)
+class FoundImages:
+    """The images, and what lies between them and isn't taken."""
+
+    files: tuple[ImageFile, ...]  # sorted by id
+    notes: tuple[str, ...]  # a line for each kind of file that was passed over, with the remedy
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What lies in the folders that were searched."""
+
+    images: list[Path] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)  # images of formats that aren't read
+    masks: list[Path] = field(default_factory=list)  # of those, by their names and pixels
+    no_files: list[Path] = field(default_factory=list)  # pipes, devices, broken links
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        unread = Counter(unread_ending(path.name) or "" for path in self.unread)
+        masks = Counter(path.suffix.lower() for path in self.masks)
+        lines = [
+            f"{_files(count, ending)} passed over; convert them to PNG" for ending, count in sorted(unread.items())
+        ]
+        lines += [f"{_files(count, ending)} passed over as masks of those" for ending, count in sorted(masks.items())]
+        if self.no_files:
+            lines.append(f"{len(self.no_files)} were passed over, such as {self.no_files[0]}: no regular files")
+        return tuple(lines)
+
+
+def find_images(named: Sequence[Path]) -> FoundImages:
+    """The image files among `named` and below its folders, each once, and what was passed over.
 
     Folders are searched with their subfolders. Names that begin with a dot are passed over, as are `masks/`
-    beside `images/` and names that end in `_mask`, unless they are named themselves. Where two files of one folder
-    differ in their extension alone, the ids of that folder keep the extensions.
-    named: at least one. Raises DataError for what doesn't exist, for a file of another kind and for a folder
-    without images.
+    beside `images/` and names that end in `_mask`, unless they are named themselves. Beside an image of a format that
+    isn't read, a file of the same name is its copy in a format that is, or its mask: its pixels decide, and a mask is
+    passed over. Where two files of one folder differ in their extension alone, the ids of that folder keep the
+    extensions.
+    named: at least one. Raises DataError for what doesn't exist, for a file of another kind, for a name that isn't
+    UTF-8 and for a folder without images.
     """
     found: dict[str, Path] = {}  # absolute path -> path
+    notes: list[str] = []
     roots = []
     for path in named:
         if path.is_dir():
             root = _images_of(path)
-            inside = list(_below(root, {os.path.realpath(root)}))
-            if not inside:
-                raise DataError(
-                    f"{path} holds no image that ends in {', '.join(EXTENSIONS)} (masks aside); name another folder"
-                )
-        elif not path.exists():
-            raise DataError(f"{path} doesn't exist; name images, or folders that hold some")
-        elif not path.name.lower().endswith(EXTENSIONS):
-            raise DataError(f"{path} doesn't end in {', '.join(EXTENSIONS)}; name images, or folders that hold some")
+            inside = _Found()
+            _search(root, {os.path.realpath(root)}, inside)
+            if not inside.images:
+                there = "".join(f"; {note}" for note in inside.notes) or "; name another folder"
+                raise DataError(f"{path} holds no image that ends in {', '.join(EXTENSIONS)} (masks aside){there}")
+            images = inside.images
+            notes += inside.notes
         else:
-            root, inside = path.parent, [path]
+            _check_file(path)
+            root, images = path.parent, [path]
         roots.append(os.path.abspath(root))
-        for each in inside:
+        for each in images:
             found.setdefault(os.path.abspath(each), each)
     top = os.path.commonpath(roots)
-    return _with_ids({Path(absolute).relative_to(top): path for absolute, path in found.items()})
+    return FoundImages(
+        files=_with_ids({Path(absolute).relative_to(top): path for absolute, path in found.items()}), notes=tuple(notes)
+    )
+
+
+def _check_file(path: Path) -> None:
+    """Raises DataError for a path that is named, and no image file."""
+    if not path.exists():
+        raise DataError(f"{path} doesn't exist; name images, or folders that hold some")
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file; name images, or folders that hold some")
+    if not is_image(path.name):
+        raise DataError(f"{path} doesn't end in {', '.join(EXTENSIONS)}; name images, or folders that hold some")
+    _check_name(path)
 
 
 def _with_ids(found: dict[Path, Path]) -> tuple[ImageFile, ...]:
@@ -67,21 +116,49 @@ def _images_of(folder: Path) -> Path:
     return folder / IMAGES if (folder / IMAGES).is_dir() and (folder / MASKS).is_dir() else folder
 
 
-def _below(folder: Path, seen: set[str]) -> Iterator[Path]:
-    """The image files of a folder and its subfolders. seen: folders that were searched, for links that lead back."""
+def _search(folder: Path, seen: set[str], found: _Found) -> None:
+    """Adds what lies in a folder and its subfolders. seen: folders that were searched, for links that lead back."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
         raise DataError(f"{folder} can't be listed (permission denied); make it readable") from None
     names = {entry.name for entry in entries}
+    unread = {nfc(stem(name)) for name in names if unread_ending(name) and not is_hidden(name)}
     for entry in entries:
         path = folder / entry.name
-        if passed_over(entry.name) or (entry.name == MASKS and IMAGES in names):
+        if is_hidden(entry.name) or (entry.name == MASKS and IMAGES in names):
             continue
         if entry.is_dir():
             real = os.path.realpath(path)
             if real not in seen:
                 seen.add(real)
-                yield from _below(path, seen)
-        elif entry.name.lower().endswith(EXTENSIONS) and not path.stem.endswith(MASK_ENDING):
-            yield path
+                _search(path, seen, found)
+        elif not (is_image(entry.name) or unread_ending(entry.name)) or stem(entry.name).endswith(MASK_ENDING):
+            continue
+        elif not entry.is_file():
+            found.no_files.append(path)
+        elif not is_image(entry.name):
+            found.unread.append(path)
+        elif nfc(stem(entry.name)) in unread and _holds_a_mask(path):
+            found.masks.append(path)
+        else:
+            _check_name(path)
+            found.images.append(path)
+
+
+def _holds_a_mask(path: Path) -> bool:
+    """Whether the pixels are those of a mask; False for a file that can't be read, which predicting reports."""
+    try:
+        levels = levels_of(read_mask_file(path, reading=READINGS[-1]).values)
+    except DataError:
+        return False
+    return mask_kind(levels, levels.top) is not MaskKind.OTHER or len(levels.values) <= _MAX_LABELS
+
+
+def _check_name(path: Path) -> None:
+    if not is_utf8(str(path)):
+        raise DataError(f"{printable(str(path))} has a name that is not UTF-8; rename it")
+
+
+def _files(count: int, ending: str) -> str:
+    return f"{count} {ending} file{' was' if count == 1 else 's were'}"

@@ -58,7 +58,7 @@ def load_data(config: RunConfig, *, split: Split | None = None) -> RunData:
         slices=slices,
         split=split,
         patients_on_both_sides=patients_on_both_sides(split, slices.slices),
-        notes=slices.notes,
+        notes=(*(given.notes if isinstance(given, FolderSource) else ()), *slices.notes),
     )
 
 

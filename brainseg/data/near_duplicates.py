@@ -25,8 +25,12 @@ _MAX_CANDIDATES = 20_000  # a set with more is one of copies, and the first ones
 
 
 def thumbnail(image: NDArray[np.uint8], side_px: int) -> Thumbnail | None:
-    """The image as a vector of length side_px**2, zero mean and unit norm; None for a constant one."""
-    small = Image.fromarray(image).resize((side_px, side_px), Image.Resampling.BOX)
+    """The image, (height, width, channels), as a vector of length side_px**2, zero mean and unit norm.
+
+    Of several channels their mean counts. None for a constant one.
+    """
+    grey = image[..., 0] if image.shape[-1] == 1 else np.rint(image.mean(axis=-1)).astype(np.uint8)
+    small = Image.fromarray(grey).resize((side_px, side_px), Image.Resampling.BOX)
     values = np.asarray(small, dtype=np.float32).ravel()
     values = values - values.mean()
     norm = float(np.linalg.norm(values))

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from brainseg.errors import DataError
 
+LFS_POINTER = b"version https://git-lfs"  # what a repository holds in a file's place
 MAX_PIXELS = 8192 * 8192  # far above any slice, far below what a decompression bomb asks for
 # Resizing first stretches the width, at the full height: a picture of one column would become gigabytes.
 MAX_SIDE = 32_768
@@ -150,7 +151,9 @@ def _too_large(name: Path | str) -> str:
 
 def _unidentified(file: IO[bytes]) -> str:
     file.seek(0)
-    begins = file.read(8)
+    begins = file.read(len(LFS_POINTER))
+    if begins == LFS_POINTER:
+        return "is a pointer of Git LFS, not the file; fetch it by `git lfs pull`"
     if not begins:
         return "is empty (0 bytes); copy or export it again"
     if begins.startswith(_SIGNATURES):  # a TIFF's directory may lie at its end

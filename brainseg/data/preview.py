@@ -13,7 +13,7 @@ from brainseg.classes import Labels
 from brainseg.cli.output import check_new_file, replacing
 from brainseg.data.encode import Colour, colours_of, shown, with_borders
 from brainseg.data.masks import class_masks
-from brainseg.data.people import person_of
+from brainseg.data.people import names_of_people
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo, Source
 
 TILE_PX = 192
@@ -98,8 +98,10 @@ def write_preview(source: Source, file: Path, *, count: int, force: bool) -> Non
 def _over_people(slices: Sequence[SliceInfo], count: int) -> list[SliceInfo]:
     """At most `count` of the slices: one of each person, at even distances, then a second one, and so on."""
     by_person: dict[str, list[SliceInfo]] = defaultdict(list)
+    ids = {item.id: item.columns.get(PATIENT, item.id) for item in slices}
+    names = names_of_people(ids.values())
     for item in slices:
-        by_person[person_of(item.columns.get(PATIENT, item.id))].append(item)
+        by_person[names[ids[item.id]]].append(item)
     chosen: list[SliceInfo] = []
     while by_person and len(chosen) < count:
         people = sorted(by_person)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from brainseg.config import DataConfig
-from brainseg.data.people import person_of
+from brainseg.data.names import nfc
+from brainseg.data.people import names_of_people, person_of
 from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.errors import DataError
 
@@ -84,6 +85,12 @@ def read_split(path: Path, slices: Sequence[SliceInfo]) -> Split:
     except OSError as error:
         raise DataError(f"data.split_file {path} can't be read ({error.strerror}); {remedy}") from error
     split = parse_split(text, where=f"data.split_file {path}", remedy=remedy)
+    # Ids are compared in one form of Unicode: copying a folder between systems may change it.
+    known = {nfc(item.id): item.id for item in slices}
+    train, val, test = (
+        tuple(sorted(known.get(nfc(each), each) for each in ids)) for ids in (split.train, split.val, split.test)
+    )
+    split = Split(train=train, val=val, test=test)
     unknown = sorted({*split.train, *split.val, *split.test} - {item.id for item in slices})
     if unknown:
         raise DataError(
@@ -135,6 +142,8 @@ def count_people(slices: Sequence[SliceInfo]) -> int | None:
 def _groups(slices: Sequence[SliceInfo], config: DataConfig) -> dict[str, list[SliceInfo]]:
     """Name of each group -> its slices, in the order of names."""
     groups: dict[str, list[SliceInfo]] = defaultdict(list)
+    # One person's ids (MR040240, MR040240B, mr040240) must not fall on both sides.
+    names = names_of_people(item.columns[PATIENT] for item in slices if PATIENT in item.columns)
     for item in slices:
         if config.split_by == "image":
             groups[item.id].append(item)
@@ -145,8 +154,7 @@ def _groups(slices: Sequence[SliceInfo], config: DataConfig) -> dict[str, list[S
                 f"data.split_by=patient needs {config.group_by!r} for every slice, and slice {item.id} has none; "
                 "add it to metadata.csv, or use data.split_by=image"
             )
-        # Repeat scans of one person (MR040240, MR040240B) must not fall on both sides.
-        groups[person_of(value) if config.group_by == PATIENT else value].append(item)
+        groups[names[value] if config.group_by == PATIENT else value].append(item)
     return {name: groups[name] for name in sorted(groups)}
 
 

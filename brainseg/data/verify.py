@@ -5,21 +5,27 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.classes import IGNORED, Labels, as_colour
 from brainseg.config import DataConfig
 from brainseg.data.decode import (
+    Levels,
+    MaskFile,
     MaskKind,
     binary_mask,
+    labels_of,
     levels_of,
     mask_kind,
     not_a_mask,
+    read_channels,
     read_image,
+    read_label_file,
     read_mask_file,
     size_text,
 )
@@ -32,13 +38,13 @@ from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
 from brainseg.errors import DataError
 
-REPORT_SCHEMA = 1
-GREY = DataConfig(channels="grey")
+REPORT_SCHEMA = 2  # 1 had tumor_fraction for foreground_fraction, and neither channels nor classes nor values
+FOREGROUND = "foreground"  # what the one class of a binary mask is called
 
 
 @dataclass(frozen=True, kw_only=True)
-class TumorFraction:
-    """Share of a slice's pixels that are tumour, in [0, 1], over the readable masks."""
+class ForegroundFraction:
+    """Share of a slice's pixels that are foreground (have any class), in [0, 1], over the readable masks."""
 
     min: float
     median: float
@@ -56,7 +62,11 @@ class FolderReport:
     people: int  # patient ids that look like one person counted once
     tumor_types: Mapping[str, int]  # type -> slices
     sizes: Mapping[str, int]  # width x height -> readable images
-    tumor_fraction: TumorFraction | None  # None where no mask is readable
+    channels: tuple[str, ...]  # what a network would see: grey, or red, green, blue, or the named ones
+    colour_images: int  # readable images with a pixel that isn't grey
+    classes: Mapping[str, float]  # class -> its share of the pixels of all readable masks, in [0, 1]
+    values: Mapping[str, int]  # value in the mask files, as data.classes names them -> masks that hold it
+    foreground_fraction: ForegroundFraction | None  # None where no mask is readable
     findings: tuple[Finding, ...]  # errors first
 
     @property
@@ -71,17 +81,9 @@ class FolderReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report in types that JSON has."""
-        fraction = self.tumor_fraction
         return {
             "schema_version": REPORT_SCHEMA,
-            "root": self.root,
-            "layout": self.layout,
-            "slices": self.slices,
-            "patient_ids": self.patient_ids,
-            "people": self.people,
-            "tumor_types": dict(self.tumor_types),
-            "sizes": dict(self.sizes),
-            "tumor_fraction": fraction and {"min": fraction.min, "median": fraction.median, "max": fraction.max},
+            **asdict(self),
             "errors": self.errors,
             "warnings": self.warnings,
             "findings": [
@@ -104,33 +106,47 @@ class _Inspection:
 
     problems: tuple[tuple[str, str], ...] = ()  # (check, item)
     size: str | None = None
-    tumor_fraction: float | None = None
-    digest: bytes | None = None  # of the image's size and pixels
-    thumbnail: Thumbnail | None = None  # None for constant images as well
+    in_colour: bool = False
+    class_pixels: tuple[int, ...] = ()  # of each class; empty where the mask can't be read
+    pixels: int = 0  # of the mask
+    foreground_pixels: int = 0
+    values: tuple[str, ...] = ()  # what the mask's file holds
+    digest: bytes | None = None  # of the image's size and pixels; None for constant images as well
+    thumbnail: Thumbnail | None = None  # likewise
 
 
-def verify(root: Path) -> FolderReport:
-    """Every finding in the folder. Raises DataError where it can't be checked at all."""
-    listing, metadata = survey(root)
+def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
+    """Every finding in the folder. Raises DataError where it can't be checked at all.
+
+    data: how a run would read the files; without it, as a run without further keys would.
+    """
+    data = replace(data or DataConfig(), name="folder", root=str(root))
+    listing, metadata = survey(root, data)
     infos = slice_infos(listing, metadata)
-    masks = SetMasks(root, [pair.mask for pair in listing.pairs], GREY)
+    of_set = SetMasks(root, [pair.mask for pair in listing.pairs], data)
     # Threads: PIL and NumPy release the interpreter's lock for most of this.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        inspections = list(pool.map(lambda pair: _inspect(root, pair, masks), listing.pairs))
+        inspections = list(pool.map(lambda pair: _inspect(root, pair, data, of_set), listing.pairs))
     seen = {pair.id: inspection for pair, inspection in zip(listing.pairs, inspections, strict=True)}
+    masks = [each for each in inspections if each.class_pixels]
     problems: dict[str, list[str]] = defaultdict(list)
     for inspection in inspections:
         for check, item in inspection.problems:
             problems[check].append(item)
-    if masks.problem is not None:
-        problems["mask_not_binary"].append(masks.problem)
+    if of_set.problem is not None:
+        problems["mask_not_binary"].append(of_set.problem)
+    if masks and not any(each.foreground_pixels for each in masks):
+        problems["no_foreground"] = problems.pop("empty_mask", [])
+    classes = _shares(masks, data.labels)
+    problems["absent_class"] = [name for name, share in classes.items() if not share and data.labels.are_named]
     problems["no_patient_id"] = [info.id for info in infos if PATIENT not in info.columns]
     patient_ids = {info.columns[PATIENT] for info in infos if PATIENT in info.columns}
     problems["several_ids"] = [
         f"{person}: {', '.join(ids)}" for person, ids in people_with_several_ids(patient_ids).items()
     ]
-    problems.update(_copies(root, listing.pairs, infos, seen))
+    problems.update(_copies(root, listing.pairs, infos, seen, data))
     findings = (*folder_findings(listing, metadata), *collect(problems))
+    colour_images = sum(each.in_colour for each in inspections)
     return FolderReport(
         root=str(root),
         layout=listing.kind,
@@ -139,78 +155,150 @@ def verify(root: Path) -> FolderReport:
         people=len({person_of(patient_id) for patient_id in patient_ids}),
         tumor_types=_counts([info.columns[TUMOR_TYPE] for info in infos if TUMOR_TYPE in info.columns]),
         sizes=_counts([item.size for item in inspections if item.size is not None]),
-        tumor_fraction=_fractions([item.tumor_fraction for item in inspections if item.tumor_fraction is not None]),
+        channels=_channels(data, any_colour=colour_images > 0),
+        colour_images=colour_images,
+        classes=classes,
+        values=_counts([value for each in inspections for value in each.values]),
+        foreground_fraction=_fractions([each.foreground_pixels / each.pixels for each in masks]),
         findings=tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING)),
     )
 
 
-def _inspect(root: Path, pair: Pair, masks: SetMasks) -> _Inspection:
+def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks) -> _Inspection:
     """Reads one slice; what is wrong with one of its files doesn't hide the other."""
     problems: list[tuple[str, str]] = []
     image = mask = None
+    in_colour = False
     try:
-        image = read_image(root / pair.image, GREY)
+        image, in_colour = _read_image(root, pair, data)
     except DataError as error:
         problems.append(("unreadable_file", _relative(root, error)))
+    values: tuple[str, ...] = ()
     try:
-        mask = _inspect_mask(root, pair, masks, problems)
+        mask, values = _read_mask(root, pair, data, masks, problems)
     except DataError as error:
         problems.append(("unreadable_file", _relative(root, error)))
-    fraction = None if mask is None else float(mask.mean())
-    if image is None:
-        return _Inspection(problems=tuple(problems), tumor_fraction=fraction)
-    if mask is not None and mask.shape != image.shape[:2]:
+    if in_colour and data.channels == "grey":
+        problems.append(("colour_not_read", pair.image))
+    if mask is not None and image is not None and mask.shape[:2] != image.shape[:2]:
         problems.append(("size_mismatch", f"{pair.mask}: {size_text(mask.shape)}, image {size_text(image.shape)}"))
-    coarse = thumbnail(image[..., 0], COARSE_PX)
-    if image.min() == image.max():
+    if image is not None and _is_constant(image):
         problems.append(("constant_image", pair.image))
     return _Inspection(
         problems=tuple(problems),
-        size=size_text(image.shape),
-        tumor_fraction=fraction,
-        digest=hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest(),
-        thumbnail=coarse,
+        in_colour=in_colour,
+        values=values,
+        **({} if mask is None else _counted(mask, data.labels)),
+        **({} if image is None else _seen(image)),
     )
 
 
-def _inspect_mask(root: Path, pair: Pair, masks: SetMasks, problems: list[tuple[str, str]]) -> NDArray[np.uint8] | None:
-    """The mask in {0, 1}, or None where it isn't one, or the set holds labels. Raises DataError where it can't be read.
+def _read_image(root: Path, pair: Pair, data: DataConfig) -> tuple[NDArray[np.uint8], bool]:
+    """The image, and whether a pixel isn't grey; of an image without colour, one channel."""
+    if not data.channels_are_alike:
+        return read_channels([root / path for path in pair.images], data), False
+    image = read_image(root / pair.image, replace(data, channels="rgb"))
+    if (image == image[..., :1]).all():
+        return image[..., :1], False
+    return read_image(root / pair.image, data) if data.channels == "grey" else image, True
 
-    masks: of the set, which decides at which value soft edges are cut.
+
+def _seen(image: NDArray[np.uint8]) -> dict[str, Any]:
+    """What is kept of an image."""
+    return {
+        "size": size_text(image.shape),
+        "digest": None if _is_constant(image) else hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest(),
+        "thumbnail": thumbnail(image, COARSE_PX),
+    }
+
+
+def _is_constant(image: NDArray[np.uint8]) -> bool:
+    """Whether each channel has one single value."""
+    return bool((image == image[:1, :1]).all())
+
+
+def _counted(mask: NDArray[np.uint8], labels: Labels) -> dict[str, Any]:
+    """How many pixels of a mask have each class; those that are ignored have none."""
+    shown = np.where(mask == IGNORED, 0, mask) if labels.has_ignored else mask
+    if labels.exclusive:
+        of_class = [int(np.count_nonzero(shown == number)) for number in range(1, len(labels.names) + 1)]
+    else:
+        of_class = [int(each) for each in np.count_nonzero(shown, axis=(0, 1))]
+    return {
+        "class_pixels": tuple(of_class),
+        "pixels": mask.shape[0] * mask.shape[1],
+        "foreground_pixels": int(np.count_nonzero(shown.any(axis=-1))),
+    }
+
+
+def _read_mask(
+    root: Path, pair: Pair, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
+) -> tuple[NDArray[np.uint8] | None, tuple[str, ...]]:
+    """The mask as `data.labels` says, or None where it isn't one; and the values of its file.
+
+    masks: of the set, which decides what values without names mean. Raises DataError where the file can't be read.
     """
-    file = read_mask_file(root / pair.mask, reading=GREY.reading)
-    values, levels = file.values, levels_of(file.values)
-    top = levels.top if file.is_plain else masks.survey().top(values)
+    path = root / pair.mask
+    if data.classes is not None:
+        file = read_label_file(path, data)
+        values = levels_of(file.values).values
+        shown = tuple(as_colour(int(value)) if _are_colours(data) else f"{value:g}" for value in values)
+        try:
+            mask: NDArray[np.uint8] | None = labels_of(path, file, data)
+        except DataError as error:
+            problems.append(("mask_not_of_classes", _relative(root, error)))
+            return None, shown
+    else:
+        file = read_mask_file(path, reading=data.reading)
+        levels = levels_of(file.values)
+        shown = tuple(f"{value:g}" for value in levels.values)
+        mask = _without_names(pair, file, levels, data, masks, problems)
+    if mask is not None:
+        foreground = (mask != 0) & (mask != IGNORED)
+        if not foreground.any():
+            problems.append(("empty_mask", pair.mask))
+        elif data.classes is None and foreground.all():
+            problems.append(("full_mask", pair.mask))
+    return mask, shown
+
+
+def _without_names(
+    pair: Pair, file: MaskFile, levels: Levels, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
+) -> NDArray[np.uint8] | None:
+    """A mask of two kinds of pixels, or None where it isn't one, or where the set holds labels."""
+    top = levels.top if file.is_plain or data.reading == 1 else masks.survey().top(file.values)
     if masks.problem is not None:
         return None
+    if data.ignore is not None:
+        return masks.read(pair.mask)
     kind = mask_kind(levels, top)
     if kind is MaskKind.OTHER:
         problems.append(("mask_not_binary", f"{pair.mask} {not_a_mask(levels)}"))
         return None
     if kind is MaskKind.SOFT:
         problems.append(("soft_mask", pair.mask))
-    mask = binary_mask(values, top)
-    if not mask.any():
-        problems.append(("empty_mask", pair.mask))
-    elif mask.all():
-        problems.append(("full_mask", pair.mask))
-    return mask
+    return binary_mask(file.values, top)[..., np.newaxis]
+
+
+def _are_colours(data: DataConfig) -> bool:
+    classes = data.mask_classes
+    return classes is not None and classes.are_colours
 
 
 def _copies(
-    root: Path, pairs: Sequence[Pair], infos: Sequence[SliceInfo], seen: Mapping[str, _Inspection]
+    root: Path, pairs: Sequence[Pair], infos: Sequence[SliceInfo], seen: Mapping[str, _Inspection], data: DataConfig
 ) -> dict[str, list[str]]:
     """Equal slices and near duplicates, without constant images, which have a check of their own."""
     patient_of = {info.id: info.columns[PATIENT] for info in infos if PATIENT in info.columns}
-    image_of = {pair.id: pair.image for pair in pairs}
+    pair_of = {pair.id: pair for pair in pairs}
     thumbnails = {key: item.thumbnail for key, item in seen.items() if item.thumbnail is not None}
-    digests = {key: seen[key].digest or b"" for key in thumbnails}
+    digests = {key: item.digest for key, item in seen.items() if item.digest is not None}
 
     def label(slice_id: str) -> str:
         return f"{slice_id} (patient {patient_of[slice_id]})" if slice_id in patient_of else slice_id
 
     def fine(slice_id: str) -> Thumbnail | None:
-        return thumbnail(read_image(root / image_of[slice_id], GREY)[..., 0], FINE_PX)
+        return thumbnail(_read_image(root, pair_of[slice_id], data)[0], FINE_PX)
 
     people = {slice_id: person_of(patient_id) for slice_id, patient_id in patient_of.items()}
     near = near_duplicates(thumbnails, people, fine)
@@ -232,7 +320,25 @@ def _counts(values: Sequence[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _fractions(values: Sequence[float]) -> TumorFraction | None:
+def _fractions(values: Sequence[float]) -> ForegroundFraction | None:
     if not values:
         return None
-    return TumorFraction(min=min(values), median=float(np.median(values)), max=max(values))
+    return ForegroundFraction(min=min(values), median=float(np.median(values)), max=max(values))
+
+
+def _shares(masks: Sequence[_Inspection], labels: Labels) -> dict[str, float]:
+    """Class -> its share of all pixels; empty where no mask can be read."""
+    if not masks:
+        return {}
+    pixels = sum(each.pixels for each in masks)
+    names = labels.names if labels.are_named else (FOREGROUND,)
+    counted = np.sum([each.class_pixels for each in masks], axis=0)
+    return {name: float(count / pixels) for name, count in zip(names, counted, strict=True)}
+
+
+def _channels(data: DataConfig, *, any_colour: bool) -> tuple[str, ...]:
+    """What `data.channels` stands for in this folder."""
+    if isinstance(data.channels, tuple):
+        return data.channels
+    in_colour = data.channels == "rgb" or (data.channels == "auto" and any_colour)
+    return ("red", "green", "blue") if in_colour else ("grey",)

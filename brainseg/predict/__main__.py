@@ -61,7 +61,8 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
 
     check_new_folder(parsed.output, option="-o")
     _check_outside(parsed.output, parsed.images)
-    files = find_images(parsed.images)
+    found = find_images(parsed.images)
+    files = found.files
     segmenters, segmenter = _segmenters(parsed, folder)
     if segmenter.data is not None:
         input_images(files, segmenter.data)  # an error comes before TensorFlow starts
@@ -70,6 +71,8 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
     if segmenter.statistics is None:
         print("note     what it was trained on isn't known, so that unusual images are not pointed out")
+    for note in found.notes:
+        print(f"note     {note}")
     outcomes = _write(parsed, input_images(files, data), segmenter, model, data)
     return _tell(outcomes, data.labels, parsed.output)
 

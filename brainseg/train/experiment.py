@@ -163,7 +163,7 @@ def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: Ru
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
         f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads"
     )
-    for line in (_about_images(config.data), *data.notes):
+    for line in (_about_images(config.data), *(f"note: {note}" for note in data.notes)):
         reporter.say(line)
     if data.patients_on_both_sides:
         reporter.say(

@@ -30,7 +30,10 @@ def test_a_clean_folder_is_verified_with_exit_code_0(folder: Any, capsys: pytest
         f"{folder.root}: 2 slices of 2 patient ids, images/ and masks/",
         "types    glioma 2",
         "sizes    20x24 2",
-        "tumour   2.50% to 2.50% of a slice, median 2.50%",
+        "channels grey",
+        "values   0 in 2 masks, 255 in 2 masks",
+        "classes  foreground 2.50% of all pixels",
+        "a slice  2.50% to 2.50% foreground, median 2.50%",
         "0 kind(s) of error, 0 kind(s) of warning",
     ]
 
@@ -40,12 +43,53 @@ def test_warnings_alone_give_exit_code_0(folder: Any, capsys: pytest.CaptureFixt
         folder.add(f"{number:02}")
     assert main(["verify", str(folder.root)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{folder.root}: 12 slices of 0 patient ids, images/ and masks/"
-    assert lines[3] == (
-        "warning  12 slice(s) without a patient id: data.split_by=patient needs metadata.csv with id,patient_id"
-    )
-    assert [line.strip() for line in lines[4:14]] == [f"{number:02}" for number in range(10)]
-    assert lines[14].strip() == "... and 2 more (all of them with --json)"
+    assert lines[0] == f"{folder.root}: 12 slices, patients unknown, images/ and masks/"
+    assert lines[-2:] == [
+        "warning  all 12 slice(s) without a patient id: data.split_by=patient needs metadata.csv with id,patient_id",
+        "0 kind(s) of error, 1 kind(s) of warning",
+    ]
+
+
+def test_the_first_ten_items_of_a_finding_are_listed(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.add("1")
+    folder.metadata({"1": "P1"})
+    for number in range(12):
+        (folder.root / "images" / f"{number:02}.txt").touch()
+    assert main(["verify", str(folder.root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-13] == "warning  12 file(s) that are no slice: they are ignored"
+    assert [line.strip() for line in lines[-12:-2]] == [f"images/{number:02}.txt" for number in range(10)]
+    assert lines[-2].strip() == "... and 2 more (all of them with --json)"
+
+
+def test_verify_reads_as_a_training_with_the_same_overrides(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = np.zeros((10, 20), np.uint8)
+    mask[0, :5], mask[1, :8], mask[2, :4] = 1, 2, 255  # 5 and 8 of 200 pixels, and 4 that nobody labelled
+    for slice_id in ("1", "2"):
+        folder.add(slice_id, image=np.random.default_rng(int(slice_id)).integers(0, 256, (10, 20), np.uint8), mask=mask)
+    folder.metadata({"1": "P1", "2": "P2"})
+    assert main(["verify", str(folder.root), "data.classes={car: 1, road: 2, sky: 3}", "data.ignore=255"]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "channels grey",
+        "values   0 in 2 masks, 1 in 2 masks, 2 in 2 masks, 255 in 2 masks",
+        "classes  car 2.50%, road 4.00%, sky 0.00% of all pixels",
+        "a slice  6.50% to 6.50% foreground, median 6.50%",
+        "warning  1 class(es) that no mask has: correct its values in data.classes, or leave it out",
+        "           sky",
+        "0 kind(s) of error, 1 kind(s) of warning",
+    ]
+
+
+def test_values_that_no_class_has_are_an_error_of_verify(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.add("1")
+    assert main(["verify", str(folder.root), "data.classes={car: 1}"]) == 1
+    assert "error    1 mask(s) that data.classes doesn't fit: name every value there" in capsys.readouterr().out
+
+
+def test_a_wrong_override_is_one_line(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.add("1")
+    assert main(["verify", str(folder.root), "data.clases={car: 1}"]) == 2
+    assert "data.clases is not a configuration key; did you mean 'data.classes'?" in capsys.readouterr().err
 
 
 def test_errors_give_exit_code_1(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from brainseg.data.image_files import ImageFile, find_images
 from brainseg.errors import DataError
@@ -24,7 +27,7 @@ def touch(*names: str) -> None:
 
 def found(*named: str) -> list[tuple[str, str]]:
     """(id, path) of each."""
-    return [(file.id, str(file.path)) for file in find_images([Path(name) for name in named])]
+    return [(file.id, str(file.path)) for file in find_images([Path(name) for name in named]).files]
 
 
 def test_a_data_folder_gives_its_slices_without_masks_and_metadata() -> None:
@@ -91,6 +94,64 @@ def test_what_gives_no_image_is_named(named: str, message: str) -> None:
 
 def test_the_order_is_that_of_the_ids() -> None:
     touch("in/10.png", "in/9.png", "in/B.png", "in/a.png")
-    assert find_images([Path("in")]) == tuple(
+    assert find_images([Path("in")]).files == tuple(
         ImageFile(path=Path("in", f"{name}.png"), id=name) for name in ("10", "9", "B", "a")
     )
+
+
+def pixels(name: str, values: np.ndarray[Any, Any]) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint8)).save(name)
+
+
+PHOTO = np.arange(24 * 20).reshape(24, 20) % 251
+MASK = np.where(PHOTO > 200, 255, 0)
+LABELS = PHOTO % 3
+
+
+def test_images_of_other_formats_are_counted_by_their_kind() -> None:
+    touch("in/1.png", "in/2.bmp", "in/a/3.BMP", "in/4.nii.gz", "in/4_mask.nii.gz", "in/notes.txt")
+    images = find_images([Path("in")])
+    assert [file.id for file in images.files] == ["1"]
+    assert images.notes == (
+        "2 .bmp files were passed over; convert them to PNG",
+        "1 .nii.gz file was passed over; convert them to PNG",
+    )
+
+
+@pytest.mark.parametrize("mask", [MASK, MASK * 0, LABELS])
+def test_masks_of_images_that_are_not_read_are_not_predicted(mask: np.ndarray[Any, Any]) -> None:
+    touch("in/1.bmp")
+    pixels("in/1.png", mask)
+    with pytest.raises(DataError) as caught:
+        find_images([Path("in")])
+    assert str(caught.value) == (
+        f"in holds no image that ends in {ENDINGS} (masks aside); 1 .bmp file was passed over; convert them to PNG; "
+        "1 .png file was passed over as masks of those"
+    )
+    pixels("in/2.png", PHOTO)
+    images = find_images([Path("in")])
+    assert [file.id for file in images.files] == ["2"]
+    assert len(images.notes) == 2
+
+
+def test_a_converted_copy_of_an_image_that_is_not_read_is_predicted() -> None:
+    touch("in/1.bmp")
+    pixels("in/1.png", PHOTO)
+    assert found("in") == [("1", "in/1.png")]
+
+
+def test_a_pipe_is_passed_over_and_said() -> None:
+    touch("in/1.png")
+    os.mkfifo("in/2.png")
+    assert find_images([Path("in")]).notes == ("1 were passed over, such as in/2.png: no regular files",)
+    with pytest.raises(DataError, match=r"in/2\.png is no regular file; name images"):
+        find_images([Path("in/2.png")])
+
+
+def test_a_name_that_is_not_utf8_is_one_line_that_can_be_printed() -> None:
+    touch("in/1.png")
+    os.rename("in/1.png", b"in/\xe4.png")
+    with pytest.raises(DataError) as caught:
+        find_images([Path("in")])
+    assert str(caught.value) == r"in/\xe4.png has a name that is not UTF-8; rename it"

@@ -36,7 +36,7 @@ def test_types_and_people_get_equal_shares() -> None:
     pituitary = Counter(
         person_of(item.columns["patient_id"]) for item in chosen if item.columns["tumor_type"] == "pituitary"
     )
-    assert pituitary == {"P1": 2, "P2": 2}
+    assert pituitary == {person_of("P1"): 2, person_of("P2"): 2}
 
 
 def test_a_rare_type_leaves_its_share_to_the_others() -> None:

@@ -79,6 +79,23 @@ def test_patients_on_both_sides_are_counted_as_people_not_as_ids() -> None:
     assert patients_on_both_sides(Split(train=("a", "c", "e"), val=("b",), test=("d",)), slices) == 2
 
 
+def test_spellings_of_one_patient_id_fall_on_one_side() -> None:
+    ids = ["P1", "p1", "P01", "P2", "p2", "P02", "P3", "P4", "P5", "P6"]
+    slices = [SliceInfo(id=str(number), columns={"patient_id": name}) for number, name in enumerate(ids)]
+    for seed in range(20):
+        split = make_split(slices, DataConfig(split_by="patient", val_fraction=0.4, split_seed=seed))
+        assert patients_on_both_sides(split, slices) == 0
+        for same in ({"0", "1", "2"}, {"3", "4", "5"}):
+            assert same <= set(split.train) or same <= set(split.val)
+
+
+def test_a_split_file_matches_in_whatever_form_of_unicode_its_ids_are(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(Split(train=("a\u0308",), val=("b",)).to_json())
+    split = read_split(path, [SliceInfo(id="\u00e4"), SliceInfo(id="b")])
+    assert split == Split(train=("\u00e4",), val=("b",))
+
+
 def test_patients_on_both_sides_are_unknown_without_patient_ids() -> None:
     slices = [SliceInfo(id="a"), SliceInfo(id="b")]
     assert patients_on_both_sides(Split(train=("a",), val=("b",)), slices) is None

@@ -85,6 +85,17 @@ def test_a_slice_alone_gives_what_it_gives_among_others(trained: Trained) -> Non
     np.testing.assert_array_equal(pixels(f"out/masks/{slice_id}.png"), mask * 255)
 
 
+def test_images_that_are_passed_over_are_counted(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    shutil.copy(next((trained.slices / "images").iterdir()), "in/1.png")
+    for name in ("2.bmp", "3.bmp", "4.bmp"):
+        Image.new("L", (8, 8)).save(Path("in", name))
+    assert main([trained.run_id, "in", "-o", "out"]) == 0
+    printed = capsys.readouterr().out
+    assert "note     3 .bmp files were passed over; convert them to PNG\n" in printed
+    assert "images   1 of 1 predicted" in printed
+
+
 def test_a_keras_file_does_the_same_without_a_run(
     trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

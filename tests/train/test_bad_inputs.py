@@ -307,7 +307,7 @@ FOLDERS: list[tuple[str, Callable[[Path], object], str]] = [
      "d: 1 id(s) with several metadata rows, first: 5; keep one row a slice in metadata.csv"),
     ("no id column", lambda d: write_metadata(d, header="slice,patient_id"),
      "d: 1 problem(s) in the metadata table, first: metadata.csv: the header has no column 'id', only: "
-     "slice, patient_id; correct metadata.csv or remove it"),
+     "slice, patient_id; rename 'slice' to 'id'; correct metadata.csv or remove it"),
     ("no patient ids", lambda d: (d / "metadata.csv").unlink(),
      "data.split_by=patient needs 'patient_id' for every slice, and slice 0 has none; "
      "add it to metadata.csv, or use data.split_by=image"),
@@ -336,11 +336,10 @@ def test_a_folder_without_pairs_is_refused_by_every_command(
     (here / "a-file").write_text("a text")
     (here / "empty").mkdir()
     (here / "half" / "images").mkdir(parents=True)
-    matlab = "MATLAB files are turned into pairs by `python -m brainseg.data import figshare SRC OUT`"
     message = {
         "nowhere": f"nowhere doesn't exist; name a folder that holds {LAYOUT}",
         "a-file": f"a-file is a file; name a folder that holds {LAYOUT}",
-        "empty": f"empty holds neither {LAYOUT}; {matlab}",
+        "empty": f"empty holds neither {LAYOUT}",
         "half": f"half holds neither {LAYOUT}; it has images/ but no masks/",
     }[root]
     assert_refused(train.main, ["data=folder", f"data.root={root}"], message, here, capsys)

@@ -1,0 +1,67 @@
+"""What lies in a folder, by name and kind; nothing is opened.
+
+What is of no use is a problem, by key of findings.CHECKS. Names that begin with a dot are passed over.
+"""
+
+import os
+from pathlib import Path
+
+from brainseg.data.names import is_hidden, is_image, is_utf8, unread_ending
+
+Problems = dict[str, list[str]]  # check -> paths, relative to the root
+
+
+def scan(root: Path, folder: str, problems: Problems) -> tuple[list[str], list[str]]:
+    """Names of the subfolders and of the regular files in root/folder, sorted. folder: '' for the root itself.
+
+    Links count as what they lead to. Raises PermissionError where the folder can't be listed.
+    """
+    folders, files = [], []
+    with os.scandir(root / folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if is_hidden(entry.name):
+                continue
+            if not is_utf8(entry.name):
+                problems["undecodable_name"].append(below(folder, entry.name))
+            elif entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file():
+                files.append(entry.name)
+            else:
+                problems["not_a_file"].append(below(folder, entry.name))
+    return folders, files
+
+
+def image_names(root: Path, folder: str, problems: Problems) -> list[str]:
+    """Names of the image files in root/folder, sorted; what else is there goes to the problems."""
+    folders, files = scan(root, folder, problems)
+    problems["nested_folder"] += [f"{below(folder, name)}/" for name in folders]
+    add_other_files(folder, files, problems)
+    return [name for name in files if is_image(name)]
+
+
+def add_other_files(folder: str, names: list[str], problems: Problems) -> None:
+    """The files that are no image which brainseg reads, as problems."""
+    for name in names:
+        if not is_image(name):
+            problems["unread_format" if unread_ending(name) else "ignored_file"].append(below(folder, name))
+
+
+def add_unused_folder(root: Path, folder: str, problems: Problems) -> None:
+    """A folder without an image file of its own, as problems: by what it holds, at any depth."""
+    unread, deeper = [], []
+    for path, folders, names in os.walk(root / folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        inside = Path(path).relative_to(root).as_posix()
+        shown = sorted(name for name in names if not is_hidden(name))
+        unread += [f"{inside}/{name}" for name in shown if unread_ending(name)]
+        deeper += [f"{inside}/"] if any(map(is_image, shown)) else []
+    problems["unread_format"] += unread
+    problems["nested_patients"] += deeper
+    if not unread and not deeper:
+        problems["ignored_folder"].append(f"{folder}/")
+
+
+def below(folder: str, name: str) -> str:
+    """The path of what lies in a folder, '' for the root."""
+    return f"{folder}/{name}" if folder else name
