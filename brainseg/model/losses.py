@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # Takes (mask, probability) and gives a float32 scalar. mask: `targets`, (batch, height, width, outputs); probability:
 # [0, 1], the same shape. Pixels without a class and ignored ones weigh nothing; means are over the others.
 Loss: TypeAlias = "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]"
-# What a term takes of `Loss`, in float32, and what it gives: the values to add up.
-Term: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, TrainConfig, Labels], tuple[tf.Tensor, ...]]"
+# A term of a loss; it takes the same, in float32.
+Term: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, TrainConfig, Labels], tf.Tensor]"
 
 # Added to both sides of the soft Dice fraction: defines it for two empty masks (1), and keeps gradients finite.
 SMOOTH = 1.0
@@ -30,16 +30,19 @@ SMALLEST = 1e-7
 
 def loss_of(train: TrainConfig, labels: Labels) -> Loss:
     """The sum of the terms that `train.loss` names."""
-    terms = [TERMS[name] for name in loss_terms(train.loss)]
+    names = loss_terms(train.loss)
 
     def loss(mask: tf.Tensor, probability: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
         # float32: a sum over a batch in bfloat16 stops growing at 256 pixels.
         mask, probability = tf.cast(mask, tf.float32), tf.cast(probability, tf.float32)
-        return functools.reduce(
-            operator.add, [each for term in terms for each in term(mask, probability, train, labels)]
-        )
+        values = [TERMS[name](mask, probability, train, labels) for name in names if name != DICE_IMAGE]
+        if DICE_IMAGE not in names:
+            return functools.reduce(operator.add, values)
+        # 1 is added first, and so rounded as by version 0.1.
+        each = dice_coefficient(mask, probability, labels=labels, each_image=True)
+        return functools.reduce(operator.add, [*values, 1.0]) - each
 
     return loss
 
@@ -68,24 +71,16 @@ def dice_coefficient(
     return tf.reduce_mean((2.0 * shared + smooth) / (total + smooth))
 
 
-def _dice(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tuple[tf.Tensor, ...]:
-    return (1.0 - dice_coefficient(mask, probability, labels=labels),)
+def _dice(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+    return 1.0 - dice_coefficient(mask, probability, labels=labels)
 
 
-def _dice_image(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tuple[tf.Tensor, ...]:
-    """A small tumour weighs as much as a large one here, as it does in the scores of each image."""
-    # As two values, since version 0.1 added and rounded them so.
-    return 1.0, -dice_coefficient(mask, probability, labels=labels, each_image=True)
-
-
-def _cross_entropy(
-    mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels
-) -> tuple[tf.Tensor, ...]:
+def _cross_entropy(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
     """Categorical for exclusive classes, else the mean of each class' binary one."""
-    return (_mean(_entropy(mask, probability, labels), mask, train, labels),)
+    return _mean(_entropy(mask, probability, labels), mask, train, labels)
 
 
-def _focal(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tuple[tf.Tensor, ...]:
+def _focal(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
     """Cross-entropy times (1 - p)**gamma, p the probability of what is true: Lin et al. 2017, arXiv:1708.02002.
 
     Their balancing weights are `train.class_weights`. The mean is over pixels; they divide by the number of objects.
@@ -97,18 +92,16 @@ def _focal(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: 
     else:
         true = tf.where(mask > 0.0, probability, 1.0 - probability)
     weight = tf.maximum(1.0 - true, SMALLEST) ** train.focal_gamma
-    return (_mean(weight * _entropy(mask, probability, labels), mask, train, labels),)
+    return _mean(weight * _entropy(mask, probability, labels), mask, train, labels)
 
 
-def _tversky(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tuple[tf.Tensor, ...]:
+def _tversky(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
     import tensorflow as tf
 
-    return (tf.reduce_mean(_tversky_losses(mask, probability, train, labels)),)
+    return tf.reduce_mean(_tversky_losses(mask, probability, train, labels))
 
 
-def _focal_tversky(
-    mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels
-) -> tuple[tf.Tensor, ...]:
+def _focal_tversky(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
     """Each class' Tversky loss to the power of 1 / gamma: Abraham and Khan 2019, arXiv:1810.07842.
 
     The mean over the classes, of which they take the sum.
@@ -116,12 +109,13 @@ def _focal_tversky(
     import tensorflow as tf
 
     losses = tf.maximum(_tversky_losses(mask, probability, train, labels), SMALLEST)
-    return (tf.reduce_mean(losses ** (1.0 / train.focal_tversky_gamma)),)
+    return tf.reduce_mean(losses ** (1.0 / train.focal_tversky_gamma))
 
 
-TERMS: Mapping[str, Term] = {
+# 1 - the mean over the Dice of each image: a small tumour weighs as much as a large one, as it does in the scores.
+DICE_IMAGE = "dice_image"
+TERMS: Mapping[str, Term] = {  # all others
     "dice": _dice,
-    "dice_image": _dice_image,
     "ce": _cross_entropy,
     "focal": _focal,
     "tversky": _tversky,

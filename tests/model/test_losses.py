@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from brainseg.classes import BINARY, Labels
 from brainseg.config import LOSS_TERMS, LOSSES, TrainConfig
-from brainseg.model.losses import TERMS, dice_coefficient, loss_of
+from brainseg.model.losses import DICE_IMAGE, TERMS, dice_coefficient, loss_of
 from brainseg.scoring.overlap import hard_dice
 
 
@@ -104,20 +104,23 @@ def before(name, masks, probabilities):
     }[name]()
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", ["dice", "bce_dice", "bce_dice_image"])
-def test_a_binary_mask_has_the_losses_of_version_0_1_bit_by_bit(name):
-    random = np.random.default_rng(0)
+def test_a_binary_mask_has_the_losses_of_version_0_1_bit_by_bit(name, compiled, seed):
+    random = np.random.default_rng(seed)
     masks = tf.constant((random.random((16, 48, 48, 1)) > 0.9).astype(np.float32))
-    probabilities = tf.constant(random.random((16, 48, 48, 1), dtype=np.float32))
+    logits = tf.constant(random.standard_normal((16, 48, 48, 1), dtype=np.float32))
 
     def with_gradient(function):
         with tf.GradientTape() as tape:
-            tape.watch(probabilities)
-            value = function(masks, probabilities)
-        return value.numpy(), tape.gradient(value, probabilities).numpy()
+            tape.watch(logits)
+            value = function(masks, keras.activations.sigmoid(logits))
+        return value, tape.gradient(value, logits)
 
-    now, then = with_gradient(loss(name)), with_gradient(lambda *pair: before(name, *pair))
-    assert now[0] == then[0]
+    functions = loss(name), lambda *pair: before(name, *pair)
+    now, then = (tf.function(with_gradient)(each) if compiled else with_gradient(each) for each in functions)
+    assert float(now[0]) == float(then[0])
     np.testing.assert_array_equal(now[1], then[1])
 
 
@@ -150,7 +153,7 @@ def test_a_pixel_that_is_wrong_with_certainty_keeps_the_gradient_of_its_entropy(
 
 
 def test_every_configurable_loss_is_in_the_table():
-    assert tuple(TERMS) == LOSS_TERMS
+    assert {DICE_IMAGE, *TERMS} == {*LOSS_TERMS}
 
 
 # Three pixels of one image: background, a and b.
