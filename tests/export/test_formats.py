@@ -113,8 +113,8 @@ def test_the_description_says_what_a_program_has_to_know() -> None:
     assert told["brainseg.output"] == "probability, float32 (batch, 16, 16, 1): of the foreground, in 0..1"
     assert told["brainseg.grey"] == (
         "one grey channel in 0..255: 8-bit values as they are, colours as ITU-R 601 luma, alpha left out, deeper "
-        "values scaled so that the image's own 0.5th and 99.5th percentile (where these are equal, its smallest and largest) "
-        "become 0 and 255, clipped and rounded; turned as the EXIF orientation says"
+        "values scaled so that the image's own 0.5th and 99.5th percentile (where these are equal, its smallest and "
+        "largest) become 0 and 255, clipped and rounded; turned as the EXIF orientation says"
     )
     assert "brainseg.classes" not in told
     assert (told["brainseg.channel_axis"], told["brainseg.scale"]) == ("3", "divided by 255")
