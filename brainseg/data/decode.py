@@ -16,6 +16,7 @@ from PIL import Image
 
 from brainseg.classes import IGNORED, as_colour
 from brainseg.config import DataConfig
+from brainseg.data.channels import join_channels
 from brainseg.data.opening import load_content, load_file, mode_of_file
 from brainseg.errors import DataError
 
@@ -86,14 +87,7 @@ def read_image(path: Path, data: DataConfig) -> NDArray[np.uint8]:
 
 def read_channels(paths: Sequence[Path], data: DataConfig) -> NDArray[np.uint8]:
     """The image that these files make up, (height, width, channels), in their order. Raises DataError."""
-    images = [read_image(path, data) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if image.shape[:2] != images[0].shape[:2]:
-            raise DataError(
-                f"{path} must have the size of {paths[0].name}, {size_text(images[0].shape)}, "
-                f"got {size_text(image.shape)}; export all channels at one size"
-            )
-    return np.concatenate(images, axis=-1)
+    return join_channels([read_image(path, data) for path in paths], called=[*map(str, paths)])
 
 
 def decode_image(content: bytes, data: DataConfig, *, called: str) -> NDArray[np.uint8]:

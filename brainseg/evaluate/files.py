@@ -20,7 +20,6 @@ from brainseg.scoring.slice_score import EVALUATION_COLUMNS, by_slice, slice_dic
 from brainseg.scoring.surfaces import TOLERANCE_PX
 
 SUMMARY_SCHEMA = 2
-MOST_CURVES = 8
 GALLERY = 9  # slices: a third each of the worst, the median and the best
 
 
@@ -42,8 +41,9 @@ def write_files(folder: Path, outcome: Outcome) -> None:
         sizes=[item.tumor_share for item in outcome.scores],
         dices=[item.dice for item in outcome.scores],
         types=[item.class_name or item.tumor_type for item in outcome.scores],
+        classes=tuple(outcome.summaries) if outcome.has_classes else (),
     )
-    save_reliability(folder / "reliability.png", _curves(outcome))
+    save_reliability(folder / "reliability.png", _curves(outcome), of_classes=outcome.has_classes)
 
 
 def tags_of(outcome: Outcome) -> dict[str, str]:
@@ -138,11 +138,11 @@ def _choice_json(choice: Choice) -> dict[str, Any]:
 
 
 def _curves(outcome: Outcome) -> dict[str, Reliability]:
-    """The reliability curves that are drawn: near each of the first classes."""
+    """The reliability curves: near each class; of binary masks near the foreground, and of all pixels."""
     if not outcome.has_classes:
         own = outcome.calibrations[""]
         return {"near the foreground": own.near_tumor, "all pixels": own.all_pixels}
-    return {name: each.near_tumor for name, each in list(outcome.calibrations.items())[:MOST_CURVES]}
+    return {name: each.near_tumor for name, each in outcome.calibrations.items()}
 
 
 def _run_json(scored: Scored, run: StoredRun) -> dict[str, Any]:
@@ -171,7 +171,16 @@ def _panels(outcome: Outcome) -> list[Panel]:
         predicted = scored.evaluation.predictions[item.id].unpacked()
         source = scored.split.slices.source
         dice = dices[position]
-        panels.append(panel_of(source, item.id, tumor_type=item.tumor_type, dice=dice, predicted=predicted))
+        panels.append(
+            panel_of(
+                source,
+                item.id,
+                tumor_type=item.tumor_type,
+                dice=dice,
+                predicted=predicted,
+                channels=scored.runs[0].config.data.channels,
+            )
+        )
     return panels
 
 

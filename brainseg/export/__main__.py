@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROGRAM = "python -m brainseg.export"
 EXAMPLES = f"""examples:
   {PROGRAM} RUN_ID --format onnx                    brainseg-RUN.onnx, for ONNX Runtime and others
-  {PROGRAM} champion --format litert -o tumour.tflite
+  {PROGRAM} champion --format litert -o segment.tflite
   {PROGRAM} model.keras --format onnx --data DIR    checked on the slices of a data folder
 """
 FORMATS = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras"}  # as in export.formats, which needs NumPy

@@ -1,24 +1,33 @@
 """Describes in the exported file how a program gets the masks that brainseg gets."""
 
+import json
+from typing import Any
+
 import brainseg
+from brainseg.classes import BACKGROUND, Labels
 from brainseg.config import DataConfig
+from brainseg.data.reading_text import deeper_text
 from brainseg.inference.postprocess import SHIFTED_PX
 from brainseg.runs.models import Segmenter
 
 INPUT, OUTPUT, BATCH = "image", "probability", "batch"
 CHANNEL_AXIS = 3
-GREY = (
-    "one grey channel in 0..255: 8-bit values as they are, colours as ITU-R 601 luma, alpha left out, deeper values "
-    "scaled from the image's own smallest and largest to 0..255 and rounded"
-)
+GREY = "8-bit values as they are, colours as ITU-R 601 luma, alpha left out"
+RGB = "three channels in 0..255, red, green and blue: 8-bit values as they are, grey in all three, alpha left out"
 RESIZE = (
     "to image_size x image_size: area mean (PIL BOX) where the image's shorter side is at least image_size, else "
     "bilinear (PIL BILINEAR); rounded to whole grey levels"
 )
 SCALE = "divided by 255"
-MASK = (
-    "probabilities resized to the image's size (bilinear, half-pixel centres, edges repeated, no antialiasing), then "
-    "those from threshold on; connected parts (corners count) below min_area_px pixels removed"
+RESIZED = "probabilities resized to the image's size (bilinear, half-pixel centres, edges repeated, no antialiasing)"
+SMALL = "connected parts (corners count) below min_area_px pixels removed"
+MASK = f"{RESIZED}, then those from threshold on; {SMALL}"
+MASK_EACH = f"{RESIZED}, then for each class those from its threshold on; {SMALL}, by class"
+# `classified` in inference/postprocess.py.
+MASK_EXCLUSIVE = (
+    f"{RESIZED}, then each pixel is of the class with the highest p * (1 - t) / t, where p is its probability and t "
+    "its threshold; {rest}of equal ones it is the last. With thresholds of 0.5 that is the highest probability. "
+    f"Of each class, {SMALL}"
 )
 
 FLIPPED = {
@@ -42,13 +51,14 @@ def describe(segmenter: Segmenter, data: DataConfig) -> dict[str, str]:
         "image_size": str(size),
         "input": f"{INPUT}, float32 (batch, {size}, {size}, {data.channel_count}), in 0..1",
         "channel_axis": str(CHANNEL_AXIS),
-        "grey": GREY,
+        **_channels(data),
         "resize": RESIZE,
         "scale": SCALE,
-        "output": f"{OUTPUT}, float32 (batch, {size}, {size}, {labels.outputs}): of tumour, in 0..1",
-        "mask": MASK,
-        "threshold": f"{settings.threshold}",
-        "min_area_px": str(settings.min_area_px),
+        "output": f"{OUTPUT}, float32 (batch, {size}, {size}, {labels.outputs}): {_outputs(labels)}, in 0..1",
+        **({"classes": json.dumps(labels.names, ensure_ascii=False)} if labels.are_named else {}),
+        "mask": _mask(labels),
+        "threshold": _by_class(settings.threshold, labels),
+        "min_area_px": _by_class(settings.min_area_px, labels),
         "flip": FLIPPED[settings.flip],
         "shift": SHIFTED[settings.shift],
         "use": "NOT FOR CLINICAL USE",
@@ -56,3 +66,40 @@ def describe(segmenter: Segmenter, data: DataConfig) -> dict[str, str]:
     if segmenter.run is not None:
         texts |= {"run_id": segmenter.run.id, "data_fingerprint": segmenter.run.fingerprint}
     return {f"brainseg.{key}": text for key, text in texts.items()}
+
+
+def _channels(data: DataConfig) -> dict[str, str]:
+    """How the channels come from files, under the name of their kind."""
+    turned = "" if data.reading == 1 else "; turned as the EXIF orientation says"
+    rest = f"{deeper_text(data)}{turned}"
+    if data.channels == "rgb":
+        return {"rgb": f"{RGB}, {rest}"}
+    if data.channels_are_alike:
+        return {"grey": f"one grey channel in 0..255: {GREY}, {rest}"}
+    names = json.dumps(data.channels, ensure_ascii=False)
+    return {"channels": f"{names} in this order, each a file of its own, one grey channel in 0..255: {GREY}, {rest}"}
+
+
+def _outputs(labels: Labels) -> str:
+    if not labels.are_named:
+        return "of the foreground"
+    if not labels.exclusive:
+        return "of classes in their order, a sigmoid each"
+    first = f"the {BACKGROUND}, then of " if labels.has_background else ""
+    return f"of {first}classes in their order, a softmax"
+
+
+def _mask(labels: Labels) -> str:
+    if not labels.are_named:
+        return MASK
+    if not labels.exclusive:
+        return MASK_EACH
+    return MASK_EXCLUSIVE.format(rest="the background's is p; " if labels.has_background else "")
+
+
+def _by_class(value: Any, labels: Labels) -> str:
+    """A number, or as a JSON object that of each class."""
+    each = value if isinstance(value, tuple) else (value,) * len(labels.names)
+    return (
+        json.dumps(dict(zip(labels.names, each, strict=True)), ensure_ascii=False) if labels.are_named else f"{each[0]}"
+    )

@@ -14,7 +14,7 @@ from brainseg.export.keras_file import KerasRunner, write_keras
 from brainseg.export.litert_file import LitertRunner, write_litert
 from brainseg.export.onnx_file import OnnxRunner, write_onnx
 
-# Probabilities of a batch; both (batch, size, size, 1), float32.
+# Probabilities (batch, size, size, outputs) of images (batch, size, size, channels), float32.
 Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 

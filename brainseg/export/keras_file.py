@@ -22,5 +22,5 @@ class KerasRunner:
         self._model = read_model(path, called=str(path), remedy="export it again")
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities of a batch; both (batch, size, size, 1)."""
+        """Probabilities (batch, size, size, outputs) of a batch (batch, size, size, channels)."""
         return np.asarray(self._model(images, training=False), dtype=np.float32)

@@ -42,7 +42,7 @@ class LitertRunner:
         (self._output,) = self._interpreter.get_output_details()
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities of a batch; both (batch, size, size, 1)."""
+        """Probabilities (batch, size, size, outputs) of a batch (batch, size, size, channels)."""
         self._interpreter.resize_tensor_input(self._input["index"], images.shape)
         self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(self._input["index"], images)

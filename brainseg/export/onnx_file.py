@@ -39,7 +39,7 @@ class OnnxRunner:
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities of a batch; both (batch, size, size, 1)."""
+        """Probabilities (batch, size, size, outputs) of a batch (batch, size, size, channels)."""
         (found,) = self._session.run([OUTPUT], {INPUT: images})
         return np.asarray(found, dtype=np.float32)
 

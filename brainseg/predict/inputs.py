@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config import DataConfig
-from brainseg.data.channels import join_channels
-from brainseg.data.decode import read_image
+from brainseg.data.decode import read_channels
 from brainseg.data.image_files import ImageFile
 from brainseg.errors import DataError
 
@@ -32,8 +31,7 @@ class InputImage:
         """The image, (height, width, channels). Raises DataError."""
         if self.error:
             raise DataError(self.error)
-        pictures = [read_image(path, data) for path in self.paths]
-        return pictures[0] if len(pictures) == 1 else join_channels(pictures, called=[*map(str, self.paths)])
+        return read_channels(self.paths, data)
 
 
 def input_images(files: Sequence[ImageFile], data: DataConfig) -> tuple[InputImage, ...]:

@@ -177,7 +177,7 @@ def _about_images(data: DataConfig) -> str:
     channels = data.channels if isinstance(data.channels, str) else ", ".join(data.channels)
     labels = data.labels
     classes = f"classes {', '.join(labels.names)}" if labels.are_named else "masks of two kinds of pixels"
-    ignored = "" if data.ignore is None else f", {data.ignore} ignored"
+    ignored = "" if data.ignore is None else f"; {data.ignore} is ignored"
     return f"images in {channels}; {classes}{ignored}; ranked by {data.score_by}"
 
 

@@ -144,7 +144,16 @@ def _panels(data: RunData, evaluation: Evaluation, *, count: int) -> list[Panel]
         score, *_ = slices[position]
         predicted = evaluation.predictions[score.id].unpacked()
         source, dice = data.slices.source, dices[position]
-        panels.append(panel_of(source, score.id, tumor_type=score.tumor_type, dice=dice, predicted=predicted))
+        panels.append(
+            panel_of(
+                source,
+                score.id,
+                tumor_type=score.tumor_type,
+                dice=dice,
+                predicted=predicted,
+                channels=data.config.data.channels,
+            )
+        )
     return panels
 
 

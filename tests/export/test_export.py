@@ -52,7 +52,7 @@ def test_an_alias_becomes_an_onnx_file_that_the_example_in_the_manual_runs(
     trained: Trained, store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.trackers["memory-1"].texts["config.yaml"] = to_yaml(tiny())
-    assert main(["champion", "--format", "onnx", "-o", "tumour.onnx"]) == 0
+    assert main(["champion", "--format", "onnx", "-o", "segment.onnx"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     count = len(trained.masks)
@@ -65,9 +65,9 @@ def test_an_alias_becomes_an_onnx_file_that_the_example_in_the_manual_runs(
     assert re.fullmatch(
         r"difference  at most \S+ in probability, 0 pixels of a mask \(allowed: 0\.001 and 4\)", lines[3]
     )
-    assert re.fullmatch(r"file        tumour\.onnx, 0\.\d MB", lines[4])
+    assert re.fullmatch(r"file        segment\.onnx, 0\.\d MB", lines[4])
     assert len(lines) == 5
-    assert [path.name for path in Path.cwd().iterdir() if not path.is_dir()] == ["tumour.onnx"]
+    assert [path.name for path in Path.cwd().iterdir() if not path.is_dir()] == ["segment.onnx"]
 
     (example,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     slice_id, mask = max(trained.masks.items(), key=lambda item: item[1].sum())
@@ -79,7 +79,7 @@ def test_an_alias_becomes_an_onnx_file_that_the_example_in_the_manual_runs(
 
     import onnx
 
-    props = {entry.key: entry.value for entry in onnx.load("tumour.onnx").metadata_props}
+    props = {entry.key: entry.value for entry in onnx.load("segment.onnx").metadata_props}
     assert (props["brainseg.run_id"], props["brainseg.image_size"]) == ("memory-1", "32")
     assert props["brainseg.data_fingerprint"] == trained.tracker.tags["data_fingerprint"]
 

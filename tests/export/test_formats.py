@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from brainseg.classes import BINARY
+from brainseg.classes import BINARY, Labels
 from brainseg.config import DataConfig, ModelConfig
 from brainseg.errors import BrainsegError, InputError
 from brainseg.export.check import Deviation, check, difference
@@ -87,12 +87,12 @@ DESCRIBED = {"onnx": described_in_onnx, "litert": described_in_litert}
 RUNS: dict[str, Run] = {"onnx": run_onnx, "litert": run_litert, "keras": run_keras}
 
 
-def made(config: ModelConfig, policy: str = "float32") -> Any:
+def made(config: ModelConfig, policy: str = "float32", *, channels: int = 1, labels: Labels = BINARY) -> Any:
     """A model in stock layers whose weights are all drawn, those of the normalisation too."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = to_stock(build_model(config, input_shape=(SIZE, SIZE, 1), seed=0))
+        model = to_stock(build_model(config, input_shape=(SIZE, SIZE, channels), labels=labels, seed=0))
     finally:
         keras.config.set_dtype_policy(before)
     rng = np.random.default_rng(1)
@@ -110,7 +110,13 @@ def test_the_description_says_what_a_program_has_to_know() -> None:
     told = describe(dataclasses.replace(SEGMENTER, settings=tuned), DATA)
     assert told["brainseg.image_size"] == "16"
     assert told["brainseg.input"] == "image, float32 (batch, 16, 16, 1), in 0..1"
-    assert told["brainseg.output"] == "probability, float32 (batch, 16, 16, 1): of tumour, in 0..1"
+    assert told["brainseg.output"] == "probability, float32 (batch, 16, 16, 1): of the foreground, in 0..1"
+    assert told["brainseg.grey"] == (
+        "one grey channel in 0..255: 8-bit values as they are, colours as ITU-R 601 luma, alpha left out, deeper "
+        "values scaled so that the image's own 0.5th and 99.5th percentile (where these are equal, its smallest and "
+        "largest) become 0 and 255, clipped and rounded; turned as the EXIF orientation says"
+    )
+    assert "brainseg.classes" not in told
     assert (told["brainseg.channel_axis"], told["brainseg.scale"]) == ("3", "divided by 255")
     assert (told["brainseg.threshold"], told["brainseg.min_area_px"]) == ("0.35", "12")
     assert told["brainseg.flip"] == "mean over the image and its flips along both axes"
@@ -119,6 +125,68 @@ def test_the_description_says_what_a_program_has_to_know() -> None:
         "what leaves on one side enters on the other"
     )
     assert "brainseg.run_id" not in told  # of a file
+
+
+@pytest.mark.parametrize(
+    ("data", "deeper"),
+    [
+        ({"reading": 1}, "so that the image's own smallest and largest become 0 and 255, clipped and rounded"),
+        (
+            {"window": (-160, 240)},
+            "so that -160 and 240 become 0 and 255, clipped and rounded; turned as the EXIF orientation says",
+        ),
+    ],
+    ids=["reading 1", "window"],
+)
+def test_the_description_says_how_deeper_images_are_read(data: dict[str, Any], deeper: str) -> None:
+    grey = describe(SEGMENTER, dataclasses.replace(DATA, **data))["brainseg.grey"]
+    assert grey.endswith(f", alpha left out, deeper values scaled {deeper}")
+
+
+IN_COLOUR = DataConfig(image_size=SIZE, channels="rgb", classes={"car": 1, "road": 2})
+IN_CHANNELS = DataConfig(image_size=SIZE, channels=["flair", "t1"], classes={"whole": [1, 2], "core": 2})
+
+
+def test_the_description_says_what_channels_and_outputs_are() -> None:
+    settings = MaskSettings(threshold=(0.4, 0.5), min_area_px=9)
+    colour = describe(dataclasses.replace(SEGMENTER, settings=settings), IN_COLOUR)
+    assert colour["brainseg.input"] == "image, float32 (batch, 16, 16, 3), in 0..1"
+    assert colour["brainseg.rgb"].startswith("three channels in 0..255, red, green and blue: ")
+    assert "brainseg.grey" not in colour
+    assert colour["brainseg.output"] == (
+        "probability, float32 (batch, 16, 16, 3): of the background, then of classes in their order, a softmax, in 0..1"
+    )
+    assert colour["brainseg.classes"] == '["car", "road"]'
+    assert "the highest p * (1 - t) / t" in colour["brainseg.mask"]
+    assert "the background's is p; " in colour["brainseg.mask"]
+    assert colour["brainseg.threshold"] == '{"car": 0.4, "road": 0.5}'
+    assert colour["brainseg.min_area_px"] == '{"car": 9, "road": 9}'
+    named = describe(SEGMENTER, IN_CHANNELS)
+    assert named["brainseg.channels"].startswith('["flair", "t1"] in this order, each a file of its own, one grey ')
+    assert named["brainseg.output"] == (
+        "probability, float32 (batch, 16, 16, 2): of classes in their order, a sigmoid each, in 0..1"
+    )
+    assert "for each class those from its threshold on" in named["brainseg.mask"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("data", [IN_COLOUR, IN_CHANNELS], ids=["colour", "channels"])
+def test_a_file_of_several_channels_and_classes_gives_what_the_model_gives(
+    name: str, data: DataConfig, tmp_path: Path
+) -> None:
+    model = made(MODELS["stem 2"], channels=data.channel_count, labels=data.labels)
+    path = tmp_path / f"file{FORMATS[name].ending}"
+    slices = choose_slices(None, data, data=None, count=3)
+    done = export(SEGMENTER, model, data, format_name=name, path=path, slices=slices)
+    assert done.difference.probability < 1e-5
+    assert done.difference.mask_px == 0
+    images = np.random.default_rng(0).random((2, SIZE, SIZE, data.channel_count), dtype=np.float32)
+    expected = np.asarray(model(images, training=False))
+    assert expected.shape == (2, SIZE, SIZE, data.labels.outputs)
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(np.asarray(RUNS[name](path, images)), expected, atol=1e-5)
+    if name in DESCRIBED:
+        assert DESCRIBED[name](path) == describe(SEGMENTER, data)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from brainseg.config import DataConfig, ModelConfig, RunConfig
 from brainseg.config_file import to_yaml
-from brainseg.data.decode import read_mask
+from brainseg.data.load import source_of_folder
 from brainseg.data.split import Split
 from brainseg.predict.__main__ import main
 from brainseg.tracking import MODEL_FILE, MemoryStore
@@ -97,8 +97,10 @@ def test_exclusive_classes_are_a_label_image_that_can_be_trained_on(
     assert mode == "P"
     assert mask.tolist() == [[7, 7, 200, 200, 2, 2, 2, 2]] * 3
     assert json.loads(Path("out/classes.json").read_text()) == classes
-    again = DataConfig(classes=json.loads(Path("out/classes.json").read_text()))
-    assert read_mask(Path("out/masks/x.png"), again)[0, :, 0].tolist() == [1, 1, 2, 2, 0, 0, 0, 0]
+    # As the masks of a data set: the same classes.
+    Path("in").rename("out/images")
+    again = source_of_folder(Path("out"), DataConfig(channels="rgb", classes=classes))
+    assert again.read("x")[1][0, :, 0].tolist() == [1, 1, 2, 2, 0, 0, 0, 0]
 
     _, overlay = stored("out/overlays/x.png")
     orange, sky = (230, 159, 0), (86, 180, 233)

@@ -213,7 +213,7 @@ def test_a_disk_that_is_full_is_one_line_and_what_is_done_stays(
         if path.stem == last.stem:
             raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("brainseg.predict.images.write_outlined", full)
+    monkeypatch.setattr("brainseg.predict.pictures.write_outlined", full)
     count = len(list((trained.slices / "images").iterdir()))
     assert main([trained.run_id, str(trained.slices), "-o", "out"]) == 1
     done = len(rows_in("out"))
