@@ -20,7 +20,6 @@ from brainseg.evaluate import __main__ as evaluate
 from brainseg.tracking import MODEL_FILE, MemoryStore, MemoryTracker
 
 LAYOUT = "images/7.png with masks/7.png, or PATIENT/7.tif with PATIENT/7_mask.tif"
-MATLAB = "MATLAB files are turned into pairs by `python -m brainseg.data import figshare SRC OUT`"
 
 
 @pytest.fixture
@@ -159,7 +158,7 @@ CASES = [
     ),
     ("memory-1 --data nowhere", f"nowhere doesn't exist; name a folder that holds {LAYOUT}"),
     ("memory-1 --data a-file", f"a-file is a file; name a folder that holds {LAYOUT}"),
-    ("memory-1 --data empty", f"empty holds neither {LAYOUT}; {MATLAB}"),
+    ("memory-1 --data empty", f"empty holds neither {LAYOUT}"),
     ("memory-1 --data half", f"half holds neither {LAYOUT}; it has images/ but no masks/"),
     ("memory-1 -o a-file", "-o must name a folder, got the file a-file; name another"),
     ("memory-1 -o a-file/deep", "-o must name a folder, got the file CWD/a-file; name another"),

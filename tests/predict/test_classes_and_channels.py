@@ -48,7 +48,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 def add_model(store: MemoryStore, model: Any, **data: Any) -> None:
     """memory-1, with this model and these keys of data."""
     model.save("own.keras")
-    config = RunConfig(data=DataConfig(image_size=SIZE, **data), model=ModelConfig(depth=1))
+    config = RunConfig(
+        data=DataConfig(name="folder", root="slices", image_size=SIZE, **data), model=ModelConfig(depth=1)
+    )
     with store.open_tracker(run_name="made") as tracker:
         tracker.log_text(to_yaml(config), "config.yaml")
         tracker.log_text(Split(train=("a",), val=("b",)).to_json(), "split.json")

@@ -37,7 +37,7 @@ GREY = DataConfig(image_size=SIZE, channels="grey")
 def predicted(folder, out, *, model=None, bits=None, settings=None, data=GREY):
     outcomes = []
     predict_images(
-        input_images(find_images([folder]), data),
+        input_images(find_images([folder]).files, data),
         model=model or Brightness(),
         settings=settings or MaskSettings(),
         statistics=None,

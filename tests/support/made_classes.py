@@ -46,6 +46,7 @@ def add_class_run(store: MemoryStore, folder: Path, *, name: str) -> str:
         score_by="case",
         predictions=predictions,
         calibrations={class_name: Calibration() for class_name in CLASSES},
+        confusion=None,
         seconds_per_image=0.0,
     )
     keys = {"data__classes": CLASSES, "data__channels": "rgb", "data__score_by": "case"}

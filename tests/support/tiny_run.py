@@ -10,8 +10,6 @@ TIMINGS = ("seconds", "images_per_second", "seconds_per_image")
 
 TINY: dict[str, Any] = {
     "data.phantom_patients": 8,
-    "data.channels": "grey",
-    "data.score_by": "slice",
     "data.image_size": 32,
     "data.batch_size": 8,
     "model.depth": 2,
