@@ -12,7 +12,7 @@ from brainseg.sweep.engine.leases import Lease
 
 # User attributes of a trial.
 LEASE = "lease"  # who trains it, or None
-HEARTBEAT = "beat"  # a number that its worker counts up, for processes on other hosts
+HEARTBEAT = "beat"  # when its worker was last heard of, by the storage's clock, for processes on other hosts
 RUN_ID = "run_id"  # its MLflow run
 LINE = "line"  # what can be pasted behind `python -m brainseg.train`
 EPOCHS = "epochs"  # how many it was asked for

@@ -45,6 +45,10 @@ class StudyStorage:
         """Whether a worker on another host may hold a trial."""
         raise NotImplementedError
 
+    def now(self) -> float | None:
+        """The time by the storage's own clock, in seconds since 1970; None where all processes are on one host."""
+        return None
+
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while a process counts trials and takes one. Released by the kernel, or the server, if it dies."""
         raise NotImplementedError
@@ -132,12 +136,20 @@ class PostgresStudyStorage(StudyStorage):
         except (SQLAlchemyError, OptunaError, RuntimeError, ImportError) as error:
             remedy = "pip install 'brainseg[postgresql]'" if isinstance(error, ImportError) else "check --storage"
             raise TrackingError(f"the storage {self._shown} can't be used ({reason(error)}); {remedy}") from None
+        self._pooled = storage.engine
         super().__init__(storage, shown=self._shown, folder=folder)
 
     @property
     def is_shared_between_hosts(self) -> bool:
         """True."""
         return True
+
+    def now(self) -> float:
+        """The server's time: no host's clock is compared with another one's."""
+        from sqlalchemy import text
+
+        with self._pooled.connect() as connection:
+            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
