@@ -19,8 +19,8 @@ from typing import Any, Self
 
 HEARTBEAT_S = 10.0  # between two heartbeats of a process, for those in other places
 STALE_S = 150.0  # without a heartbeat: the process counts as dead
-# How long a reader that finds a stale heartbeat waits for another one: the storage may have been away for everybody, and
-# a process needs so long to connect again.
+# How long a reader that finds a stale heartbeat waits for another one: the storage may have been away for everybody,
+# and a process needs so long to connect again.
 CONFIRM_S = 30.0
 KILLED = "killed"  # suffix of what is left of a file whose process didn't delete it itself
 FORGET_S = 30 * 24 * 3600.0  # after which what is left of a dead process tells nobody anything
@@ -127,9 +127,9 @@ class Lease:
 class LeaseChecker:
     """Tells whether the holder of a lease is dead: by its process lock where that counts, else by its heartbeat.
 
-    A heartbeat is the storage's own time, and is compared with the storage's time alone. It counts as missed only if this
-    process finds the same one again after CONFIRM_S. The heartbeats of version 0.1 are numbers that are counted up:
-    they have to change within STALE_S by this process's own clock.
+    A heartbeat is the storage's own time, and is compared with the storage's time alone. It counts as missed only if
+    this process finds the same one again after CONFIRM_S. The heartbeats of version 0.1 are numbers that are counted
+    up: they have to change within STALE_S by this process's own clock.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import Lease, LeaseChecker, ProcessLock
-from brainseg.sweep.engine.storage import StudyStorage
+from brainseg.sweep.engine.storage import Check, StudyStorage
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
 from brainseg.sweep.study.space import suggest
@@ -65,7 +65,7 @@ class TrialQueue:
 
     def claim(self) -> Claim | NoTrial:
         """Claims the next trial: one that lost its worker, or a new one until the total is reached."""
-        with self.storage.lock():
+        with self.storage.lock() as check:
             trials = self.study.get_trials(deepcopy=False)
             settings = keys.settings_of(self.study)
             running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -75,14 +75,14 @@ class TrialQueue:
             if failed > settings.failures:
                 return NoTrial(is_over=True, reason=f"{failed} trials failed, and {settings.failures} are allowed")
             if free:
-                return self._hold(self._trial_of(free[0]))
+                return self._hold(self._trial_of(free[0]), check)
             silent = [trial.number for trial in running if self._is_silent(trial)]
             if (
                 silent
             ):  # whether they are dead shows in a moment: else this worker would look again after its next trial
                 return NoTrial(is_over=False, reason=f"the worker of trial {silent[0]} is silent")
             if finished + len(running) < settings.trials:
-                return self._hold(self._ask(trials))
+                return self._hold(self._ask(trials), check)
             if running:
                 return NoTrial(is_over=False, reason=f"{len(running)} trials are still running")
             return NoTrial(is_over=True, reason=f"{finished} of {settings.trials} trials are finished")
@@ -197,7 +197,7 @@ class TrialQueue:
         self.study.sampler = RandomSampler(seed=0) if is_complete else build_sampler(self._config, number=frozen.number)
         return Trial(self.study, frozen._trial_id)
 
-    def _hold(self, trial: Trial) -> Claim:
+    def _hold(self, trial: Trial, check: Check) -> Claim:
         self._not_given_back.discard(trial.number)
         params = suggest(trial, self._config.space)
         attributes = trial.user_attrs
@@ -205,6 +205,7 @@ class TrialQueue:
         lease = Lease.new(self._lock, supervisor=self._supervisor, epochs_at_claim=reported)
         if (now := self.storage.now()) is not None:
             trial.set_user_attr(keys.HEARTBEAT, now)  # before the lease: that of the worker before it is old
+        check()  # else another process may hold it by now
         trial.set_user_attr(keys.LEASE, dataclasses.asdict(lease))
         deaths = attributes.get(keys.DEATHS, [])
         return Claim(
