@@ -169,3 +169,26 @@ def test_ctrl_c_is_one_line(
 def test_no_error_shows_a_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clean", "--root", str(tmp_path), "http://ada:s3cret@host"]) == 2  # --uri was forgotten
     assert capsys.readouterr().err.startswith("error: run http://ada:***@host has no checkpoints in ")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_sync_on_a_host_that_comes_back_drops_what_a_later_attempt_has_made_good(
+    sqlite_config: TrackingConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_shared: bool
+) -> None:
+    backend = MlflowBackend(config=sqlite_config)
+    first = backend.open(attempt=1)
+    first._spool.append("metrics", {"epoch": 1, "metrics": {"val_dice": 0.25}, "time_ms": 0})
+    first._spool.close()  # killed
+    checkpoint = with_checkpoints(sqlite_config, first.run_id)
+    with backend.on_another_host(tmp_path / "other").open(run_id=first.run_id, attempt=2):
+        pass
+    # On a shared folder, the later attempt has gone on from the checkpoint.
+    (checkpoint / "lease.json").write_text(json.dumps({"attempt": 2 if is_shared else 1}))
+    uri = f"sqlite:///{sqlite_config.root}/mlflow.db"
+    assert main(["sync", "--root", sqlite_config.root, "--uri", uri]) == 0
+    out = capsys.readouterr().out
+    assert f"{first.run_id}: 0 records delivered (attempt 2 writes the run, and this one is 1; dropped)" in out
+    record = backend.store.read(first.run_id)
+    assert (record.status, record.tags["state"], record.metrics) == ("FINISHED", "finished", {})
+    assert checkpoint.exists() == is_shared
+    assert list(Path(sqlite_config.root, "spool").iterdir()) == []

@@ -13,6 +13,8 @@ from brainseg.sweep.engine.leases import Lease
 # User attributes of a trial.
 LEASE = "lease"  # who trains it, or None
 HEARTBEAT = "beat"  # when its worker was last heard of, by the storage's clock, for processes on other hosts
+CLAIMS = "claims"  # how often a worker has taken it: the attempt at which the last of them writes its run
+BEGUN = "begun"  # the last attempt that has finished an epoch, so that nobody needs the checkpoints of those before
 RUN_ID = "run_id"  # its MLflow run
 LINE = "line"  # what can be pasted behind `python -m brainseg.train`
 EPOCHS = "epochs"  # how many it was asked for

@@ -31,6 +31,7 @@ class Claim:
     trial: Trial
     params: Mapping[str, Value]  # the active ones, in the order of the space
     attributes: Mapping[str, Any]  # user attributes when it was claimed
+    attempt: int  # how often it has been claimed, this time included
     is_new: bool  # never held by a worker before
     is_condemned: bool  # its workers have died too often: to be closed as failed
 
@@ -113,6 +114,15 @@ class TrialQueue:
             claim.trial.report(value, epoch)  # which its `should_prune` goes by
         else:  # refused by the trial's own method
             self.storage.optuna.set_trial_intermediate_value(claim.trial._trial_id, epoch, value)
+
+    def run_of(self, claim: Claim) -> str | None:
+        """The trial's MLflow run, if one has been opened."""
+        run_id: str | None = self._frozen(claim).user_attrs.get(keys.RUN_ID)
+        return run_id
+
+    def is_begun_after(self, claim: Claim) -> bool:
+        """Whether a later holder of the trial has finished an epoch."""
+        return bool(self._frozen(claim).user_attrs.get(keys.BEGUN, 0) > claim.attempt)
 
     def reported(self, claim: Claim) -> Mapping[int, float]:
         """Epoch -> value, for every epoch in the storage."""
@@ -205,13 +215,16 @@ class TrialQueue:
         lease = Lease.new(self._lock, supervisor=self._supervisor, epochs_at_claim=reported)
         if (now := self.storage.now()) is not None:
             trial.set_user_attr(keys.HEARTBEAT, now)  # before the lease: that of the worker before it is old
+        attempt = attributes.get(keys.CLAIMS, 0) + 1
         check()  # else another process may hold it by now
+        trial.set_user_attr(keys.CLAIMS, attempt)
         trial.set_user_attr(keys.LEASE, dataclasses.asdict(lease))
         deaths = attributes.get(keys.DEATHS, [])
         return Claim(
             trial=trial,
             params=params,
             attributes=attributes,
+            attempt=attempt,
             is_new=keys.LEASE not in attributes,
             is_condemned=deaths.count(reported) >= DEATHS_ALLOWED,
         )

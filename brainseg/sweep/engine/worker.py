@@ -13,11 +13,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 import optuna
 from optuna.trial import TrialState
@@ -26,10 +26,11 @@ from brainseg import compose
 from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, short_names
 from brainseg.data.load import RunData
-from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
+from brainseg.errors import AwayError, BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import HEARTBEAT_S, ProcessLock
+from brainseg.sweep.engine.patience import PASSING, Patience, patiently
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.engine.stored_study import load_config, with_recipe
 from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue
@@ -39,6 +40,7 @@ from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import merged
 from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.mlflow.fence import discard_checkpoint
 from brainseg.tracking.paths import tracking_paths
 from brainseg.tracking.rules import ending_of
 from brainseg.train.checkpoint import Checkpoints
@@ -53,6 +55,7 @@ IDLE_S = 0.5  # between two claims, while trials are running that may come back
 STOP = "stop"  # what a supervisor writes to a worker's stdin: finish the epoch, then end
 
 Metrics = Mapping[str, float]
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,24 +101,39 @@ class Worker:
     def work(self) -> Recycle | str:
         """Trains until no trial is left, or until a new process has to go on; returns why it ended.
 
-        Raises Interrupted when it is stopped.
+        A store that is away is waited for. Raises AwayError where that takes too long, and Interrupted when it is
+        stopped.
         """
+        patience = Patience(say)
         while not self._stop.is_requested:
             if self._trained >= RECYCLE_AFTER:
                 return Recycle(reason=f"{self._trained} trials trained")
-            claim = self._queue.claim()
-            if isinstance(claim, NoTrial):
-                if claim.is_over:
-                    return claim.reason
-                time.sleep(IDLE_S)
+            try:
+                with self._queue.storage.reached():
+                    ending = self._work_once()
+            except PASSING as error:
+                patience.wait(error)
                 continue
-            threads = claim.attributes.get(keys.THREADS, self._threads)
-            if self._threads_in_use not in (None, threads):
-                self._queue.give_back(claim)
-                return Recycle(reason=f"trial {claim.trial.number} computes on {threads} threads")
-            self._train(claim, threads)
-            self._trained += 1
+            patience.worked()
+            if ending is not None:
+                return ending
         return "stopped by the supervisor"
+
+    def _work_once(self) -> Recycle | str | None:
+        """Trains one trial, or waits a moment for one; what `work` returns, once there is nothing more to do."""
+        claim = self._queue.claim()
+        if isinstance(claim, NoTrial):
+            if claim.is_over:
+                return claim.reason
+            time.sleep(IDLE_S)
+            return None
+        threads = claim.attributes.get(keys.THREADS, self._threads)
+        if self._threads_in_use not in (None, threads):
+            self._give_back(claim)
+            return Recycle(reason=f"trial {claim.trial.number} computes on {threads} threads")
+        self._train(claim, threads)
+        self._trained += 1
+        return None
 
     def _train(self, claim: Claim, threads: int) -> None:
         """Trains a claimed trial to whatever end."""
@@ -125,15 +143,41 @@ class Worker:
                 with self._queue.storage.reached():
                     self._run(claim, threads)
             except LeaseLost:
-                say("another worker has taken this trial; this one leaves it")
+                self._leave(claim)
             except (Interrupted, *NOT_OF_THE_TRIAL):
-                self._queue.give_back(claim)
+                self._give_back(claim)
                 raise
             except Exception as error:
                 self._failed(claim, error)
-        _forget_models()
+            finally:
+                _forget_models()
         if self._trained == 0:
             gc.freeze()  # what is imported by now stays: the garbage collector need not go through it after each trial
+
+    def _give_back(self, claim: Claim) -> None:
+        """Gives a trial back if the storage is there; what went wrong before is what there is to tell."""
+        try:
+            with self._queue.storage.reached():
+                self._queue.give_back(claim)
+        except UnreachableError as error:
+            say(f"trial {claim.trial.number} can't be given back now: {error}")
+
+    def _leave(self, claim: Claim) -> None:
+        """Leaves a trial to the worker that has taken it, and deletes what that one doesn't go on from."""
+        say("another worker has taken this trial; this one leaves it")
+        run_id = self._queue.run_of(claim)
+        if run_id is not None and self._queue.is_begun_after(claim):
+            root = tracking_paths(compose.freeze(self._config.tracking).tracking).checkpoints
+            discard_checkpoint(root / run_id, attempt=claim.attempt)
+
+    def _told(self, action: Callable[[], Told]) -> Told:
+        """What a trial has come to is told to the study, however long its storage is away: it isn't trained again."""
+
+        def reached() -> Told:
+            with self._queue.storage.reached():
+                return action()
+
+        return patiently(reached, say)
 
     def _run(self, claim: Claim, threads: int) -> None:
         config, overrides = compose_trial(self._config, claim.params, threads=threads)
@@ -165,12 +209,14 @@ class Worker:
             )
         except Pruned as pruned:
             say(str(pruned))
-            is_told = self._queue.tell(claim, TrialState.PRUNED)
+            is_told = self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
         else:
             is_told = self._complete(claim, result)
-        if result is not None and result.unwritten:
+        if not is_told:
+            self._leave(claim)
+        elif result is not None and result.unwritten:
             say(f"not everything could be written: {'; '.join(result.unwritten)}; the checkpoint stays")
-        elif is_told:  # not before the study knows: killed in between, the trial ends again in the same way
+        else:  # not before the study knows: killed in between, the trial ends again in the same way
             Checkpoints(Path(config.tracking.root), tracker.run_id).remove()
 
     def _complete(self, claim: Claim, result: "Result") -> bool:
@@ -178,14 +224,15 @@ class Worker:
         told: dict[str, object] = {keys.SECONDS: round(sum(metrics["seconds"] for metrics in result.history), 3)}
         if result.unwritten:
             told[keys.UNWRITTEN] = list(result.unwritten)
-        self._queue.remember(claim, told)
+        self._told(lambda: self._queue.remember(claim, told))
         values = {
             "val_dice_image": result.best_val_dice_image,
             "final_dice": result.final_dice,
             "parameters": float(result.parameters),
             "seconds_per_image": result.seconds_per_image,
         }
-        return self._queue.tell(claim, TrialState.COMPLETE, [values[metric] for metric in self._config.metrics])
+        reached = [values[metric] for metric in self._config.metrics]
+        return self._told(lambda: self._queue.tell(claim, TrialState.COMPLETE, reached))
 
     def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
         """The configuration and data of a trial, from its run's checkpoint if there is one."""
@@ -232,6 +279,7 @@ class Worker:
             run_name=f"{self._config.name} {claim.trial.number:03d} {name}"[:100],
             tags=self._identity(claim) | {"overrides": line, "source": f"python -m brainseg.train {line}"},
             run_id=run_id,
+            attempt=claim.attempt,
         )
         self._queue.remember(claim, {keys.RUN_ID: tracker.run_id})
         return tracker
@@ -242,9 +290,12 @@ class Worker:
         say(f"failed: {reason}")
         if self._open_run is not None:
             tracking = compose.freeze(self._config.tracking).tracking
-            with contextlib.suppress(Exception), open_tracker(tracking, run_name="", tags={}, run_id=self._open_run):
+            with (
+                contextlib.suppress(Exception),
+                open_tracker(tracking, run_name="", tags={}, run_id=self._open_run, attempt=claim.attempt),
+            ):
                 raise error
-        self._queue.fail(claim, reason, may_retry=not isinstance(error, NOT_RETRIED))
+        self._told(lambda: self._queue.fail(claim, reason, may_retry=not isinstance(error, NOT_RETRIED)))
 
     @contextlib.contextmanager
     def _heartbeats(self, claim: Claim) -> Iterator[None]:
@@ -277,8 +328,8 @@ class LeaseLost(Interrupted):
 
 # Training is deterministic: these would come again.
 NOT_RETRIED = (NonFiniteError, ConfigError, KilledTooOftenError)
-# What all trials share is away, perhaps for a moment: the trial goes back as it is, and the worker ends.
-NOT_OF_THE_TRIAL = (UnreachableError, DataError)
+# What all trials share is away: the trial goes back as it is; the worker waits for a store, or ends without its data.
+NOT_OF_THE_TRIAL = (*PASSING, AwayError, DataError)
 
 
 class _Watch:
@@ -289,6 +340,7 @@ class _Watch:
         self._claim = claim
         self._stop = stop
         self._epochs = epochs
+        self._has_begun = False
         self._reported = set(queue.reported(claim))
         self._prunes = len(queue.study.directions) == 1
         self._decided = claim.attributes.get(keys.PRUNED)  # before a kill
@@ -296,6 +348,9 @@ class _Watch:
     def __call__(self, epoch: int, metrics: Metrics) -> None:
         if not self._queue.is_mine(self._claim):
             raise LeaseLost
+        if not self._has_begun:
+            self._queue.remember(self._claim, {keys.BEGUN: self._claim.attempt})
+            self._has_begun = True
         if epoch not in self._reported:
             self._queue.report(self._claim, epoch, metrics["val_dice_image"])
             self._reported.add(epoch)

@@ -22,6 +22,7 @@ from brainseg.tracking.mlflow.client_runs import (
     find_run,
 )
 from brainseg.tracking.mlflow.database import artifacts_beside, set_artifact_location
+from brainseg.tracking.mlflow.fence import FENCE_S, SupersededError, attempt_in
 from brainseg.tracking.mlflow.model_folders import write_model_folder
 from brainseg.tracking.mlflow.views import INSTALLED, view_tags
 from brainseg.tracking.paths import TrackingPaths, sqlite_path
@@ -57,8 +58,11 @@ class _Known:
 class RunWriter:
     """Writes the records of one MLflow run. Writing a record again changes nothing."""
 
-    def __init__(self, client: "MlflowClient", mlflow_id: str) -> None:
+    def __init__(self, client: "MlflowClient", mlflow_id: str, *, attempt: int = 0) -> None:
+        """attempt: at which this process holds the run; 0 for a run that no other process may take over."""
         self.mlflow_id = mlflow_id
+        self._attempt = attempt
+        self._fence_read_at = float("-inf")
         self._client = client
         self._known: _Known | None = None
         self._writers: dict[str, Callable[[Record, Spool], None]] = {
@@ -74,12 +78,23 @@ class RunWriter:
         }
 
     def write(self, record: Record, spool: Spool) -> None:
-        """Makes the record's calls. Raises what MLflow raises; the record may then have arrived or not."""
+        """Makes the record's calls. Raises what MLflow raises; the record may then have arrived or not.
+
+        Raises SupersededError, with nothing written, where a later attempt holds the run.
+        """
+        self._check_fence()
         try:
             self._writers[record.kind](record, spool)
         except Exception:
             self._known = None
             raise
+
+    def _check_fence(self) -> None:
+        if self._attempt and time.monotonic() - self._fence_read_at > FENCE_S:
+            latest = attempt_in(self._client.get_run(self.mlflow_id).data.tags)
+            if latest > self._attempt:
+                raise SupersededError(f"attempt {latest} writes the run, and this one is {self._attempt}")
+            self._fence_read_at = time.monotonic()
 
     def _known_now(self) -> _Known:
         if self._known is None:

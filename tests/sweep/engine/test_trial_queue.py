@@ -11,7 +11,7 @@ from queue_processes import EPOCHS, claimed, finish, opened, queue_on, score, st
 from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg.sweep.engine import leases
-from brainseg.sweep.engine.keys import ATTEMPTS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE
+from brainseg.sweep.engine.keys import ATTEMPTS, BEGUN, CLAIMS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE
 from brainseg.sweep.engine.leases import STALE_S, ProcessLock
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
 from brainseg.sweep.study.parameter import Value
@@ -114,6 +114,18 @@ def test_a_failed_trial_is_tried_again_as_often_as_the_study_says(where: str, tm
     assert trials_of(where)[0].user_attrs[FAILURE] == f"reason {retries}"
 
 
+def test_each_claim_of_a_trial_has_the_next_number(queues: tuple[TrialQueue, TrialQueue]) -> None:
+    first, second = queues
+    old = claimed(first)
+    first.give_back(old)
+    new = claimed(second)
+    assert (old.trial.number, old.attempt, new.trial.number, new.attempt) == (0, 1, 0, 2)
+    assert not first.is_begun_after(old)  # it may still go on from a checkpoint of the attempt before
+    second.remember(new, {BEGUN: new.attempt})
+    assert first.is_begun_after(old)
+    assert not second.is_begun_after(new)
+
+
 def test_a_failure_that_would_come_again_is_final(queues: tuple[TrialQueue, TrialQueue], where: str) -> None:
     assert queues[0].fail(claimed(queues[0]), "a key is wrong", may_retry=False)
     assert states(where) == ["FAIL"]
@@ -154,7 +166,7 @@ def test_a_trial_that_is_held_is_nobody_elses(queues: tuple[TrialQueue, TrialQue
     second.give_back(mine)
     assert not second.fail(mine, "not mine to fail", may_retry=False)
     assert first.is_mine(mine)
-    assert trials_of(where)[0].user_attrs.keys() - {HEARTBEAT} == {LEASE}
+    assert trials_of(where)[0].user_attrs.keys() - {HEARTBEAT} == {LEASE, CLAIMS}
 
 
 def test_a_trial_that_has_ended_does_not_fail_afterwards(queues: tuple[TrialQueue, TrialQueue], where: str) -> None:
@@ -162,7 +174,7 @@ def test_a_trial_that_has_ended_does_not_fail_afterwards(queues: tuple[TrialQueu
     finish(queues[0], claim)
     assert queues[0].fail(claim, "its checkpoint can't be deleted", may_retry=True)
     (trial,) = trials_of(where)
-    assert (trial.state, trial.user_attrs.keys() - {HEARTBEAT}) == (TrialState.COMPLETE, {LEASE})
+    assert (trial.state, trial.user_attrs.keys() - {HEARTBEAT}) == (TrialState.COMPLETE, {LEASE, CLAIMS})
 
 
 def test_a_worker_on_another_host_that_beats_no_more_loses_its_trial(
