@@ -14,6 +14,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.host import move_to_this_software, with_store
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
@@ -58,11 +59,13 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
     console = _console()
     with stop_on_signals() as stop:
         baseline = check(config)
+        config = with_store(config, baseline.tracking)
         check_store(baseline.tracking)
         root = tracking_paths(baseline.tracking).root
         place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
+        storage.check_host()
         config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))
         if changes:
             console.print(
@@ -72,6 +75,8 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
             baseline = check(config)
             data = load_run_data(baseline)
         study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
+        if (note := move_to_this_software(study)) is not None:
+            console.print(note)
         sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
         threads = threads_of_trials(baseline, share=max(1, resolve_threads(None) // config.workers))
         was_over = _is_over(study) and _is_recorded(study)

@@ -33,6 +33,8 @@ SETTINGS = "settings"  # what may change: StudySettings
 PARENT_RUN = "parent_run_id"
 OUTCOME = "outcome_recorded"  # how many finished trials the parent run's tables and plots know of
 TRACKING = "tracking"  # overrides of tracking.*, without passwords
+SOFTWARE = "software"  # versions of brainseg and TensorFlow that its workers must have, and the commit of the start
+PRECISION = "precision"  # what train.precision=auto was resolved to, by its first worker
 PLACES = "places"  # overrides that say where the data lies, of the latest start
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # towards the total

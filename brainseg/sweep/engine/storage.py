@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from brainseg.cli.secrets import mask
 from brainseg.errors import ConfigError, TrackingError
+from brainseg.sweep.engine.leases import machine_at_work
 from brainseg.tracking.mlflow.connection import UnreachableError, reason
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ ADDRESS_OPTIONS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "50000",
 }
+# In what a server says that refuses a connection: it may take the next one. Not so a password, or an unknown database.
+PASSING = ("starting up", "shutting down", "recovery", "too many", "terminating", "remaining connection slots")
 TABLES_KEY = crc32(b"brainseg.sweep")  # of the turn to make tables; version 0.1 takes it to claim trials as well
 
 Check = Callable[[], None]  # raises UnreachableError where the turn was lost
@@ -71,6 +74,9 @@ class StudyStorage:
         Raises UnreachableError where another process has it for LOCK_WAIT_S.
         """
         raise NotImplementedError
+
+    def check_host(self) -> None:
+        """Raises TrackingError where another host uses what only one may."""
 
     @contextlib.contextmanager
     def reached(self) -> Iterator[None]:
@@ -114,6 +120,15 @@ class JournalStudyStorage(StudyStorage):
     def is_shared_between_hosts(self) -> bool:
         """False: Optuna's journal is for one host, or one file system."""
         return False
+
+    def check_host(self) -> None:
+        """By the files of the processes that live by this journal."""
+        other = machine_at_work(self.folder)
+        if other is not None:
+            raise TrackingError(
+                f"{self.shown} is used on {other}, and a journal is for one host; "
+                "end that first, or keep the study in PostgreSQL: --storage postgresql://HOST/DATABASE"
+            )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[Check]:
@@ -176,7 +191,10 @@ class PostgresStudyStorage(StudyStorage):
         from sqlalchemy.exc import OperationalError
 
         remedy = "pip install 'brainseg[postgresql]'" if isinstance(error, ImportError) else "check --storage"
-        kind = UnreachableError if isinstance(error, OperationalError) else TrackingError
+        is_passing = isinstance(error, OperationalError) and (
+            "FATAL" not in str(error) or any(word in str(error) for word in PASSING)
+        )
+        kind = UnreachableError if is_passing else TrackingError
         return kind(f"the storage {self._shown} can't be used ({reason(error)}); {remedy}")
 
     @property

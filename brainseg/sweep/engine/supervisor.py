@@ -20,7 +20,7 @@ from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.engine.worker import STOP
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import key_of
+from brainseg.sweep.study.study_rules import key_of, places_in
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.train.signals import handled_by
 
@@ -287,6 +287,7 @@ def worker_pool(
     command = [sys.executable, "-m", "brainseg.sweep", "worker", config.name]
     command += ["--supervisor", lock.id, "--threads", str(threads)]
     command += [item for item in config.tracking if key_of(item) != "tracking.uri"]
+    command += places_in(config.overrides)  # as this start has them: the study's own may be those of another host
     return Pool(
         command=command,
         environment={**os.environ, **environment},

@@ -29,15 +29,16 @@ from brainseg.data.load import RunData
 from brainseg.errors import AwayError, BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.host import check_parent, check_software, with_places, with_precision
 from brainseg.sweep.engine.leases import HEARTBEAT_S, ProcessLock
 from brainseg.sweep.engine.patience import PASSING, Patience, patiently
-from brainseg.sweep.engine.storage import open_storage
+from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import load_config, with_recipe
 from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue
 from brainseg.sweep.engine.trial_row import shown_params, trial_name
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import merged
+from brainseg.sweep.study.study_rules import key_of, merged, places_in
 from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.mlflow.fence import discard_checkpoint
@@ -373,35 +374,54 @@ class _Watch:
 
 
 def run_worker(
-    name: str, *, tracking: Sequence[str], where: str | None, threads: int | None, supervisor: str | None
+    name: str, *, overrides: Sequence[str], where: str | None, threads: int | None, supervisor: str | None
 ) -> int:
     """Trains trials of the study `name` until none is left. The exit code.
 
-    tracking: overrides that take the place of those that the study was started with. where: the study's storage.
-    threads: CPU threads, by default every core; the study may fix others. supervisor: id of the process lock of the
-    process that started this one, whose commands it reads. Raises InputError, with nothing trained, and Interrupted.
+    overrides: of tracking.* and of where the data lies, which take the place of those that the study was started with.
+    where: the study's storage. threads: CPU threads, by default every core; the study may fix others. supervisor: id of
+    the process lock of the process that started this one, whose commands it reads. Raises InputError, with nothing
+    trained, AwayError where a store is away for too long, and Interrupted.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    root = tracking_paths(compose.freeze(tracking).tracking).root
-    storage = open_storage(where, root=root, name=name, create=False)
-    config = load_config(storage, name)
-    config = with_recipe(storage, dataclasses.replace(config, tracking=merged(config.tracking, tracking)))
     stop = StopAfterEpoch()
     if supervisor is not None:
         stop.listen(sys.stdin)
-    import_tensorflow()  # before a trial is claimed: it takes seconds
-    # It takes the graph of a new trial for a mistake.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with stop_on_signals(), storage.reached(), ProcessLock(storage.folder) as lock:
-        baseline = check(config)  # the overrides alone need not be a configuration that can run
-        queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
-        threads = threads_of_trials(baseline, share=resolve_threads(threads))
-        ending = Worker(queue, config, threads=threads, stop=stop).work()
+    with stop_on_signals():
+        storage, config = patiently(lambda: _admitted(name, overrides, where), say)
+        with storage.reached(), ProcessLock(storage.folder) as lock:
+            baseline = check(config)  # the overrides alone need not be a configuration that can run
+            queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
+            threads = threads_of_trials(baseline, share=resolve_threads(threads))
+            ending = Worker(queue, config, threads=threads, stop=stop).work()
     if isinstance(ending, Recycle):
         say(f"starts again: {ending.reason}")
         _start_again()
     say(ending)
     return 0
+
+
+def _admitted(name: str, overrides: Sequence[str], where: str | None) -> tuple[StudyStorage, StudyConfig]:
+    """The study as this host trains it, if it may. Raises InputError in one line if not, UnreachableError for now."""
+    tracking = [item for item in overrides if key_of(item).startswith("tracking.")]
+    root = tracking_paths(compose.freeze(tracking).tracking).root
+    storage = open_storage(where, root=root, name=name, create=False)
+    with storage.reached():
+        storage.check_host()
+        config = load_config(storage, name)
+        config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
+        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        note = check_software(study)
+        check_parent(study, compose.freeze(config.tracking).tracking)
+        config = with_recipe(storage, config)
+        config = with_places(config, check(config), places_in(overrides))
+        import_tensorflow()  # before a trial is claimed: it takes seconds
+        # It takes the graph of a new trial for a mistake.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        config = with_precision(storage, study, config, check(config).train.precision)
+    if note is not None:
+        say(note)
+    return storage, config
 
 
 def _start_again() -> NoReturn:
