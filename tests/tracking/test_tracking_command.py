@@ -192,3 +192,23 @@ def test_sync_on_a_host_that_comes_back_drops_what_a_later_attempt_has_made_good
     assert (record.status, record.tags["state"], record.metrics) == ("FINISHED", "finished", {})
     assert checkpoint.exists() == is_shared
     assert list(Path(sqlite_config.root, "spool").iterdir()) == []
+
+
+def test_a_trial_that_began_offline_and_has_moved_gets_no_second_run(
+    sqlite_config: TrackingConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = dataclasses.replace(sqlite_config, uri="http://127.0.0.1:1", offline=True)
+    trial = {"sweep_id": "s", "trial": "3"}
+    first = open_tracker(here, run_name="first", tags=trial, attempt=1)
+    first._spool.close()  # its host is lost
+    store = MlflowBackend(config=sqlite_config)
+    with store.on_another_host(tmp_path / "other").open(attempt=2, **trial) as second:
+        pass
+    records = Path(here.root, "spool", first.run_id, "records.jsonl")
+    records.write_bytes(
+        records.read_bytes().replace(b"http://127.0.0.1:1", f"sqlite:///{here.root}/mlflow.db".encode())
+    )
+    assert main(["sync", "--root", here.root, "--uri", f"sqlite:///{here.root}/mlflow.db"]) == 0
+    assert "attempt 2 writes the run of this trial, and this one is 1; dropped" in capsys.readouterr().out
+    assert store.store.find({"trial": "3"}) == [second.run_id]
+    assert list(Path(here.root, "spool").iterdir()) == []

@@ -31,6 +31,7 @@ from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.host import check_parent, check_software, with_places, with_precision
 from brainseg.sweep.engine.leases import HEARTBEAT_S, ProcessLock
+from brainseg.sweep.engine.leftovers import delete_leftovers
 from brainseg.sweep.engine.patience import PASSING, Patience, patiently
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import load_config, with_recipe
@@ -40,10 +41,11 @@ from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import key_of, merged, places_in
 from brainseg.tracking import Tracker, open_store, open_tracker
+from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.mlflow.fence import discard_checkpoint
 from brainseg.tracking.paths import tracking_paths
-from brainseg.tracking.rules import ending_of
+from brainseg.tracking.rules import UnknownRunError, ending_of
 from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import stop_on_signals
@@ -256,11 +258,22 @@ class Worker:
 
     def _run_of(self, claim: Claim, config: RunConfig) -> str | None:
         """The MLflow run that an earlier worker opened for this trial, if any."""
-        known = claim.attributes.get(keys.RUN_ID)
-        if known is not None or claim.is_new:
+        known: str | None = claim.attributes.get(keys.RUN_ID)
+        store = open_store(config.tracking)
+        if claim.is_new or (known is not None and not known.startswith(LOCAL_PREFIX)):
             return known
+        try:
+            if known is not None:
+                store.read(known)
+                return known
+        except UnknownRunError:  # it began offline on another host, which hasn't delivered it
+            pass
+        except UnreachableError:
+            if not config.tracking.offline:
+                raise
+            return None
         # Killed between opening the run and telling the study of it.
-        found = open_store(config.tracking).find(self._identity(claim))
+        found = store.find(self._identity(claim))
         return found[0] if found else None
 
     def _identity(self, claim: Claim) -> dict[str, str]:
@@ -392,6 +405,7 @@ def run_worker(
         with storage.reached(), ProcessLock(storage.folder) as lock:
             baseline = check(config)  # the overrides alone need not be a configuration that can run
             queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
+            delete_leftovers(queue.study, tracking_paths(baseline.tracking).checkpoints)
             threads = threads_of_trials(baseline, share=resolve_threads(threads))
             ending = Worker(queue, config, threads=threads, stop=stop).work()
     if isinstance(ending, Recycle):

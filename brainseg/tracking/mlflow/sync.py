@@ -129,7 +129,8 @@ def _deliver(
     if not spool.is_ended():
         body = {"status": "KILLED", "state": "killed", "failure": None, "time_ms": _last_ms(spool)}
         spool.append("end", body, last=True)
-    writer = RunWriter(client, opening(dict(opened.body), client, uri=uri, paths=paths), attempt=attempt)
+    mlflow_id = opening(dict(opened.body), client, uri=uri, paths=paths, attempt=attempt)
+    writer = RunWriter(client, mlflow_id, attempt=attempt)
     return deliver_until(spool, writer, deadline=deadline, models=models)
 
 

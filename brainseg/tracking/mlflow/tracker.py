@@ -200,7 +200,8 @@ def open_tracker(
     assert opened is not None  # appended above, or by the process that made the spool
 
     def writer(client: "MlflowClient") -> RunWriter:
-        return RunWriter(client, opening(dict(opened.body), client, uri=uri, paths=paths), attempt=attempt)
+        mlflow_id = opening(dict(opened.body), client, uri=uri, paths=paths, attempt=attempt)
+        return RunWriter(client, mlflow_id, attempt=attempt)
 
     delivery = Delivery(spool, lambda: writer(connect(uri)), where=mask(uri), attempt=attempt)
     if client is not None:
