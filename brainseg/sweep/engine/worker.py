@@ -253,7 +253,7 @@ class Worker:
             say(f"no checkpoint of run {run_id} in {where}: the trial starts again from its first epoch")
             return config, data
         asked = dataclasses.replace(config, resume=run_id)
-        resumed = compose.resumed(checkpoints.stored_config(), asked, overrides)
+        resumed = compose.resumed(_as_here(checkpoints.stored_config(), asked), asked, overrides)
         return resumed, load_run_data(resumed)
 
     def _run_of(self, claim: Claim, config: RunConfig) -> str | None:
@@ -436,6 +436,16 @@ def _admitted(name: str, overrides: Sequence[str], where: str | None) -> tuple[S
     if note is not None:
         say(note)
     return storage, config
+
+
+def _as_here(stored: RunConfig, asked: RunConfig) -> RunConfig:
+    """The configuration of a trial that began elsewhere, or before the data was moved, with what is no part of it.
+
+    Its precision is in its manifest: `auto`, where no worker had resolved it for the study yet, is no other one.
+    """
+    data = dataclasses.replace(stored.data, root=asked.data.root, cache_dir=asked.data.cache_dir)
+    train = dataclasses.replace(stored.train, precision=asked.train.precision)
+    return dataclasses.replace(stored, data=data, train=train)
 
 
 def _start_again() -> NoReturn:
