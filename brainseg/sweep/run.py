@@ -67,7 +67,6 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
         place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
-        storage.check_host()
         config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))
         if changes:
             console.print(

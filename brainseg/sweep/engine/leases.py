@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -223,17 +224,20 @@ def _path(folder: Path, lock_id: str) -> Path:
 
 def _files(folder: Path) -> Iterator[tuple[Path, str, float]]:
     """Each file of a process, where its lock counts, and how many seconds ago it was touched."""
-    probe = folder / f"{uuid.uuid4().hex}.now"
-    try:
-        probe.touch()
-        now = probe.stat().st_mtime
-    except OSError:  # read-only
-        now = time.time()
-    finally:
-        probe.unlink(missing_ok=True)
-    for path in [*folder.glob("*.alive"), *folder.glob(f"*.{KILLED}")]:
+    paths = [*folder.glob("*.alive"), *folder.glob(f"*.{KILLED}")]
+    now = _time_of_files(folder) if paths else 0.0
+    for path in paths:
         with contextlib.suppress(OSError):  # deleted meanwhile, or a folder
             yield path, path.read_text(), now - path.stat().st_mtime
+
+
+def _time_of_files(folder: Path) -> float:
+    """What the folder's file system takes for the time now."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".now") as probe:
+            return os.stat(probe.name).st_mtime
+    except OSError:  # read-only
+        return time.time()
 
 
 def _sweep_up(folder: Path, *, place: str) -> None:

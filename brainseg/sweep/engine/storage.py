@@ -75,9 +75,6 @@ class StudyStorage:
         """
         raise NotImplementedError
 
-    def check_host(self) -> None:
-        """Raises TrackingError where another host uses what only one may."""
-
     @contextlib.contextmanager
     def reached(self) -> Iterator[None]:
         """Raises UnreachableError for what Optuna raises inside when a server doesn't answer."""
@@ -96,7 +93,17 @@ class JournalStudyStorage(StudyStorage):
     """A journal file: trials and values are lines, appended."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the file and its folder if they don't exist. Raises TrackingError if that isn't possible."""
+        """Makes the file and its folder if they don't exist.
+
+        Raises TrackingError if that isn't possible, or if another host uses the journal now.
+        """
+        folder = path.parent / "alive"
+        other = machine_at_work(folder)
+        if other is not None:
+            raise TrackingError(
+                f"{path} is used on {other}, and a journal is for one host; "
+                "end that first, or keep the study in PostgreSQL: --storage postgresql://HOST/DATABASE"
+            )
         try:
             _check_start(path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,22 +120,13 @@ class JournalStudyStorage(StudyStorage):
             raise TrackingError(
                 f"{path} is not a journal of Optuna's ({reason(error)}); restore it or choose another --storage"
             ) from error
-        super().__init__(storage, shown=str(path), folder=path.parent / "alive")
+        super().__init__(storage, shown=str(path), folder=folder)
         self._lock = FileLock(f"{path}.turn", timeout=LOCK_WAIT_S)
 
     @property
     def is_shared_between_hosts(self) -> bool:
         """False: Optuna's journal is for one host, or one file system."""
         return False
-
-    def check_host(self) -> None:
-        """By the files of the processes that live by this journal."""
-        other = machine_at_work(self.folder)
-        if other is not None:
-            raise TrackingError(
-                f"{self.shown} is used on {other}, and a journal is for one host; "
-                "end that first, or keep the study in PostgreSQL: --storage postgresql://HOST/DATABASE"
-            )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[Check]:
@@ -222,16 +220,20 @@ class PostgresStudyStorage(StudyStorage):
         with contextlib.ExitStack() as ending:
             try:
                 connection = ending.enter_context(self._engine.connect())
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S * 1000:.0f}ms'"))
                 connection.execute(
-                    text(f"SET LOCAL idle_in_transaction_session_timeout = '{TURN_IDLE_S * 1000:.0f}ms'")
+                    text(
+                        "SELECT set_config('lock_timeout', :wait, true),"
+                        " set_config('idle_in_transaction_session_timeout', :idle, true)"
+                    ),
+                    {"wait": f"{LOCK_WAIT_S * 1000:.0f}ms", "idle": f"{TURN_IDLE_S * 1000:.0f}ms"},
                 )
+                keys = {"tables": TABLES_KEY, "ours": _signed(TABLES_KEY), "key": _signed(self._key)}
                 if tables:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": TABLES_KEY})
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:tables)"), keys)
                 else:
-                    connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": TABLES_KEY})
-                    keys = {"ours": _signed(TABLES_KEY), "key": _signed(self._key)}
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:ours, :key)"), keys)
+                    connection.execute(
+                        text("SELECT pg_advisory_xact_lock_shared(:tables), pg_advisory_xact_lock(:ours, :key)"), keys
+                    )
             except OperationalError as error:
                 waited_s = time.monotonic() - begun
                 if waited_s < LOCK_WAIT_S:

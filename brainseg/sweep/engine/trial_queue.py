@@ -67,23 +67,24 @@ class TrialQueue:
     def claim(self) -> Claim | NoTrial:
         """Claims the next trial: one that lost its worker, or a new one until the total is reached."""
         with self.storage.lock() as check:
+            now = self.storage.now()
             trials = self.study.get_trials(deepcopy=False)
             settings = keys.settings_of(self.study)
             running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-            free = self._reclaim(running)
+            free = self._reclaim(running, now)
             states = [trial.state for trial in trials]
             finished, failed = sum(state in keys.COUNTED for state in states), states.count(TrialState.FAIL)
             if failed > settings.failures:
                 return NoTrial(is_over=True, reason=f"{failed} trials failed, and {settings.failures} are allowed")
             if free:
-                return self._hold(self._trial_of(free[0]), check)
+                return self._hold(self._trial_of(free[0]), check, now)
             silent = [trial.number for trial in running if self._is_silent(trial)]
             if (
                 silent
             ):  # whether they are dead shows in a moment: else this worker would look again after its next trial
                 return NoTrial(is_over=False, reason=f"the worker of trial {silent[0]} is silent")
             if finished + len(running) < settings.trials:
-                return self._hold(self._ask(trials), check)
+                return self._hold(self._ask(trials), check, now)
             if running:
                 return NoTrial(is_over=False, reason=f"{len(running)} trials are still running")
             return NoTrial(is_over=True, reason=f"{finished} of {settings.trials} trials are finished")
@@ -168,9 +169,9 @@ class TrialQueue:
         self.study.sampler = sampler_to_tell()
         self.study.tell(claim.trial, values, state, skip_if_finished=True)
 
-    def _reclaim(self, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    def _reclaim(self, running: Sequence[FrozenTrial], now: float | None) -> list[FrozenTrial]:
         """The running trials that nobody trains, the longest waiting first."""
-        free, now = [], self.storage.now()
+        free = []
         for trial in running:
             lease = keys.lease_of(trial)
             if lease is None or (lease.worker == self._lock.id and trial.number in self._not_given_back):
@@ -207,13 +208,13 @@ class TrialQueue:
         self.study.sampler = RandomSampler(seed=0) if is_complete else build_sampler(self._config, number=frozen.number)
         return Trial(self.study, frozen._trial_id)
 
-    def _hold(self, trial: Trial, check: Check) -> Claim:
+    def _hold(self, trial: Trial, check: Check, now: float | None) -> Claim:
         self._not_given_back.discard(trial.number)
         params = suggest(trial, self._config.space)
         attributes = trial.user_attrs
         reported = len(self.study._storage.get_trial(trial._trial_id).intermediate_values)
         lease = Lease.new(self._lock, supervisor=self._supervisor, epochs_at_claim=reported)
-        if (now := self.storage.now()) is not None:
+        if now is not None:
             trial.set_user_attr(keys.HEARTBEAT, now)  # before the lease: that of the worker before it is old
         attempt = attributes.get(keys.CLAIMS, 0) + 1
         check()  # else another process may hold it by now

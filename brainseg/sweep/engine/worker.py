@@ -421,7 +421,6 @@ def _admitted(name: str, overrides: Sequence[str], where: str | None) -> tuple[S
     root = tracking_paths(compose.freeze(tracking).tracking).root
     storage = open_storage(where, root=root, name=name, create=False)
     with storage.reached():
-        storage.check_host()
         config = load_config(storage, name)
         config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
         study = optuna.load_study(study_name=name, storage=storage.optuna)
