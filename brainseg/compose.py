@@ -35,6 +35,7 @@ from brainseg.errors import ConfigError, ResumeError
 CONFIG_NAME = "config"
 # What the files of conf/ start from: the dataclasses' defaults. Neither a file nor an option has this name.
 BASE = "_base_"
+AUTO = "auto"  # a value of several keys: the run finds out
 # What may change on a resume. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.")
@@ -210,6 +211,8 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
     for key in asked:
         if key.startswith(NOT_PART_OF_THE_RUN):
             changed[key] = asked[key]
+        elif asked[key] == AUTO:  # stands for what the run has resolved it to
+            continue
         elif _is_named(key, overrides) and asked[key] != before[key]:
             if key not in RESUMABLE_KEYS:
                 raise ResumeError(

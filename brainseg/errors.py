@@ -5,9 +5,11 @@ BrainsegError                   1   anything that stops a command
 │   ├── ConfigError             2   a key, its type or its range
 │   ├── DataError               2   a folder, a slice, a mask, the metadata
 │   ├── ResumeError             2   this run can't be resumed, or not like this
+│   │   └── RunBusyError        2   another process still trains it, or writes its record
 │   └── TrackingError           2   no such run, or the tracking server can't be reached
 ├── NonFiniteError              1   a loss or a score became NaN or infinite
 ├── RecordError                 1   the training ended, but a part of its record couldn't be written
+├── AwayError                  75   a store was away for longer than a worker waits
 ├── SweepError                  1   a sweep can't go on: too many trials failed, or its workers can't start
 ├── Pruned                      1   a sweep ended the run early, since it isn't promising
 └── Interrupted          128+signal   SIGINT (130) or SIGTERM (143) ended the run
@@ -40,6 +42,10 @@ class ResumeError(InputError):
     """A run can't be resumed, or not with these keys or this data."""
 
 
+class RunBusyError(ResumeError):
+    """Another process still trains the run, or writes its record."""
+
+
 class TrackingError(InputError):
     """The tracking store has no such run, or can't be reached."""
 
@@ -50,6 +56,12 @@ class NonFiniteError(BrainsegError):
 
 class RecordError(BrainsegError):
     """Parts of a run's record couldn't be written; the text names them and the remedy."""
+
+
+class AwayError(BrainsegError):
+    """A store was away for longer than a worker waits; whoever starts workers may start it again."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class SweepError(BrainsegError):

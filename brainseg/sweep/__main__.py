@@ -71,7 +71,9 @@ def _command(
     command = commands.add_parser(name, help=text, description=text)
     of_file = name in ("run", "plan")
     command.add_argument("study", help="a file of sweeps/ by its name, or its path" if of_file else "name")
-    keys = "keys for every trial: data.root=DIR" if of_file else "where its records are: tracking.root=DIR"
+    keys = "keys for every trial: data.root=DIR" if of_file else "where its records are here: tracking.root=DIR"
+    if name == "worker":
+        keys += "; and the data: data.root=DIR"
     command.add_argument("overrides", nargs="*", default=[], help=keys)
     command.set_defaults(does=does)
     return command
@@ -108,7 +110,7 @@ def _worker(parsed: argparse.Namespace) -> int:
 
     return run_worker(
         parsed.study,
-        tracking=_tracking_overrides(parsed),
+        overrides=_overrides_of_a_host(parsed),
         where=parsed.storage,
         threads=parsed.threads,
         supervisor=parsed.supervisor,
@@ -123,10 +125,22 @@ def _study(parsed: argparse.Namespace) -> "StudyConfig":
 
 
 def _tracking_overrides(parsed: argparse.Namespace) -> tuple[str, ...]:
-    """What `status` and `worker` take: where the records are; all else is the study's."""
+    """What `status` takes: where the records are; all else is the study's."""
+    return _allowed(parsed, ("tracking.",), "tracking.*")
+
+
+def _overrides_of_a_host(parsed: argparse.Namespace) -> tuple[str, ...]:
+    """What `worker` takes: where this host has the records and the data."""
+    from brainseg.sweep.study.study_rules import LOCATIONS
+
+    keys = [f"{key}=" for key in LOCATIONS]
+    return _allowed(parsed, ("tracking.", *keys), f"tracking.*, {' and '.join(LOCATIONS)}")
+
+
+def _allowed(parsed: argparse.Namespace, beginnings: tuple[str, ...], named: str) -> tuple[str, ...]:
     for item in parsed.overrides:
-        if not item.startswith("tracking."):
-            raise ConfigError(f"{parsed.command} takes tracking.* alone, got {item}; the study has its keys already")
+        if not item.startswith(beginnings):
+            raise ConfigError(f"{parsed.command} takes {named} alone, got {item}; the study has its keys already")
     return tuple(parsed.overrides)
 
 

@@ -14,12 +14,14 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.host import move_to_this_software, with_store
 from brainseg.sweep.engine.leases import ProcessLock
+from brainseg.sweep.engine.leftovers import delete_leftovers
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
 from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
-from brainseg.sweep.engine.supervisor import Pool, supervise, worker_pool
-from brainseg.sweep.outcome.parent import open_parent, record_outcome, record_progress, record_study
+from brainseg.sweep.engine.supervisor import View, supervise, worker_pool
+from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
@@ -29,7 +31,6 @@ from brainseg.tracking.mlflow.sync import deliver_leftovers
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.tracking.paths import ENVIRONMENT_KEY as TRACKING_KEY
 from brainseg.tracking.paths import resolve_uri, tracking_paths
-from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
 
@@ -44,6 +45,8 @@ class Sweep:
     config: StudyConfig
     storage: StudyStorage
     study: optuna.Study
+    lock: ProcessLock
+    lease: ParentLease
     tracking: TrackingConfig
     console: Console
 
@@ -58,6 +61,7 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
     console = _console()
     with stop_on_signals() as stop:
         baseline = check(config)
+        config = with_store(config, baseline.tracking)
         check_store(baseline.tracking)
         root = tracking_paths(baseline.tracking).root
         place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
@@ -72,11 +76,22 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
             baseline = check(config)
             data = load_run_data(baseline)
         study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
-        sweep = Sweep(config=config, storage=storage, study=study, tracking=baseline.tracking, console=console)
+        if (note := move_to_this_software(study)) is not None:
+            console.print(note)
         threads = threads_of_trials(baseline, share=max(1, resolve_threads(None) // config.workers))
         was_over = _is_over(study) and _is_recorded(study)
         # From here on a signal ends the workers, by `supervise`, and what follows still runs.
-        with stop.deferred(), storage.reached():
+        with stop.deferred(), storage.reached(), ProcessLock(storage.folder) as lock:
+            sweep = Sweep(
+                config=config,
+                storage=storage,
+                study=study,
+                lock=lock,
+                lease=ParentLease(storage, study, lock),
+                tracking=baseline.tracking,
+                console=console,
+            )
+            delete_leftovers(study, tracking_paths(baseline.tracking).checkpoints)
             try:
                 if not was_over:
                     _run_recorded(
@@ -87,11 +102,11 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
                 raise
             finally:
                 _clear_up(sweep)
-    _print_outcome(sweep)
+    _print_outcome(study, config, baseline.tracking, console)
     if was_over:
-        sweep.console.print(f"{config.name} is finished; --trials N goes on with it")
+        console.print(f"{config.name} is finished; --trials N goes on with it")
     elif not is_finished(study):
-        sweep.console.print(f"not finished yet; go on with: {command}")
+        console.print(f"not finished yet; go on with: {command}")
     return 0
 
 
@@ -108,10 +123,10 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None) -> int
     storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
     config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
     study = optuna.load_study(study_name=name, storage=storage.optuna)
-    sweep = Sweep(config=config, storage=storage, study=study, tracking=store, console=console)
-    if keys.PARENT_RUN in study.user_attrs:
-        _record(sweep)
-    _print_outcome(sweep)
+    if keys.PARENT_RUN in study.user_attrs and not _is_recorded(study):
+        with ProcessLock(storage.folder) as lock:
+            _record(study, config, ParentLease(storage, study, lock), store)
+    _print_outcome(study, config, store, console)
     return 0
 
 
@@ -127,23 +142,23 @@ def _run_recorded(
 
     threads: of each worker. file: the study file; None if it is no longer the one that the study was started by.
     """
-    parent = open_parent(sweep.storage, sweep.study, sweep.tracking, command=command)
+    parent = open_parent(sweep.lease, sweep.tracking, command=command)
     if parent is None:  # another supervisor of this study writes it
         try:
             _supervise(sweep, None, threads=threads, where=where)
         finally:
-            _record(sweep)  # that one may have ended before the study
+            _record(sweep.study, sweep.config, sweep.lease, sweep.tracking)  # that one may have ended before the study
         return
     recorded = 0
     try:
-        with parent:
+        with sweep.lease.kept(), parent:
             record_study(parent, sweep.config, file=file, command=command)
             stop.check()
             try:
                 if not _is_over(sweep.study):
                     _supervise(sweep, parent, threads=threads, where=where)
             finally:
-                recorded = _record_end(parent, sweep)
+                recorded = _record_end(parent, sweep.study, sweep.config)
     finally:
         sweep.study.set_user_attr(keys.OUTCOME, recorded)  # not before the parent run has ended
 
@@ -162,14 +177,14 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, wher
         if parent is not None:
             record_progress(parent, config, trials)
 
-    def pool(lock: ProcessLock) -> Pool:
-        return worker_pool(config, lock, threads=threads, logs=logs, environment=environment)
-
+    pool = worker_pool(config, sweep.lock, threads=threads, logs=logs, environment=environment)
     sweep.console.print(
         f"{config.name}: {config.trials} trials, {config.workers} workers with {threads} threads each; "
         f"storage {sweep.storage.shown}; logs in {logs}"
     )
-    supervise(sweep.storage, study, config, pool, LiveTable(config, sweep.console), on_finished=on_finished)
+    table = LiveTable(config, sweep.console)
+    view = View(sweep.storage, study, table, on_finished, supervisor=sweep.lock.id)
+    supervise(config, pool, view, table)
     settings = keys.settings_of(study)
     failed = study.get_trials(deepcopy=False, states=[TrialState.FAIL])
     if len(failed) > settings.failures and not is_finished(study):
@@ -180,22 +195,20 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, wher
         )
 
 
-def _record(sweep: Sweep) -> None:
+def _record(study: optuna.Study, config: StudyConfig, lease: ParentLease, tracking: TrackingConfig) -> None:
     """Updates the parent run, unless it is up to date or another process writes it."""
-    parent = (
-        None if _is_recorded(sweep.study) else open_parent(sweep.storage, sweep.study, sweep.tracking, command=None)
-    )
+    parent = None if _is_recorded(study) else open_parent(lease, tracking, command=None)
     if parent is not None:
-        with parent:
-            recorded = _record_end(parent, sweep)
-        sweep.study.set_user_attr(keys.OUTCOME, recorded)
+        with lease.kept(), parent:
+            recorded = _record_end(parent, study, config)
+        study.set_user_attr(keys.OUTCOME, recorded)
 
 
-def _record_end(parent: MlflowTracker, sweep: Sweep) -> int:
+def _record_end(parent: MlflowTracker, study: optuna.Study, config: StudyConfig) -> int:
     """Records tables and plots on the parent run; returns of how many ended trials."""
-    ended = len(_ended(sweep.study))
-    record_outcome(parent, sweep.study, sweep.config)
-    if not is_finished(sweep.study):
+    ended = len(_ended(study))
+    record_outcome(parent, study, config)
+    if not is_finished(study):
         parent.set_tags({"state": UNFINISHED})
     return ended
 
@@ -221,13 +234,10 @@ def _clear_up(sweep: Sweep) -> None:
         note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=True)
     if note:
         sweep.console.print(note)
-    for trial in _ended(sweep.study):
-        # Of trials whose worker was killed just after it had reported their end.
-        if keys.RUN_ID in trial.user_attrs and keys.UNWRITTEN not in trial.user_attrs:
-            Checkpoints(tracking_paths(sweep.tracking).root, trial.user_attrs[keys.RUN_ID]).remove()
+    delete_leftovers(sweep.study, tracking_paths(sweep.tracking).checkpoints)
 
 
-def _print_outcome(sweep: Sweep) -> None:
-    print_status(summarize(sweep.study, sweep.config), sweep.config, sweep.console)
-    sweep.console.print(f"parent run  {sweep.study.user_attrs.get(keys.PARENT_RUN, 'none yet')}")
-    sweep.console.print(f"look at it  {where_to_look(sweep.tracking)}")
+def _print_outcome(study: optuna.Study, config: StudyConfig, tracking: TrackingConfig, console: Console) -> None:
+    print_status(summarize(study, config), config, console)
+    console.print(f"parent run  {study.user_attrs.get(keys.PARENT_RUN, 'none yet')}")
+    console.print(f"look at it  {where_to_look(tracking)}")

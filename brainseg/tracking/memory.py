@@ -1,12 +1,13 @@
 """The in-memory twin of the MLflow tracker and store, for tests and for use as a library."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
 import brainseg
-from brainseg.errors import TrackingError
+from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking.listing import listed, summary_of
 from brainseg.tracking.protocol import (
     MADE_BY,
@@ -20,6 +21,7 @@ from brainseg.tracking.protocol import (
     RunRecord,
 )
 from brainseg.tracking.rules import (
+    ATTEMPT,
     FAILURE,
     RUNNING,
     STATE,
@@ -36,7 +38,15 @@ from brainseg.tracking.rules import (
 class MemoryTracker:
     """A `Tracker` that keeps the record in its attributes; entering it again goes on with the same run."""
 
-    def __init__(self, *, run_name: str = "run", tags: Mapping[str, str] | None = None, run_id: str = "memory") -> None:
+    def __init__(
+        self,
+        *,
+        run_name: str = "run",
+        tags: Mapping[str, str] | None = None,
+        run_id: str = "memory",
+        attempt: int = 0,
+    ) -> None:
+        self.attempt = attempt
         self.name = run_name
         self.status = RUNNING
         self.params: dict[str, str] = {}
@@ -164,14 +174,22 @@ class MemoryStore:
         self.registered: dict[str, str] = {}  # alias -> run id
 
     def open_tracker(
-        self, *, run_name: str, tags: Mapping[str, str] | None = None, run_id: str | None = None
+        self, *, run_name: str, tags: Mapping[str, str] | None = None, run_id: str | None = None, attempt: int = 0
     ) -> MemoryTracker:
-        """Opens a new run, or an earlier one to continue. Raises UnknownRunError."""
+        """Opens a new run, or an earlier one to continue.
+
+        Raises UnknownRunError, and ResumeError where a later attempt holds the run.
+        """
         if run_id is None:
             run_id = f"memory-{len(self.trackers) + 1}"
-            self.trackers[run_id] = MemoryTracker(run_name=run_name, run_id=run_id)
+            self.trackers[run_id] = MemoryTracker(run_name=run_name, run_id=run_id, attempt=attempt)
         tracker = self._tracker(run_id)
-        tracker.begin(tags or {})
+        if tracker.attempt > attempt > 0:
+            raise ResumeError(f"run {run_id} is written by its attempt {tracker.attempt}, and this one is {attempt}")
+        if attempt > tracker.attempt:  # what the tracker before still writes goes nowhere
+            self.trackers[run_id] = tracker = copy.deepcopy(tracker)
+            tracker.attempt = attempt
+        tracker.begin({**(tags or {}), **({ATTEMPT: str(attempt)} if attempt else {})})
         return tracker
 
     def read(self, run_id: str) -> RunRecord:

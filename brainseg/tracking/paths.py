@@ -13,6 +13,8 @@ SQLITE = "sqlite:///"
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 ENVIRONMENT_KEY = "MLFLOW_TRACKING_URI"
 MANIFEST = "run.json"  # in the checkpoint folder of a run: how it was started; `store` is its `store_name`
+HOLDER = "lease.json"  # there as well: which process trains, or has trained last
+HOLDER_LOCK = "lease.lock"  # and the lock that it holds
 
 
 @dataclass(frozen=True, kw_only=True)

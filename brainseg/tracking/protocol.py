@@ -50,6 +50,15 @@ class Tracker(Protocol):
         ...
 
     @property
+    def attempt(self) -> int:
+        """Which of the trackers that have held this run one after the other, from 1; 0 where no other may take it over.
+
+        Once a later one is open, on whichever host, this one writes nothing more: its records are dropped, and so is
+        what of them waits in the spool. The tag `attempt` says which is the latest.
+        """
+        ...
+
+    @property
     def store(self) -> str:
         """The store's URI without credentials; the run manifest of a checkpoint keeps it."""
         ...

@@ -9,6 +9,7 @@ from brainseg.errors import Interrupted, Pruned, TrackingError
 
 STATE = "state"  # tag: running, finished, pruned, failed or killed; a caller may set its own
 FAILURE = "failure"  # tag: one line on what ended a failed run
+ATTEMPT = "attempt"  # tag: which of the processes that have held the run, one after the other, may write it
 RUNNING = "RUNNING"
 
 

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from brainseg.config import RunConfig
 from brainseg.config_file import from_yaml
-from brainseg.errors import ResumeError
-from brainseg.tracking.paths import MANIFEST
+from brainseg.errors import ResumeError, RunBusyError
+from brainseg.tracking.mlflow.fence import attempt_in_checkpoint
+from brainseg.tracking.paths import HOLDER, HOLDER_LOCK, MANIFEST
 
 CHECKPOINT_SCHEMA = 1
 
@@ -138,26 +139,28 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def lease(self) -> Iterator[Self]:
+    def lease(self, *, attempt: int = 0) -> Iterator[Self]:
         """Held while a process trains the run; the kernel releases it when that process dies.
 
-        Raises ResumeError where another process holds it, naming it.
+        attempt: at which it does so, for those whose attempts came before; 0 outside of a study. Raises RunBusyError
+        where another process holds it, naming it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            held = FileLock(self.folder / "lease.lock").acquire(timeout=0)
+            held = FileLock(self.folder / HOLDER_LOCK).acquire(timeout=0)
         except Timeout as error:
-            raise ResumeError(
+            raise RunBusyError(
                 f"resume={self._run_id}: the run is alive, in {self._holder()}; wait for it, or stop it first"
             ) from error
         with held:
-            holder = {"pid": os.getpid(), "host": socket.gethostname()}
-            (self.folder / "lease.json").write_text(json.dumps(holder))
+            latest = max(attempt, attempt_in_checkpoint(self.folder))
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "attempt": latest}
+            (self.folder / HOLDER).write_text(json.dumps(holder))
             yield self
 
     def _holder(self) -> str:
         try:
-            holder = json.loads((self.folder / "lease.json").read_text())
+            holder = json.loads((self.folder / HOLDER).read_text())
         except (OSError, ValueError):
             return "another process"
         return f"process {holder['pid']} on {holder['host']}"

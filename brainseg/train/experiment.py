@@ -99,7 +99,7 @@ def run(
     with (
         stop_on_signals() as stop,
         tracker,
-        Checkpoints(Path(config.tracking.root), tracker.run_id).lease() as checkpoints,
+        Checkpoints(Path(config.tracking.root), tracker.run_id).lease(attempt=tracker.attempt) as checkpoints,
     ):
         checkpoints.begin(dataclasses.replace(manifest, store=tracker.store))
         record_start(tracker, config, data, precision=manifest.precision, threads=manifest.threads)

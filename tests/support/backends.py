@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Protocol, Self
@@ -43,7 +43,11 @@ class Backend(Protocol):
     @property
     def registry(self) -> ModelRegistry: ...
 
-    def open(self, *, run_id: str | None = None, **tags: str) -> Tracker: ...
+    def open(self, *, run_id: str | None = None, attempt: int = 0, **tags: str) -> Tracker: ...
+
+    def on_another_host(self, root: Path) -> "Backend":
+        """The same store, with another `tracking.root`."""
+        ...
 
     def register(self, alias: str, run_id: str) -> None:
         """Makes the run's model a version of the registered one, under an alias."""
@@ -58,8 +62,11 @@ class MemoryBackend:
     def registry(self) -> MemoryRegistry:
         return MemoryRegistry(self.store)
 
-    def open(self, *, run_id: str | None = None, **tags: str) -> Tracker:
-        return self.store.open_tracker(run_name="first", tags=tags, run_id=run_id)
+    def open(self, *, run_id: str | None = None, attempt: int = 0, **tags: str) -> Tracker:
+        return self.store.open_tracker(run_name="first", tags=tags, run_id=run_id, attempt=attempt)
+
+    def on_another_host(self, root: Path) -> "MemoryBackend":
+        return self
 
     def register(self, alias: str, run_id: str) -> None:
         self.store.registered[alias] = run_id
@@ -77,8 +84,11 @@ class MlflowBackend:
     def registry(self) -> ModelRegistry:
         return open_registry(self.config)
 
-    def open(self, *, run_id: str | None = None, **tags: str) -> Tracker:
-        return open_tracker(self.config, run_name="first", tags=tags, run_id=run_id)
+    def open(self, *, run_id: str | None = None, attempt: int = 0, **tags: str) -> Tracker:
+        return open_tracker(self.config, run_name="first", tags=tags, run_id=run_id, attempt=attempt)
+
+    def on_another_host(self, root: Path) -> "MlflowBackend":
+        return MlflowBackend(config=replace(self.config, root=str(root), uri=resolve_uri(self.config)))
 
     def register(self, alias: str, run_id: str) -> None:
         register(resolve_uri(self.config), alias, run_id)

@@ -43,7 +43,11 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["run", "small", "--trails", "3"], "--trails is no option of run"),
         (["status", "small"], "no study 'small' in "),
         (["worker", "small"], "no study 'small' in "),
-        (["worker", "small", "data.root=here"], "worker takes tracking.* alone, got data.root=here"),
+        (
+            ["worker", "small", "model.depth=3"],
+            "worker takes tracking.*, data.root and data.cache_dir alone, got model.depth=3",
+        ),
+        (["status", "small", "data.root=here"], "status takes tracking.* alone, got data.root=here"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

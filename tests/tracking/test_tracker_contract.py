@@ -2,14 +2,17 @@
 
 import contextlib
 import dataclasses
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from backends import Backend
 
-from brainseg.errors import Interrupted, Pruned, TrackingError
+from brainseg.errors import Interrupted, Pruned, ResumeError, TrackingError
 from brainseg.tracking import MODEL_FILE, DatasetInfo, RunFilter, RunRecord
+from brainseg.tracking.mlflow.fence import FENCE_S
 from brainseg.tracking.rules import UnknownRunError
 
 
@@ -140,6 +143,45 @@ def test_a_resumed_run_goes_on_in_the_same_record(backend: Backend) -> None:
     assert (after.status, own_tags(after)) == ("FINISHED", {"state": "finished", "resumed": "yes"})
     assert after.params == {"seed": "1", "epochs": "2"}
     assert after.metrics == {"val_dice": {1: 0.25, 2: 0.5}}
+
+
+def test_once_a_later_attempt_holds_a_run_an_earlier_one_writes_nothing_more(backend: Backend, tmp_path: Path) -> None:
+    first = backend.open(attempt=1)
+    with contextlib.suppress(Interrupted), first:  # on a host that is cut off just now
+        first.log_metrics({"val_dice": 0.25}, epoch=1)
+        first_wrote = eventually(lambda: backend.store.read(first.run_id).metrics)
+        with backend.on_another_host(tmp_path / "other").open(run_id=first.run_id, attempt=2) as second:
+            second.log_metrics({"val_dice": 0.5}, epoch=2)
+        time.sleep(FENCE_S + 0.1)
+        first.log_metrics({"val_dice": 0.125}, epoch=3)
+        raise Interrupted(15)
+    record = backend.store.read(first.run_id)
+    assert first_wrote == {"val_dice": {1: 0.25}}
+    assert record.metrics == {"val_dice": {1: 0.25, 2: 0.5}}
+    assert (record.status, own_tags(record)) == ("FINISHED", {"state": "finished", "attempt": "2"})
+    assert (first.unwritten, first.undelivered) == ((), 0)
+    assert (first.attempt, second.attempt) == (1, 2)
+
+
+def test_an_earlier_attempt_cannot_open_the_run_again(backend: Backend, tmp_path: Path) -> None:
+    with backend.open(attempt=2) as tracker:
+        pass
+    before = backend.store.read(tracker.run_id)
+    for run in (backend, backend.on_another_host(tmp_path / "other")):
+        with pytest.raises(ResumeError, match=f"run {tracker.run_id} is written by its attempt 2, and this one is 1"):
+            run.open(run_id=tracker.run_id, attempt=1)
+    assert backend.store.read(tracker.run_id) == before
+    with backend.open(run_id=tracker.run_id, attempt=3):
+        pass
+    assert backend.store.read(tracker.run_id).tags["attempt"] == "3"
+
+
+def eventually(read: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
+    """What it gives once that isn't empty: a thread delivers it."""
+    deadline = time.monotonic() + 60
+    while not (found := read()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
 
 
 def test_runs_are_found_by_all_of_the_tags_the_oldest_first(backend: Backend) -> None:

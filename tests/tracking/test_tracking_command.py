@@ -169,3 +169,46 @@ def test_ctrl_c_is_one_line(
 def test_no_error_shows_a_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clean", "--root", str(tmp_path), "http://ada:s3cret@host"]) == 2  # --uri was forgotten
     assert capsys.readouterr().err.startswith("error: run http://ada:***@host has no checkpoints in ")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_sync_on_a_host_that_comes_back_drops_what_a_later_attempt_has_made_good(
+    sqlite_config: TrackingConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_shared: bool
+) -> None:
+    backend = MlflowBackend(config=sqlite_config)
+    first = backend.open(attempt=1)
+    first._spool.append("metrics", {"epoch": 1, "metrics": {"val_dice": 0.25}, "time_ms": 0})
+    first._spool.close()  # killed
+    checkpoint = with_checkpoints(sqlite_config, first.run_id)
+    with backend.on_another_host(tmp_path / "other").open(run_id=first.run_id, attempt=2):
+        pass
+    # On a shared folder, the later attempt has gone on from the checkpoint.
+    (checkpoint / "lease.json").write_text(json.dumps({"attempt": 2 if is_shared else 1}))
+    uri = f"sqlite:///{sqlite_config.root}/mlflow.db"
+    assert main(["sync", "--root", sqlite_config.root, "--uri", uri]) == 0
+    out = capsys.readouterr().out
+    assert f"{first.run_id}: 0 records delivered (attempt 2 writes the run, and this one is 1; dropped)" in out
+    record = backend.store.read(first.run_id)
+    assert (record.status, record.tags["state"], record.metrics) == ("FINISHED", "finished", {})
+    assert checkpoint.exists() == is_shared
+    assert list(Path(sqlite_config.root, "spool").iterdir()) == []
+
+
+def test_a_trial_that_began_offline_and_has_moved_gets_no_second_run(
+    sqlite_config: TrackingConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = dataclasses.replace(sqlite_config, uri="http://127.0.0.1:1", offline=True)
+    trial = {"sweep_id": "s", "trial": "3"}
+    first = open_tracker(here, run_name="first", tags=trial, attempt=1)
+    first._spool.close()  # its host is lost
+    store = MlflowBackend(config=sqlite_config)
+    with store.on_another_host(tmp_path / "other").open(attempt=2, **trial) as second:
+        pass
+    records = Path(here.root, "spool", first.run_id, "records.jsonl")
+    records.write_bytes(
+        records.read_bytes().replace(b"http://127.0.0.1:1", f"sqlite:///{here.root}/mlflow.db".encode())
+    )
+    assert main(["sync", "--root", here.root, "--uri", f"sqlite:///{here.root}/mlflow.db"]) == 0
+    assert "attempt 2 writes the run of this trial, and this one is 1; dropped" in capsys.readouterr().out
+    assert store.store.find({"trial": "3"}) == [second.run_id]
+    assert list(Path(here.root, "spool").iterdir()) == []

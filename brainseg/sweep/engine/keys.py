@@ -12,7 +12,9 @@ from brainseg.sweep.engine.leases import Lease
 
 # User attributes of a trial.
 LEASE = "lease"  # who trains it, or None
-HEARTBEAT = "beat"  # a number that its worker counts up, for processes on other hosts
+HEARTBEAT = "beat"  # when its worker was last heard of, by the storage's clock, for processes on other hosts
+CLAIMS = "claims"  # how often a worker has taken it: the attempt at which the last of them writes its run
+BEGUN = "begun"  # the last attempt that has finished an epoch, so that nobody needs the checkpoints of those before
 RUN_ID = "run_id"  # its MLflow run
 LINE = "line"  # what can be pasted behind `python -m brainseg.train`
 EPOCHS = "epochs"  # how many it was asked for
@@ -29,8 +31,13 @@ STUDY_ID = "id"  # by which its runs are found in MLflow
 DEFINITION = "definition"  # what it is; written last, when all else is in place
 SETTINGS = "settings"  # what may change: StudySettings
 PARENT_RUN = "parent_run_id"
+PARENT_LEASE = "parent_lease"  # which supervisor writes that run, or None
+PARENT_HEARTBEAT = "parent_beat"  # when it was last heard of, by the storage's clock
+PARENT_CLAIMS = "parent_claims"  # how often a supervisor has taken it
 OUTCOME = "outcome_recorded"  # how many finished trials the parent run's tables and plots know of
 TRACKING = "tracking"  # overrides of tracking.*, without passwords
+SOFTWARE = "software"  # versions of brainseg and TensorFlow that its workers must have, and the commit of the start
+PRECISION = "precision"  # what train.precision=auto was resolved to, by its first worker
 PLACES = "places"  # overrides that say where the data lies, of the latest start
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # towards the total

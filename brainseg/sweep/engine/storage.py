@@ -3,9 +3,11 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from zlib import crc32
 
 from filelock import FileLock, Timeout
@@ -15,10 +17,11 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from brainseg.cli.secrets import mask
 from brainseg.errors import ConfigError, TrackingError
+from brainseg.sweep.engine.leases import machine_at_work
 from brainseg.tracking.mlflow.connection import UnreachableError, reason
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Connection
 
 ENVIRONMENT_KEY = "BRAINSEG_STORAGE"
 POSTGRESQL = "postgresql"
@@ -26,8 +29,23 @@ JOURNAL_SUFFIX = ".journal"
 OPTUNAS_TABLE = "version_info"
 OTHERS_TABLE = "alembic_version"  # Optuna and MLflow each make one; in one database they would break each other
 JOURNAL_START = b'{"op_code":'  # of every line that Optuna writes
-LOCK_WAIT_S = 120.0  # a process that claims a trial holds it for a fraction of a second
-CONNECT_WAIT_S = 10  # for a server's first answer
+LOCK_WAIT_S = 600.0  # a process that claims a trial holds it for a fraction of a second, but there may be many
+TURN_IDLE_S = 50.0  # of silence, after which a server ends the turn of a process that it has lost
+TURN_PULSE_S = 10.0  # between two signs of life of a process that has the turn
+# By which a server, and this process, notice that the other one is gone; libpq's names and units.
+ADDRESS_OPTIONS = {
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "20",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "50000",
+}
+# In what a server says that refuses a connection: it may take the next one. Not so a password, or an unknown database.
+PASSING = ("starting up", "shutting down", "recovery", "too many", "terminating", "remaining connection slots")
+TABLES_KEY = crc32(b"brainseg.sweep")  # of the turn to make tables; version 0.1 takes it to claim trials as well
+
+Check = Callable[[], None]  # raises UnreachableError where the turn was lost
 _URL = re.compile(r"[a-z0-9+]+://", re.IGNORECASE)
 
 
@@ -45,8 +63,16 @@ class StudyStorage:
         """Whether a worker on another host may hold a trial."""
         raise NotImplementedError
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Held while a process counts trials and takes one. Released by the kernel, or the server, if it dies."""
+    def now(self) -> float | None:
+        """The time by the storage's own clock, in seconds since 1970; None where all processes are on one host."""
+        return None
+
+    def lock(self) -> contextlib.AbstractContextManager[Check]:
+        """The turn: held while a process counts trials and takes one. It ends by itself if the process is lost.
+
+        What it gives tells, before something is written that only the holder may write, whether it is still held.
+        Raises UnreachableError where another process has it for LOCK_WAIT_S.
+        """
         raise NotImplementedError
 
     @contextlib.contextmanager
@@ -56,7 +82,7 @@ class StudyStorage:
 
         try:
             yield
-        except (StorageInternalError, SQLAlchemyError) as error:
+        except (StorageInternalError, SQLAlchemyError, Timeout) as error:
             raise UnreachableError(
                 f"the storage {self.shown} can't be reached ({reason(error.__cause__ or error)}); "
                 "start it, and run the same command again"
@@ -67,7 +93,17 @@ class JournalStudyStorage(StudyStorage):
     """A journal file: trials and values are lines, appended."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the file and its folder if they don't exist. Raises TrackingError if that isn't possible."""
+        """Makes the file and its folder if they don't exist.
+
+        Raises TrackingError if that isn't possible, or if another host uses the journal now.
+        """
+        folder = path.parent / "alive"
+        other = machine_at_work(folder)
+        if other is not None:
+            raise TrackingError(
+                f"{path} is used on {other}, and a journal is for one host; "
+                "end that first, or keep the study in PostgreSQL: --storage postgresql://HOST/DATABASE"
+            )
         try:
             _check_start(path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +120,7 @@ class JournalStudyStorage(StudyStorage):
             raise TrackingError(
                 f"{path} is not a journal of Optuna's ({reason(error)}); restore it or choose another --storage"
             ) from error
-        super().__init__(storage, shown=str(path), folder=path.parent / "alive")
+        super().__init__(storage, shown=str(path), folder=folder)
         self._lock = FileLock(f"{path}.turn", timeout=LOCK_WAIT_S)
 
     @property
@@ -93,72 +129,172 @@ class JournalStudyStorage(StudyStorage):
         return False
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[Check]:
         """A file lock beside the journal."""
         try:
-            with self._lock:
-                yield
+            self._lock.acquire()
         except Timeout:
-            raise TrackingError(
+            raise UnreachableError(
                 f"{self._lock.lock_file} is held by another process since {LOCK_WAIT_S:.0f} s; end it"
             ) from None
+        try:
+            yield lambda: None
+        finally:
+            self._lock.release()
 
 
 class PostgresStudyStorage(StudyStorage):
     """A PostgreSQL database, which workers on any number of hosts share."""
 
-    def __init__(self, url: str, *, folder: Path) -> None:
-        """Makes Optuna's tables if they don't exist.
+    def __init__(self, url: str, *, name: str, folder: Path) -> None:
+        """Makes Optuna's tables if they don't exist. name: of the study, which has a turn of its own.
 
-        Raises ConfigError for a malformed URL, and TrackingError if the server can't be used.
+        Raises ConfigError for a malformed URL, UnreachableError if the server doesn't answer, and TrackingError if it
+        can't be used.
         """
-        from sqlalchemy import create_engine, inspect
+        from sqlalchemy import create_engine
         from sqlalchemy.exc import SQLAlchemyError
         from sqlalchemy.pool import NullPool
 
-        self._key = crc32(b"brainseg.sweep")
         self._shown = mask(url)
+        self._key = crc32(name.encode())
         parsed = _parsed(url)
         try:
             # A connection for each turn, so that the server ends the turn of a process that dies.
             self._engine = create_engine(parsed, poolclass=NullPool)
-            with self.lock():  # or eight processes would make the tables at once
-                tables = inspect(self._engine).get_table_names()
-                if OTHERS_TABLE in tables and OPTUNAS_TABLE not in tables:
-                    raise RuntimeError("it belongs to another program, such as MLflow: make a database for studies")
-                storage = RDBStorage(
-                    parsed.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True}
-                )
+            if self._has_tables():
+                storage = _optunas(parsed)
+            else:
+                with self._turn(tables=True):  # or eight processes would make the tables at once
+                    storage = _optunas(parsed)
         except (SQLAlchemyError, OptunaError, RuntimeError, ImportError) as error:
-            remedy = "pip install 'brainseg[postgresql]'" if isinstance(error, ImportError) else "check --storage"
-            raise TrackingError(f"the storage {self._shown} can't be used ({reason(error)}); {remedy}") from None
+            raise self._unusable(error) from None
+        self._pooled = storage.engine
         super().__init__(storage, shown=self._shown, folder=folder)
+
+    def _has_tables(self) -> bool:
+        """Whether Optuna's tables are there, to the last one. Raises RuntimeError for a database of another program."""
+        from sqlalchemy import inspect, text
+
+        with self._engine.connect() as connection:
+            tables = inspect(connection).get_table_names()
+            if OTHERS_TABLE in tables and OPTUNAS_TABLE not in tables:
+                raise RuntimeError("it belongs to another program, such as MLflow: make a database for studies")
+            if OTHERS_TABLE not in tables:
+                return False
+            # Written last; the table's name is OTHERS_TABLE.
+            return int(connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one()) > 0
+
+    def _unusable(self, error: Exception) -> TrackingError:
+        from sqlalchemy.exc import OperationalError
+
+        remedy = "pip install 'brainseg[postgresql]'" if isinstance(error, ImportError) else "check --storage"
+        is_passing = isinstance(error, OperationalError) and (
+            "FATAL" not in str(error) or any(word in str(error) for word in PASSING)
+        )
+        kind = UnreachableError if is_passing else TrackingError
+        return kind(f"the storage {self._shown} can't be used ({reason(error)}); {remedy}")
 
     @property
     def is_shared_between_hosts(self) -> bool:
         """True."""
         return True
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def now(self) -> float:
+        """The server's time: no host's clock is compared with another one's."""
+        from sqlalchemy import text
+
+        with self._pooled.connect() as connection:
+            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+    def lock(self) -> contextlib.AbstractContextManager[Check]:
         """An advisory lock of the server's, until the transaction ends."""
+        return self._turn(tables=False)
+
+    @contextlib.contextmanager
+    def _turn(self, *, tables: bool) -> Iterator[Check]:
         from sqlalchemy import text
         from sqlalchemy.exc import OperationalError
 
-        with contextlib.ExitStack() as transaction:
+        begun = time.monotonic()
+        with contextlib.ExitStack() as ending:
             try:
-                connection = transaction.enter_context(self._engine.begin())
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S:.0f}s'"))
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key})
+                connection = ending.enter_context(self._engine.connect())
+                connection.execute(
+                    text(
+                        "SELECT set_config('lock_timeout', :wait, true),"
+                        " set_config('idle_in_transaction_session_timeout', :idle, true)"
+                    ),
+                    {"wait": f"{LOCK_WAIT_S * 1000:.0f}ms", "idle": f"{TURN_IDLE_S * 1000:.0f}ms"},
+                )
+                keys = {"tables": TABLES_KEY, "ours": _signed(TABLES_KEY), "key": _signed(self._key)}
+                if tables:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:tables)"), keys)
+                else:
+                    connection.execute(
+                        text("SELECT pg_advisory_xact_lock_shared(:tables), pg_advisory_xact_lock(:ours, :key)"), keys
+                    )
             except OperationalError as error:
-                raise TrackingError(
-                    f"the storage {self._shown} can't be used ({reason(error)}); check --storage"
+                waited_s = time.monotonic() - begun
+                if waited_s < LOCK_WAIT_S:
+                    raise self._unusable(error) from None
+                raise UnreachableError(
+                    f"the turn in {self._shown} is held by another process since {LOCK_WAIT_S:.0f} s; end it"
                 ) from None
-            yield
+            pulse = _Pulse(connection, shown=self._shown)
+            with pulse:
+                yield pulse.check
+            pulse.check()  # else what was done inside may not have been done alone
+
+
+class _Pulse:
+    """Tells the server, while the turn is held, that this process lives."""
+
+    def __init__(self, connection: "Connection", *, shown: str) -> None:
+        self._connection = connection
+        self._shown = shown
+        self._guard = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="brainseg-turn", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raises UnreachableError where the server has ended the turn."""
+        from sqlalchemy import text
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with self._guard:
+                self._connection.execute(text("SELECT 1"))
+        except SQLAlchemyError as error:
+            raise UnreachableError(
+                f"the storage {self._shown} has ended this process's turn ({reason(error)})"
+            ) from None
+
+    def _beat(self) -> None:
+        while not self._ended.wait(TURN_PULSE_S):
+            with contextlib.suppress(UnreachableError):  # the holder's own check tells it
+                self.check()
+
+
+def _signed(key: int) -> int:
+    """A key of 32 bits as PostgreSQL counts."""
+    return key - (1 << 32) if key >= 1 << 31 else key
+
+
+def _optunas(url: "URL") -> RDBStorage:
+    return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
 
 
 def _parsed(url: str) -> "URL":
-    """The URL with the driver and the time limit for SQLAlchemy. Raises ConfigError for a malformed URL."""
+    """The URL with the driver and the time limits for SQLAlchemy. Raises ConfigError for a malformed URL."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -171,8 +307,8 @@ def _parsed(url: str) -> "URL":
         ) from None
     if parsed.drivername == POSTGRESQL:  # for which SQLAlchemy 2.1 takes another driver than 2.0
         parsed = parsed.set(drivername=f"{POSTGRESQL}+psycopg2")
-    if parsed.drivername.startswith(f"{POSTGRESQL}+psycopg") and "connect_timeout" not in parsed.query:
-        parsed = parsed.update_query_dict({"connect_timeout": str(CONNECT_WAIT_S)})
+    if parsed.drivername.startswith(f"{POSTGRESQL}+psycopg"):
+        parsed = parsed.set(query={**ADDRESS_OPTIONS, **parsed.query})
     return parsed
 
 
@@ -256,7 +392,7 @@ def open_storage(where: str | None, *, root: Path, name: str, create: bool = Tru
     """
     place = place_of(where, root=root, name=name)
     if isinstance(place, str):
-        return PostgresStudyStorage(place, folder=root / "studies" / "alive")
+        return PostgresStudyStorage(place, name=name, folder=root / "studies" / "alive")
     if not create and not place.exists():
         raise TrackingError(f"no study {name!r} in {place}; start it with: python -m brainseg.sweep run {name}")
     return JournalStudyStorage(place)

@@ -20,7 +20,7 @@ from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.engine.worker import STOP
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import key_of
+from brainseg.sweep.study.study_rules import key_of, places_in
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.train.signals import handled_by
 
@@ -168,26 +168,16 @@ def _count_end(slot: Slot, code: int, now: float) -> str:
     return f"{name} ended with an error: {ended}; it starts again" + (f" in {pause_s:.0f} s" if pause_s else "")
 
 
-def supervise(
-    storage: StudyStorage,
-    study: optuna.Study,
-    config: StudyConfig,
-    pool: Callable[[ProcessLock], Pool],
-    table: LiveTable,
-    *,
-    on_finished: OnFinished,
-) -> None:
+def supervise(config: StudyConfig, workers: Pool, view: "View", table: LiveTable) -> None:
     """Runs the workers until the study is finished, the time limit is reached or the user stops it.
 
-    pool: makes the workers of the supervisor that holds this process lock. No worker lives afterwards. Raises
-    Interrupted if the user has stopped it, and SweepError if workers end again and again.
+    No worker lives afterwards. Raises Interrupted if the user has stopped it, and SweepError if workers end again and
+    again.
     """
     begun = time.monotonic()
     limit_s = float("inf") if config.time_limit_min is None else 60 * config.time_limit_min
     stop = StopRequests()
-    with ProcessLock(storage.folder) as lock, handled_by(stop.handle), table:
-        workers = pool(lock)
-        view = View(storage, study, table, on_finished)
+    with handled_by(stop.handle), table:
         stopping = Stopping(workers, table)
         try:
             while True:
@@ -210,7 +200,11 @@ def supervise(
 class View:
     """Polls the study, and shows what has changed."""
 
-    def __init__(self, storage: StudyStorage, study: optuna.Study, table: LiveTable, on_finished: OnFinished) -> None:
+    def __init__(
+        self, storage: StudyStorage, study: optuna.Study, table: LiveTable, on_finished: OnFinished, *, supervisor: str
+    ) -> None:
+        """supervisor: id of this process's lock, which its workers' leases name."""
+        self._supervisor = supervisor
         self._storage = storage
         self._study = study
         self._table = table
@@ -219,7 +213,7 @@ class View:
         self._is_away = False  # whether the storage didn't answer the last time
 
     def look(self) -> list[int]:
-        """Polls once; returns the process ids whose trials have made progress since the last time."""
+        """Polls once; returns the ids of this process's workers whose trials have made progress since the last time."""
         try:
             with self._storage.reached():
                 trials = self._study.get_trials(deepcopy=False)
@@ -235,7 +229,9 @@ class View:
         if before is None or _ended(progress) > _ended(before):
             self._on_finished(trials)
         advanced = [trial for trial in trials if (before or {}).get(trial.number) != progress[trial.number]]
-        return [lease.pid for lease in map(lease_of, advanced) if lease is not None]
+        leases = [lease for lease in map(lease_of, advanced) if lease is not None]
+        # Those of other supervisors are on other hosts, whose process ids mean nothing here.
+        return [lease.pid for lease in leases if lease.supervisor == self._supervisor]
 
 
 def _progress(trials: Sequence[FrozenTrial]) -> Progress:
@@ -287,6 +283,7 @@ def worker_pool(
     command = [sys.executable, "-m", "brainseg.sweep", "worker", config.name]
     command += ["--supervisor", lock.id, "--threads", str(threads)]
     command += [item for item in config.tracking if key_of(item) != "tracking.uri"]
+    command += places_in(config.overrides)  # as this start has them: the study's own may be those of another host
     return Pool(
         command=command,
         environment={**os.environ, **environment},

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import Lease, LeaseChecker, ProcessLock
-from brainseg.sweep.engine.storage import StudyStorage
+from brainseg.sweep.engine.storage import Check, StudyStorage
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
 from brainseg.sweep.study.space import suggest
@@ -31,6 +31,7 @@ class Claim:
     trial: Trial
     params: Mapping[str, Value]  # the active ones, in the order of the space
     attributes: Mapping[str, Any]  # user attributes when it was claimed
+    attempt: int  # how often it has been claimed, this time included
     is_new: bool  # never held by a worker before
     is_condemned: bool  # its workers have died too often: to be closed as failed
 
@@ -54,8 +55,8 @@ class TrialQueue:
         self._config = config
         self._lock = lock
         self._supervisor = supervisor
-        self._checker = LeaseChecker(storage.folder)
-        self._heartbeats = 0
+        self._checker = LeaseChecker(storage.folder, is_for_one_host=not storage.is_shared_between_hosts)
+        self._not_given_back: set[int] = set()  # numbers of trials
         self.study = optuna.load_study(
             study_name=config.name,
             storage=storage.optuna,
@@ -65,21 +66,27 @@ class TrialQueue:
 
     def claim(self) -> Claim | NoTrial:
         """Claims the next trial: one that lost its worker, or a new one until the total is reached."""
-        with self.storage.lock():
+        with self.storage.lock() as check:
+            now = self.storage.now()
             trials = self.study.get_trials(deepcopy=False)
             settings = keys.settings_of(self.study)
-            free = self._reclaim([trial for trial in trials if trial.state == TrialState.RUNNING])
+            running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+            free = self._reclaim(running, now)
             states = [trial.state for trial in trials]
-            finished = sum(state in keys.COUNTED for state in states)
-            running, failed = states.count(TrialState.RUNNING), states.count(TrialState.FAIL)
+            finished, failed = sum(state in keys.COUNTED for state in states), states.count(TrialState.FAIL)
             if failed > settings.failures:
                 return NoTrial(is_over=True, reason=f"{failed} trials failed, and {settings.failures} are allowed")
             if free:
-                return self._hold(self._trial_of(free[0]))
-            if finished + running < settings.trials:
-                return self._hold(self._ask(trials))
+                return self._hold(self._trial_of(free[0]), check, now)
+            silent = [trial.number for trial in running if self._is_silent(trial)]
+            if (
+                silent
+            ):  # whether they are dead shows in a moment: else this worker would look again after its next trial
+                return NoTrial(is_over=False, reason=f"the worker of trial {silent[0]} is silent")
+            if finished + len(running) < settings.trials:
+                return self._hold(self._ask(trials), check, now)
             if running:
-                return NoTrial(is_over=False, reason=f"{running} trials are still running")
+                return NoTrial(is_over=False, reason=f"{len(running)} trials are still running")
             return NoTrial(is_over=True, reason=f"{finished} of {settings.trials} trials are finished")
 
     def is_mine(self, claim: Claim) -> bool:
@@ -92,10 +99,10 @@ class TrialQueue:
             claim.trial.set_user_attr(key, value)
 
     def heartbeat(self, claim: Claim) -> None:
-        """Counts up the trial's heartbeat, by which processes on other hosts see that this worker lives."""
-        if self.storage.is_shared_between_hosts:
-            self._heartbeats += 1
-            self.storage.optuna.set_trial_user_attr(claim.trial._trial_id, keys.HEARTBEAT, self._heartbeats)
+        """Stores the trial's heartbeat, by which processes on other hosts see that this worker lives."""
+        now = self.storage.now()
+        if now is not None and self.is_mine(claim):  # else it would speak for another worker
+            self.storage.optuna.set_trial_user_attr(claim.trial._trial_id, keys.HEARTBEAT, now)
 
     @property
     def data_fingerprint(self) -> str:
@@ -109,15 +116,29 @@ class TrialQueue:
         else:  # refused by the trial's own method
             self.storage.optuna.set_trial_intermediate_value(claim.trial._trial_id, epoch, value)
 
+    def run_of(self, claim: Claim) -> str | None:
+        """The trial's MLflow run, if one has been opened."""
+        run_id: str | None = self._frozen(claim).user_attrs.get(keys.RUN_ID)
+        return run_id
+
+    def is_begun_after(self, claim: Claim) -> bool:
+        """Whether a later holder of the trial has finished an epoch."""
+        return bool(self._frozen(claim).user_attrs.get(keys.BEGUN, 0) > claim.attempt)
+
     def reported(self, claim: Claim) -> Mapping[int, float]:
         """Epoch -> value, for every epoch in the storage."""
         return self._frozen(claim).intermediate_values
 
     def give_back(self, claim: Claim) -> None:
-        """Releases the trial, which goes on with the worker that claims it next."""
+        """Releases the trial, which goes on with the worker that claims it next.
+
+        Where the storage is away, this raises, and the trial is free for this worker's own next claim.
+        """
+        self._not_given_back.add(claim.trial.number)
         with self.storage.lock():
             if self._mine(self._frozen(claim)):
                 claim.trial.set_user_attr(keys.LEASE, None)
+        self._not_given_back.remove(claim.trial.number)
 
     def tell(self, claim: Claim, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Stores the trial's final state; False if another process has taken it meanwhile."""
@@ -148,21 +169,28 @@ class TrialQueue:
         self.study.sampler = sampler_to_tell()
         self.study.tell(claim.trial, values, state, skip_if_finished=True)
 
-    def _reclaim(self, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    def _reclaim(self, running: Sequence[FrozenTrial], now: float | None) -> list[FrozenTrial]:
         """The running trials that nobody trains, the longest waiting first."""
         free = []
         for trial in running:
             lease = keys.lease_of(trial)
-            if lease is None:
+            if lease is None or (lease.worker == self._lock.id and trial.number in self._not_given_back):
                 free.append(trial)
-            elif self._checker.is_dead(lease, heartbeat=trial.user_attrs.get(keys.HEARTBEAT)):
+            elif self._checker.is_dead(lease, heartbeat=trial.user_attrs.get(keys.HEARTBEAT), now=now):
                 self._record_death(trial, lease)
                 free.append(trial)
         return sorted(free, key=lambda trial: trial.number)
 
+    def _is_silent(self, trial: FrozenTrial) -> bool:
+        lease = keys.lease_of(trial)
+        return lease is not None and self._checker.is_silent(lease)
+
     def _record_death(self, trial: FrozenTrial, lease: Lease) -> None:
-        # Where the supervisor is gone too, the machine was stopped: that says nothing about this trial.
-        if not self._checker.is_supervisor_dead(lease):
+        """Frees the trial; counts its worker's death where that may be the trial's fault, for memory say.
+
+        A worker that is lost together with its host, or ended because the storage was away, says nothing about it.
+        """
+        if self._checker.was_killed(lease):
             deaths = [*trial.user_attrs.get(keys.DEATHS, ()), len(trial.intermediate_values)]
             self.storage.optuna.set_trial_user_attr(trial._trial_id, keys.DEATHS, deaths)
         self.storage.optuna.set_trial_user_attr(trial._trial_id, keys.LEASE, None)
@@ -180,17 +208,24 @@ class TrialQueue:
         self.study.sampler = RandomSampler(seed=0) if is_complete else build_sampler(self._config, number=frozen.number)
         return Trial(self.study, frozen._trial_id)
 
-    def _hold(self, trial: Trial) -> Claim:
+    def _hold(self, trial: Trial, check: Check, now: float | None) -> Claim:
+        self._not_given_back.discard(trial.number)
         params = suggest(trial, self._config.space)
         attributes = trial.user_attrs
         reported = len(self.study._storage.get_trial(trial._trial_id).intermediate_values)
         lease = Lease.new(self._lock, supervisor=self._supervisor, epochs_at_claim=reported)
+        if now is not None:
+            trial.set_user_attr(keys.HEARTBEAT, now)  # before the lease: that of the worker before it is old
+        attempt = attributes.get(keys.CLAIMS, 0) + 1
+        check()  # else another process may hold it by now
+        trial.set_user_attr(keys.CLAIMS, attempt)
         trial.set_user_attr(keys.LEASE, dataclasses.asdict(lease))
         deaths = attributes.get(keys.DEATHS, [])
         return Claim(
             trial=trial,
             params=params,
             attributes=attributes,
+            attempt=attempt,
             is_new=keys.LEASE not in attributes,
             is_condemned=deaths.count(reported) >= DEATHS_ALLOWED,
         )

@@ -13,11 +13,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 import optuna
 from optuna.trial import TrialState
@@ -26,21 +26,26 @@ from brainseg import compose
 from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, short_names
 from brainseg.data.load import RunData
-from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
+from brainseg.errors import AwayError, BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.host import check_parent, check_software, with_places, with_precision
 from brainseg.sweep.engine.leases import HEARTBEAT_S, ProcessLock
-from brainseg.sweep.engine.storage import open_storage
+from brainseg.sweep.engine.leftovers import delete_leftovers
+from brainseg.sweep.engine.patience import PASSING, Patience, patiently
+from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import load_config, with_recipe
 from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue
 from brainseg.sweep.engine.trial_row import shown_params, trial_name
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import merged
+from brainseg.sweep.study.study_rules import key_of, merged, places_in
 from brainseg.tracking import Tracker, open_store, open_tracker
+from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.mlflow.fence import discard_checkpoint
 from brainseg.tracking.paths import tracking_paths
-from brainseg.tracking.rules import ending_of
+from brainseg.tracking.rules import UnknownRunError, ending_of
 from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import stop_on_signals
@@ -53,6 +58,7 @@ IDLE_S = 0.5  # between two claims, while trials are running that may come back
 STOP = "stop"  # what a supervisor writes to a worker's stdin: finish the epoch, then end
 
 Metrics = Mapping[str, float]
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,24 +104,39 @@ class Worker:
     def work(self) -> Recycle | str:
         """Trains until no trial is left, or until a new process has to go on; returns why it ended.
 
-        Raises Interrupted when it is stopped.
+        A store that is away is waited for. Raises AwayError where that takes too long, and Interrupted when it is
+        stopped.
         """
+        patience = Patience(say)
         while not self._stop.is_requested:
             if self._trained >= RECYCLE_AFTER:
                 return Recycle(reason=f"{self._trained} trials trained")
-            claim = self._queue.claim()
-            if isinstance(claim, NoTrial):
-                if claim.is_over:
-                    return claim.reason
-                time.sleep(IDLE_S)
+            try:
+                with self._queue.storage.reached():
+                    ending = self._work_once()
+            except PASSING as error:
+                patience.wait(error)
                 continue
-            threads = claim.attributes.get(keys.THREADS, self._threads)
-            if self._threads_in_use not in (None, threads):
-                self._queue.give_back(claim)
-                return Recycle(reason=f"trial {claim.trial.number} computes on {threads} threads")
-            self._train(claim, threads)
-            self._trained += 1
+            patience.worked()
+            if ending is not None:
+                return ending
         return "stopped by the supervisor"
+
+    def _work_once(self) -> Recycle | str | None:
+        """Trains one trial, or waits a moment for one; what `work` returns, once there is nothing more to do."""
+        claim = self._queue.claim()
+        if isinstance(claim, NoTrial):
+            if claim.is_over:
+                return claim.reason
+            time.sleep(IDLE_S)
+            return None
+        threads = claim.attributes.get(keys.THREADS, self._threads)
+        if self._threads_in_use not in (None, threads):
+            self._give_back(claim)
+            return Recycle(reason=f"trial {claim.trial.number} computes on {threads} threads")
+        self._train(claim, threads)
+        self._trained += 1
+        return None
 
     def _train(self, claim: Claim, threads: int) -> None:
         """Trains a claimed trial to whatever end."""
@@ -125,15 +146,41 @@ class Worker:
                 with self._queue.storage.reached():
                     self._run(claim, threads)
             except LeaseLost:
-                say("another worker has taken this trial; this one leaves it")
+                self._leave(claim)
             except (Interrupted, *NOT_OF_THE_TRIAL):
-                self._queue.give_back(claim)
+                self._give_back(claim)
                 raise
             except Exception as error:
                 self._failed(claim, error)
-        _forget_models()
+            finally:
+                _forget_models()
         if self._trained == 0:
             gc.freeze()  # what is imported by now stays: the garbage collector need not go through it after each trial
+
+    def _give_back(self, claim: Claim) -> None:
+        """Gives a trial back if the storage is there; what went wrong before is what there is to tell."""
+        try:
+            with self._queue.storage.reached():
+                self._queue.give_back(claim)
+        except UnreachableError as error:
+            say(f"trial {claim.trial.number} can't be given back now: {error}")
+
+    def _leave(self, claim: Claim) -> None:
+        """Leaves a trial to the worker that has taken it, and deletes what that one doesn't go on from."""
+        say("another worker has taken this trial; this one leaves it")
+        run_id = self._queue.run_of(claim)
+        if run_id is not None and self._queue.is_begun_after(claim):
+            root = tracking_paths(compose.freeze(self._config.tracking).tracking).checkpoints
+            discard_checkpoint(root / run_id, attempt=claim.attempt)
+
+    def _told(self, action: Callable[[], Told]) -> Told:
+        """What a trial has come to is told to the study, however long its storage is away: it isn't trained again."""
+
+        def reached() -> Told:
+            with self._queue.storage.reached():
+                return action()
+
+        return patiently(reached, say)
 
     def _run(self, claim: Claim, threads: int) -> None:
         config, overrides = compose_trial(self._config, claim.params, threads=threads)
@@ -165,12 +212,14 @@ class Worker:
             )
         except Pruned as pruned:
             say(str(pruned))
-            is_told = self._queue.tell(claim, TrialState.PRUNED)
+            is_told = self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
         else:
             is_told = self._complete(claim, result)
-        if result is not None and result.unwritten:
+        if not is_told:
+            self._leave(claim)
+        elif result is not None and result.unwritten:
             say(f"not everything could be written: {'; '.join(result.unwritten)}; the checkpoint stays")
-        elif is_told:  # not before the study knows: killed in between, the trial ends again in the same way
+        else:  # not before the study knows: killed in between, the trial ends again in the same way
             Checkpoints(Path(config.tracking.root), tracker.run_id).remove()
 
     def _complete(self, claim: Claim, result: "Result") -> bool:
@@ -178,14 +227,15 @@ class Worker:
         told: dict[str, object] = {keys.SECONDS: round(sum(metrics["seconds"] for metrics in result.history), 3)}
         if result.unwritten:
             told[keys.UNWRITTEN] = list(result.unwritten)
-        self._queue.remember(claim, told)
+        self._told(lambda: self._queue.remember(claim, told))
         values = {
             "val_dice_image": result.best_val_dice_image,
             "final_dice": result.final_dice,
             "parameters": float(result.parameters),
             "seconds_per_image": result.seconds_per_image,
         }
-        return self._queue.tell(claim, TrialState.COMPLETE, [values[metric] for metric in self._config.metrics])
+        reached = [values[metric] for metric in self._config.metrics]
+        return self._told(lambda: self._queue.tell(claim, TrialState.COMPLETE, reached))
 
     def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
         """The configuration and data of a trial, from its run's checkpoint if there is one."""
@@ -203,16 +253,27 @@ class Worker:
             say(f"no checkpoint of run {run_id} in {where}: the trial starts again from its first epoch")
             return config, data
         asked = dataclasses.replace(config, resume=run_id)
-        resumed = compose.resumed(checkpoints.stored_config(), asked, overrides)
+        resumed = compose.resumed(_as_here(checkpoints.stored_config(), asked), asked, overrides)
         return resumed, load_run_data(resumed)
 
     def _run_of(self, claim: Claim, config: RunConfig) -> str | None:
         """The MLflow run that an earlier worker opened for this trial, if any."""
-        known = claim.attributes.get(keys.RUN_ID)
-        if known is not None or claim.is_new:
+        known: str | None = claim.attributes.get(keys.RUN_ID)
+        store = open_store(config.tracking)
+        if claim.is_new or (known is not None and not known.startswith(LOCAL_PREFIX)):
             return known
+        try:
+            if known is not None:
+                store.read(known)
+                return known
+        except UnknownRunError:  # it began offline on another host, which hasn't delivered it
+            pass
+        except UnreachableError:
+            if not config.tracking.offline:
+                raise
+            return None
         # Killed between opening the run and telling the study of it.
-        found = open_store(config.tracking).find(self._identity(claim))
+        found = store.find(self._identity(claim))
         return found[0] if found else None
 
     def _identity(self, claim: Claim) -> dict[str, str]:
@@ -232,6 +293,7 @@ class Worker:
             run_name=f"{self._config.name} {claim.trial.number:03d} {name}"[:100],
             tags=self._identity(claim) | {"overrides": line, "source": f"python -m brainseg.train {line}"},
             run_id=run_id,
+            attempt=claim.attempt,
         )
         self._queue.remember(claim, {keys.RUN_ID: tracker.run_id})
         return tracker
@@ -242,9 +304,12 @@ class Worker:
         say(f"failed: {reason}")
         if self._open_run is not None:
             tracking = compose.freeze(self._config.tracking).tracking
-            with contextlib.suppress(Exception), open_tracker(tracking, run_name="", tags={}, run_id=self._open_run):
+            with (
+                contextlib.suppress(Exception),
+                open_tracker(tracking, run_name="", tags={}, run_id=self._open_run, attempt=claim.attempt),
+            ):
                 raise error
-        self._queue.fail(claim, reason, may_retry=not isinstance(error, NOT_RETRIED))
+        self._told(lambda: self._queue.fail(claim, reason, may_retry=not isinstance(error, NOT_RETRIED)))
 
     @contextlib.contextmanager
     def _heartbeats(self, claim: Claim) -> Iterator[None]:
@@ -277,8 +342,8 @@ class LeaseLost(Interrupted):
 
 # Training is deterministic: these would come again.
 NOT_RETRIED = (NonFiniteError, ConfigError, KilledTooOftenError)
-# What all trials share is away, perhaps for a moment: the trial goes back as it is, and the worker ends.
-NOT_OF_THE_TRIAL = (UnreachableError, DataError)
+# What all trials share is away: the trial goes back as it is; the worker waits for a store, or ends without its data.
+NOT_OF_THE_TRIAL = (*PASSING, AwayError, DataError)
 
 
 class _Watch:
@@ -289,6 +354,7 @@ class _Watch:
         self._claim = claim
         self._stop = stop
         self._epochs = epochs
+        self._has_begun = False
         self._reported = set(queue.reported(claim))
         self._prunes = len(queue.study.directions) == 1
         self._decided = claim.attributes.get(keys.PRUNED)  # before a kill
@@ -296,6 +362,9 @@ class _Watch:
     def __call__(self, epoch: int, metrics: Metrics) -> None:
         if not self._queue.is_mine(self._claim):
             raise LeaseLost
+        if not self._has_begun:
+            self._queue.remember(self._claim, {keys.BEGUN: self._claim.attempt})
+            self._has_begun = True
         if epoch not in self._reported:
             self._queue.report(self._claim, epoch, metrics["val_dice_image"])
             self._reported.add(epoch)
@@ -318,35 +387,64 @@ class _Watch:
 
 
 def run_worker(
-    name: str, *, tracking: Sequence[str], where: str | None, threads: int | None, supervisor: str | None
+    name: str, *, overrides: Sequence[str], where: str | None, threads: int | None, supervisor: str | None
 ) -> int:
     """Trains trials of the study `name` until none is left. The exit code.
 
-    tracking: overrides that take the place of those that the study was started with. where: the study's storage.
-    threads: CPU threads, by default every core; the study may fix others. supervisor: id of the process lock of the
-    process that started this one, whose commands it reads. Raises InputError, with nothing trained, and Interrupted.
+    overrides: of tracking.* and of where the data lies, which take the place of those that the study was started with.
+    where: the study's storage. threads: CPU threads, by default every core; the study may fix others. supervisor: id of
+    the process lock of the process that started this one, whose commands it reads. Raises InputError, with nothing
+    trained, AwayError where a store is away for too long, and Interrupted.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    root = tracking_paths(compose.freeze(tracking).tracking).root
-    storage = open_storage(where, root=root, name=name, create=False)
-    config = load_config(storage, name)
-    config = with_recipe(storage, dataclasses.replace(config, tracking=merged(config.tracking, tracking)))
     stop = StopAfterEpoch()
     if supervisor is not None:
         stop.listen(sys.stdin)
-    import_tensorflow()  # before a trial is claimed: it takes seconds
-    # It takes the graph of a new trial for a mistake.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with stop_on_signals(), storage.reached(), ProcessLock(storage.folder) as lock:
-        baseline = check(config)  # the overrides alone need not be a configuration that can run
-        queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
-        threads = threads_of_trials(baseline, share=resolve_threads(threads))
-        ending = Worker(queue, config, threads=threads, stop=stop).work()
+    with stop_on_signals():
+        storage, config = patiently(lambda: _admitted(name, overrides, where), say)
+        with storage.reached(), ProcessLock(storage.folder) as lock:
+            baseline = check(config)  # the overrides alone need not be a configuration that can run
+            queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
+            delete_leftovers(queue.study, tracking_paths(baseline.tracking).checkpoints)
+            threads = threads_of_trials(baseline, share=resolve_threads(threads))
+            ending = Worker(queue, config, threads=threads, stop=stop).work()
     if isinstance(ending, Recycle):
         say(f"starts again: {ending.reason}")
         _start_again()
     say(ending)
     return 0
+
+
+def _admitted(name: str, overrides: Sequence[str], where: str | None) -> tuple[StudyStorage, StudyConfig]:
+    """The study as this host trains it, if it may. Raises InputError in one line if not, UnreachableError for now."""
+    tracking = [item for item in overrides if key_of(item).startswith("tracking.")]
+    root = tracking_paths(compose.freeze(tracking).tracking).root
+    storage = open_storage(where, root=root, name=name, create=False)
+    with storage.reached():
+        config = load_config(storage, name)
+        config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
+        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        note = check_software(study)
+        check_parent(study, compose.freeze(config.tracking).tracking)
+        config = with_recipe(storage, config)
+        config = with_places(config, check(config), places_in(overrides))
+        import_tensorflow()  # before a trial is claimed: it takes seconds
+        # It takes the graph of a new trial for a mistake.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        config = with_precision(storage, study, config, check(config).train.precision)
+    if note is not None:
+        say(note)
+    return storage, config
+
+
+def _as_here(stored: RunConfig, asked: RunConfig) -> RunConfig:
+    """The configuration of a trial that began elsewhere, or before the data was moved, with what is no part of it.
+
+    Its precision is in its manifest: `auto`, where no worker had resolved it for the study yet, is no other one.
+    """
+    data = dataclasses.replace(stored.data, root=asked.data.root, cache_dir=asked.data.cache_dir)
+    train = dataclasses.replace(stored.train, precision=asked.train.precision)
+    return dataclasses.replace(stored, data=data, train=train)
 
 
 def _start_again() -> NoReturn:

@@ -1,7 +1,10 @@
 """The parent run of a study in MLflow: the study, its progress and outcome. The trials are its child runs."""
 
+import contextlib
+import dataclasses
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,12 +15,14 @@ from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError
 from brainseg.sweep.engine import keys
-from brainseg.sweep.engine.storage import StudyStorage
+from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, ProcessLock
+from brainseg.sweep.engine.storage import Check, StudyStorage
 from brainseg.sweep.outcome.page import sweep_html
 from brainseg.sweep.outcome.plots import write_plots
 from brainseg.sweep.outcome.summary import summarize, summary_markdown, trials_csv
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.tracking import open_store, open_tracker
+from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.train.environment import record_environment
 
@@ -25,24 +30,91 @@ PLOTS_FOLDER = "plots"
 PAGE = "sweep.html"
 
 
-def open_parent(
-    storage: StudyStorage, study: optuna.Study, tracking: TrackingConfig, *, command: str | None
-) -> MlflowTracker | None:
-    """Opens the study's parent run, and makes it if there is none; None while another process writes it."""
+class ParentLease:
+    """Which process writes the parent run of a study: one at a time, on whichever host."""
+
+    def __init__(self, storage: StudyStorage, study: optuna.Study, lock: ProcessLock) -> None:
+        """lock: held by this process."""
+        self.storage = storage
+        self.study = study
+        self._lock = lock
+        self._checker = LeaseChecker(storage.folder, is_for_one_host=not storage.is_shared_between_hosts)
+
+    def take(self, check: Check) -> int | None:
+        """Takes it, where no living process has it: how often it has been taken. To be called within the turn.
+
+        check: whether this process still has the turn.
+        """
+        attributes, now = self.study.user_attrs, self.storage.now()
+        stored = attributes.get(keys.PARENT_LEASE)
+        if stored is not None:
+            lease = Lease(**stored)
+            is_dead = self._checker.is_dead(lease, heartbeat=attributes.get(keys.PARENT_HEARTBEAT), now=now)
+            if lease.worker != self._lock.id and not is_dead:
+                return None
+        attempt: int = attributes.get(keys.PARENT_CLAIMS, 0) + 1
+        check()
+        self.study.set_user_attr(keys.PARENT_CLAIMS, attempt)
+        self.study.set_user_attr(keys.PARENT_HEARTBEAT, now)
+        lease = Lease.new(self._lock, supervisor=None, epochs_at_claim=0)
+        self.study.set_user_attr(keys.PARENT_LEASE, dataclasses.asdict(lease))
+        return attempt
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Tells the others, inside the block, that this process lives; releases the lease afterwards."""
+        done = threading.Event()
+
+        def heartbeat() -> None:
+            while not done.wait(HEARTBEAT_S):
+                with contextlib.suppress(Exception):  # a storage that is away for a moment; the next heartbeat tells
+                    if self._is_ours():
+                        self.study.set_user_attr(keys.PARENT_HEARTBEAT, self.storage.now())
+
+        thread = threading.Thread(target=heartbeat, name="brainseg-parent", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self.release()
+
+    def release(self) -> None:
+        """Leaves it to others; where the storage is away, they see by the heartbeat that this process has ended."""
+        with contextlib.suppress(UnreachableError), self.storage.reached():
+            if self._is_ours():
+                self.study.set_user_attr(keys.PARENT_LEASE, None)
+
+    def _is_ours(self) -> bool:
+        stored = self.study.user_attrs.get(keys.PARENT_LEASE)
+        return stored is not None and stored["worker"] == self._lock.id
+
+
+def open_parent(lease: ParentLease, tracking: TrackingConfig, *, command: str | None) -> MlflowTracker | None:
+    """Opens the study's parent run, and makes it if there is none; None while another process writes it.
+
+    The lease is this process's then, to be `kept`.
+    """
+    study = lease.study
     identity = {"sweep": study.study_name, "sweep_id": study.user_attrs[keys.STUDY_ID], "sweep_role": "parent"}
     tags = identity | ({"source": command} if command else {})
-    with storage.lock():
+    with lease.storage.lock() as check:
+        attempt = lease.take(check)
+        if attempt is None:
+            return None
         run_id = study.user_attrs.get(keys.PARENT_RUN)
         if run_id is None:
             # A process that was killed before it stored the id may have made it.
             found = open_store(tracking).find(identity)
             run_id = found[0] if found else None
-            tracker = open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id)
+            tracker = open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id, attempt=attempt)
             study.set_user_attr(keys.PARENT_RUN, tracker.run_id)
             return tracker
     try:
-        return open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id)
+        return open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id, attempt=attempt)
     except ResumeError:
+        lease.release()
         return None
 
 

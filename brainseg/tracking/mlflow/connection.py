@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import TrackingError
+from brainseg.errors import InputError, TrackingError
 from brainseg.tracking.mlflow.database import prepare_database
 from brainseg.tracking.paths import check_root, resolve_uri, sqlite_path, tracking_paths
 
@@ -117,7 +117,7 @@ def store_errors(uri: str, *, remedy: str = "check tracking.uri") -> Iterator[No
     """
     try:
         yield
-    except TrackingError:
+    except InputError:
         raise
     except Exception as error:
         store, status, cause = f"the tracking store {mask(uri)}", _http_status(error), _system_error(error)

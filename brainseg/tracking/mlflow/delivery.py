@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from brainseg.tracking.mlflow.connection import cause_of, is_refusal, reason
+from brainseg.tracking.mlflow.fence import SupersededError, discard_spool
 from brainseg.tracking.mlflow.writer import RunWriter
 from brainseg.tracking.spool.spool import Record, Spool
 
@@ -24,15 +25,20 @@ class Delivery:
     later, and that it fails is said once.
     """
 
-    def __init__(self, spool: Spool, open_writer: Callable[[], RunWriter], *, where: str) -> None:
-        """open_writer: connects to the store; called again until it returns. where: the store, for messages."""
+    def __init__(self, spool: Spool, open_writer: Callable[[], RunWriter], *, where: str, attempt: int = 0) -> None:
+        """open_writer: connects to the store; called again until it returns. where: the store, for messages.
+
+        attempt: at which this process holds the run, or 0.
+        """
         self.refused: list[str] = []  # what the store will never take, a line each
+        self.is_superseded = False  # whether a later attempt writes the run: what this one had to say is dropped
         self.undelivered = 0  # records that are left in the spool at the end
         self.problem = ""  # why the oldest of them waits
         self._spool = spool
         self._open_writer = open_writer
         self.writer: RunWriter | None = None  # where the caller has connected already
         self._where = where
+        self._attempt = attempt
         self._is_down = False
         self._progress = 0
         self._news = threading.Event()
@@ -63,7 +69,16 @@ class Delivery:
     def _run(self) -> None:
         try:
             self._deliver_all()
+        except SupersededError as superseded:
+            self.is_superseded = True
+            logger.warning("%s; run %s is left to it", superseded, self._spool.run_id)
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self.is_superseded:
+            discard_spool(self._spool, attempt=self._attempt)
+        else:
             self.undelivered = self._spool.pending
             if self.undelivered:
                 self._spool.close()
@@ -91,11 +106,13 @@ class Delivery:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _deliver(self, record: Record) -> bool:
-        """Delivers one record; False if it has to be sent again."""
+        """Delivers one record; False if it has to be sent again. Raises SupersededError."""
         try:
             if self.writer is None:
                 self.writer = self._open_writer()
             self.writer.write(record, self._spool)
+        except SupersededError:
+            raise
         except Exception as error:
             if self.writer is None or not is_refusal(error):
                 self.problem = cause_of(error)
@@ -127,7 +144,8 @@ class Delivery:
 def deliver_until(spool: Spool, writer: RunWriter, *, deadline: float, models: bool) -> list[str]:
     """Delivers what is pending, up to a moment of `time.monotonic`; what was refused, a line each.
 
-    models: also models, whose delivery imports TensorFlow. Raises what MLflow raises where the store fails.
+    models: also models, whose delivery imports TensorFlow. Raises what MLflow raises where the store fails, and
+    SupersededError where a later attempt writes the run.
     """
     refused = []
     while (record := spool.next()) is not None and time.monotonic() < deadline:
@@ -135,6 +153,8 @@ def deliver_until(spool: Spool, writer: RunWriter, *, deadline: float, models: b
             break
         try:
             writer.write(record, spool)
+        except SupersededError:
+            raise
         except Exception as error:
             if not is_refusal(error):
                 raise

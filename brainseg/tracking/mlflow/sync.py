@@ -14,6 +14,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
 from brainseg.tracking.mlflow.connection import cause_of, connect
 from brainseg.tracking.mlflow.delivery import deliver_until
+from brainseg.tracking.mlflow.fence import SupersededError, attempt_of, discard_checkpoint, discard_spool
 from brainseg.tracking.mlflow.writer import RunWriter, opening
 from brainseg.tracking.paths import TrackingPaths, is_same_store, resolve_uri, tracking_paths
 from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spooled_runs
@@ -94,9 +95,14 @@ def _sync(
 ) -> Synced:
     before = spool.pending
     problem = None
+    attempt = attempt_of(spool)
     try:
-        refused = _deliver(client, spool, paths, uri=uri, deadline=deadline, models=models)
+        refused = _deliver(client, spool, paths, uri=uri, deadline=deadline, models=models, attempt=attempt)
         problem = "; ".join(refused) or None
+    except SupersededError as superseded:
+        discard_spool(spool, attempt=attempt)
+        discard_checkpoint(paths.checkpoints / spool.run_id, attempt=attempt)
+        return Synced(run_id=spool.run_id, delivered=0, pending=0, problem=f"{superseded}; dropped")
     except Exception as error:  # of this run; the others may do better
         problem = cause_of(error)
     pending = spool.pending
@@ -106,7 +112,14 @@ def _sync(
 
 
 def _deliver(
-    client: "MlflowClient", spool: Spool, paths: TrackingPaths, *, uri: str, deadline: float, models: bool
+    client: "MlflowClient",
+    spool: Spool,
+    paths: TrackingPaths,
+    *,
+    uri: str,
+    deadline: float,
+    models: bool,
+    attempt: int,
 ) -> list[str]:
     opened = spool.first()
     if opened is None:  # killed before its first record
@@ -116,7 +129,8 @@ def _deliver(
     if not spool.is_ended():
         body = {"status": "KILLED", "state": "killed", "failure": None, "time_ms": _last_ms(spool)}
         spool.append("end", body, last=True)
-    writer = RunWriter(client, opening(dict(opened.body), client, uri=uri, paths=paths))
+    mlflow_id = opening(dict(opened.body), client, uri=uri, paths=paths, attempt=attempt)
+    writer = RunWriter(client, mlflow_id, attempt=attempt)
     return deliver_until(spool, writer, deadline=deadline, models=models)
 
 

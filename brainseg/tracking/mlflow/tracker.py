@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import ResumeError, TrackingError
+from brainseg.errors import ResumeError, RunBusyError, TrackingError
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
 from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
+from brainseg.tracking.mlflow.fence import attempt_in
 from brainseg.tracking.mlflow.sync import sync_spools
 from brainseg.tracking.mlflow.tags import origin_tags, to_mlflow
 from brainseg.tracking.mlflow.writer import RunWriter, experiment_id, now_ms, opening
 from brainseg.tracking.paths import TrackingPaths, check_root, resolve_uri, store_name, tracking_paths
 from brainseg.tracking.protocol import DatasetInfo
 from brainseg.tracking.rules import (
+    ATTEMPT,
     RUNNING,
     STATE,
     checked_folder,
@@ -29,7 +31,7 @@ from brainseg.tracking.rules import (
     checked_name,
     ending_of,
 )
-from brainseg.tracking.spool.spool import Record, Spool, SpoolBusyError, open_spool, spooled_runs
+from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spooled_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,8 +46,9 @@ logger = logging.getLogger("brainseg")
 class MlflowTracker:
     """A `Tracker` whose records reach MLflow through a spool on the local disk. Opened by `open_tracker`."""
 
-    def __init__(self, spool: Spool, delivery: Delivery, *, store: str) -> None:
+    def __init__(self, spool: Spool, delivery: Delivery, *, store: str, attempt: int) -> None:
         """Used by `open_tracker`."""
+        self._attempt = attempt
         self._run_id = spool.run_id
         self._spool = spool
         self._delivery = delivery
@@ -63,8 +66,12 @@ class MlflowTracker:
         return self._store
 
     @property
+    def attempt(self) -> int:
+        return self._attempt
+
+    @property
     def unwritten(self) -> tuple[str, ...]:
-        return (*self._lost, *self._delivery.refused)
+        return () if self._delivery.is_superseded else (*self._lost, *self._delivery.refused)
 
     @property
     def undelivered(self) -> int:
@@ -135,6 +142,8 @@ class MlflowTracker:
     def _spooled(self, append: Callable[[], None], what: str) -> None:
         if not self._inside:
             raise RuntimeError("a tracker may be used only inside its with block")
+        if self._delivery.is_superseded:
+            return
         try:
             append()
         except OSError as error:
@@ -144,14 +153,16 @@ class MlflowTracker:
 
 
 def open_tracker(
-    config: TrackingConfig, *, run_name: str, tags: Mapping[str, str], run_id: str | None = None
+    config: TrackingConfig, *, run_name: str, tags: Mapping[str, str], run_id: str | None = None, attempt: int = 0
 ) -> MlflowTracker:
     """Opens the tracker of a new run, or of an earlier one, which is then RUNNING again.
 
-    run_id: MLflow's or a local one. Records that earlier runs left in the spool are delivered on the way,
+    run_id: MLflow's or a local one. attempt: counted up by those who take the run over from one another, from 1; those
+    before write nothing more. Records that earlier runs left in the spool are delivered on the way,
     as far as a few seconds allow.
     Raises TrackingError for a store that can't be used or doesn't have the run, and within 10 s for one
-    that doesn't answer, unless `tracking.offline`; ResumeError where a process still writes the run.
+    that doesn't answer, unless `tracking.offline`; ResumeError where a process still writes the run, or a later
+    attempt holds it.
     """
     paths, uri = tracking_paths(config), resolve_uri(config)
     check_root(paths)
@@ -161,7 +172,12 @@ def open_tracker(
         "is_new": run_id is None,
         "experiment": config.experiment,
         "name": run_name,
-        "tags": {**(origin_tags() if run_id is None else {}), **to_mlflow(tags), STATE: RUNNING.lower()},
+        "tags": {
+            **(origin_tags() if run_id is None else {}),
+            **to_mlflow(tags),
+            STATE: RUNNING.lower(),
+            **({ATTEMPT: str(attempt)} if attempt else {}),
+        },
         "uri": mask(uri),
         "time_ms": now_ms(),
     }
@@ -182,10 +198,15 @@ def open_tracker(
     spool.append("begin", {"tags": body["tags"]})
     opened = spool.first()
     assert opened is not None  # appended above, or by the process that made the spool
-    delivery = Delivery(spool, lambda: _writer(connect(uri), opened, uri=uri, paths=paths), where=mask(uri))
+
+    def writer(client: "MlflowClient") -> RunWriter:
+        mlflow_id = opening(dict(opened.body), client, uri=uri, paths=paths, attempt=attempt)
+        return RunWriter(client, mlflow_id, attempt=attempt)
+
+    delivery = Delivery(spool, lambda: writer(connect(uri)), where=mask(uri), attempt=attempt)
     if client is not None:
-        _deliver_first(client, spool, opened, delivery, uri=uri, paths=paths)
-    return MlflowTracker(spool, delivery, store=store_name(uri))
+        _deliver_first(client, spool, writer, delivery, uri=uri, paths=paths)
+    return MlflowTracker(spool, delivery, store=store_name(uri), attempt=attempt)
 
 
 def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, paths: TrackingPaths) -> str:
@@ -198,6 +219,11 @@ def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, 
     if run_id in spooled_runs(paths.spool) and run_id.startswith(LOCAL_PREFIX):
         return str(run_id)  # the store has it once its `open` record is delivered
     run = find_run(client, run_id, uri=uri)
+    latest, attempt = attempt_in(run.data.tags), attempt_in(body["tags"])
+    if latest > attempt > 0:
+        raise ResumeError(f"run {run_id} is written by its attempt {latest}, and this one is {attempt}; leave it alone")
+    if attempt:
+        client.set_tag(run.info.run_id, ATTEMPT, str(attempt))  # at once: the process before may still live
     return str(run.data.tags.get(LOCAL_ID, run.info.run_id))
 
 
@@ -206,7 +232,7 @@ def _open_spool(paths: TrackingPaths, run_id: str, maker: "MlflowClient | None")
     try:
         return open_spool(paths.spool, run_id, wait_s=RESUME_WAIT_S)
     except SpoolBusyError:
-        raise ResumeError(f"run {run_id} is still being written by another process; wait for its end") from None
+        raise RunBusyError(f"run {run_id} is still being written by another process; wait for its end") from None
     except OSError as error:
         if maker is not None:
             with contextlib.suppress(Exception):  # the error below is the one to tell
@@ -218,16 +244,18 @@ def _open_spool(paths: TrackingPaths, run_id: str, maker: "MlflowClient | None")
 
 
 def _deliver_first(
-    client: "MlflowClient", spool: Spool, opened: Record, delivery: Delivery, *, uri: str, paths: TrackingPaths
+    client: "MlflowClient",
+    spool: Spool,
+    writer: "Callable[[MlflowClient], RunWriter]",
+    delivery: Delivery,
+    *,
+    uri: str,
+    paths: TrackingPaths,
 ) -> None:
     """Delivers this run's first records, so that the store shows it as running, then what earlier runs left."""
     try:
-        delivery.writer = _writer(client, opened, uri=uri, paths=paths)
+        delivery.writer = writer(client)
         delivery.refused += deliver_until(spool, delivery.writer, deadline=time.monotonic() + BEGIN_S, models=False)
         sync_spools(client, paths, uri=uri, deadline=time.monotonic() + LEFTOVERS_S, models=False)
     except Exception as error:  # the thread goes on with it, and says what is wrong
         logger.debug("records wait for the store: %s", reason(error))
-
-
-def _writer(client: "MlflowClient", opened: Record, *, uri: str, paths: TrackingPaths) -> RunWriter:
-    return RunWriter(client, opening(dict(opened.body), client, uri=uri, paths=paths))

@@ -5,7 +5,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,11 +17,15 @@ from brainseg.tracking.mlflow.client_runs import (
     LOCAL_ID,
     LOCAL_PREFIX,
     MODEL_NAME,
+    experiment_ids,
     find_local_run,
     find_model,
     find_run,
+    quoted,
+    search,
 )
 from brainseg.tracking.mlflow.database import artifacts_beside, set_artifact_location
+from brainseg.tracking.mlflow.fence import FENCE_S, SupersededError, attempt_in
 from brainseg.tracking.mlflow.model_folders import write_model_folder
 from brainseg.tracking.mlflow.views import INSTALLED, view_tags
 from brainseg.tracking.paths import TrackingPaths, sqlite_path
@@ -36,6 +40,7 @@ MODEL_DIGEST = "brainseg.sha256"  # tag of the logged model: of the .keras file 
 # Opens the experiment in the UI's pages for model training, not in those for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 BATCH_SIZE = 100  # MLflow's limit of parameters, and of tags, a request
+TRIAL_TAGS = {"sweep_id", "trial"}  # by which the run of a trial is found
 DIGEST_LENGTH = 36  # MLflow's limit
 
 Item = TypeVar("Item")
@@ -57,8 +62,11 @@ class _Known:
 class RunWriter:
     """Writes the records of one MLflow run. Writing a record again changes nothing."""
 
-    def __init__(self, client: "MlflowClient", mlflow_id: str) -> None:
+    def __init__(self, client: "MlflowClient", mlflow_id: str, *, attempt: int = 0) -> None:
+        """attempt: at which this process holds the run; 0 for a run that no other process may take over."""
         self.mlflow_id = mlflow_id
+        self._attempt = attempt
+        self._fence_read_at = float("-inf")
         self._client = client
         self._known: _Known | None = None
         self._writers: dict[str, Callable[[Record, Spool], None]] = {
@@ -74,12 +82,23 @@ class RunWriter:
         }
 
     def write(self, record: Record, spool: Spool) -> None:
-        """Makes the record's calls. Raises what MLflow raises; the record may then have arrived or not."""
+        """Makes the record's calls. Raises what MLflow raises; the record may then have arrived or not.
+
+        Raises SupersededError, with nothing written, where a later attempt holds the run.
+        """
+        self._check_fence()
         try:
             self._writers[record.kind](record, spool)
         except Exception:
             self._known = None
             raise
+
+    def _check_fence(self) -> None:
+        if self._attempt and time.monotonic() - self._fence_read_at > FENCE_S:
+            latest = attempt_in(self._client.get_run(self.mlflow_id).data.tags)
+            if latest > self._attempt:
+                raise SupersededError(f"attempt {latest} writes the run, and this one is {self._attempt}")
+            self._fence_read_at = time.monotonic()
 
     def _known_now(self) -> _Known:
         if self._known is None:
@@ -230,17 +249,31 @@ def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
         yield items[start : start + BATCH_SIZE]
 
 
-def opening(body: dict[str, Any], client: "MlflowClient", *, uri: str, paths: TrackingPaths) -> str:
+def opening(body: dict[str, Any], client: "MlflowClient", *, uri: str, paths: TrackingPaths, attempt: int = 0) -> str:
     """The MLflow id of the run that an `open` record names; a new run that started offline is made here, once.
 
-    Raises TrackingError where the store doesn't have the run.
+    Raises TrackingError where the store doesn't have the run, and SupersededError where a trial of a study started
+    offline and has another run by now, of a later attempt on a host that couldn't know of this one.
     """
     if not body["is_new"] or not body["run_id"].startswith(LOCAL_PREFIX):
         return str(find_run(client, body["run_id"], uri=uri).info.run_id)
     found = find_local_run(client, body["run_id"])
     if found is not None:
         return str(found.info.run_id)
+    if attempt:
+        _check_trial(client, body["tags"], attempt=attempt)
     experiment = experiment_id(client, body["experiment"], uri=uri, paths=paths)
     tags = {**body["tags"], LOCAL_ID: body["run_id"]}
     run = client.create_run(experiment, start_time=body["time_ms"], run_name=body["name"], tags=tags)
     return str(run.info.run_id)
+
+
+def _check_trial(client: "MlflowClient", tags: Mapping[str, str], *, attempt: int) -> None:
+    """Raises SupersededError where a later attempt of the trial that the tags identify has a run of its own."""
+    if not tags.keys() >= TRIAL_TAGS:
+        return
+    same = " and ".join(f"tags.`{tag}` = {quoted(tags[tag])}" for tag in sorted(TRIAL_TAGS))
+    runs = search(client, experiment_ids(client, None, uri=""), same, order=[])
+    latest = max((attempt_in(run.data.tags) for run in runs), default=0)
+    if latest > attempt:
+        raise SupersededError(f"attempt {latest} writes the run of this trial, and this one is {attempt}")

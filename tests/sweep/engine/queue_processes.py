@@ -47,10 +47,16 @@ def started(where: str, config: StudyConfig) -> optuna.Study:
 
 
 @contextlib.contextmanager
-def queue_on(where: str, *, supervisor: str | None = None) -> Iterator[TrialQueue]:
-    """The queue as a worker has it, with a storage and a process lock of its own."""
+def queue_on(where: str, *, supervisor: str | None = None, is_killed: bool = False) -> Iterator[TrialQueue]:
+    """The queue as a worker has it, with a storage and a process lock of its own.
+
+    is_killed: in the end, the lock is left as a kill leaves it.
+    """
     storage = opened(where)
-    with ProcessLock(storage.folder) as lock:
+    with contextlib.ExitStack() as ending:
+        lock = ProcessLock(storage.folder)
+        lock.__enter__()
+        ending.callback(lock.drop if is_killed else lambda: lock.__exit__(None, None, None))
         yield TrialQueue(storage, load_config(storage, "study"), epochs=EPOCHS, lock=lock, supervisor=supervisor)
 
 

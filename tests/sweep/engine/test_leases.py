@@ -2,8 +2,12 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,15 @@ from typing import Any
 import pytest
 from queue_processes import CONTEXT, PATIENCE_S, ended, in_process
 
-from brainseg.sweep.engine import leases
-from brainseg.sweep.engine.leases import STALE_S, Lease, LeaseChecker, ProcessLock, this_host
+from brainseg.sweep.engine.leases import (
+    CONFIRM_S,
+    STALE_S,
+    Lease,
+    LeaseChecker,
+    ProcessLock,
+    machine_at_work,
+    this_host,
+)
 
 
 @pytest.fixture
@@ -78,7 +89,7 @@ def test_the_next_process_sweeps_up_after_the_dead_and_leaves_the_living(folder:
     dead = killed_worker(folder)
     assert len(list(folder.iterdir())) == 1
     with ProcessLock(folder) as first, ProcessLock(folder) as second:
-        assert sorted(folder.iterdir()) == sorted([first.path, second.path])
+        assert sorted(folder.glob("*.alive")) == sorted([first.path, second.path])
         assert LeaseChecker(folder).is_dead(dead, heartbeat=None)
 
 
@@ -96,12 +107,12 @@ def test_a_living_supervisor_is_not_dead(folder: Path) -> None:
         assert not LeaseChecker(folder).is_supervisor_dead(lease)
 
 
-def test_a_worker_on_another_host_lives_as_long_as_its_beat_changes(folder: Path) -> None:
+def test_a_worker_of_version_0_1_on_another_host_lives_as_long_as_its_beat_changes(folder: Path) -> None:
     clock = Clock()
     checker = LeaseChecker(folder, clock=clock)
-    with lease_in(folder, host="elsewhere", folder="/of/another/host", worker="w") as lease:
+    with lease_in(folder, place="") as lease:
         for beat in (None, 1, 2):
-            assert not checker.is_dead(lease, heartbeat=beat)
+            assert not checker.is_dead(lease, heartbeat=beat, now=0.0)
             clock.now += 10 * STALE_S
         assert not checker.is_dead(lease, heartbeat=3)
         clock.now += STALE_S
@@ -112,30 +123,79 @@ def test_a_worker_on_another_host_lives_as_long_as_its_beat_changes(folder: Path
         assert not checker.is_supervisor_dead(dataclasses.replace(lease, supervisor="s"))
 
 
-def test_the_file_tells_wherever_the_folder_is_mounted(folder: Path, tmp_path: Path) -> None:
-    folder.mkdir()
-    mounted = tmp_path / "mounted"
-    mounted.symlink_to(folder, target_is_directory=True)
-    checker = LeaseChecker(mounted)
-    with lease_in(folder, host="container", folder="/not/here") as lease:
-        for _ in range(2):
-            assert not checker.is_dead(lease, heartbeat=None)
-    lost = killed_worker(folder)
-    assert checker.is_dead(dataclasses.replace(lost, host="container", folder="/not/here"), heartbeat=None)
-
-
-def test_another_host_of_the_same_name_and_folder_is_judged_by_its_beat(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder.mkdir()
+def test_a_beat_that_is_old_by_the_storages_clock_has_a_moment_to_come_again(folder: Path) -> None:
     clock = Clock()
     checker = LeaseChecker(folder, clock=clock)
-    with lease_in(folder, host="localhost/another-boot", worker="w") as lease:
-        assert not checker.is_dead(lease, heartbeat=1)
-        clock.now += STALE_S + 1
-        assert checker.is_dead(lease, heartbeat=1)
-    monkeypatch.setattr(leases, "this_host", lambda: "localhost/another-boot")
-    assert LeaseChecker(folder).is_dead(lease, heartbeat=1)  # there, the file is known to be gone
+    with lease_in(folder, place="elsewhere") as lease:
+        assert not checker.is_dead(lease, heartbeat=500.0, now=500.0 + STALE_S)
+        assert not checker.is_silent(lease)
+        clock.now += 10 * STALE_S  # this process looks rarely, and learns nothing from its own clock
+        assert not checker.is_dead(lease, heartbeat=900.0, now=901.0 + STALE_S)
+        assert checker.is_silent(lease)
+        clock.now += CONFIRM_S + 1
+        assert not checker.is_dead(lease, heartbeat=1060.0, now=1082.0)  # the storage was away for everybody
+        assert not checker.is_silent(lease)
+        assert not checker.is_dead(lease, heartbeat=1060.0, now=1061.0 + STALE_S)
+        clock.now += CONFIRM_S + 1
+        assert checker.is_dead(lease, heartbeat=1060.0, now=1092.0 + STALE_S)
+
+
+def test_a_reader_that_comes_late_takes_a_lost_trial_after_one_more_look(folder: Path) -> None:
+    clock = Clock()
+    checker = LeaseChecker(folder, clock=clock)
+    with lease_in(folder, place="elsewhere") as lease:
+        assert not checker.is_dead(lease, heartbeat=0.0, now=STALE_S + 1)
+        clock.now += CONFIRM_S + 1
+        assert checker.is_dead(lease, heartbeat=0.0, now=STALE_S + CONFIRM_S + 2)
+
+
+@pytest.mark.parametrize("changed", ["machine", "mount", "processes", "folder"])
+def test_a_lock_counts_in_its_own_place_alone(folder: Path, changed: str) -> None:
+    """A living worker whose file isn't here, or seems free, is not dead."""
+    clock = Clock()
+    checker = LeaseChecker(folder, clock=clock)
+    with lease_in(folder, worker="unseen") as lease:
+        assert checker.is_dead(lease, heartbeat=5.0, now=6.0)  # in its place, the file is known to be gone
+        parts = dict(zip(["machine", "mount", "processes", "folder"], lease.place.split(" "), strict=True))
+        far = dataclasses.replace(lease, place=" ".join((parts | {changed: "another"}).values()))
+        assert not checker.is_dead(far, heartbeat=5.0, now=6.0)
+        assert not checker.was_killed(far)
+
+
+def test_with_a_journal_the_file_tells_wherever_the_folder_is_mounted(folder: Path) -> None:
+    checker = LeaseChecker(folder, is_for_one_host=True)
+    with lease_in(folder, place="before the host was started again") as lease:
+        assert not checker.is_dead(lease, heartbeat=None)
+    assert checker.is_dead(lease, heartbeat=None)
+
+
+def test_a_worker_that_ended_by_itself_was_not_killed(folder: Path) -> None:
+    checker = LeaseChecker(folder)
+    with lease_in(folder) as lease:
+        pass
+    assert checker.is_dead(lease, heartbeat=None)
+    assert not checker.was_killed(lease)
+
+
+def test_that_a_worker_was_killed_is_known_after_the_next_one_has_started(folder: Path) -> None:
+    lease = dataclasses.replace(killed_worker(folder), supervisor=None)
+    checker = LeaseChecker(folder)
+    assert checker.was_killed(lease)
+    with ProcessLock(folder):
+        assert checker.was_killed(lease)
+
+
+def test_files_of_other_places_are_left_alone(folder: Path) -> None:
+    folder.mkdir()
+    far, old, ancient = folder / "far.alive", folder / "old.alive", folder / "ancient.alive"
+    far.write_text("gpu07/boot mnt:[1] pid:[1] 1:2")  # free here: locks aren't handed on
+    old.write_text("")  # of version 0.1
+    ancient.write_text("gpu07/boot mnt:[1] pid:[1] 1:2")
+    os.utime(ancient, (0, 0))
+    with ProcessLock(folder):
+        assert far.exists()
+        assert not old.exists()
+        assert not ancient.exists()
 
 
 def test_a_file_that_this_user_may_not_try_tells_nothing(folder: Path) -> None:
@@ -148,3 +208,51 @@ def test_a_file_that_this_user_may_not_try_tells_nothing(folder: Path) -> None:
         assert not checker.is_dead(lease, heartbeat=2)
         clock.now += STALE_S + 1
         assert checker.is_dead(lease, heartbeat=2)
+
+
+def test_another_machine_at_work_is_seen_by_its_file(folder: Path) -> None:
+    with ProcessLock(folder) as lock:
+        assert machine_at_work(folder) is None
+        boot = lock.place.partition(" ")[0].partition("/")[2]
+        theirs = folder / "theirs.alive"
+        theirs.write_text("gpu07/another-boot mnt:[1] pid:[1] 1:2")
+        assert machine_at_work(folder) == "gpu07"
+        os.utime(theirs, (time.time() - STALE_S - 60,) * 2)
+        assert machine_at_work(folder) is None
+        theirs.write_text(f"container/{boot} mnt:[1] pid:[1] 1:2")  # the same kernel, which knows its locks
+        assert machine_at_work(folder) is None
+
+
+def wait_in_a_namespace(folder: str) -> str:
+    """What a process prints that claims nothing: its lease, once it holds its lock."""
+    return f"""
+import dataclasses, json, sys
+from pathlib import Path
+from brainseg.sweep.engine.leases import Lease, ProcessLock
+with ProcessLock(Path({folder!r})) as lock:
+    print(json.dumps(dataclasses.asdict(Lease.new(lock, supervisor=None, epochs_at_claim=0))), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount another file system over a folder")
+def test_a_living_worker_in_another_container_with_this_hosts_name_is_not_dead(folder: Path) -> None:
+    """Both see a folder of this path, each on a file system of its own."""
+    folder.mkdir()
+    inside = f"mount -t tmpfs tmpfs '{folder}' && exec '{sys.executable}' -c \"$CODE\""
+    container = subprocess.Popen(
+        ["unshare", "-mu", "sh", "-c", inside],
+        env=os.environ | {"CODE": wait_in_a_namespace(str(folder))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert container.stdout is not None
+        lease = Lease(**json.loads(container.stdout.readline() or pytest.skip("no namespaces here")))
+        assert (lease.host, lease.folder) == (this_host(), str(folder))
+        with ProcessLock(folder):
+            assert not LeaseChecker(folder).is_dead(lease, heartbeat=1.0, now=2.0)
+    finally:
+        container.communicate()

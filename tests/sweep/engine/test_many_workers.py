@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from postgres import sql
 from queue_processes import (
     CONTEXT,
     PATIENCE_S,
@@ -131,3 +134,45 @@ def test_half_a_line_of_a_killed_writer_disturbs_nobody(tmp_path: Path) -> None:
     study.set_user_attr("written", "after")
     assert started(str(journal), made_study(tmp_path)).user_attrs["written"] == "after"
     assert all(line.endswith(b"}") for line in journal.read_bytes().splitlines())
+
+
+CLAIM_AND_WAIT = """
+import sys
+from queue_processes import claimed, queue_on
+with queue_on(sys.argv[1]) as queue:
+    print(claimed(queue).trial.number, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount another file system over a folder")
+def test_a_container_with_this_hosts_name_and_paths_keeps_its_trial(
+    postgres_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a file system of its own at the same path, so that neither sees the other one's process lock."""
+    where, root = str(postgres_server.get_uri()), tmp_path / "mlruns"
+    sql(where, "TRUNCATE studies RESTART IDENTITY CASCADE")
+    root.mkdir()
+    monkeypatch.chdir(root)
+    started(where, made_study(tmp_path))
+    inside = 'mount -t tmpfs tmpfs "$ROOT" && cd "$ROOT" && exec "$0" -c "$CODE" "$WHERE"'
+    settings = {"ROOT": str(root), "CODE": CLAIM_AND_WAIT, "WHERE": where, "PYTHONPATH": os.pathsep.join(sys.path)}
+    container = subprocess.Popen(
+        ["unshare", "-mu", "sh", "-c", inside, sys.executable],
+        env=os.environ | settings,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert container.stdout is not None
+        number = container.stdout.readline()
+        if not number:
+            pytest.skip("no namespaces here")
+        assert int(number) == 0
+        with queue_on(where) as queue:
+            claim = claimed(queue)
+            assert claim.trial.number == 1
+            assert DEATHS not in trials_of(where)[0].user_attrs
+    finally:
+        container.communicate()

@@ -2,7 +2,9 @@
 
 import sqlite3
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from postgres import sql
@@ -13,6 +15,7 @@ from brainseg.errors import ConfigError, TrackingError
 from brainseg.sweep.__main__ import main
 from brainseg.sweep.engine import storage
 from brainseg.sweep.engine.storage import ENVIRONMENT_KEY, JournalStudyStorage, open_storage
+from brainseg.tracking.mlflow.connection import UnreachableError
 
 SECRET = "rosebud"  # noqa: S105  # of nothing
 
@@ -46,7 +49,7 @@ def test_who_opens_the_storage_again_finds_the_study(where: str, tmp_path: Path)
 def test_one_at_a_time_has_the_turn(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "LOCK_WAIT_S", 1.0)
     first, second = opened(where), opened(where)
-    with first.lock(), pytest.raises(TrackingError, match=r"lock timeout|is held by another process since 1 s"):
+    with first.lock(), pytest.raises(UnreachableError, match=r"is held by another process since 1 s; end it"):
         second.lock().__enter__()
     with second.lock():
         pass
@@ -59,6 +62,56 @@ def test_an_error_within_the_turn_ends_it(where: str, monkeypatch: pytest.Monkey
         raise ZeroDivisionError
     with second.lock():
         pass
+
+
+def test_each_study_of_a_database_has_a_turn_of_its_own(
+    postgres_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "LOCK_WAIT_S", 1.0)
+    one, other, again = (open_storage(postgres_server.get_uri(), root=tmp_path, name=name) for name in ("a", "b", "a"))
+    with one.lock(), other.lock():
+        with pytest.raises(UnreachableError):
+            again.lock().__enter__()
+        # Tables are made, and version 0.1 claims its trials, while nobody has a turn.
+        (free,) = sql(postgres_server.get_uri(), f"SELECT pg_try_advisory_lock({storage.TABLES_KEY})")
+        assert free == (False,)
+
+
+def test_the_server_ends_the_turn_of_a_process_that_it_has_lost(
+    postgres_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(postgres_server.get_uri())
+    lost, second = opened(url), opened(url)
+    monkeypatch.setattr(storage, "TURN_IDLE_S", 0.5)  # and no sign of life before the block ends
+    begun = time.monotonic()
+    turn = lost.lock()
+    turn.__enter__()()
+    with second.lock():
+        assert time.monotonic() - begun < 30
+    with pytest.raises(UnreachableError, match="has ended this process's turn"):
+        turn.__exit__(None, None, None)
+
+
+def test_a_process_that_lives_keeps_its_turn_however_long_it_takes(
+    postgres_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "TURN_IDLE_S", 1.5)
+    monkeypatch.setattr(storage, "TURN_PULSE_S", 0.1)
+    with opened(str(postgres_server.get_uri())).lock() as check:
+        time.sleep(2.5)
+        check()
+
+
+def test_a_connection_to_a_host_that_is_gone_is_given_up() -> None:
+    parsed = storage._parsed("postgresql://host/studies?keepalives_idle=7")
+    assert parsed.query == {
+        "connect_timeout": "10",
+        "keepalives": "1",
+        "keepalives_idle": "7",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "50000",
+    }
 
 
 def test_workers_on_other_hosts_can_share_postgresql_alone(where: str) -> None:

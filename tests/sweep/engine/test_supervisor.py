@@ -14,11 +14,13 @@ from made_studies import made_trial, study_config
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 from rich.console import Console
+from study_files import made_study
 
 from brainseg.errors import SweepError
+from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import open_storage
-from brainseg.sweep.engine.supervisor import KILLS_ALLOWED, Pool, Slot, View
+from brainseg.sweep.engine.supervisor import KILLS_ALLOWED, Pool, Slot, View, worker_pool
 
 CRASHES = "echo some line; echo 'error: no disk'; exit 3"
 SLEEPS = "exec sleep 100"
@@ -168,7 +170,7 @@ def test_a_storage_that_is_away_is_waited_for_and_said_once(tmp_path: Path) -> N
     told: list[int] = []
     table = LiveTable(study_config(), Console(file=out, width=500))
     study: Any = Away(2, trials)
-    view = View(storage, study, table, lambda trials: told.append(len(trials)))
+    view = View(storage, study, table, lambda trials: told.append(len(trials)), supervisor="s")
     assert view.look() == []
     assert view.look() == []
     assert told == []
@@ -180,16 +182,31 @@ def test_a_storage_that_is_away_is_waited_for_and_said_once(tmp_path: Path) -> N
 
 
 def test_the_processes_are_told_whose_trials_got_further(tmp_path: Path) -> None:
-    def lease(pid: int) -> dict[str, Any]:
-        keys = {"worker": "w", "supervisor": None, "folder": "f", "host": "h", "claimed_at": 0.0, "epochs_at_claim": 0}
-        return {**keys, "pid": pid}
+    """Of this supervisor alone: on another host, another process has that number."""
+
+    def lease(pid: int, supervisor: str | None = "ours") -> dict[str, Any]:
+        keys = {"worker": "w", "folder": "f", "host": "h", "claimed_at": 0.0, "epochs_at_claim": 0}
+        return {**keys, "pid": pid, "supervisor": supervisor}
 
     trials = [made_trial(number, "RUNNING", curve=[0.5], lease=lease(100 + number)) for number in range(3)]
+    trials += [
+        made_trial(3 + number, "RUNNING", curve=[0.5], lease=lease(103 + number, supervisor))
+        for number, supervisor in enumerate(["theirs", None])
+    ]
     study: Any = Away(0, trials)
     storage = open_storage(None, root=tmp_path, name="quick")
-    view = View(storage, study, LiveTable(study_config(), Console(file=io.StringIO())), lambda trials: None)
+    table = LiveTable(study_config(), Console(file=io.StringIO()))
+    view = View(storage, study, table, lambda trials: None, supervisor="ours")
     assert sorted(view.look()) == [100, 101, 102]
     assert view.look() == []
     trials[1] = made_trial(1, "RUNNING", curve=[0.5, 0.6], lease=lease(101))
     trials[2] = made_trial(2, "FAIL", curve=[0.5], lease=lease(102))
     assert sorted(view.look()) == [101, 102]
+
+
+def test_workers_get_the_data_where_it_is_today(tmp_path: Path) -> None:
+    """The study may have stored another place, from before the folder was moved."""
+    config = made_study(tmp_path, overrides=["data=folder", "data.root=/new", "train.epochs=2", "tracking.root=runs"])
+    with ProcessLock(tmp_path / "alive") as lock:
+        pool = worker_pool(config, lock, threads=1, logs=tmp_path, environment={})
+    assert pool.command[-2:] == ["tracking.root=runs", "data.root=/new"]

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from optuna.trial import TrialState
@@ -11,12 +11,13 @@ from queue_processes import EPOCHS, claimed, finish, opened, queue_on, score, st
 from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg.sweep.engine import leases
-from brainseg.sweep.engine.keys import ATTEMPTS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE
-from brainseg.sweep.engine.leases import ProcessLock
-from brainseg.sweep.engine.trial_queue import NoTrial, TrialQueue
+from brainseg.sweep.engine.keys import ATTEMPTS, BEGUN, CLAIMS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE
+from brainseg.sweep.engine.leases import STALE_S, ProcessLock
+from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_sampler
 from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.tracking.mlflow.connection import UnreachableError
 
 CONTINUOUS: dict[str, Any] = {
     "optimizer.learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
@@ -113,6 +114,18 @@ def test_a_failed_trial_is_tried_again_as_often_as_the_study_says(where: str, tm
     assert trials_of(where)[0].user_attrs[FAILURE] == f"reason {retries}"
 
 
+def test_each_claim_of_a_trial_has_the_next_number(queues: tuple[TrialQueue, TrialQueue]) -> None:
+    first, second = queues
+    old = claimed(first)
+    first.give_back(old)
+    new = claimed(second)
+    assert (old.trial.number, old.attempt, new.trial.number, new.attempt) == (0, 1, 0, 2)
+    assert not first.is_begun_after(old)  # it may still go on from a checkpoint of the attempt before
+    second.remember(new, {BEGUN: new.attempt})
+    assert first.is_begun_after(old)
+    assert not second.is_begun_after(new)
+
+
 def test_a_failure_that_would_come_again_is_final(queues: tuple[TrialQueue, TrialQueue], where: str) -> None:
     assert queues[0].fail(claimed(queues[0]), "a key is wrong", may_retry=False)
     assert states(where) == ["FAIL"]
@@ -153,7 +166,7 @@ def test_a_trial_that_is_held_is_nobody_elses(queues: tuple[TrialQueue, TrialQue
     second.give_back(mine)
     assert not second.fail(mine, "not mine to fail", may_retry=False)
     assert first.is_mine(mine)
-    assert trials_of(where)[0].user_attrs.keys() == {LEASE}
+    assert trials_of(where)[0].user_attrs.keys() - {HEARTBEAT} == {LEASE, CLAIMS}
 
 
 def test_a_trial_that_has_ended_does_not_fail_afterwards(queues: tuple[TrialQueue, TrialQueue], where: str) -> None:
@@ -161,7 +174,7 @@ def test_a_trial_that_has_ended_does_not_fail_afterwards(queues: tuple[TrialQueu
     finish(queues[0], claim)
     assert queues[0].fail(claim, "its checkpoint can't be deleted", may_retry=True)
     (trial,) = trials_of(where)
-    assert (trial.state, trial.user_attrs.keys()) == (TrialState.COMPLETE, {LEASE})
+    assert (trial.state, trial.user_attrs.keys() - {HEARTBEAT}) == (TrialState.COMPLETE, {LEASE, CLAIMS})
 
 
 def test_a_worker_on_another_host_that_beats_no_more_loses_its_trial(
@@ -169,36 +182,82 @@ def test_a_worker_on_another_host_that_beats_no_more_loses_its_trial(
 ) -> None:
     started(where, made_study(tmp_path))
     with queue_on(where) as far, queue_on(where) as near:
-        with monkeypatch.context() as there:
-            there.setattr(leases, "this_host", lambda: "another host")
-            claim = claimed(far)
-        lost = claim.trial.user_attrs[LEASE] | {"worker": "unseen", "folder": "/of/another/host"}
+        claim = claimed(far)
+        if not near.storage.is_shared_between_hosts:
+            return
+        lost = claim.trial.user_attrs[LEASE] | {"worker": "unseen", "place": "another"}
         near.remember(claim, {LEASE: lost})
-        monkeypatch.setattr(leases, "STALE_S", float("inf"))
-        for beat in (1, 2, 2):  # that it beats once more, or not yet again, says that it lives
-            near.remember(claim, {HEARTBEAT: beat})
-            assert claimed(near).trial.number != 0
-        monkeypatch.setattr(leases, "STALE_S", 0.0)
+        other = claimed(near)
+        assert other.trial.number == 1
+        now = near.storage.now()
+        assert now is not None
+        near.remember(claim, {HEARTBEAT: now - STALE_S - 1})
+        assert nothing(near) == NoTrial(is_over=False, reason="the worker of trial 0 is silent")
+        monkeypatch.setattr(leases, "CONFIRM_S", 0.0)
+        near.remember(claim, {HEARTBEAT: now - STALE_S - 1})
         taken = claimed(near)
-        assert (taken.trial.number, taken.attributes[DEATHS]) == (0, [0])
+        assert (taken.trial.number, taken.attributes.get(DEATHS)) == (0, None)  # its host may have been stopped
         assert not far.is_mine(claim)
         assert not far.tell(claim, TrialState.COMPLETE, [1.0])
         finish(near, taken)
     assert trials_of(where)[0].values == [score(taken.params)]
 
 
-def test_beats_are_written_where_other_hosts_may_look(queues: tuple[TrialQueue, TrialQueue], where: str) -> None:
-    claim = claimed(queues[0])
-    queues[0].heartbeat(claim)
-    queues[0].heartbeat(claim)
-    assert trials_of(where)[0].user_attrs.get(HEARTBEAT) == (2 if where.startswith("postgresql") else None)
+def test_a_lease_of_version_0_1_is_read(where: str, tmp_path: Path) -> None:
+    started(where, made_study(tmp_path))
+    with queue_on(where) as first, queue_on(where) as second:
+        claim = claimed(first)
+        first.remember(claim, {LEASE: {key: value for key, value in lease_of(claim).items() if key != "place"}})
+        assert first.is_mine(claim)
+        assert claimed(second).trial.number == 1
+
+
+def lease_of(claim: Claim) -> dict[str, Any]:
+    return dict(claim.trial.user_attrs[LEASE])
+
+
+def test_a_claim_and_each_beat_carry_the_servers_time_where_other_hosts_may_look(
+    queues: tuple[TrialQueue, TrialQueue], where: str
+) -> None:
+    first, second = queues
+    claim = claimed(first)
+    at_claim = trials_of(where)[0].user_attrs.get(HEARTBEAT)
+    first.heartbeat(claim)
+    beat = trials_of(where)[0].user_attrs.get(HEARTBEAT)
+    if not where.startswith("postgresql"):
+        assert (at_claim, beat) == (None, None)
+        return
+    now = first.storage.now()
+    assert now is not None
+    assert now - 60 < at_claim < beat < now
+    second.heartbeat(claim)  # another worker's, which has lost the trial, say
+    assert trials_of(where)[0].user_attrs.get(HEARTBEAT) == beat
+
+
+def test_a_trial_that_could_not_be_given_back_is_the_same_workers_next_one(
+    queues: tuple[TrialQueue, TrialQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = queues
+    claim = claimed(first)
+
+    def away() -> NoReturn:
+        raise UnreachableError("the storage is away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(first.storage, "lock", away)
+        with pytest.raises(UnreachableError):
+            first.give_back(claim)
+    assert claimed(second).trial.number == 1
+    again = claimed(first)
+    assert (again.trial.number, again.is_new, again.attributes.get(DEATHS)) == (0, False, None)
+    assert claimed(first).trial.number == 2
 
 
 def test_epochs_count_in_a_study_of_several_metrics_too(where: str, tmp_path: Path) -> None:
     metrics = {"final_dice": "maximize", "parameters": "minimize"}
     started(where, made_study(tmp_path, metric=LEFT_OUT, direction=LEFT_OUT, metrics=metrics))
     for epoch in (1, 2, 3):  # three deaths, each in another epoch
-        with queue_on(where) as queue:
+        with queue_on(where, is_killed=True) as queue:
             claim = claimed(queue)
             queue.report(claim, epoch, 0.5)
     with queue_on(where) as queue:
@@ -212,14 +271,23 @@ def test_a_death_with_its_supervisor_does_not_count(where: str, tmp_path: Path) 
     started(where, made_study(tmp_path))
     folder = opened(where).folder
     for _ in range(4):
-        with ProcessLock(folder) as supervisor, queue_on(where, supervisor=supervisor.id) as queue:
+        with ProcessLock(folder) as supervisor, queue_on(where, supervisor=supervisor.id, is_killed=True) as queue:
             claim = claimed(queue)
             assert (claim.trial.number, claim.is_condemned, claim.attributes.get(DEATHS)) == (0, False, None)
     with ProcessLock(folder) as supervisor:
-        with queue_on(where, supervisor=supervisor.id) as queue:
+        with queue_on(where, supervisor=supervisor.id, is_killed=True) as queue:
             claimed(queue)
         with queue_on(where) as queue:
             assert claimed(queue).attributes[DEATHS] == [0]
+
+
+def test_a_worker_that_ended_by_itself_costs_its_trial_nothing(where: str, tmp_path: Path) -> None:
+    """As one does that waited too long for a storage that was away, so that it couldn't give the trial back."""
+    started(where, made_study(tmp_path))
+    for _ in range(4):
+        with queue_on(where) as queue:
+            claim = claimed(queue)
+            assert (claim.trial.number, claim.is_condemned, claim.attributes.get(DEATHS)) == (0, False, None)
 
 
 def test_a_trial_that_was_asked_for_and_never_taken_is_taken_next(where: str, tmp_path: Path) -> None:
