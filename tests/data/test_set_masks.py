@@ -259,7 +259,7 @@ def test_real_class_numbers_are_refused_with_a_line_that_reads_them() -> None:
     with pytest.raises(DataError) as caught:
         SetMasks(root, paths, DataConfig()).read(paths[0])
     offered = shlex.split(str(caught.value).partition("name them: ")[2])
-    data = freeze(offered).data
+    data = freeze(["data=folder", f"data.root={root}", *offered]).data
     assert data.classes == {f"class{number}": number for number in range(1, 12)}
     found = [np.unique(SetMasks(root, paths, data).read(path)) for path in paths]
     assert np.unique(np.concatenate(found)).tolist() == list(range(12))

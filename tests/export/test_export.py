@@ -51,7 +51,7 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 def test_an_alias_becomes_an_onnx_file_that_the_example_in_the_manual_runs(
     trained: Trained, store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store.trackers["memory-1"].texts["config.yaml"] = to_yaml(tiny())
+    store.trackers["memory-1"].texts["config.yaml"] = to_yaml(tiny(**{"data.channels": "grey"}))
     assert main(["champion", "--format", "onnx", "-o", "segment.onnx"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -88,7 +88,7 @@ def test_a_run_whose_data_is_gone_is_checked_on_the_phantom_or_on_a_folder(
     trained: Trained, store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("gone").mkdir()
-    gone = tiny(**{"data.name": "folder", "data.root": "gone"})
+    gone = tiny(**{"data.name": "folder", "data.root": "gone", "data.channels": "grey"})
     store.trackers["memory-1"].texts["config.yaml"] = to_yaml(gone)
     Path("gone").rmdir()
     assert main(["memory-1", "--format", "keras", "--slices", "4"]) == 0
@@ -123,7 +123,7 @@ def test_a_file_that_is_not_the_model_is_no_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("brainseg.export.check.ALLOWED", -1.0)
-    store.trackers["memory-1"].texts["config.yaml"] = to_yaml(tiny())
+    store.trackers["memory-1"].texts["config.yaml"] = to_yaml(tiny(**{"data.channels": "grey"}))
     assert main(["memory-1", "--format", "keras"]) == 1
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()

@@ -104,7 +104,7 @@ def without_timings(history):
 def test_the_record_is_complete(finished):
     tracker, data = finished.tracker, finished.data
     assert tracker.status == "FINISHED"
-    assert tracker.params == {key: str(value) for key, value in flatten(finished.config).items() if key != "resume"}
+    assert tracker.params == {key: str(value) for key, value in flatten(data.config).items() if key != "resume"}
     code = code_state()
     of_code = {} if code is None else {
         "git_commit": code.commit, "code_changed": "yes" if code.diff else "no"
@@ -132,7 +132,7 @@ def test_the_record_is_complete(finished):
         "environment/machine.json",
     }  # fmt: skip
     assert set(tracker.files) == {MODEL_FILE, "val_predictions.npz", "figures/curves.png", "figures/predictions.png"}
-    assert from_yaml(tracker.texts["config.yaml"], where="the record") == finished.config
+    assert from_yaml(tracker.texts["config.yaml"], where="the record") == data.config
     assert json.loads(tracker.texts["split.json"])["val"] == list(data.split.val)
     assert tracker.texts["data_statistics.json"] == statistics_of(data.slices, data.split.train).to_json()
 
