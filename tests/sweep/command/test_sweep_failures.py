@@ -120,6 +120,18 @@ def test_data_that_is_away_or_changed_for_a_moment_costs_no_trial(sweep: Sweep) 
     sweep.assert_nothing_is_open()
 
 
+def test_a_study_goes_on_where_its_data_has_been_moved_to(sweep: Sweep) -> None:
+    before, after = sweep.folder / "before", sweep.folder / "after"
+    write_phantom(PhantomSource(patients=6, seed=0), before)
+    overrides = [item for item in sweep.overrides if "phantom" not in item]
+    sweep.write(workers=1, trials=2, failures=0, overrides=[*overrides, "data=folder"])
+    sweep.run("run", "tiny", f"data.root={before}", "--trials", "1")
+    before.rename(after)
+    sweep.run("run", "tiny", f"data.root={after}")
+    assert sweep.states() == {"COMPLETE": 2}
+    assert [run.params["data.root"] for _, run in sorted(sweep.children().items())] == [str(before), str(after)]
+
+
 @pytest.mark.slow
 def test_an_mlflow_server_that_is_away_for_a_moment_costs_no_trial(sweep: Sweep, server: Server) -> None:
     sweep.write(overrides=[*sweep.overrides, "train.epochs=40"])

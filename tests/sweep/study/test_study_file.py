@@ -292,7 +292,6 @@ SPACES = [
         "space.data.val_fraction can't be searched: every trial of a study has the same data; "
         "of data, only data.image_size, data.batch_size, data.augment, data.foreground_share, data.fold, data.split_seed, "
         "data.split_file can be searched",
-        "can be searched",
     ),
     (
         {"train.threads": DEPTH},
