@@ -290,8 +290,8 @@ SPACES = [
     (
         {"data.val_fraction": DROPOUT},
         "space.data.val_fraction can't be searched: every trial of a study has the same data; "
-        "of data, only data.image_size, data.batch_size, data.augment, data.foreground_share, data.fold, data.split_seed, "
-        "data.split_file can be searched",
+        "of data, only data.image_size, data.batch_size, data.augment, data.foreground_share, data.fold, "
+        "data.split_seed, data.split_file can be searched",
     ),
     (
         {"train.threads": DEPTH},
