@@ -11,6 +11,7 @@ from pathlib import Path
 
 from brainseg.config import PRECISIONS, in_range, one_of
 from brainseg.errors import ConfigError
+from brainseg.model.gpus import GROWTH_KEY
 
 # Processors with one of these flags multiply bfloat16 in hardware; the others are slower than in float32.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -24,6 +25,7 @@ def import_tensorflow() -> None:
     It prints some before it reads its log level, so that the process's stderr is set aside meanwhile.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault(GROWTH_KEY, "true")  # so that several processes find room on one GPU
     with stderr_set_aside():
         import tensorflow  # noqa: F401  # for its side effect
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import brainseg
+from brainseg.model.gpus import Gpu, gpus
 from brainseg.tracking.protocol import Tracker
 
 
@@ -32,6 +33,7 @@ class Machine:
     processor: str
     cores: int
     memory_gib: float
+    gpus: tuple[Gpu, ...]  # that the run may use
     python: str
     brainseg: str
 
@@ -45,6 +47,7 @@ def code_state() -> Code | None:
     return None
 
 
+@functools.cache
 def machine() -> Machine:
     """This machine."""
     return Machine(
@@ -53,6 +56,7 @@ def machine() -> Machine:
         processor=_processor(),
         cores=os.cpu_count() or 1,
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        gpus=gpus(),
         python=sys.version.split()[0],
         brainseg=brainseg.__version__,
     )
@@ -60,7 +64,12 @@ def machine() -> Machine:
 
 def machine_json() -> str:
     """`machine` as indented JSON."""
-    return json.dumps(asdict(machine()), indent=1) + "\n"
+    here = machine()
+    found = asdict(here)
+    del found["gpus"]
+    if here.gpus:
+        found["gpus"] = "; ".join(f"{gpu.name}, {gpu.memory_mib} MiB, driver {gpu.driver}" for gpu in here.gpus)
+    return json.dumps(found, indent=1) + "\n"
 
 
 @functools.cache

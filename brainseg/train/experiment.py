@@ -17,6 +17,7 @@ from brainseg.model.stock import to_stock
 from brainseg.scoring.evaluation import Evaluation, evaluate
 from brainseg.tracking.protocol import Tracker
 from brainseg.train.checkpoint import Checkpoints, RunManifest
+from brainseg.train.environment import machine
 from brainseg.train.loop import Trainer
 from brainseg.train.progress import Reporter, Silent
 from brainseg.train.record import as_recorded, record_pruned, record_result, record_start
@@ -161,7 +162,7 @@ def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: Ru
     reporter.say(f"run {run_id}")
     reporter.say(
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
-        f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads"
+        f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads{_on_gpus()}"
     )
     for line in (_about_images(config.data), *(f"note: {note}" for note in data.notes)):
         reporter.say(line)
@@ -170,6 +171,12 @@ def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: Ru
             f"note: {data.patients_on_both_sides} patients have slices on both sides of the split, "
             "so that the scores say little about new patients; data.split_by=patient keeps them apart"
         )
+
+
+def _on_gpus() -> str:
+    """The GPUs that the run may use, for people; empty without one."""
+    names = [gpu.name for gpu in machine().gpus]
+    return f", on {', '.join(names)}" if names else ""
 
 
 def _about_images(data: DataConfig) -> str:

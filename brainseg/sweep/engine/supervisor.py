@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from brainseg.errors import Interrupted, SweepError
+from brainseg.model.gpus import VISIBLE_KEY, gpus
 from brainseg.sweep.engine.keys import lease_of
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
@@ -57,6 +58,7 @@ class Slot:
     """One worker: a process, and after its end the next one."""
 
     log: Path
+    gpu: str | None = None  # the only one that its workers use; None: whatever there is
     process: "subprocess.Popen[str] | None" = None
     is_done: bool = False  # its worker found nothing left to do
     crashes: int = 0  # in a row
@@ -135,7 +137,7 @@ class Pool:
         with slot.log.open("ab") as log:
             return subprocess.Popen(
                 self.command,
-                env=dict(self.environment),
+                env={**self.environment, **({} if slot.gpu is None else {VISIBLE_KEY: slot.gpu})},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -276,7 +278,7 @@ class Stopping:
 def worker_pool(
     config: StudyConfig, lock: ProcessLock, *, threads: int, logs: Path, environment: Mapping[str, str]
 ) -> Pool:
-    """Workers of this study, each a process of its own that writes a log into `logs`.
+    """Workers of this study, each a process of its own that writes a log into `logs`; each has one of the GPUs, if any.
 
     environment: added to this process's own; passwords are handed on here, and appear in no command line.
     """
@@ -287,8 +289,14 @@ def worker_pool(
     return Pool(
         command=command,
         environment={**os.environ, **environment},
-        slots=[Slot(logs / f"worker-{number}.log") for number in range(1, config.workers + 1)],
+        slots=[Slot(logs / f"worker-{number + 1}.log", gpu=_gpu_of(number)) for number in range(config.workers)],
     )
+
+
+def _gpu_of(number: int) -> str | None:
+    """The GPU of a worker, counted from 0; the workers take turns if there are fewer."""
+    found = gpus()
+    return found[number % len(found)].id if found else None
 
 
 def last_line(path: Path) -> str:

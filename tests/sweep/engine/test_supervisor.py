@@ -17,6 +17,7 @@ from rich.console import Console
 from study_files import made_study
 
 from brainseg.errors import SweepError
+from brainseg.model.gpus import Gpu
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import open_storage
@@ -210,3 +211,16 @@ def test_workers_get_the_data_where_it_is_today(tmp_path: Path) -> None:
     with ProcessLock(tmp_path / "alive") as lock:
         pool = worker_pool(config, lock, threads=1, logs=tmp_path, environment={})
     assert pool.command[-2:] == ["tracking.root=runs", "data.root=/new"]
+
+
+def test_the_workers_take_turns_on_the_gpus(tmp_path, monkeypatch):
+    two = tuple(Gpu(id=name, name="NVIDIA", memory_mib=1024, driver="1") for name in ("3", "5"))
+    monkeypatch.setattr("brainseg.sweep.engine.supervisor.gpus", lambda: two)
+    config = made_study(tmp_path, workers=3)
+    with ProcessLock(tmp_path / "alive") as lock:
+        pool = worker_pool(config, lock, threads=1, logs=tmp_path, environment={})
+    assert [slot.gpu for slot in pool.slots] == ["3", "5", "3"]
+    monkeypatch.setattr("brainseg.sweep.engine.supervisor.gpus", tuple)
+    with ProcessLock(tmp_path / "alive") as lock:
+        pool = worker_pool(config, lock, threads=1, logs=tmp_path, environment={})
+    assert [slot.gpu for slot in pool.slots] == [None, None, None]
