@@ -1,16 +1,18 @@
 """The queue of a study's trials: who gets which, how often, and what becomes of it; the same in both storages."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from optuna.trial import TrialState
+from postgres import sql
 from queue_processes import EPOCHS, claimed, finish, opened, queue_on, score, started, trials_of
 from study_files import LEFT_OUT, SMALL, made_study
 
-from brainseg.sweep.engine import leases
+from brainseg.sweep.engine import leases, storage
 from brainseg.sweep.engine.keys import ATTEMPTS, BEGUN, CLAIMS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE
 from brainseg.sweep.engine.leases import STALE_S, ProcessLock
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
@@ -251,6 +253,29 @@ def test_a_trial_that_could_not_be_given_back_is_the_same_workers_next_one(
     again = claimed(first)
     assert (again.trial.number, again.is_new, again.attributes.get(DEATHS)) == (0, False, None)
     assert claimed(first).trial.number == 2
+
+
+def test_a_claim_whose_turn_was_lost_is_no_claim(
+    postgres_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process slept, say, and another one has had the turn meanwhile."""
+    where = str(postgres_server.get_uri())
+    sql(where, "TRUNCATE studies RESTART IDENTITY CASCADE")
+    started(where, made_study(tmp_path))
+    with queue_on(where) as slow, queue_on(where) as quick:
+        monkeypatch.setattr(storage, "TURN_IDLE_S", 0.3)
+        ask = slow._ask
+
+        def ask_slowly(trials: Any) -> Any:
+            time.sleep(1.0)
+            return ask(trials)
+
+        monkeypatch.setattr(slow, "_ask", ask_slowly)
+        with pytest.raises(UnreachableError, match="has ended this process's turn"):
+            slow.claim()
+        monkeypatch.setattr(storage, "TURN_IDLE_S", 60.0)
+        assert claimed(quick).trial.number == 0
+        assert not [trial for trial in trials_of(where)[1:] if LEASE in trial.user_attrs]
 
 
 def test_epochs_count_in_a_study_of_several_metrics_too(where: str, tmp_path: Path) -> None:
