@@ -21,7 +21,7 @@ from brainseg.model.gpus import Gpu
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import open_storage
-from brainseg.sweep.engine.supervisor import KILLS_ALLOWED, Pool, Slot, View, worker_pool
+from brainseg.sweep.engine.supervisor import KILLS_ALLOWED, Pool, Slot, StopRequests, View, worker_pool
 
 CRASHES = "echo some line; echo 'error: no disk'; exit 3"
 SLEEPS = "exec sleep 100"
@@ -224,3 +224,12 @@ def test_the_workers_take_turns_on_the_gpus(tmp_path, monkeypatch):
     with ProcessLock(tmp_path / "alive") as lock:
         pool = worker_pool(config, lock, threads=1, logs=tmp_path, environment={})
     assert [slot.gpu for slot in pool.slots] == [None, None, None]
+
+
+def test_sigterm_leaves_no_time_to_finish_an_epoch():
+    stop = StopRequests()
+    stop.handle(signal.SIGINT, None)
+    assert (stop.times, stop.signal) == (1, signal.SIGINT)  # the epochs are finished first
+    at_once = StopRequests()
+    at_once.handle(signal.SIGTERM, None)
+    assert (at_once.times, at_once.signal) == (2, signal.SIGTERM)
