@@ -1,4 +1,4 @@
-"""`python -m brainseg.sweep`: `run` searches hyperparameters, `status` tells how far it is, `plan` tries it out."""
+"""`python -m brainseg.sweep`: searches hyperparameters, tells how far a study is, and stops it."""
 
 import argparse
 import dataclasses
@@ -21,6 +21,8 @@ EXAMPLES = f"""examples:
   {PROGRAM} run reference data.root=DIR         dropout, learning rate and depth around the reference
   {PROGRAM} run quick --trials 40               go on with a finished study
   {PROGRAM} status quick                        best trials, importance of each parameter, plots
+  {PROGRAM} stop quick                          end its workers, on any host, after their epoch
+  {PROGRAM} list                                the studies here
 """
 
 
@@ -55,7 +57,13 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--trials", type=int, help="total of finished trials, instead of the file's")
         command.add_argument("--workers", type=int, help="processes that train, instead of the file's")
         command.add_argument("--new", metavar="NAME", help="start another study of the same file under this name")
-    for command in (run, status, worker):
+    stop = _command(commands, "stop", _stop, "end the workers of a study, on any host, after their epoch")
+    listing = commands.add_parser("list", help="the studies of a storage", description="The studies of a storage.")
+    listing.add_argument("overrides", nargs="*", default=[], help="where records are here: tracking.root=DIR")
+    listing.set_defaults(does=_list)
+    for command in (status, listing):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    for command in (run, status, worker, stop, listing):
         command.add_argument("--storage", help="a journal file, or postgresql://USER@HOST/DATABASE")
     worker.add_argument("--threads", type=int, help="CPU threads; default: every core")
     worker.add_argument("--supervisor", help=argparse.SUPPRESS)
@@ -102,7 +110,24 @@ def _plan(parsed: argparse.Namespace) -> int:
 def _status(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.run import show_status
 
-    return show_status(parsed.study, tracking=_tracking_overrides(parsed), where=parsed.storage)
+    tracking = _tracking_overrides(parsed)
+    return show_status(parsed.study, tracking=tracking, where=parsed.storage, as_json=parsed.json)
+
+
+def _stop(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.studies import stop_study
+
+    tracking = _tracking_overrides(parsed)
+    return stop_study(parsed.study, tracking=tracking, where=parsed.storage, console=quiet_console())
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.studies import list_studies
+
+    tracking = _tracking_overrides(parsed)
+    return list_studies(tracking=tracking, where=parsed.storage, as_json=parsed.json, console=quiet_console())
 
 
 def _worker(parsed: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
 from brainseg.sweep.engine.supervisor import View, supervise, worker_pool
 from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
+from brainseg.sweep.studies import print_workers, status_json, workers_of
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import key_of
@@ -58,7 +59,7 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
     command: what the user typed, without passwords. Raises InputError, with nothing
     written, if it can't start; SweepError if it can't be finished; Interrupted if it is stopped.
     """
-    console = _console()
+    console = quiet_console()
     with stop_on_signals() as stop:
         baseline = check(config)
         config = with_store(config, baseline.tracking)
@@ -78,6 +79,9 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
         study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
         if (note := move_to_this_software(study)) is not None:
             console.print(note)
+        if keys.is_stopped(study):
+            study.set_user_attr(keys.STOP, None)
+            console.print(f"note: {config.name} was stopped by `sweep stop`, and goes on now")
         threads = threads_of_trials(baseline, share=max(1, resolve_threads(None) // config.workers))
         was_over = _is_over(study) and _is_recorded(study)
         # From here on a signal ends the workers, by `supervise`, and what follows still runs.
@@ -116,9 +120,9 @@ def is_finished(study: optuna.Study) -> bool:
     return len(good) >= keys.settings_of(study).trials
 
 
-def show_status(name: str, *, tracking: Sequence[str], where: str | None) -> int:
-    """Prints what the study has found so far, and updates the plots on its parent run."""
-    console = _console()
+def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_json: bool) -> int:
+    """Prints what the study has found so far and who works on it, and updates the plots on its parent run."""
+    console = quiet_console()
     store = compose.freeze(list(tracking)).tracking
     storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
     config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
@@ -126,11 +130,18 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None) -> int
     if keys.PARENT_RUN in study.user_attrs and not _is_recorded(study):
         with ProcessLock(storage.folder) as lock:
             _record(study, config, ParentLease(storage, study, lock), store)
+    workers = workers_of(storage, study.get_trials(deepcopy=False))
+    if as_json:
+        parent = study.user_attrs.get(keys.PARENT_RUN, "")
+        print(status_json(summarize(study, config), workers, parent=parent, is_stopping=keys.is_stopped(study)))
+        return 0
     _print_outcome(study, config, store, console)
+    print_workers(workers, console)
     return 0
 
 
-def _console() -> Console:
+def quiet_console() -> Console:
+    """For a command's words; Optuna says no more than warnings."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return Console(markup=False, highlight=False, soft_wrap=True)
 
@@ -179,7 +190,8 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, wher
 
     pool = worker_pool(config, sweep.lock, threads=threads, logs=logs, environment=environment)
     sweep.console.print(
-        f"{config.name}: {config.trials} trials, {config.workers} workers with {threads} threads each; "
+        f"{config.name}: {config.trials} trial{_s(config.trials)}, "
+        f"{config.workers} worker{_s(config.workers)} with {threads} thread{_s(threads)} each; "
         f"storage {sweep.storage.shown}; logs in {logs}"
     )
     table = LiveTable(config, sweep.console)
@@ -235,6 +247,10 @@ def _clear_up(sweep: Sweep) -> None:
     if note:
         sweep.console.print(note)
     delete_leftovers(sweep.study, tracking_paths(sweep.tracking).checkpoints)
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def _print_outcome(study: optuna.Study, config: StudyConfig, tracking: TrackingConfig, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as exceptions, at a moment when a checkpoint can be written."""
+"""SIGINT, SIGTERM and SIGHUP as exceptions, at a moment when a checkpoint can be written."""
 
 import contextlib
 import signal
@@ -8,7 +8,7 @@ from types import FrameType
 
 from brainseg.errors import Interrupted
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one comes when a terminal is closed
 
 
 class StopRequest:
@@ -49,7 +49,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Raises `Interrupted` on SIGINT and SIGTERM inside the block; outside the main thread, does nothing."""
+    """Raises `Interrupted` on the signals of `HANDLED` inside the block; outside the main thread, does nothing."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -60,8 +60,13 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `handle` inside the block, and what they called before afterwards."""
-    before = {number: signal.signal(number, handle) for number in HANDLED}
+    """The signals of `HANDLED` call `handle` inside the block, and what they called before afterwards.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
+    """
+    is_under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [number for number in HANDLED if number != signal.SIGHUP or not is_under_nohup]
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

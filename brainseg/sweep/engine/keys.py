@@ -38,6 +38,7 @@ OUTCOME = "outcome_recorded"  # how many finished trials the parent run's tables
 TRACKING = "tracking"  # overrides of tracking.*, without passwords
 SOFTWARE = "software"  # versions of brainseg and TensorFlow that its workers must have, and the commit of the start
 PRECISION = "precision"  # what train.precision=auto was resolved to, by its first worker
+STOP = "stop"  # who has asked to stop it, and when; None once `run` goes on with it
 PLACES = "places"  # overrides that say where the data lies, of the latest start
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # towards the total
@@ -56,6 +57,11 @@ def lease_of(trial: FrozenTrial) -> Lease | None:
     """Who trains the trial, if anyone."""
     stored = trial.user_attrs.get(LEASE)
     return None if stored is None else Lease(**stored)
+
+
+def is_stopped(study: optuna.Study) -> bool:
+    """Whether somebody has asked to stop the study."""
+    return study.user_attrs.get(STOP) is not None
 
 
 def settings_of(study: optuna.Study) -> StudySettings:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from brainseg.model.gpus import VISIBLE_KEY
+
 HEARTBEAT_S = 10.0  # between two heartbeats of a process, for those in other places
 STALE_S = 150.0  # without a heartbeat: the process counts as dead
 # How long a reader that finds a stale heartbeat waits for another one: the storage may have been away for everybody,
@@ -109,6 +111,7 @@ class Lease:
     claimed_at: float  # seconds since 1970
     epochs_at_claim: int  # how many were reported then
     place: str = UNKNOWN_PLACE  # where its process lock counts
+    gpu: str = ""  # those that it may use, as in CUDA_VISIBLE_DEVICES
 
     @classmethod
     def new(cls, lock: ProcessLock, *, supervisor: str | None, epochs_at_claim: int) -> Self:
@@ -122,6 +125,7 @@ class Lease:
             claimed_at=time.time(),
             epochs_at_claim=epochs_at_claim,
             place=lock.place,
+            gpu=os.environ.get(VISIBLE_KEY, ""),
         )
 
 

@@ -140,7 +140,13 @@ class LiveTable:
             return f"failed after epoch {shown_epochs(row)}: {row.reason}"
         count = f"({self._finished(rows)} finished)"
         if row.state == "pruned":
-            return f"pruned after epoch {shown_epochs(row)}: {row.reason} {count}"
+            # What a worker gives as the reason says the epoch itself.
+            told = (
+                row.reason
+                if row.reason.startswith("pruned")
+                else f"pruned after epoch {shown_epochs(row)}: {row.reason}"
+            )
+            return f"{told} {count}"
         metrics = self._config.metrics
         values = ", ".join(f"{name} {shown_metric(value)}" for name, value in zip(metrics, row.values, strict=True))
         is_best = len(metrics) == 1 and by_metric(rows, self._config, next(iter(metrics)))[0] is row

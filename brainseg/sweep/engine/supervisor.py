@@ -48,9 +48,9 @@ class StopRequests:
     times: int = 0
 
     def handle(self, number: int, frame: object) -> None:
-        """The signal handler. SIGTERM leaves no time to finish an epoch."""
+        """The signal handler. SIGTERM, and a terminal that is closed, leave no time to finish an epoch."""
         self.signal = number
-        self.times = max(self.times + 1, 2 if number == signal.SIGTERM else 1)
+        self.times = max(self.times + 1, 1 if number == signal.SIGINT else 2)
 
 
 @dataclass(eq=False)

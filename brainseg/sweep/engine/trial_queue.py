@@ -74,6 +74,8 @@ class TrialQueue:
 
     def _next(self, check: Check) -> Claim | NoTrial:
         """check: whether this process still has the turn, before each thing that only its holder may do."""
+        if self.is_stopped:
+            return NoTrial(is_over=True, reason="the study was stopped by `sweep stop`")
         now = self.storage.now()
         trials = self.study.get_trials(deepcopy=False)
         settings = keys.settings_of(self.study)
@@ -94,6 +96,11 @@ class TrialQueue:
         if running:
             return NoTrial(is_over=False, reason=f"{len(running)} trials are still running")
         return NoTrial(is_over=True, reason=f"{finished} of {settings.trials} trials are finished")
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has asked to stop the study."""
+        return keys.is_stopped(self.study)
 
     def is_mine(self, claim: Claim) -> bool:
         """Whether this process still holds the trial: another one may have taken it for dead."""

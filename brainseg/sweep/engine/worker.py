@@ -147,6 +147,9 @@ class Worker:
                     self._run(claim, threads)
             except LeaseLost:
                 self._leave(claim)
+            except StudyStopped:
+                say("the study is being stopped; the trial goes back, with its checkpoint")
+                self._give_back(claim)
             except (Interrupted, *NOT_OF_THE_TRIAL):
                 self._give_back(claim)
                 raise
@@ -340,6 +343,13 @@ class LeaseLost(Interrupted):
         super().__init__(SIGTERM)
 
 
+class StudyStopped(Interrupted):
+    """Somebody has asked to stop the study. To the tracker it is a stop from outside."""
+
+    def __init__(self) -> None:
+        super().__init__(SIGTERM)
+
+
 # Training is deterministic: these would come again.
 NOT_RETRIED = (NonFiniteError, ConfigError, KilledTooOftenError)
 # What all trials share is away: the trial goes back as it is; the worker waits for a store, or ends without its data.
@@ -373,6 +383,8 @@ class _Watch:
             self._prune(epoch, metrics)
         if self._stop.is_requested:
             raise Interrupted(SIGTERM)
+        if self._queue.is_stopped and epoch < self._epochs:
+            raise StudyStopped
 
     def _prune(self, epoch: int, metrics: Metrics) -> None:
         """Raises Pruned if the pruner stops the trial, or had stopped it before its worker was killed."""

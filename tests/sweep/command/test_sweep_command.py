@@ -79,7 +79,7 @@ def test_threads_that_the_user_fixes_are_those_of_each_worker(sweep: Sweep) -> N
     commands.append(sweep.start("worker", "tiny", "--threads", "1"))  # by hand, and it knows nothing of them
     told = [sweep.told(command) for command in commands if command.exit_code() == 0]
     assert len(told) == 2
-    assert "tiny: 3 trials, 1 workers with 3 threads each" in told[0]
+    assert "tiny: 3 trials, 1 worker with 3 threads each" in told[0]
     assert [run.params["train.threads"] for run in sweep.children().values()] == ["3", "3", "3"]
     assert [trial.user_attrs["threads"] for trial in sweep.trials()] == [3, 3, 3]
 

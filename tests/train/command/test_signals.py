@@ -47,14 +47,25 @@ def test_a_signalled_run_keeps_a_checkpoint_and_ends_like_one_that_was_left_alon
     commands.assert_same(resumed.run_id, uninterrupted, tmp_path)
 
 
-def test_a_first_signal_waits_for_the_end_of_the_step():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_first_signal_waits_for_the_end_of_the_step(number):
     with stop_on_signals() as stop:
         with stop.deferred():
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         assert not stop.is_urgent
-        with pytest.raises(Interrupted, match="stopped by SIGTERM") as stopped:
+        with pytest.raises(Interrupted, match=f"stopped by {signal.Signals(number).name}") as stopped:
             stop.check()
-    assert stopped.value.exit_code == 143
+    assert stopped.value.exit_code == 128 + number
+
+
+def test_a_terminal_that_is_closed_ends_nothing_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            stop.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_signal_ends_the_step_at_once():

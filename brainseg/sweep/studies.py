@@ -1,0 +1,221 @@
+"""What is asked of studies from any host: how far one is, which a storage has, and to stop one."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from brainseg import compose
+from brainseg.cli.tables import Console, Section, say
+from brainseg.errors import TrackingError
+from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.leases import host_name, this_host
+from brainseg.sweep.engine.storage import JOURNAL_SUFFIX, StudyStorage, journal_path, open_storage, place_of
+from brainseg.sweep.engine.stored_study import load_config
+from brainseg.sweep.engine.trial_row import shown_metric
+from brainseg.sweep.outcome.summary import StudySummary
+from brainseg.tracking.paths import tracking_paths
+
+STUDIES_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerRow:
+    """A worker that holds a trial."""
+
+    trial: int
+    host: str
+    pid: int
+    gpu: str  # as in CUDA_VISIBLE_DEVICES; empty if that isn't set
+    epoch: int  # finished
+    epochs: int | None  # asked for
+    silent_s: float | None  # since its last heartbeat, by the storage's clock; None on one host, where none is needed
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRow:
+    """A study of a storage."""
+
+    name: str
+    state: str  # finished, running, stopping or stopped
+    finished: int  # trials that count
+    asked: int
+    running: int  # trials that a worker holds
+    failed: int
+    best: float | None  # value of the first metric
+
+
+def workers_of(storage: StudyStorage, trials: Sequence[FrozenTrial]) -> list[WorkerRow]:
+    """The workers that hold these trials, in the order of the trials."""
+    now = storage.now()
+    rows = []
+    for trial in trials:
+        lease = keys.lease_of(trial)
+        if trial.state != TrialState.RUNNING or lease is None:
+            continue
+        heartbeat = trial.user_attrs.get(keys.HEARTBEAT)
+        silent_s = max(0.0, now - heartbeat) if now is not None and isinstance(heartbeat, float) else None
+        rows.append(
+            WorkerRow(
+                trial=trial.number,
+                host=host_name(lease.host),
+                pid=lease.pid,
+                gpu=lease.gpu,
+                epoch=len(trial.intermediate_values),
+                epochs=trial.user_attrs.get(keys.EPOCHS),
+                silent_s=silent_s,
+            )
+        )
+    return rows
+
+
+def print_workers(workers: Sequence[WorkerRow], console: Console) -> None:
+    """Prints a row a worker; nothing without one."""
+    if not workers:
+        return
+    rows = tuple(
+        (
+            str(row.trial),
+            row.host,
+            str(row.pid),
+            row.gpu,
+            f"{row.epoch}" if row.epochs is None else f"{row.epoch}/{row.epochs}",
+            "" if row.silent_s is None else f"{row.silent_s:.0f} s ago",
+        )
+        for row in workers
+    )
+    headings = ("trial", "host", "process", "GPU", "epochs", "last heartbeat")
+    Section(title="Workers", headings=headings, rows=rows, align="rlrlrr").show(console)
+
+
+def status_json(summary: StudySummary, workers: Sequence[WorkerRow], *, parent: str, is_stopping: bool) -> str:
+    """`status --json`: the study's numbers and its workers."""
+    best = summary.best[0] if summary.best else None
+    content = {
+        "name": summary.name,
+        "state": _state(summary.finished, summary.asked, len(workers), is_stopping=is_stopping),
+        "asked": summary.asked,
+        "counts": dict(summary.counts),
+        "metrics": [
+            {
+                "name": metric.name,
+                "direction": metric.direction,
+                "best": metric.best_value,
+                "baseline": metric.baseline_value,
+                "gain": metric.gain,
+            }
+            for metric in summary.metrics
+        ],
+        "best": best and {"trial": best.number, "params": dict(best.params), "run_id": best.run_id, "line": best.line},
+        "parent_run": parent,
+        "workers": [vars(row) for row in workers],
+    }
+    return _json(content)
+
+
+def list_studies(*, tracking: Sequence[str], where: str | None, as_json: bool, console: Console) -> int:
+    """Prints the studies of a storage; by default, those with a journal in the folder of studies. The exit code."""
+    rows = [row_of(storage, name) for storage, name in _studies(tracking, where)]
+    if as_json:
+        print(_json({"studies": [vars(row) for row in rows]}))
+        return 0
+    if not rows:
+        say("no studies here; start one with: python -m brainseg.sweep run quick", console)
+        return 0
+    Section(
+        headings=("study", "state", "trials", "running", "failed", "best"),
+        rows=tuple(
+            (
+                row.name,
+                row.state,
+                f"{row.finished}/{row.asked}",
+                str(row.running),
+                str(row.failed),
+                "" if row.best is None else shown_metric(row.best),
+            )
+            for row in rows
+        ),
+        align="llrrrr",
+    ).show(console)
+    return 0
+
+
+def row_of(storage: StudyStorage, name: str) -> StudyRow:
+    """A study as a row of the list."""
+    study = optuna.load_study(study_name=name, storage=storage.optuna)
+    trials = study.get_trials(deepcopy=False)
+    finished = sum(trial.state in keys.COUNTED for trial in trials)
+    running = len(workers_of(storage, trials))
+    asked = keys.settings_of(study).trials
+    values = [trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
+    better = max if study.directions[0] == StudyDirection.MAXIMIZE else min
+    return StudyRow(
+        name=name,
+        state=_state(finished, asked, running, is_stopping=keys.is_stopped(study)),
+        finished=finished,
+        asked=asked,
+        running=running,
+        failed=sum(trial.state == TrialState.FAIL for trial in trials),
+        best=better(values) if values else None,
+    )
+
+
+def stop_study(name: str, *, tracking: Sequence[str], where: str | None, console: Console) -> int:
+    """Asks every worker of a study, on any host, to end after its epoch. The exit code.
+
+    The wish is kept with the study until the next `run` takes it away. Raises TrackingError for an unknown study.
+    """
+    storage = _storage(name, tracking, where)
+    load_config(storage, name)  # an error for an unknown study
+    study = optuna.load_study(study_name=name, storage=storage.optuna)
+    with storage.reached():
+        study.set_user_attr(keys.STOP, {"host": host_name(this_host()), "at": time.time()})
+        workers = workers_of(storage, study.get_trials(deepcopy=False))
+    if not workers:
+        say(f"{name} is stopped; no worker holds a trial", console)
+        return 0
+    who = "1 worker ends" if len(workers) == 1 else f"{len(workers)} workers end"
+    say(f"{name}: {who} after the epoch, with a checkpoint; sweep run {name} goes on with it", console)
+    print_workers(workers, console)
+    return 0
+
+
+def _studies(tracking: Sequence[str], where: str | None) -> list[tuple[StudyStorage, str]]:
+    root = tracking_paths(compose.freeze(list(tracking)).tracking).root
+    journal = journal_path(root, "any")
+    if place_of(where, root=root, name="any") == journal.absolute():
+        names = sorted(path.name.removesuffix(JOURNAL_SUFFIX) for path in journal.parent.glob(f"*{JOURNAL_SUFFIX}"))
+        opened = [(open_storage(None, root=root, name=name, create=False), name) for name in names]
+    else:
+        storage = open_storage(where, root=root, name="any", create=False)
+        opened = [(storage, name) for name in sorted(optuna.get_all_study_names(storage.optuna))]
+    return [(storage, name) for storage, name in opened if _is_ours(storage, name)]
+
+
+def _is_ours(storage: StudyStorage, name: str) -> bool:
+    """Whether it is a study of brainseg's, made to its end."""
+    try:
+        load_config(storage, name)
+    except TrackingError:
+        return False
+    return True
+
+
+def _storage(name: str, tracking: Sequence[str], where: str | None) -> StudyStorage:
+    root = tracking_paths(compose.freeze(list(tracking)).tracking).root
+    return open_storage(where, root=root, name=name, create=False)
+
+
+def _state(finished: int, asked: int, running: int, *, is_stopping: bool) -> str:
+    if running:
+        return "stopping" if is_stopping else "running"
+    return "finished" if finished >= asked else "stopped"
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps({"schema_version": STUDIES_SCHEMA, **content}, indent=2)
