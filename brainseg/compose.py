@@ -39,8 +39,8 @@ AUTO = "auto"  # a value of several keys: the run finds out
 # What may change on a resume. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.")
-# Not in a run's name: they say where things are, not what is done.
-UNNAMED_KEYS = ("data", "data.root", "data.cache_dir", "resume", "run_name")
+# Not in a run's name: they say where things are and what they are called, not what is done.
+UNNAMED_KEYS = ("data", "data.root", "data.cache_dir", "data.classes", "data.ignore", "resume", "run_name")
 # Folders of conf/: the name of a file in them is an option, as in optimizer=sgd.
 GROUPS = (*KEY_GROUPS, "experiment")
 KINDS = {
