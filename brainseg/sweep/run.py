@@ -1,5 +1,6 @@
 """The story of a sweep: check, open the study, keep workers running, record the outcome."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from brainseg.sweep.studies import print_workers, status_json, workers_of
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import key_of
-from brainseg.tracking.mlflow.connection import check_store, where_to_look
+from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
 from brainseg.tracking.mlflow.sync import deliver_leftovers
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.tracking.paths import ENVIRONMENT_KEY as TRACKING_KEY
@@ -246,7 +247,8 @@ def _clear_up(sweep: Sweep) -> None:
         note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=True)
     if note:
         sweep.console.print(note)
-    delete_leftovers(sweep.study, tracking_paths(sweep.tracking).checkpoints)
+    with contextlib.suppress(UnreachableError), sweep.storage.reached():  # else the next start does it
+        delete_leftovers(sweep.study, tracking_paths(sweep.tracking).checkpoints)
 
 
 def _s(count: int) -> str:
