@@ -21,11 +21,12 @@ pytest_plugins = ["stores"]
 if TYPE_CHECKING:
     from trained_run import Trained
 
-# Fixtures that train, or start a process, a server or a browser: a test that uses one is `heavy`.
+# Fixtures that train, start a process, a server or a browser, or read a large data set: a test with one is `heavy`.
 HEAVY_FIXTURES = {
     *("process_server", "trained", "folds", "finished", "uninterrupted", "outcome"),  # train
     *("server", "postgres_server", "browser"),
     *("built", "offered", "theirs"),  # start processes
+    "figshare",  # reads thousands of files
 }
 HEAVY_PARAMETERS = {"server", "postgresql"}  # of `backend` and `where`, which ask for these fixtures as they run
 STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}  # events of `sys.audit`

@@ -116,7 +116,7 @@ def model_of(tracker, folder):
 def test_contrast_that_lies_in_colour_alone_is_learned(tiny):
     keys = {
         "data.phantom_kind": "colour",
-        "data.phantom_patients": 12,
+        "data.phantom_patients": 9,
         "data.augment": "none",
         "model.foreground_prior": 0.05,
         "optimizer.learning_rate": 0.02,

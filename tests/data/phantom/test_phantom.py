@@ -191,7 +191,7 @@ def test_the_core_lies_within_the_rim_and_the_oedema_around_both():
 
 
 def test_in_colour_the_tumour_differs_in_hue_and_not_in_luma():
-    colour, grey = (PhantomSource(patients=24, seed=0, kind="colour", channels=name) for name in ("auto", "grey"))
+    colour, grey = (PhantomSource(patients=12, seed=0, kind="colour", channels=name) for name in ("auto", "grey"))
     assert (colour.labels, colour.holds_colour(), grey.holds_colour()) == (BINARY, True, True)
     hues, lumas, around = [], [], []
     for (image, mask), (luma, _) in zip(read_all(colour), read_all(grey), strict=True):

@@ -50,6 +50,7 @@ def test_another_study_of_the_same_file_starts_and_goes_on_with_more_trials(swee
     sweep.assert_nothing_is_open()
 
 
+@pytest.mark.slow  # tests/sweep/study/test_recipe.py has the rules
 def test_a_changed_recipe_doesnt_mix_into_a_study(sweep: Sweep) -> None:
     experiment = sweep.folder / "conf" / "experiment" / "mine.yaml"
     experiment.parent.mkdir(parents=True)
@@ -72,6 +73,7 @@ def test_a_changed_recipe_doesnt_mix_into_a_study(sweep: Sweep) -> None:
     assert "seed=5" in second.user_attrs["line"].split()
 
 
+@pytest.mark.slow  # tests/sweep/study/test_plan.py has the rule
 def test_threads_that_the_user_fixes_are_those_of_each_worker(sweep: Sweep) -> None:
     sweep.write(workers=1)
     commands = [sweep.start("run", "tiny", "train.threads=3")]

@@ -47,6 +47,15 @@ def test_a_signalled_run_keeps_a_checkpoint_and_ends_like_one_that_was_left_alon
     commands.assert_same(resumed.run_id, uninterrupted, tmp_path)
 
 
+@pytest.fixture
+def in_a_terminal():
+    """Where SIGHUP ends a process: the tests themselves may run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("in_a_terminal")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_first_signal_waits_for_the_end_of_the_step(number):
     with stop_on_signals() as stop:
