@@ -62,6 +62,8 @@ def _preview(parsed: argparse.Namespace) -> int:
     file = parsed.output or Path(f"{source.name}-preview.png")
     with writing(file):
         write_preview(source, file, count=parsed.count, force=parsed.force)
+    for note in source.notes:
+        print(f"note: {note}")
     print(file)
     return 0
 

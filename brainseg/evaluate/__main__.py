@@ -82,6 +82,8 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     store = open_store(tracking)
     asked = _asked(parsed, store)
     tasks = _tasks(parsed, store, asked, folder / "runs")
+    for note in dict.fromkeys(note for task in tasks for note in task.split.slices.notes):
+        print(f"note: {note}")
     start_tensorflow(tasks[0].runs[0].threads)  # on as many threads as in the training: they decide the last digits
     from brainseg.evaluate.evaluation import outcome_of, score
     from brainseg.evaluate.text import print_outcome

@@ -97,7 +97,9 @@ def source_of_run(run_id: str, config: RunConfig) -> Source:
 
 def slices_in(run: StoredRun, folder: Path) -> SliceSet:
     """The slices of a folder at the size that the run works at. Raises DataError if it can't be used."""
-    return slices_of(run, source_of_folder(folder, run.config.data))
+    source = source_of_folder(folder, run.config.data)
+    slices = slices_of(run, source)
+    return dataclasses.replace(slices, notes=(*source.notes, *slices.notes))
 
 
 def slices_of(run: StoredRun, source: Source) -> SliceSet:

@@ -144,6 +144,21 @@ def test_wrong_usage_leaves_with_exit_code_2(arguments: list[str], capsys: pytes
     assert "error:" in capsys.readouterr().err
 
 
+def test_a_preview_says_what_it_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+        Image.fromarray(pixels).save(tmp_path / "set" / part / f"{part}1.png")
+        Image.fromarray((pixels > 32).astype(np.uint8) * 255).save(tmp_path / "set" / part / f"{part}1_mask.png")
+    assert main(["preview", "set"]) == 0
+    *notes, file = capsys.readouterr().out.splitlines()
+    assert file == "set-preview.png"
+    assert any(note.startswith("note: set: 1 folder(s) left out of training") for note in notes)
+
+
 def test_a_preview_goes_to_the_current_folder(
     folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
