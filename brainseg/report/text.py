@@ -61,6 +61,9 @@ def notes(report: Report) -> list[str]:
             f"validation slices{people} that both runs have scored; the {CONFIDENCE:.0%} interval is from a "
             f"bootstrap over {drawn}, {RESAMPLES} resamples."
         )
+    if report.pair is not None and report.pair.by_class:
+        gains = ", ".join(f"{name} {gain.text}" for name, gain in report.pair.by_class.items())
+        found.append(f"It is the mean over the classes, whose gains are: {gains}.")
     if report.pair is not None and len(report.rankable) > 2:
         found.append(
             f"{quoted(report.pair.second)} is the best of {len(report.rankable)} runs on these very slices, so that "

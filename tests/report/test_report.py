@@ -274,6 +274,14 @@ def test_each_class_is_drawn_in_its_colour(
     assert "of each class in its colour: car <script>" in page.text
 
 
+def test_the_gain_of_each_class_is_told(store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_class_run(store, tmp_path / "classes", name="classes")
+    add_class_run(store, tmp_path / "classes", name="nearer", nearer=2)
+    page, _ = page_of("memory-1 memory-2 --baseline memory-1", capsys)
+    # Dice of the cars: 0.75 and 0.5 before, 1 and 0.75 now; the road is the same.
+    assert "It is the mean over the classes, whose gains are: car 0.2500 (0.2500-0.2500), " in page.text
+
+
 def test_without_the_data_the_recorded_picture_is_shown(
     three: MemoryStore, slices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
