@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainseg.classes import BINARY
+from brainseg.classes import BINARY, Labels
 from brainseg.config import DataConfig
 from brainseg.data import cache
 from brainseg.data.cache import load_slices
@@ -259,6 +259,29 @@ def test_a_mask_pixel_is_tumour_where_half_of_it_is_covered():
     mask = np.array([[1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0]], np.uint8)
     # Covered to 2/4, 1/4, 3/4 and 0.
     np.testing.assert_array_equal(resize_mask(mask, 2), [[1, 0], [1, 0]])
+
+
+def test_a_pixel_takes_the_class_that_covers_the_largest_part_of_it():
+    # Four blocks of 4x4 pixels, each of which becomes one: counts of (background, 1, 2, ignored).
+    blocks = np.zeros((8, 8), np.uint8)
+    blocks[:2, :4] = 1  # 8, 8, 0, 0: of equal parts the class, not the background
+    blocks[:3, 4:6], blocks[:4, 6:] = 1, 2  # 2, 6, 8, 0
+    blocks[4:, :4] = 255  # 0, 0, 0, 16
+    blocks[4, 4:], blocks[5, 4:6] = 1, 2  # 10, 4, 2, 0
+    labels = Labels(names=("a", "b"), exclusive=True, has_ignored=True)
+    padded = np.repeat(np.repeat(blocks, 8, axis=0), 8, axis=1)[..., np.newaxis]  # 64 by 64, for a size of 8
+    found = cache.resize_mask(padded, 8, labels)[..., 0]
+    np.testing.assert_array_equal(found, blocks)  # one value each
+    quarter = cache.resize_mask(blocks[..., np.newaxis], 2, labels)[..., 0]
+    assert quarter.tolist() == [[1, 2], [255, 0]]
+
+
+def test_overlapping_classes_are_resized_each_by_itself():
+    mask = np.zeros((4, 4, 2), np.uint8)
+    mask[:2, :, 0] = 1  # half of all
+    mask[0, :3, 1] = 1  # three of sixteen
+    labels = Labels(names=("whole", "core"), exclusive=False)
+    assert cache.resize_mask(mask, 1, labels).tolist() == [[[1, 0]]]
 
 
 def test_a_slice_of_the_right_size_keeps_its_pixels():
