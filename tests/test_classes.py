@@ -74,6 +74,6 @@ def test_what_is_no_class_is_refused(classes, message):
 
 def test_an_ignored_value_is_no_class():
     with pytest.raises(
-        ConfigError, match="data.ignore must be no value of a class or the background, got 1; leave one"
+        ConfigError, match=r"data.ignore must be no value of a class or the background, got 1; leave one"
     ):
         freeze([*FOLDER, "data.classes={car: 1}", "data.ignore=1"])
