@@ -45,6 +45,7 @@ def first_batch(root: Path, size: int, cache: Path) -> tuple[float, float]:
     from brainseg.config import DataConfig, RunConfig, TrackingConfig
     from brainseg.data.batches import TrainingBatches
     from brainseg.data.load import load_data
+    from brainseg.model.runtime import device
 
     config = RunConfig(
         data=DataConfig(name="folder", root=str(root), image_size=size, split_by="image", cache_dir=str(cache)),
@@ -63,6 +64,7 @@ def first_batch(root: Path, size: int, cache: Path) -> tuple[float, float]:
         seed=0,
         epoch=1,
         step=0,
+        device=device(),
     ) as batches:
         next(batches)
         seconds = time.perf_counter() - begun

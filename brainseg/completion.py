@@ -77,7 +77,7 @@ def _values(key: str) -> Iterable[str]:
 
         return sorted({path.stem for folder in (Path("conf"), conf_folder()) for path in folder.glob(f"{key}/*.yaml")})
     if key == "resume":
-        return _run_ids()
+        return _resumable_runs()
     return KEYS[key].values if key in KEYS else ()
 
 
@@ -105,6 +105,20 @@ def _run_ids(**_: Any) -> list[str]:
         )
         return [run.run_id for run in (*found.finished, *found.others)]
     return []
+
+
+def _resumable_runs() -> list[str]:
+    """Those with a checkpoint that no process trains from, the newest first."""
+    from filelock import FileLock, Timeout
+
+    from brainseg.tracking.paths import HOLDER_LOCK, MANIFEST, tracking_paths
+
+    found = []
+    begun = tracking_paths(TrackingConfig()).checkpoints.glob(f"*/{MANIFEST}")
+    for manifest in sorted(begun, key=lambda path: path.stat().st_mtime, reverse=True)[:OFFERED_RUNS]:
+        with contextlib.suppress(Timeout, OSError), FileLock(manifest.with_name(HOLDER_LOCK), timeout=0):
+            found.append(manifest.parent.name)
+    return found
 
 
 def _models(**_: Any) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from backends import MlflowBackend
+from filelock import FileLock
 
 from brainseg.__main__ import MODULES
 from brainseg.compose import freeze
@@ -73,6 +74,18 @@ def test_runs_of_the_store_are_offered(offered, tmp_path):
         pass
     assert offered("brainseg compare --pair ") == [tracker.run_id]
     assert offered(f"brainseg predict {tracker.run_id[:6]}") == [tracker.run_id]
+
+
+def test_only_runs_that_can_be_resumed_are_offered_behind_resume(offered, tmp_path):
+    checkpoints = tmp_path / "mlruns" / "checkpoints"
+    for age, name in enumerate(("newest", "alive", "older", "not-begun")):
+        folder = checkpoints / name
+        folder.mkdir(parents=True)
+        if name != "not-begun":
+            (folder / "run.json").touch()
+            os.utime(folder / "run.json", (1e9 - age, 1e9 - age))
+    with FileLock(checkpoints / "alive" / "lease.lock"), MlflowBackend(config=TrackingConfig()).open():  # finished
+        assert offered("brainseg train resume=") == ["newest", "older"]
 
 
 def test_a_word_that_no_command_knows_gets_no_offer(offered):

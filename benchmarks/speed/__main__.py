@@ -18,9 +18,12 @@ other; the first round warms up and isn't counted. Ratios are taken round by rou
 whose speed drifts doesn't decide them. Figures are medians, with the smallest and the largest behind.
 
 Waiting is the share of the training time that a step waits for its batch. Memory is the most that the
-process has held, and what it held when its packages were imported. The arithmetic of a training step is
-3 (forward, gradient of the inputs, gradient of the weights) * 2 (multiply and add) * the multiply-adds of the
-convolutions' forward pass; the machine's peak is the fastest product of two square matrices by TensorFlow.
+process has held, and what it held when its packages were imported. Busy is the share of the threads' time in
+which the process computed. On a GPU it is the share of the time in which that computed anything, by nvidia-smi
+five times a second, and the most of its memory that all contenders together held is told as well.
+The arithmetic of a training step is 3 (forward, gradient of the inputs, gradient of the weights) * 2 (multiply
+and add) * the multiply-adds of the convolutions' forward pass; the machine's peak is the fastest product of two
+square matrices by TensorFlow.
 Tracking is the record of an epoch, from the call until SQLite has it, and the checkpoint, as shares of
 an epoch on so many slices as `--epoch-slices` says.
 
@@ -46,6 +49,7 @@ from benchmarks.speed.contenders import (
     available,
     in_own_process,
 )
+from benchmarks.speed.device import Usage, device, watched
 from benchmarks.speed.task import Round, Task
 from brainseg.compose import freeze
 from brainseg.data.cache import load_slices
@@ -63,7 +67,7 @@ def main() -> None:
     import_tensorflow()  # first of all: what needs it is imported inside the functions
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         task = _task(options, Path(folder))
-        print(f"{_description(task)}\n{load()}\n", flush=True)
+        print(f"{_description(task)}\non {device()}\n{load()}\n", flush=True)
         if options.profile:
             _print_profiles(task)
         else:
@@ -107,6 +111,7 @@ class Measured:
 
     made: Made
     rounds: Sequence[Round]  # without the first one
+    usages: Sequence[Usage]  # of the device, in the same rounds
     peak_mib: float  # the most memory that its process has held
 
     @property
@@ -136,15 +141,16 @@ def _measure(task: Task, *, rounds: int) -> Mapping[str, Measured]:
     """Trains all contenders in turn; maps contender to its measurements."""
     processes = {name: ContenderProcess(name, task) for name in available()}
     _check_one_network({name: process.made for name, process in processes.items()})
-    results: dict[str, list[Round]] = {name: [] for name in processes}
+    results: dict[str, list[tuple[Round, Usage]]] = {name: [] for name in processes}
     for number in range(rounds + 1):
         for name, process in processes.items():
-            results[name].append(process.round())
+            results[name].append(watched(process.round, pid=process.pid, threads=task.threads))
         print(f"round {number} of {rounds} is over", file=sys.stderr, flush=True)  # it is a long wait
-    return {
-        name: Measured(made=process.made, rounds=results[name][1:], peak_mib=process.finish())
-        for name, process in processes.items()
-    }
+    measured = {}
+    for name, process in processes.items():
+        rounds, usages = zip(*results[name][1:], strict=True)
+        measured[name] = Measured(made=process.made, rounds=rounds, usages=usages, peak_mib=process.finish())
+    return measured
 
 
 def _check_one_network(made: Mapping[str, Made]) -> None:
@@ -161,12 +167,16 @@ def _print_contenders(measured: Mapping[str, Measured]) -> None:
             f"{each.made.parameters:,}",
             spread(each.speeds),
             spread(ratios(each.speeds, measured[PLAIN_KERAS].speeds), digits=2),
+            spread([usage.busy for usage in each.usages], unit="%", digits=0),
             f"{each.peak_mib:.0f} MiB",
             f"{each.made.imported_mib:.0f} MiB",
         ]
         for name, each in measured.items()
     ]
-    print_table(["", "parameters", "images/s", "beside plain Keras", "peak memory", "after importing"], rows)
+    print_table(["", "parameters", "images/s", "beside plain Keras", "busy", "peak memory", "after importing"], rows)
+    held = [usage.memory_mib for each in measured.values() for usage in each.usages if usage.memory_mib is not None]
+    if held:
+        print(f"of the GPU's memory, all contenders together held at most {max(held)} MiB\n")
 
 
 def _print_verdicts(measured: Mapping[str, Measured]) -> None:

@@ -86,6 +86,12 @@ class ContenderProcess:
         assert isinstance(made, Made)
         self.made = made
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def round(self) -> Round:
         """Trains one round."""
         self._connection.send(True)

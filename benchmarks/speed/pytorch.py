@@ -67,12 +67,13 @@ class PyTorch:
 
     def __init__(self, task: Task) -> None:
         torch.set_num_threads(task.threads)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
         slices, ids = task.load()
         positions = slices.positions(ids)
-        self._images = _channels_last(torch.from_numpy(slices.images[positions]).float() / 255.0)
-        self._masks = _channels_last(torch.from_numpy(slices.masks[positions]).float())
+        self._images = _channels_last(torch.from_numpy(slices.images[positions]).float() / 255.0).to(self._device)
+        self._masks = _channels_last(torch.from_numpy(slices.masks[positions]).float()).to(self._device)
         self._batch_size = task.config.data.batch_size
-        self._model = UNet(task.config.model).to(memory_format=torch.channels_last)
+        self._model = UNet(task.config.model).to(self._device, memory_format=torch.channels_last)
         self._optimizer = torch.optim.Adam(
             self._model.parameters(), task.config.optimizer.learning_rate, eps=1e-7, fused=True
         )
@@ -88,7 +89,7 @@ class PyTorch:
             end_round(Round(images_per_second=len(self._images) / (time.perf_counter() - begun)))
 
     def _step(self, images: torch.Tensor, masks: torch.Tensor) -> float:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(self._device, dtype=torch.bfloat16):
             probability = self._model(images)
         loss = dice_loss(masks, probability)
         self._optimizer.zero_grad()

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 VISIBLE_KEY = "CUDA_VISIBLE_DEVICES"  # of the environment: those that a process may use
-GROWTH_KEY = "TF_FORCE_GPU_ALLOW_GROWTH"  # of the environment: TensorFlow takes memory as it needs it, not all at once
 _QUERY = "index,uuid,name,memory.total,driver_version"
 _TIMEOUT_S = 20
 

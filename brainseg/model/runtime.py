@@ -11,7 +11,6 @@ from pathlib import Path
 
 from brainseg.config import PRECISIONS, in_range, one_of
 from brainseg.errors import ConfigError
-from brainseg.model.gpus import GROWTH_KEY
 
 # Processors with one of these flags multiply bfloat16 in hardware; the others are slower than in float32.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -25,7 +24,6 @@ def import_tensorflow() -> None:
     It prints some before it reads its log level, so that the process's stderr is set aside meanwhile.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault(GROWTH_KEY, "true")  # so that several processes find room on one GPU
     with stderr_set_aside():
         import tensorflow  # noqa: F401  # for its side effect
 
@@ -114,6 +112,22 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
         if key.strip() == "flags":
             return frozenset(values.split())
     return frozenset()
+
+
+def device() -> str:
+    """TensorFlow's name of the device that computes: the first GPU that it sees, else the CPU."""
+    import tensorflow as tf
+
+    name: str = (tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU"))[0].name
+    return name
+
+
+def gpu_names() -> tuple[str, ...]:
+    """What people call each GPU that TensorFlow sees."""
+    import tensorflow as tf
+
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU"))
+    return tuple(detail.get("device_name", "a GPU") for detail in details)
 
 
 def gpu_capabilities() -> tuple[tuple[int, int], ...]:

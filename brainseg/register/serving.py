@@ -9,7 +9,6 @@ import binascii
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ from brainseg.errors import DataError, InputError
 from brainseg.inference.apply import MIN_BATCH, TumorFinding, findings_of, masks_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
-from brainseg.model.gpus import GROWTH_KEY
 from brainseg.model.keras_file import read_model
 
 LOADER = __name__  # what MLflow imports
@@ -199,7 +197,6 @@ def _load_pyfunc(path: str) -> ServedModel:
 
 
 def _use_threads(threads: int | None) -> None:
-    os.environ.setdefault(GROWTH_KEY, "true")  # read when TensorFlow first uses a GPU
     import tensorflow as tf
 
     if threads is None:

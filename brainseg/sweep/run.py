@@ -326,5 +326,6 @@ def _count(count: int, noun: str) -> str:
 
 def _print_outcome(study: optuna.Study, config: StudyConfig, tracking: TrackingConfig, console: Console) -> None:
     print_status(summarize(study, config), config, console)
-    console.print(f"parent run  {study.user_attrs.get(keys.PARENT_RUN, 'none yet')}")
-    console.print(f"look at it  {where_to_look(tracking)}")
+    parent = study.user_attrs.get(keys.PARENT_RUN)
+    console.print(f"parent run  {parent or 'none yet'}")
+    console.print(f"look at it  {where_to_look(tracking, run_id=parent)}")

@@ -156,7 +156,7 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> int:
             terminal.say(f"{f'by {heading}':>10}  {shown}")
     terminal.say(f"best epoch  {result.best_epoch}  with val_dice_image {result.best_val_dice_image:.4f}")
     terminal.say(f"run         {result.run_id}")
-    terminal.say(f"look at it  {where_to_look(config.tracking)}")
+    terminal.say(f"look at it  {where_to_look(config.tracking, run_id=result.run_id)}")
     if result.undelivered:
         terminal.say(waiting_note(config.tracking, result.undelivered, tracker.problem))
     if result.unwritten:

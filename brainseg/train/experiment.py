@@ -162,9 +162,9 @@ def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: Ru
     reporter.say(f"run {run_id}")
     reporter.say(
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
-        f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads{_on_gpus()}"
+        f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads, on {_device()}"
     )
-    for line in (_about_images(config.data), *(f"note: {note}" for note in data.notes)):
+    for line in (_about_images(config.data), *(f"note: {note}" for note in (*data.notes, *_unseen_gpus()))):
         reporter.say(line)
     if data.patients_on_both_sides:
         reporter.say(
@@ -173,10 +173,20 @@ def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: Ru
         )
 
 
-def _on_gpus() -> str:
-    """The GPUs that the run may use, for people; empty without one."""
-    names = [gpu.name for gpu in machine().gpus]
-    return f", on {', '.join(names)}" if names else ""
+def _device() -> str:
+    """What the run computes on, for people: one GPU, even where there are more."""
+    names = hardware.gpu_names()
+    if not names:
+        return "the CPU"
+    return names[0] if len(names) == 1 else f"{names[0]}, the first of {len(names)} GPUs"
+
+
+def _unseen_gpus() -> tuple[str, ...]:
+    """A note where the driver has a GPU that TensorFlow can't use."""
+    names = ", ".join(gpu.name for gpu in machine().gpus)
+    if not names or hardware.gpu_names():
+        return ()
+    return (f"TensorFlow doesn't see the GPU ({names}); pip install 'tensorflow[and-cuda]' adds what it needs",)
 
 
 def _about_images(data: DataConfig) -> str:

@@ -20,6 +20,7 @@ from brainseg.errors import Interrupted
 from brainseg.inference.postprocess import hard_masks
 from brainseg.model.losses import dice_coefficient, loss_of
 from brainseg.model.models import build_network
+from brainseg.model.runtime import device
 from brainseg.scoring.ranking import SliceDices
 from brainseg.train.average import WeightAverage
 from brainseg.train.checkpoint import TrainingProgress, TrainingState
@@ -70,7 +71,8 @@ class Trainer:
         # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
         # and keeps the whole graph in memory for ever.
         batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (channels, self._labels.outputs))
-        self._train_step = tf.function(self._step, input_signature=batch, autograph=False)
+        rate = tf.TensorSpec((), tf.float32)
+        self._train_step = tf.function(self._step, input_signature=(*batch, rate), autograph=False)
         self._evaluate_step = tf.function(self._evaluate, input_signature=batch, autograph=False)
 
     def state(self) -> TrainingState:
@@ -112,6 +114,7 @@ class Trainer:
             seed=self._config.seed,
             epoch=self.progress.epoch,
             step=self.progress.step,
+            device=device(),
         )
         try:
             with batches:
@@ -138,8 +141,7 @@ class Trainer:
             self._stop_between_steps(stop)
             begun = time.perf_counter()
             images, masks = next(batches)
-            self._optimizer.learning_rate.assign(self._learning_rate())
-            self._train_step(images, masks)
+            self._train_step(images, masks, self._learning_rate())
             done = self.progress.step + 1
             self.progress = dataclasses.replace(self.progress, step=done)
             if done == self._steps or begun - self._read_at >= READ_EVERY_S:
@@ -234,7 +236,8 @@ class Trainer:
         """How many slices so many steps of an epoch train on."""
         return min(steps * self._config.data.batch_size, len(self._split.train))
 
-    def _step(self, images: tf.Tensor, masks: tf.Tensor) -> None:
+    def _step(self, images: tf.Tensor, masks: tf.Tensor, rate: tf.Tensor) -> None:
+        self._optimizer.learning_rate.assign(rate)  # in the graph: from outside, it would wait for the step before
         with tf.GradientTape() as tape:
             probability, coarser = self._deep(images)
             loss = self._loss(masks, probability)

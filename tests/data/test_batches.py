@@ -54,7 +54,15 @@ def slices():
 
 def batches(slices, count, *, ids=IDS, **changes):
     """The next `count` batches, as NumPy arrays."""
-    options = {"batch_size": 16, "augment": "none", "foreground_share": None, "seed": 3, "epoch": 1, "step": 0}
+    options = {
+        "batch_size": 16,
+        "augment": "none",
+        "foreground_share": None,
+        "seed": 3,
+        "epoch": 1,
+        "step": 0,
+        "device": "/CPU:0",
+    }
     with TrainingBatches(slices, ids, **options | changes) as found:
         return [(images.numpy(), masks.numpy()) for images, masks in itertools.islice(found, count)]
 
@@ -218,7 +226,9 @@ def threads():
 
 def test_closing_ends_the_thread_even_while_batches_wait(slices):
     before = threads()
-    made = TrainingBatches(slices, IDS, batch_size=4, augment="none", foreground_share=None, seed=0, epoch=1, step=0)
+    made = TrainingBatches(
+        slices, IDS, batch_size=4, augment="none", foreground_share=None, seed=0, epoch=1, step=0, device="/CPU:0"
+    )
     assert len(threads()) == len(before) + 1
     next(made)
     made.close()
@@ -235,6 +245,8 @@ def test_what_fails_in_the_thread_is_raised_where_the_batch_is_asked_for(slices)
             raise OSError("the cache is gone")
 
     broken = dataclasses.replace(slices, images=Unreadable())
-    made = TrainingBatches(broken, IDS, batch_size=4, augment="none", foreground_share=None, seed=0, epoch=1, step=0)
+    made = TrainingBatches(
+        broken, IDS, batch_size=4, augment="none", foreground_share=None, seed=0, epoch=1, step=0, device="/CPU:0"
+    )
     with made, pytest.raises(OSError, match="the cache is gone"):
         next(made)

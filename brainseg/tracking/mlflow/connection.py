@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError, TrackingError
+from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.database import prepare_database
 from brainseg.tracking.paths import check_root, resolve_uri, sqlite_path, tracking_paths
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+UI_ADDRESS = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless it is told otherwise
 START_PATIENCE_S = 8.0  # how long a server may take to answer at the start of a run
 
 # Without retries: the client's own (7, of up to 120 s each) would hold a run for minutes. What fails is
@@ -198,13 +200,18 @@ def _within(seconds: float, function: Callable[[], Result]) -> Result:
     return outcome[0]
 
 
-def where_to_look(config: TrackingConfig) -> str:
-    """The command that opens the MLflow UI on the store, or the address of the server that is one."""
+def where_to_look(config: TrackingConfig, *, run_id: str | None = None) -> str:
+    """The address of MLflow's page of the run; where no server is known, the command that starts one, and the address.
+
+    run_id: None, or that of a run which the store doesn't have yet: the address of the server, or the command, alone.
+    """
+    page = "" if run_id is None or run_id.startswith(LOCAL_PREFIX) else f"/#/runs/{run_id}"
     uri = resolve_uri(config)
+    if uri.startswith(("http://", "https://")):
+        return f"{mask(uri.rstrip('/'))}{page}"
     path = sqlite_path(uri)
-    if path is None:
-        return mask(uri)
-    return f"{_mlflow()} ui --backend-store-uri {shlex.quote(f'sqlite:///{_shown(path)}')}"
+    store = mask(uri) if path is None else f"sqlite:///{_shown(path)}"
+    return f"{_mlflow()} ui --backend-store-uri {shlex.quote(store)}{page and f'  # {UI_ADDRESS}{page}'}"
 
 
 def _mlflow() -> str:

@@ -46,6 +46,24 @@ def test_a_server_is_its_own_address_without_the_password(here: Path) -> None:
     assert where_to_look(config) == "https://anna:***@tracking.example"
 
 
+def test_a_database_server_is_no_page_and_its_command_needs_the_password(here: Path) -> None:
+    config = TrackingConfig(uri="postgresql://anna:secret@db/mlflow")
+    assert where_to_look(config) == ".venv/bin/mlflow ui --backend-store-uri 'postgresql://anna:***@db/mlflow'"
+
+
+def test_a_run_is_named_by_its_page_on_a_server_or_behind_the_command_that_starts_one(here: Path) -> None:
+    page = where_to_look(TrackingConfig(uri="https://tracking.example/team/"), run_id="0a1b")
+    assert page == "https://tracking.example/team/#/runs/0a1b"
+    command = where_to_look(TrackingConfig(), run_id="0a1b")
+    expected = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db  # http://127.0.0.1:5000/#/runs/0a1b"
+    assert command == expected
+
+
+def test_a_run_that_the_store_does_not_have_yet_has_no_page(here: Path) -> None:
+    config = TrackingConfig(uri="https://tracking.example")
+    assert where_to_look(config, run_id="local-0a1b") == "https://tracking.example"
+
+
 def test_checking_the_store_makes_nothing(here: Path) -> None:
     check_store(TrackingConfig())
     assert sorted(path.name for path in here.iterdir()) == [".venv"]

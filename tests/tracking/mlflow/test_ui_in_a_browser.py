@@ -11,7 +11,8 @@ from chromium import Chromium
 
 from benchmarks.compare import fill
 from brainseg.config import TrackingConfig
-from brainseg.tracking import open_tracker
+from brainseg.tracking import RunFilter, open_store, open_tracker
+from brainseg.tracking.mlflow.connection import where_to_look
 
 OTHER_RUNS, TRIALS, EPOCHS = 188, 12, 6
 BEST_RUNS = 20  # that the curves are drawn of
@@ -96,6 +97,15 @@ def test_the_curves_draw_dice_and_loss_of_the_best_runs(page: Chromium, runs_pag
     text = page.ask("document.body.innerText")
     for title in ("val_dice_image", "train_dice", "val_loss", "train_loss"):
         assert title in text
+
+
+def test_the_address_of_a_study_opens_its_parent_with_all_trials(page: Chromium, runs_page: str) -> None:
+    server = TrackingConfig(uri=runs_page.partition("/#")[0])
+    asked = RunFilter(parents=True)
+    (parent,) = open_store(server).overview(asked, rank_by="final_dice", total_of="seconds", limit=1).others
+    page.driver.get(where_to_look(server, run_id=parent.run_id))
+    page.wait("document.body.innerText.includes('Child runs')")
+    page.wait("document.body.innerText.includes('quick 011')")
 
 
 def test_the_views_are_in_the_menu(page: Chromium, runs_page: str) -> None:
