@@ -44,7 +44,8 @@ def single_study():
 def drawn(study, config, folder):
     """Every PNG file, and the page beside them."""
     summary = summarize(study, config)
-    written = write_plots(study, summary, folder)
+    written, failed = write_plots(study, summary, folder)
+    assert failed == []
     (folder / "sweep.html").write_text(sweep_html(study, summary, made=datetime(2026, 1, 1)), encoding="utf-8")
     return written, Page(folder / "sweep.html")
 
