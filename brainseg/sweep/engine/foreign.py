@@ -53,7 +53,7 @@ def left_out(study: optuna.Study) -> dict[int, str]:
 
 
 def point_of(trial: FrozenTrial, space: Sequence[Parameter]) -> dict[str, Value]:
-    """The values that a trial was enqueued with, or has drawn so far. Raises ConfigError for one that isn't in space."""
+    """The values that a trial was enqueued with, or has drawn. Raises ConfigError unless they are in the space."""
     given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
     return check_params("", given, space, is_whole=False)
 
