@@ -223,6 +223,15 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
     return from_flat(before | changed)
 
 
+def values_in(overrides: Sequence[str]) -> dict[str, Any]:
+    """Key -> the value that an override gives it, as Hydra reads it. Raises ConfigError for several values."""
+    parsed = _parse(overrides)
+    for override in parsed:
+        if override.is_sweep_override():
+            raise ConfigError(f"{override.input_line} gives several values; give one")
+    return {override.key_or_group: override.value() for override in parsed}
+
+
 def _is_named(key: str, overrides: Sequence[str]) -> bool:
     """Whether an override sets this key: by its name, its group, or a whole experiment."""
     for override in _parse(overrides):

@@ -148,8 +148,8 @@ def _measure(task: Task, *, rounds: int) -> Mapping[str, Measured]:
         print(f"round {number} of {rounds} is over", file=sys.stderr, flush=True)  # it is a long wait
     measured = {}
     for name, process in processes.items():
-        rounds, usages = zip(*results[name][1:], strict=True)
-        measured[name] = Measured(made=process.made, rounds=rounds, usages=usages, peak_mib=process.finish())
+        counted, usages = zip(*results[name][1:], strict=True)
+        measured[name] = Measured(made=process.made, rounds=counted, usages=usages, peak_mib=process.finish())
     return measured
 
 

@@ -21,6 +21,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} run reference data.root=DIR         dropout, learning rate and depth around the reference
   {PROGRAM} run quick --trials 40               go on with a finished study
   {PROGRAM} status quick                        best trials, importance of each parameter, plots
+  {PROGRAM} add quick model.dropout=0.25        try values of your own next
   {PROGRAM} stop quick                          end its workers, on any host, after their epoch
   {PROGRAM} list                                the studies here
 """
@@ -57,13 +58,14 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--trials", type=int, help="total of finished trials, instead of the file's")
         command.add_argument("--workers", type=int, help="processes that train, instead of the file's")
         command.add_argument("--new", metavar="NAME", help="start another study of the same file under this name")
+    add = _command(commands, "add", _add, "one trial with values of your own, before the sampler's next draw")
     stop = _command(commands, "stop", _stop, "end the workers of a study, on any host, after their epoch")
     listing = commands.add_parser("list", help="the studies of a storage", description="The studies of a storage.")
     listing.add_argument("overrides", nargs="*", default=[], help="where records are here: tracking.root=DIR")
     listing.set_defaults(does=_list)
     for command in (status, listing):
         command.add_argument("--json", action="store_true", help="print JSON")
-    for command in (run, status, worker, stop, listing):
+    for command in (run, status, worker, add, stop, listing):
         command.add_argument("--storage", help="a journal file, or postgresql://USER@HOST/DATABASE")
     worker.add_argument("--threads", type=int, help="CPU threads; default: every core")
     worker.add_argument("--supervisor", help=argparse.SUPPRESS)
@@ -80,6 +82,8 @@ def _command(
     of_file = name in ("run", "plan")
     command.add_argument("study", help="a file of sweeps/ by its name, or its path" if of_file else "name")
     keys = "keys for every trial: data.root=DIR" if of_file else "where its records are here: tracking.root=DIR"
+    if name == "add":
+        keys = f"the values to try: model.dropout=0.25; and {keys}"
     if name == "worker":
         keys += "; and the data: data.root=DIR"
     command.add_argument("overrides", nargs="*", default=[], help=keys)
@@ -124,6 +128,15 @@ def _status(parsed: argparse.Namespace) -> int:
 
     tracking = _tracking_overrides(parsed)
     return show_status(parsed.study, tracking=tracking, where=parsed.storage, as_json=parsed.json)
+
+
+def _add(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.add import add_trial
+    from brainseg.sweep.run import quiet_console
+
+    tracking = [item for item in parsed.overrides if item.startswith("tracking.")]
+    given = [item for item in parsed.overrides if item not in tracking]
+    return add_trial(parsed.study, given, tracking=tracking, where=parsed.storage, console=quiet_console())
 
 
 def _stop(parsed: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.host import move_to_this_software, with_store
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.leftovers import delete_leftovers
@@ -150,14 +151,14 @@ def is_finished(study: optuna.Study) -> bool:
 
 def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_json: bool) -> int:
     """Prints what the study has found so far and who works on it, and updates the plots on its parent run."""
-    console = quiet_console()
+    console = quiet_console(stderr=as_json)
     store = compose.freeze(list(tracking)).tracking
     storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
     config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
-    study = optuna.load_study(study_name=name, storage=storage.optuna)
+    study = OwnStudy(study_name=name, storage=storage.optuna)
     if keys.PARENT_RUN in study.user_attrs and not _is_recorded(study):
         with ProcessLock(storage.folder) as lock:
-            _record(study, config, ParentLease(storage, study, lock), store)
+            _record(study, config, ParentLease(storage, study, lock), store, console)
     workers = workers_of(storage, study.get_trials(deepcopy=False))
     if as_json:
         parent = study.user_attrs.get(keys.PARENT_RUN, "")
@@ -176,19 +177,19 @@ def record_if_over(name: str, *, tracking: Sequence[str], where: str | None) -> 
     store = compose.freeze(list(tracking)).tracking
     storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
     with storage.reached():
-        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        study = OwnStudy(study_name=name, storage=storage.optuna)
         if workers_of(storage, study.get_trials(deepcopy=False)) or _is_recorded(study):
             return
         config = load_config(storage, name)
         store = compose.freeze(merged(config.tracking, tracking)).tracking
         with ProcessLock(storage.folder) as lock:
-            _record(study, config, ParentLease(storage, study, lock), store)
+            _record(study, config, ParentLease(storage, study, lock), store, quiet_console())
 
 
-def quiet_console() -> Console:
-    """For a command's words; Optuna says no more than warnings."""
+def quiet_console(*, stderr: bool = False) -> Console:
+    """For a command's words; Optuna says no more than warnings. stderr: since the command's answer is JSON."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return Console(markup=False, highlight=False, soft_wrap=True)
+    return Console(markup=False, highlight=False, soft_wrap=True, stderr=stderr)
 
 
 def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command: str) -> None:
@@ -201,7 +202,8 @@ def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command
         try:
             _train(sweep, None)
         finally:
-            _record(sweep.study, sweep.config, sweep.lease, sweep.tracking)  # that one may have ended before the study
+            # That one may have ended before the study.
+            _record(sweep.study, sweep.config, sweep.lease, sweep.tracking, sweep.console)
         return
     recorded = 0
     try:
@@ -212,7 +214,7 @@ def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command
                 if not _is_over(sweep.study):
                     _train(sweep, parent)
             finally:
-                recorded = _record_end(parent, sweep.study, sweep.config)
+                recorded = _record_end(parent, sweep.study, sweep.config, sweep.console)
     finally:
         sweep.study.set_user_attr(keys.OUTCOME, recorded)  # not before the parent run has ended
 
@@ -277,19 +279,22 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
         )
 
 
-def _record(study: optuna.Study, config: StudyConfig, lease: ParentLease, tracking: TrackingConfig) -> None:
+def _record(
+    study: optuna.Study, config: StudyConfig, lease: ParentLease, tracking: TrackingConfig, console: Console
+) -> None:
     """Updates the parent run, unless it is up to date or another process writes it."""
     parent = None if _is_recorded(study) else open_parent(lease, tracking, command=None)
     if parent is not None:
         with lease.kept(), parent:
-            recorded = _record_end(parent, study, config)
+            recorded = _record_end(parent, study, config, console)
         study.set_user_attr(keys.OUTCOME, recorded)
 
 
-def _record_end(parent: MlflowTracker, study: optuna.Study, config: StudyConfig) -> int:
+def _record_end(parent: MlflowTracker, study: optuna.Study, config: StudyConfig, console: Console) -> int:
     """Records tables and plots on the parent run; returns of how many ended trials."""
     ended = len(_ended(study))
-    record_outcome(parent, study, config)
+    for line in record_outcome(parent, study, config):
+        console.print(line)
     if not is_finished(study):
         parent.set_tags({"state": UNFINISHED})
     return ended

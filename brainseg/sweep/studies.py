@@ -15,6 +15,7 @@ from brainseg import compose
 from brainseg.cli.tables import Console, Section, say
 from brainseg.errors import TrackingError
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.leases import host_name, this_host
 from brainseg.sweep.engine.storage import JOURNAL_SUFFIX, StudyStorage, journal_path, open_storage, place_of
 from brainseg.sweep.engine.stored_study import load_config
@@ -139,6 +140,7 @@ def status_json(
         "state": _state(summary.finished, summary.asked, len(workers), is_stopping=is_stopping),
         "asked": summary.asked,
         "counts": dict(summary.counts),
+        "left_out": [{"trial": number, "reason": why} for number, why in summary.left_out.items()],
         "metrics": [
             {
                 "name": metric.name,
@@ -186,7 +188,7 @@ def list_studies(*, tracking: Sequence[str], where: str | None, as_json: bool, c
 
 def row_of(storage: StudyStorage, name: str) -> StudyRow:
     """A study as a row of the list."""
-    study = optuna.load_study(study_name=name, storage=storage.optuna)
+    study = OwnStudy(study_name=name, storage=storage.optuna)
     trials = study.get_trials(deepcopy=False)
     finished = sum(trial.state in keys.COUNTED for trial in trials)
     running = len(workers_of(storage, trials))
@@ -209,7 +211,7 @@ def stop_study(name: str, *, tracking: Sequence[str], where: str | None, console
 
     The wish is kept with the study until the next `run` takes it away. Raises TrackingError for an unknown study.
     """
-    storage = _storage(name, tracking, where)
+    storage = storage_of(name, tracking, where)
     load_config(storage, name)  # an error for an unknown study
     study = optuna.load_study(study_name=name, storage=storage.optuna)
     with storage.reached():
@@ -256,7 +258,8 @@ def _is_ours(storage: StudyStorage, name: str) -> bool:
     return True
 
 
-def _storage(name: str, tracking: Sequence[str], where: str | None) -> StudyStorage:
+def storage_of(name: str, tracking: Sequence[str], where: str | None) -> StudyStorage:
+    """The storage of a study that is there. tracking: overrides. where: as `--storage` takes it."""
     root = tracking_paths(compose.freeze(list(tracking)).tracking).root
     return open_storage(where, root=root, name=name, create=False)
 

@@ -43,6 +43,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["run", "small", "--trails", "3"], "--trails is no option of run"),
         (["status", "small"], "no study 'small' in "),
         (["worker", "small"], "no study 'small' in "),
+        (["add", "small", "model.dropout=0.1"], "no study 'small' in "),
         (
             ["worker", "small", "model.depth=3"],
             "worker takes tracking.*, data.root and data.cache_dir alone, got model.depth=3",

@@ -18,6 +18,7 @@ from brainseg.config_file import from_yaml
 from brainseg.errors import ConfigError, InputError, TrackingError
 from brainseg.runs.stored_run import CONFIG_FILE
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.keys import StudySettings
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.study.definition import check_version, definition_of, differences, from_definition
@@ -32,7 +33,7 @@ from brainseg.train.checkpoint import Checkpoints
 MAY_CHANGE = ("trials", "failures", "retries", "tracking", "workers", "time_limit_min")
 
 
-def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str) -> optuna.Study:
+def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str) -> OwnStudy:
     """The study that `config` describes: a new one, with its first trials waiting, or the one that is there.
 
     What may change (totals, failures, retries, where the record goes) is taken from `config`. Raises ConfigError,
@@ -46,11 +47,12 @@ def open_study(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: 
             _discard(study, storage)
             study = None
         if study is None:
-            return _create(storage, config, definition)
-        changes = differences(study.user_attrs[keys.DEFINITION], definition)
-        _refuse_changes(config.name, [f"{key}: {change}" for key, change in changes.items()])
-        _keep_settings(study, config)
-    return study
+            _create(storage, config, definition)
+        else:
+            changes = differences(study.user_attrs[keys.DEFINITION], definition)
+            _refuse_changes(config.name, [f"{key}: {change}" for key, change in changes.items()])
+            _keep_settings(study, config)
+    return OwnStudy(study_name=config.name, storage=storage.optuna)
 
 
 def going_on(
@@ -115,7 +117,7 @@ def _first_run(study: optuna.Study, tracking: TrackingConfig) -> RunConfig | Non
     return None
 
 
-def _create(storage: StudyStorage, config: StudyConfig, definition: Mapping[str, Any]) -> optuna.Study:
+def _create(storage: StudyStorage, config: StudyConfig, definition: Mapping[str, Any]) -> None:
     study = optuna.create_study(
         study_name=config.name,
         storage=storage.optuna,
@@ -129,7 +131,6 @@ def _create(storage: StudyStorage, config: StudyConfig, definition: Mapping[str,
         study.set_metric_names(list(config.metrics))  # for Optuna's own tools
     _keep_settings(study, config)
     study.set_user_attr(keys.DEFINITION, definition)  # last: the study is whole
-    return study
 
 
 def _discard(study: optuna.Study, storage: StudyStorage) -> None:

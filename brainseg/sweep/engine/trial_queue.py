@@ -4,16 +4,18 @@ All state is in the study's storage, so that any number of workers, started by a
 that dies loses nothing.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.foreign import OwnStudy, refusal
 from brainseg.sweep.engine.leases import Lease, LeaseChecker, ProcessLock
 from brainseg.sweep.engine.storage import Check, StudyStorage
 from brainseg.sweep.study.parameter import Value
@@ -57,7 +59,7 @@ class TrialQueue:
         self._supervisor = supervisor
         self._checker = LeaseChecker(storage.folder, is_for_one_host=not storage.is_shared_between_hosts)
         self._not_given_back: set[int] = set()  # numbers of trials
-        self.study = optuna.load_study(
+        self.study = OwnStudy(
             study_name=config.name,
             storage=storage.optuna,
             sampler=RandomSampler(seed=0),
@@ -210,16 +212,35 @@ class TrialQueue:
         self.storage.optuna.set_trial_user_attr(trial._trial_id, keys.LEASE, None)
 
     def _ask(self, trials: Sequence[FrozenTrial]) -> Trial:
-        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-        number = min(waiting) if waiting else len(trials)
-        # By the trial's number: a study that is loaded again would repeat its first draws with one seed.
-        self.study.sampler = build_sampler(self._config, number=number)
-        return self.study.ask()
+        """The first trial that waits, or a new one; not Optuna's `ask`: its trial would be anybody's at first."""
+        for trial in trials:
+            if trial.state == TrialState.WAITING and self._pop(trial):
+                return self._trial_of(trial)
+        new = create_trial(state=TrialState.RUNNING, user_attrs={keys.CLAIMS: 0})
+        trial_id = self.storage.optuna.create_new_trial(self.study._study_id, template_trial=new)
+        return self._trial_of(self.storage.optuna.get_trial(trial_id))
+
+    def _pop(self, trial: FrozenTrial) -> bool:
+        """Takes a waiting trial, or ends it with the reason if its values aren't in the space."""
+        store, trial_id = self.storage.optuna, trial._trial_id
+        reason = refusal(trial, self._config.space)
+        mark, value = (keys.FAILURE, reason) if reason else (keys.CLAIMS, 0)
+        with contextlib.suppress(UpdateFinishedTrialError):  # ended by another program, which doesn't take turns
+            store.set_trial_user_attr(trial_id, mark, value)
+            if not store.set_trial_state_values(trial_id, TrialState.RUNNING):
+                store.set_trial_user_attr(trial_id, mark, None)  # the other program has popped it
+            elif not reason:
+                return True
+            else:
+                store.set_trial_state_values(trial_id, TrialState.FAIL)
+        return False
 
     def _trial_of(self, frozen: FrozenTrial) -> Trial:
-        # Killed before all its values were drawn, it needs the sampler again; else nothing is drawn.
+        # Killed before all its values were drawn, it needs the sampler again; else nothing is drawn. The seed follows
+        # from the trial's number: a study that is loaded again would repeat its first draws with one seed.
         is_complete = keys.LINE in frozen.user_attrs
         self.study.sampler = RandomSampler(seed=0) if is_complete else build_sampler(self._config, number=frozen.number)
+        self.study._thread_local.cached_all_trials = None  # as Optuna's `ask` does
         return Trial(self.study, frozen._trial_id)
 
     def _hold(self, trial: Trial, check: Check, now: float | None) -> Claim:

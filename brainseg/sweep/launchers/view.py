@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import optuna
 from optuna.trial import FrozenTrial
 
+from brainseg.sweep.engine.foreign import left_out
 from brainseg.sweep.engine.keys import lease_of
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage
@@ -29,6 +30,7 @@ class View:
         self._table = table
         self._on_finished = on_finished
         self._before: Progress | None = None
+        self._left_out: set[int] = set()  # trials that were named
         self._is_away = False  # whether the storage didn't answer the last time
 
     def look(self) -> list[int]:
@@ -36,12 +38,16 @@ class View:
         try:
             with self._storage.reached():
                 trials = self._study.get_trials(deepcopy=False)
+                others = left_out(self._study)
         except UnreachableError as error:  # where it stays away, the workers can't live
             if not self._is_away:
                 self._table.say(f"{str(error).partition(';')[0]}; the sweep waits for it")
             self._is_away = True
             return []
         self._is_away = False
+        for number in sorted(others.keys() - self._left_out):
+            self._table.say(f"trial {number} {others[number]}; it is left out")
+        self._left_out |= others.keys()
         self._table.update(trials, time.time())
         before, progress = self._before, _progress(trials)
         self._before = progress

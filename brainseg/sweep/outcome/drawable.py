@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from brainseg.config import short_names
 from brainseg.sweep.engine.trial_row import INTERRUPTED, REPORTED, TrialRow, trial_row
@@ -115,9 +115,11 @@ def plots_of(study: optuna.Study, summary: StudySummary) -> list[Plot]:
 def _copy_of(study: optuna.Study, metric: int | None = None) -> optuna.Study:
     """The study in memory, its parameters under short names; with all metrics, or with the one at this position alone.
 
-    Of a study with several metrics, Optuna draws no best value so far, and reverses the colours.
+    Of a study with several metrics, Optuna draws no best value so far, and reverses the colours. A trial that the study
+    leaves out is an empty one, so that the others keep their numbers.
     """
     trials = study.get_trials(deepcopy=True)
+    own = {trial.number: trial for trial in trials}
     names = short_names(dict.fromkeys(key for trial in trials for key in trial.params))
     copy = optuna.create_study(directions=study.directions if metric is None else [study.directions[metric]])
     for trial in trials:
@@ -125,5 +127,8 @@ def _copy_of(study: optuna.Study, metric: int | None = None) -> optuna.Study:
         trial.distributions = {names[key]: distribution for key, distribution in trial.distributions.items()}
         if metric is not None and trial.state == TrialState.COMPLETE:
             trial.values = [trial.values[metric]]
-        copy.add_trial(trial)
+    for number in range(max(own, default=-1) + 1):
+        # Not `add_trial`, which refuses a value that isn't in the space: a study of an earlier brainseg may have one.
+        trial = own.get(number, create_trial(state=TrialState.FAIL))
+        copy._storage.create_new_trial(copy._study_id, template_trial=trial)
     return copy

@@ -43,8 +43,7 @@ def facts_of_study(name: str, *, tracking: TrackingConfig, where: str | None) ->
 
 
 def _facts(storage: "StudyStorage", name: str) -> StudyFacts:
-    import optuna
-
+    from brainseg.sweep.engine.foreign import OwnStudy
     from brainseg.sweep.engine.keys import STUDY_ID
     from brainseg.sweep.engine.stored_study import load_config
     from brainseg.sweep.outcome.figures import figure_groups
@@ -53,7 +52,7 @@ def _facts(storage: "StudyStorage", name: str) -> StudyFacts:
 
     with quiet():
         config = load_config(storage, name)
-        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        study = OwnStudy(study_name=name, storage=storage.optuna)
         summary = summarize(study, config)
         return StudyFacts(
             name=name,

@@ -13,6 +13,7 @@ from brainseg.sweep.outcome.drawable import HEADINGS, Plot, plots_of
 from brainseg.sweep.outcome.parallel import parallel_lines
 from brainseg.sweep.outcome.summary import StudySummary
 from brainseg.sweep.study.plan import quiet
+from brainseg.tracking.mlflow.connection import reason
 
 # Dark and light of it are told apart by people who see no red or green; with a rim also on white.
 NUMBER_COLOURS = "Cividis"
@@ -25,14 +26,21 @@ def figure_groups(
     """The plots of these kinds, each under its heading."""
     with quiet():
         return tuple(
-            FigureGroup(heading=plot.heading, figures=(_missing(plot),) if plot.missing else FIGURES[plot.kind](plot))
+            FigureGroup(heading=plot.heading, figures=_drawn(plot))
             for plot in plots_of(study, summary)
             if plot.kind in kinds
         )
 
 
-def _missing(plot: Plot) -> PageFigure:
-    return PageFigure(name=plot.name, heading=plot.heading, caption="", missing=plot.missing)
+def _drawn(plot: Plot) -> tuple[PageFigure, ...]:
+    """The plot, or in its place why there is none."""
+    try:
+        missing = plot.missing
+        if not missing:
+            return FIGURES[plot.kind](plot)
+    except Exception as error:  # whatever a library raises: the others are drawn
+        missing = f"it failed ({reason(error)})"
+    return (PageFigure(name=plot.name, heading=plot.heading, caption="", missing=missing),)
 
 
 def _history(plot: Plot) -> tuple[PageFigure, ...]:

@@ -148,13 +148,15 @@ def record_progress(tracker: MlflowTracker, config: StudyConfig, trials: Sequenc
     tracker.log_metrics({f"best_{metric}": best}, epoch=finished)
 
 
-def record_outcome(tracker: MlflowTracker, study: optuna.Study, config: StudyConfig) -> None:
-    """Records best trials, importance, tables and plots."""
+def record_outcome(tracker: MlflowTracker, study: optuna.Study, config: StudyConfig) -> list[str]:
+    """Records best trials, importance, tables and plots; returns a line for each plot that couldn't be drawn."""
     summary = summarize(study, config)
     tracker.log_text(trials_csv(study.get_trials(deepcopy=False), config), "trials.csv")
     tracker.set_tags({"description": summary_markdown(summary, config)})
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         page = Path(folder) / PAGE
         page.write_text(sweep_html(study, summary, made=datetime.now()), encoding="utf-8")
-        for path in (*write_plots(study, summary, Path(folder)), page):
+        files, failed = write_plots(study, summary, Path(folder))
+        for path in (*files, page):
             tracker.log_file(path, folder=PLOTS_FOLDER)
+    return failed

@@ -13,6 +13,7 @@ from brainseg.sweep.engine.trial_row import INTERRUPTED, REPORTED
 from brainseg.sweep.outcome.drawable import Plot, plots_of
 from brainseg.sweep.outcome.summary import StudySummary
 from brainseg.sweep.study.plan import quiet
+from brainseg.tracking.mlflow.connection import reason
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +29,21 @@ CURVES = {
 BEST_COLOUR = "#d62728"
 
 
-def write_plots(study: optuna.Study, summary: StudySummary, folder: Path) -> list[Path]:
-    """Draws each plot for which there are enough trials into `folder`, which is made. Returns the PNG files."""
+def write_plots(study: optuna.Study, summary: StudySummary, folder: Path) -> tuple[list[Path], list[str]]:
+    """Draws each plot for which there are enough trials into `folder`, which is made.
+
+    Returns the PNG files, and a line for each plot that Optuna, or its library, failed to draw: no plot ends a sweep.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    files, failed = [], []
     with _drawing():
-        return [_save(plot, folder / f"{plot.name}.png") for plot in plots_of(study, summary) if not plot.missing]
+        for plot in plots_of(study, summary):
+            try:
+                if not plot.missing:
+                    files.append(_save(plot, folder / f"{plot.name}.png"))
+            except Exception as error:
+                failed.append(f"the plot {plot.name} couldn't be drawn: {reason(error)}")
+    return files, failed
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from brainseg.cli.tables import Console, Section, say
 from brainseg.config import short_names
+from brainseg.sweep.engine.foreign import left_out
 from brainseg.sweep.engine.keys import settings_of
 from brainseg.sweep.engine.trial_row import (
     FINISHED,
@@ -81,6 +82,7 @@ class StudySummary:
     best: tuple[TrialRow, ...]  # complete, the best first; with several metrics the Pareto front, by the first metric
     baseline: TrialRow | None
     failed: tuple[TrialRow, ...]
+    left_out: Mapping[int, str]  # number -> why it doesn't count, of each trial that another program holds or told
     epochs_run: int  # of all trials
     epochs_saved: int  # that pruned trials were asked for and didn't run
 
@@ -91,9 +93,8 @@ class StudySummary:
 
 
 def summarize(study: "optuna.Study", config: StudyConfig) -> StudySummary:
-    """What the study has found so far, from its trials alone."""
-    trials = study.get_trials(deepcopy=False)
-    rows = [trial_row(trial) for trial in trials]
+    """What the study has found so far, from its trials alone. study: an OwnStudy, where others may have its storage."""
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
     baseline = next((row for row in rows if config.baseline and row.params == config.baseline), None)
     best = by_metric(rows, config, next(iter(config.metrics)))
     if len(config.metrics) > 1:
@@ -107,6 +108,7 @@ def summarize(study: "optuna.Study", config: StudyConfig) -> StudySummary:
         best=tuple(best),
         baseline=baseline,
         failed=tuple(row for row in rows if row.state == "failed"),
+        left_out=left_out(study),
         epochs_run=sum(row.epoch for row in rows),
         epochs_saved=sum((row.epochs or row.epoch) - row.epoch for row in rows if row.state == "pruned"),
     )
@@ -227,7 +229,7 @@ def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
 
 
 def print_status(summary: StudySummary, config: StudyConfig, console: Console) -> None:
-    """Prints the result, the best trials, the importance of parameters, and failed trials."""
+    """Prints the result, the best trials, the importance of parameters, failed trials, and those left out."""
     say(headline(summary), console)
     for metric in summary.metrics:
         say(verdict(summary, metric), console)
@@ -246,6 +248,8 @@ def print_status(summary: StudySummary, config: StudyConfig, console: Console) -
     if summary.failed:
         failed = tuple((str(row.number), shown_epochs(row), row.reason) for row in summary.failed)
         Section(title="Failed trials", headings=("trial", "epochs", "reason"), rows=failed, align="lll").show(console)
+    for number, why in summary.left_out.items():
+        say(f"trial {number} {why}; it is left out", console)
 
 
 def _best(summary: StudySummary, config: StudyConfig) -> Section:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TypeGuard
 
 from brainseg.config import one_of
 from brainseg.errors import ConfigError
@@ -162,7 +163,7 @@ class Parameter:
         return f"{kind}between {low} and {high}{steps}"
 
 
-def is_value(value: object) -> bool:
+def is_value(value: object) -> TypeGuard[Value]:
     """Whether it is a text, a finite number, true or false."""
     return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 

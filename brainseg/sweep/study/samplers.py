@@ -83,8 +83,8 @@ class Grid(BaseSampler):
         """The next point that no other trial has taken."""
         taken: set[int | None] = set()
         failed: set[int | None] = set()
-        # Not from `study`: with hyperband, it shows the trials of one bracket only.
-        for other in study._storage.get_all_trials(study._study_id, deepcopy=False):
+        # Not `get_trials`: with hyperband, it gives the trials of one bracket only.
+        for other in study._get_trials(deepcopy=False):
             if other.number != trial.number:
                 points = failed if other.state == TrialState.FAIL else taken
                 points.add(self._point_of(other.params or other.system_attrs.get("fixed_params", {})))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # A grid of at most so many values has all of them checked; of a longer one, the ends.
 FEW_VALUES = 8
+NOTHING_GIVEN: Mapping[str, Value] = {}
 # A word that Hydra reads as a text without quotes.
 PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 NOT_TEXT = ("true", "false", "null", "nan", "inf")
@@ -88,13 +89,16 @@ def _written(value: Value | None) -> str:
     return f'"{escaped}"'
 
 
-def corners(space: Sequence[Parameter], *, limit: int = 256) -> list[dict[str, Value]]:
+def corners(
+    space: Sequence[Parameter], *, given: Mapping[str, Value] = NOTHING_GIVEN, limit: int = 256
+) -> list[dict[str, Value]]:
     """Combinations of the ends of ranges, every value of short grids, and choices; as `when` allows.
 
     Of a longer grid, the values that a `when` names are included. All combinations if there are at most `limit`;
-    otherwise each value at least once, and further combinations drawn with a fixed seed.
+    otherwise each value at least once, and further combinations drawn with a fixed seed. given: values that each of
+    them has.
     """
-    values = [_telling_values(parameter, space) for parameter in space]
+    values = [[given[each.key]] if each.key in given else _telling_values(each, space) for each in space]
     if math.prod(len(each) for each in values) <= limit:
         rows: Iterable[Sequence[Value]] = itertools.product(*values)
     else:
@@ -105,7 +109,8 @@ def corners(space: Sequence[Parameter], *, limit: int = 256) -> list[dict[str, V
         for parameter, value in zip(space, row, strict=True):
             if parameter.is_searched(corner):
                 corner[parameter.key] = value
-        unique.setdefault(tuple(corner.items()), corner)
+        if given.items() <= corner.items():
+            unique.setdefault(tuple(corner.items()), corner)
     return list(unique.values())
 
 

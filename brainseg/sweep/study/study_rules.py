@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
-from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_whole
+from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_whole, is_value
 
 # Metric -> what it measures.
 METRICS: Mapping[str, str] = {
@@ -113,24 +113,36 @@ def _check_when(where: str, values: Sequence[Value], parent: Parameter) -> None:
             raise ConfigError(f"{where} must be {parent.rule}, got {value!r}")
 
 
-def check_params(where: str, params: Mapping[str, Value], space: Sequence[Parameter]) -> None:
-    """A trial inside the space: what is searched is there, with a value that can be drawn, and nothing else."""
+def check_params(
+    where: str, params: Mapping[str, object], space: Sequence[Parameter], *, is_whole: bool = True
+) -> dict[str, Value]:
+    """A trial inside the space: what is searched is there, with a value that can be drawn, and nothing else.
+
+    where: what messages say before a key; may be empty. is_whole: whether every searched key has to be there. Returns
+    the values in the order of the space, without rounding errors.
+    """
     known = [parameter.key for parameter in space]
+    before = f"{where}." if where else ""
     for key in params:
         if key not in known:
-            raise ConfigError(f"{where}.{key} is not in the space{did_you_mean(key, known) or '; leave it out'}")
+            raise ConfigError(f"{before}{key} is not in the space{did_you_mean(key, known) or '; leave it out'}")
     taken: dict[str, Value] = {}
     for parameter in space:
         key = parameter.key
         if not parameter.is_searched(taken):
             if key in params:
-                raise ConfigError(f"{where}.{key} is not searched there, by its when; leave it out")
+                told = [f"{each} is {' or '.join(map(str, values))}" for each, values in parameter.when.items()]
+                raise ConfigError(f"{before}{key} is searched only where {' and '.join(told)}; leave it out")
             continue
         if key not in params:
-            raise ConfigError(f"{where} must say every searched key, and {key} is missing; add it")
-        if not parameter.holds(params[key]):
-            raise ConfigError(f"{where}.{key} must be {parameter.rule}, got {params[key]!r}")
-        taken[key] = params[key]
+            if is_whole:
+                raise ConfigError(f"{where} must say every searched key, and {key} is missing; add it")
+            continue
+        value = params[key]
+        if not is_value(value) or not parameter.holds(value):
+            raise ConfigError(f"{before}{key} must be {parameter.rule}, got {value!r}")
+        taken[key] = float(parameter.exact(value)) if parameter.type == "float" else value
+    return taken
 
 
 def check_options(where: str, name: str, options: Mapping[str, Value], rules: Mapping[str, OptionRule]) -> None:

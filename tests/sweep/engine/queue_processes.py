@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from brainseg.sweep.engine.keys import RUN_ID
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import load_config, open_study
@@ -77,13 +78,14 @@ def score(params: Mapping[str, Any]) -> float:
     return 1.0 / (1.0 + sum(len(value) if isinstance(value, str) else float(value) for value in params.values()))
 
 
-def finish(queue: TrialQueue, claim: Claim) -> None:
-    """Reports the epochs that are missing, and tells the score."""
+def finish(queue: TrialQueue, claim: Claim, state: TrialState = TrialState.COMPLETE) -> None:
+    """Opens a run, as it were, reports the epochs that are missing, and tells the score."""
+    queue.remember(claim, {RUN_ID: f"run {claim.trial.number}"})
     known = queue.reported(claim)
     for epoch in range(1, EPOCHS + 1):
         if epoch not in known:
             queue.report(claim, epoch, score(claim.params))
-    assert queue.tell(claim, TrialState.COMPLETE, [score(claim.params)])
+    assert queue.tell(claim, state, [score(claim.params)] if state == TrialState.COMPLETE else None)
 
 
 def work(where: str, meeting: Barrier | None = None) -> str:

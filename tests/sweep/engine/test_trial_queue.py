@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 from postgres import sql
 from queue_processes import EPOCHS, claimed, finish, opened, queue_on, score, started, trials_of
 from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg.sweep.engine import leases, storage
-from brainseg.sweep.engine.keys import ATTEMPTS, BEGUN, CLAIMS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE
+from brainseg.sweep.engine.keys import ATTEMPTS, BEGUN, CLAIMS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE, RUN_ID
 from brainseg.sweep.engine.leases import STALE_S, ProcessLock
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
 from brainseg.sweep.study.parameter import Value
-from brainseg.sweep.study.samplers import build_sampler
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.tracking.mlflow.connection import UnreachableError
 
@@ -75,7 +74,7 @@ def test_the_total_counts_running_trials_and_ends_the_queue(where: str, tmp_path
         assert nothing(queue) == NoTrial(is_over=False, reason="2 trials are still running")
         finish(queue, claims[0])
         assert nothing(queue) == NoTrial(is_over=False, reason="1 trials are still running")
-        other.tell(claims[1], TrialState.PRUNED)
+        finish(other, claims[1], TrialState.PRUNED)
         assert nothing(queue) == NoTrial(is_over=True, reason="2 of 2 trials are finished")
     assert states(where) == ["COMPLETE", "PRUNED"]
 
@@ -176,7 +175,7 @@ def test_a_trial_that_has_ended_does_not_fail_afterwards(queues: tuple[TrialQueu
     finish(queues[0], claim)
     assert queues[0].fail(claim, "its checkpoint can't be deleted", may_retry=True)
     (trial,) = trials_of(where)
-    assert (trial.state, trial.user_attrs.keys() - {HEARTBEAT}) == (TrialState.COMPLETE, {LEASE, CLAIMS})
+    assert (trial.state, trial.user_attrs.keys() - {HEARTBEAT}) == (TrialState.COMPLETE, {LEASE, CLAIMS, RUN_ID})
 
 
 def test_a_worker_on_another_host_that_beats_no_more_loses_its_trial(
@@ -315,27 +314,47 @@ def test_a_worker_that_ended_by_itself_costs_its_trial_nothing(where: str, tmp_p
             assert (claim.trial.number, claim.is_condemned, claim.attributes.get(DEATHS)) == (0, False, None)
 
 
-def test_a_trial_that_was_asked_for_and_never_taken_is_taken_next(where: str, tmp_path: Path) -> None:
-    config = made_study(tmp_path)
-    study = started(where, config)
-    study.ask()  # the baseline, by a process that was killed before it took the lease
-    with queue_on(where) as queue:
-        claim = claimed(queue)
-    assert (claim.trial.number, claim.params, claim.is_new) == (0, SMALL["baseline"], True)
-    assert DEATHS not in claim.attributes
+def is_killed(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def test_a_trial_that_was_made_and_never_taken_is_taken_next(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(where, made_study(tmp_path))
+    for number in range(2):  # the baseline, then a new one: by a process that is killed before it takes the lease
+        with queue_on(where, is_killed=True) as queue, monkeypatch.context() as killed:
+            killed.setattr("brainseg.sweep.engine.trial_queue.suggest", is_killed)
+            with pytest.raises(KeyboardInterrupt):
+                queue.claim()
+        with queue_on(where) as queue:
+            claim = claimed(queue)
+            assert (claim.trial.number, claim.is_new, DEATHS in claim.attributes) == (number, True, False)
+            assert number or claim.params == SMALL["baseline"]
+            finish(queue, claim)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes", "qmc"])
-def test_a_trial_whose_values_were_half_drawn_is_completed(tmp_path: Path, sampler: str) -> None:
+def test_a_trial_whose_values_were_half_drawn_is_completed(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = str(tmp_path / "study.journal")
     config = made_study(tmp_path, sampler={"name": sampler}, baseline={})
-    study = started(where, config)
-    study.sampler = build_sampler(config, number=0)
-    drawn = study.ask().suggest_float("model.dropout", 0.0, 0.5, step=0.05)
+    started(where, config)
+    drawn = []
+
+    def is_killed_in_between(trial: Trial, _: object) -> NoReturn:
+        drawn.append(trial.suggest_float("model.dropout", 0.0, 0.5, step=0.05))
+        raise KeyboardInterrupt
+
+    with queue_on(where) as queue, monkeypatch.context() as killed:
+        killed.setattr("brainseg.sweep.engine.trial_queue.suggest", is_killed_in_between)
+        with pytest.raises(KeyboardInterrupt):
+            queue.claim()
     with queue_on(where) as queue:
         claim = claimed(queue)
         assert claim.trial.number == 0
-        assert claim.params["model.dropout"] == drawn
+        assert [claim.params["model.dropout"]] == drawn
         assert claim.params["model.depth"] in (3, 4, 5)
         finish(queue, claim)
 
@@ -396,7 +415,7 @@ def test_a_trial_is_pruned_by_what_another_process_reported(where: str, tmp_path
             first.report(good, epoch, 0.8)
         second.report(bad, 1, 0.1)
         assert not bad.trial.should_prune()  # no trial has finished yet
-        assert first.tell(good, TrialState.COMPLETE, [0.8])
+        finish(first, good)
         assert bad.trial.should_prune()
         second.report(bad, 2, 0.9)
         assert not bad.trial.should_prune()

@@ -167,11 +167,15 @@ class Away:
     def __init__(self, times: int, trials: list[FrozenTrial]) -> None:
         self._left = times
         self._trials = trials
+        self._storage, self._study_id = self, 0
 
     def get_trials(self, deepcopy: bool) -> list[FrozenTrial]:
         self._left -= 1
         if self._left >= 0:
             raise StorageInternalError("the server is shutting down")
+        return self._trials
+
+    def get_all_trials(self, study_id: int, deepcopy: bool) -> list[FrozenTrial]:
         return self._trials
 
 

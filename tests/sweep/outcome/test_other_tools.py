@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from made_studies import DROPOUT, RATE
 
+from brainseg.sweep.__main__ import main
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.engine.stored_study import open_study
@@ -133,3 +134,24 @@ def test_the_dashboards_page_shows_the_study(dashboard: str, tmp_path: Path) -> 
         command, capture_output=True, text=True, timeout=200, check=True, env=os.environ | {"HOME": str(tmp_path)}
     )
     assert NAME in page.stdout
+
+
+@pytest.mark.heavy
+def test_what_optunas_command_line_asks_for_and_tells_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = str(tmp_path / "study.journal")
+    storage = open_storage(journal, root=tmp_path, name=NAME)
+    open_study(storage, CONFIG, data_fingerprint="of the test")
+    on_study = ("--storage", journal, "--study-name", NAME)
+    assert [optuna("ask", *on_study)[0]["number"] for _ in range(2)] == [0, 1]
+    program = Path(sys.executable).parent / "optuna"
+    subprocess.run([program, "tell", *on_study, "--trial-number", "1", "--values", "0.99"], timeout=120, check=True)
+    assert main(["status", NAME, "--storage", journal]) == 0
+    told = capsys.readouterr().out
+    assert f"{NAME}: 0 of 3 trials finished\n" in told
+    assert "trial 0 is held by another program (optuna ask); it is left out" in told
+    assert "trial 1 was told by another program (optuna tell), with no run behind it; it is left out" in told
+    assert main(["status", NAME, "--storage", journal, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["best"], [each["trial"] for each in content["left_out"]]) == (None, [0, 1])

@@ -2,16 +2,19 @@
 
 import re
 from datetime import datetime
+from operator import attrgetter
 
 import matplotlib
 import numpy as np
 import optuna
 import pytest
-from made_studies import BASELINE, RATE, made_study, made_trial, params, study_config
+from made_studies import BASELINE, DROPOUT, RATE, made_study, made_trial, params, study_config
 from matplotlib import pyplot
 from pages import Page
 from PIL import Image
 
+from brainseg.sweep import outcome
+from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.outcome.page import sweep_html
 from brainseg.sweep.outcome.plots import write_plots
 from brainseg.sweep.outcome.summary import summarize
@@ -44,7 +47,8 @@ def single_study():
 def drawn(study, config, folder):
     """Every PNG file, and the page beside them."""
     summary = summarize(study, config)
-    written = write_plots(study, summary, folder)
+    written, failed = write_plots(study, summary, folder)
+    assert failed == []
     (folder / "sweep.html").write_text(sweep_html(study, summary, made=datetime(2026, 1, 1)), encoding="utf-8")
     return written, Page(folder / "sweep.html")
 
@@ -194,3 +198,30 @@ def test_a_parameter_that_never_changed_is_no_axis(tmp_path):
     written, page = drawn(made_study(config, trials), config, tmp_path)
     assert [path.name for path in written] == ["history.png", "slice.png", "parallel.png", "intermediate.png"]
     assert "dropout" not in page_data(page)
+
+
+def test_a_plot_that_fails_is_a_line_and_the_others_are_drawn(tmp_path, monkeypatch):
+    def fail(_):
+        raise ValueError("no axis for 0.33")
+
+    for plots in ("plots.AXES", "figures.FIGURES"):
+        monkeypatch.setitem(attrgetter(plots)(outcome), "slice", fail)
+    study, config = single_study()
+    written, failed = write_plots(study, summarize(study, config), tmp_path)
+    assert [path.name for path in written] == ["history.png", "importance.png", "parallel.png", "intermediate.png"]
+    assert failed == ["the plot slice couldn't be drawn: no axis for 0.33"]
+    page = sweep_html(study, summarize(study, config), made=datetime(2026, 1, 1))
+    assert re.findall("<p>Not drawn: (.*?)</p>", page) == ["it failed (no axis for 0.33)."]
+
+
+def test_a_value_outside_of_the_space_is_drawn_and_trials_keep_their_numbers(tmp_path):
+    """As a study of an earlier brainseg may have one; trial 2 is none of the study's own."""
+    study, config = made_study(study_config(), [complete(number) for number in range(6)]), study_config()
+    outside = complete(6)
+    outside.params[DROPOUT] = 0.95
+    study._storage.create_new_trial(study._study_id, template_trial=outside)
+    del study._storage.get_trial(2).user_attrs["run_id"]
+    own = OwnStudy(study_name=study.study_name, storage=study._storage)
+    _, page = drawn(own, config, tmp_path)
+    assert page.data["data-history"]["data"][0]["x"] == [0, 1, 3, 4, 5, 6]
+    assert "trial 6" in str(page.data)

@@ -342,7 +342,7 @@ FIRST_TRIALS = [
     ),
     (
         {"space": SPACE | {"a.b": WHEN}, "baseline": SMALL["baseline"] | {"a.b": 0.1}},
-        "baseline.a.b is not searched there, by its when; leave it out",
+        "baseline.a.b is searched only where model.depth is 5; leave it out",
     ),
     (
         {"space": SPACE | {"a.b": WHEN}, "baseline": {"model.dropout": 0.1, "model.depth": 5}},
