@@ -21,6 +21,7 @@ EPOCHS = "epochs"  # how many it was asked for
 THREADS = "threads"  # that its first worker computed on
 DEATHS = "deaths"  # how many epochs were finished at each death of its worker
 ATTEMPTS = "attempts"  # how often it has failed
+RAISED = "raised"  # host -> when the trial raised there before it had finished an epoch there
 FAILURE = "failure"  # why, the last time
 PRUNED = "pruned"  # {"epoch": ..., "reason": ...}: decided, and to be repeated after a kill
 SECONDS = "seconds"  # of training, in the end

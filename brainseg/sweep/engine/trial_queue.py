@@ -14,9 +14,19 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from brainseg.errors import SweepError
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.broken_host import (
+    RAISED_ALLOWED,
+    has_trained,
+    is_broken,
+    raised_here,
+    trains_elsewhere,
+    with_raise_here,
+    without_raises_here,
+)
 from brainseg.sweep.engine.foreign import OwnStudy, refusal
-from brainseg.sweep.engine.leases import Lease, LeaseChecker, ProcessLock
+from brainseg.sweep.engine.leases import Lease, LeaseChecker, ProcessLock, host_name, this_host
 from brainseg.sweep.engine.storage import Check, StudyStorage
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
@@ -87,6 +97,8 @@ class TrialQueue:
         finished, failed = sum(state in keys.COUNTED for state in states), states.count(TrialState.FAIL)
         if failed > settings.failures:
             return NoTrial(is_over=True, reason=f"{failed} trials failed, and {settings.failures} are allowed")
+        if trains_elsewhere(running):
+            free = [trial for trial in free if not raised_here(trial)]  # another host may do better
         if free:
             return self._hold(self._trial_of(free[0]), check, now)
         silent = [trial.number for trial in running if self._is_silent(trial)]
@@ -166,7 +178,8 @@ class TrialQueue:
     def fail(self, claim: Claim, reason: str, *, may_retry: bool) -> bool:
         """Records a failure: the trial is tried again as often as the study allows, then FAILED. Whether that is final.
 
-        Nothing happens if the trial has ended already, or if another process has taken it.
+        Nothing happens if the trial has ended already, or if another process has taken it. Raises SweepError where it
+        is this host's fault (`is_broken`): the trial is free, and no trial counts what it raised here.
         """
         with self.storage.lock():
             trial = self._frozen(claim)
@@ -174,11 +187,34 @@ class TrialQueue:
                 return trial.state.is_finished()
             attempts = trial.user_attrs.get(keys.ATTEMPTS, 0) + 1
             self.remember(claim, {keys.FAILURE: reason, keys.ATTEMPTS: attempts})
-            if may_retry and attempts <= keys.settings_of(self.study).retries:
+            is_hosts_fault = may_retry and self._is_hosts_fault(trial)
+            is_final = not is_hosts_fault and (not may_retry or attempts > keys.settings_of(self.study).retries)
+            if is_final:
+                self._end(claim, TrialState.FAIL)
+            else:
                 claim.trial.set_user_attr(keys.LEASE, None)
-                return False
-            self._end(claim, TrialState.FAIL)
-            return True
+        if is_hosts_fault:
+            raise SweepError(
+                f"{RAISED_ALLOWED} trials raised on host {host_name(this_host())} before their first epoch, while "
+                f"other hosts train: {reason}; repair it, or keep workers off it; no trial counts this"
+            )
+        return is_final
+
+    def _is_hosts_fault(self, trial: FrozenTrial) -> bool:
+        """Whether this host is broken, now that the trial has raised; if so, no trial counts what it raised here."""
+        lease = keys.lease_of(trial)
+        if not self.storage.is_shared_between_hosts or lease is None or has_trained(trial, lease):
+            return False
+        store = self.storage.optuna
+        store.set_trial_user_attr(trial._trial_id, keys.RAISED, with_raise_here(trial))
+        trials = self.study.get_trials(deepcopy=False)
+        if not is_broken(trials):
+            return False
+        for each in trials:
+            if raised_here(each) and not each.state.is_finished():
+                for key, value in without_raises_here(each).items():
+                    store.set_trial_user_attr(each._trial_id, key, value)
+        return True
 
     def _end(self, claim: Claim, state: TrialState, values: Sequence[float] | None = None) -> None:
         self.study.sampler = sampler_to_tell()
