@@ -264,6 +264,10 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
     study.set_user_attr(keys.LAUNCHER, {"kind": sweep.launcher.kind, "workers": config.workers})
     if (note := not_shared(tracking_paths(sweep.tracking).root)) is not None:
         sweep.console.print(note)
+    if config.time_limit_min is not None:
+        sweep.console.print(
+            f"note: time_limit_min is for launcher=local; end {engine.name}'s workers by: sweep stop {config.name}"
+        )
     numbers = missing(engine.tasks(workers.study), config.workers)
     submitted = f", {_count(len(numbers), 'worker')} as {engine.start(workers, numbers)}" if numbers else ""
     sweep.console.print(
