@@ -18,6 +18,8 @@ class Network:
     model: keras.Model  # images to probabilities: what is trained, validated and saved
     # Features of the decoder's coarser levels, (batch, height, width, filters), the finest of them first; may be empty.
     coarse: tuple[keras.KerasTensor, ...]
+    # The part of the model that weights of other images are for: what it gives to the decoder, from scaled images.
+    encoder: keras.Model | None = None
 
 
 def layer_seed(seed: int, name: str) -> int:
