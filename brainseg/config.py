@@ -321,7 +321,9 @@ class ModelConfig:
 
     name: str = key("unet", choices=MODEL_NAMES, help="the network")
     depth: int = key(5, low=1, high=8, only="unet", help="encoder levels before the bottleneck")
-    base_filters: int = key(16, low=1, high=256, only="unet", help="filters of the first level; each level doubles them")
+    base_filters: int = key(
+        16, low=1, high=256, only="unet", help="filters of the first level; each level doubles them"
+    )
     stem: int = key(
         1,
         choices=STEMS,
@@ -360,7 +362,9 @@ class ModelConfig:
         check_keys("model.", self)
         object.__setattr__(self, "decoder_filters", _filters(self.decoder_filters))
         if self.weights == IMAGENET and not self.has_encoder:
-            raise ConfigError(f"model.weights={IMAGENET} is for an encoder, got model.name={self.name}; add model=encoder_unet")
+            raise ConfigError(
+                f"model.weights={IMAGENET} is for an encoder, got model.name={self.name}; add model=encoder_unet"
+            )
 
     @property
     def has_encoder(self) -> bool:

@@ -46,9 +46,7 @@ def _copied(variables: Sequence[keras.Variable]) -> list[NDArray[Any]]:
 class Trainer:
     """A model, its optimizer, and how far they have come. Precision and threads are set before it is made."""
 
-    def __init__(
-        self, config: RunConfig, slices: SliceSet, split: Split, *, weights: Weights | None = None
-    ) -> None:
+    def __init__(self, config: RunConfig, slices: SliceSet, split: Split, *, weights: Weights | None = None) -> None:
         """weights: what the encoder starts from; None: drawn from the seed, or about to be restored."""
         self._config = config
         self._slices = slices

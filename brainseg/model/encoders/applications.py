@@ -40,15 +40,17 @@ def application_features(name: str, x: keras.KerasTensor, *, seed: int) -> list[
         chosen = _features(model, pixels=x.shape[1])
         features = keras.Model(_scaled(model), chosen)
 
-        def renamed(layer: keras.layers.Layer) -> keras.layers.Layer:
+        def renamed(layer: keras.Operation) -> keras.Operation:
+            if not isinstance(layer, layers.Layer):
+                return layer  # a sum, which has no weights
             config = layer.get_config() | {"name": names.get(layer.name, layer.name)}
             if isinstance(layer, layers.BatchNormalization):
                 kept = {key: config[key] for key in ("name", "dtype", "momentum", "epsilon")}
                 return FusedBatchNormalization(**kept)
             return layer.__class__.from_config(config)
 
-        copy = keras.models.clone_model(features, input_tensors=x, clone_function=renamed, call_function=_called)
-    return list(copy.outputs)
+        # What `clone_model` does; its own result is cut off from x, where x is no input.
+        return list(features._run_through_graph(x, operation_fn=renamed, call_fn=_called))
 
 
 def application_weights(model: keras.Model) -> list[Any]:

@@ -1,7 +1,7 @@
 """The encoders by name: what each computes, the scale of its images, and where its ImageNet weights come from."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 

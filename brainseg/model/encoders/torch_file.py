@@ -124,8 +124,8 @@ class _Machine:
             self._replace(int(name[-1]), tuple)
         elif name == "TUPLE":
             self.stack.append(tuple(self._marked()))
-        elif name == "APPENDS":
-            values = self._marked()
+        elif name in ("APPEND", "APPENDS"):
+            values = self._last(1) if name == "APPEND" else self._marked()
             self.stack[-1].extend(values)
         elif name in ("SETITEM", "SETITEMS"):
             items = self._last(2) if name == "SETITEM" else self._marked()

@@ -73,13 +73,13 @@ def fit_encoder(encoder: keras.Model, weights: Weights) -> None:
 def _fitted(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     """A kernel over RGB as one over the channels of `shape`; any other array as it is.
 
-    Grey gets the sum over the colours, which sees three equal ones in it; N channels get the colours in turn, times 3/N.
+    Grey gets the sum over the colours, as if it were three equal ones; N channels get the colours in turn, times 3/N.
     """
     if array.ndim != 4 or array.shape[2] != RGB or shape[2] == RGB:
         return array
     channels = shape[2]
     if channels == 1:
-        return array.sum(axis=2, keepdims=True)
+        return np.asarray(array.sum(axis=2, keepdims=True))
     return array[:, :, [channel % RGB for channel in range(channels)]] * (RGB / channels)
 
 
