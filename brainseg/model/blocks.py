@@ -10,7 +10,7 @@ from brainseg.classes import Labels
 from brainseg.config import ModelConfig
 from brainseg.model.fast_dropout import FastDropout
 from brainseg.model.fused_norm import FusedBatchNormalization
-from brainseg.model.network import head_bias, layer_seed
+from brainseg.model.network import HEAD, head_bias, layer_seed
 
 
 def standardized(images: keras.KerasTensor) -> keras.KerasTensor:
@@ -55,7 +55,7 @@ def head(labels: Labels, *, filters: int, factor: int, config: ModelConfig, seed
         dtype="float32",
         kernel_initializer=_head_initializer(labels, filters=filters, factor=factor, seed=seed),
         bias_initializer=head_bias(config, labels),
-        name="head",
+        name=HEAD,
     )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from brainseg.classes import Labels
 from brainseg.config import ModelConfig
 
+HEAD = "head"  # name of the layer that gives the probabilities
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network:

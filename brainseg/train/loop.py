@@ -18,7 +18,7 @@ from brainseg.data.masks import as_file_name
 from brainseg.data.split import Split
 from brainseg.errors import Interrupted
 from brainseg.inference.postprocess import hard_masks
-from brainseg.model.encoders.weights import Weights, fit_encoder
+from brainseg.model.encoders.weights import Weights, start_from
 from brainseg.model.losses import dice_coefficient, loss_of
 from brainseg.model.models import build_network
 from brainseg.model.runtime import device
@@ -47,7 +47,7 @@ class Trainer:
     """A model, its optimizer, and how far they have come. Precision and threads are set before it is made."""
 
     def __init__(self, config: RunConfig, slices: SliceSet, split: Split, *, weights: Weights | None = None) -> None:
-        """weights: what the encoder starts from; None: drawn from the seed, or about to be restored."""
+        """weights: what the network starts from; None: drawn from the seed, or about to be restored."""
         self._config = config
         self._slices = slices
         self._split = split
@@ -58,8 +58,7 @@ class Trainer:
         channels = config.data.channel_count
         network = build_network(config.model, input_shape=(size, size, channels), labels=self._labels, seed=config.seed)
         self.model = network.model
-        if weights is not None and network.encoder is not None:
-            fit_encoder(network.encoder, weights)
+        self.anew = "" if weights is None else start_from(weights, network)  # what stays as it was drawn, for people
         self._encoder = () if network.encoder is None else network.encoder.trainable_variables
         self._optimizer = build_optimizer(config.optimizer)
         self._deep = DeepSupervision(

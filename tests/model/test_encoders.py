@@ -17,8 +17,9 @@ from brainseg.model.encoders.applications import FUNCTIONS, application_features
 from brainseg.model.encoders.efficientnet_lite import STAGES, efficientnet_lite0, lite0_weights
 from brainseg.model.encoders.known import KNOWN
 from brainseg.model.encoders.torch_file import MAGIC, read_torch_file
-from brainseg.model.encoders.weights import LITE0_FILE, LITE0_PACKAGE, Weights, fit_encoder, imagenet_weights
+from brainseg.model.encoders.weights import LITE0_FILE, LITE0_PACKAGE, Weights, imagenet_weights, start_from
 from brainseg.model.models import build_network
+from brainseg.model.network import Network
 
 HAS_LITE0 = importlib.util.find_spec(LITE0_PACKAGE) is not None
 needs_lite0 = pytest.mark.skipif(not HAS_LITE0, reason=f"{LITE0_PACKAGE} isn't installed")
@@ -48,6 +49,11 @@ def torch_file(path: Path, tensors: dict[str, np.ndarray[Any, Any]]) -> Path:
     keys = pickle.dumps([str(key) for key in range(len(tensors))], 2)
     path.write_bytes(b"".join(header) + dictionary + keys + storages)
     return path
+
+
+def given(encoder: keras.Model, weights: Weights) -> None:
+    """Gives the weights to the encoder of a network."""
+    start_from(weights, Network(model=encoder, coarse=(), encoder=encoder))
 
 
 def text(value: str) -> bytes:
@@ -135,7 +141,7 @@ def test_the_first_kernel_is_summed_for_grey_and_taken_in_turn_for_more_channels
     encoder = keras.Model(images, efficientnet_lite0(images, seed=0))
     rgb = keras.Input((32, 32, 3))
     weights = keras.Model(rgb, efficientnet_lite0(rgb, seed=1)).get_weights()
-    fit_encoder(encoder, Weights(arrays=weights, origin="a test", licence="none"))
+    given(encoder, Weights(encoder=weights, origin="a test", licence="none"))
     kernel, red, green, blue = encoder.get_weights()[0], *np.moveaxis(weights[0], 2, 0)
     expected = {
         1: [red + green + blue],
@@ -155,7 +161,7 @@ def test_a_grey_picture_has_the_features_of_its_copy_in_three_colours() -> None:
             images, efficientnet_lite0(KNOWN["efficientnet_lite0"].scale.layer(channels)(images), seed=0)
         )
         if weights is not None:
-            fit_encoder(encoder, Weights(arrays=weights, origin="a test", licence="none"))
+            given(encoder, Weights(encoder=weights, origin="a test", licence="none"))
         return encoder.get_weights(), np.asarray(encoder(np.repeat(grey, channels, axis=-1))[-1])
 
     weights, expected = last_features(3)
@@ -165,8 +171,8 @@ def test_a_grey_picture_has_the_features_of_its_copy_in_three_colours() -> None:
 def test_weights_of_another_network_are_refused() -> None:
     images = keras.Input((32, 32, 1))
     encoder = keras.Model(images, efficientnet_lite0(images, seed=0))
-    with pytest.raises(InputError, match="a test are those of another network"):
-        fit_encoder(encoder, Weights(arrays=encoder.get_weights()[:-1], origin="a test", licence="none"))
+    with pytest.raises(InputError, match="a test is of another network"):
+        given(encoder, Weights(encoder=encoder.get_weights()[:-1], origin="a test", licence="none"))
 
 
 @needs_lite0

@@ -45,8 +45,8 @@ def application_features(name: str, x: keras.KerasTensor, *, seed: int) -> list[
                 return layer  # a sum, which has no weights
             config = layer.get_config() | {"name": names.get(layer.name, layer.name)}
             if isinstance(layer, layers.BatchNormalization):
-                kept = {key: config[key] for key in ("name", "dtype", "momentum", "epsilon")}
-                return FusedBatchNormalization(**kept)
+                # Its own momentum would take longer than an epoch of a small set to see what these images are like.
+                return FusedBatchNormalization(**{key: config[key] for key in ("name", "dtype", "epsilon")})
             return layer.__class__.from_config(config)
 
         # What `clone_model` does; its own result is cut off from x, where x is no input.

@@ -13,7 +13,6 @@ from brainseg.model.network import layer_seed
 
 STEM_FILTERS = 32
 EPSILON = 1e-3
-MOMENTUM = 0.99
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def _block(x: keras.KerasTensor, stage: Stage, name: str, seed: int) -> keras.Ke
     )
     x = _normed(depthwise(x), f"{name}_depthwise")
     x = _convolution(stage.filters, 1, 1, f"{name}_project", seed)(x)
-    x = FusedBatchNormalization(MOMENTUM, EPSILON, name=f"{name}_project_norm")(x)
+    x = FusedBatchNormalization(epsilon=EPSILON, name=f"{name}_project_norm")(x)
     return x if name.endswith("_0") else layers.Add(name=f"{name}_add")([before, x])
 
 
@@ -89,7 +88,7 @@ def _convolution(filters: int, kernel: int, stride: int, name: str, seed: int) -
 
 
 def _normed(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    x = FusedBatchNormalization(MOMENTUM, EPSILON, name=f"{name}_norm")(x)
+    x = FusedBatchNormalization(epsilon=EPSILON, name=f"{name}_norm")(x)
     return layers.ReLU(max_value=6, name=f"{name}_relu")(x)
 
 
