@@ -50,6 +50,14 @@ ENCODERS = (  # model/encoders/known.py
     "densenet121",
     "convnext_tiny",
 )
+# Of depthwise convolutions, which a processor computes no faster in bfloat16.
+DEPTHWISE_ENCODERS = (
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "efficientnetv2_b0",
+    "mobilenetv3_large",
+    "convnext_tiny",
+)
 ENCODERS_FACTOR = 32  # how many times fewer pixels a side the coarsest features of each have
 IMAGENET = "imagenet"
 STEMS = (1, 2, 4)
@@ -370,6 +378,11 @@ class ModelConfig:
     def has_encoder(self) -> bool:
         """Whether the network has one of ENCODERS."""
         return self.name == "encoder_unet"
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether most of its convolutions are."""
+        return self.has_encoder and self.encoder in DEPTHWISE_ENCODERS
 
     @property
     def size_factor(self) -> int:

@@ -70,7 +70,7 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
             config_yaml=to_yaml(as_recorded(config)),
             data_fingerprint=data.slices.fingerprint,
             split_json=data.split.to_json(),
-            precision=hardware.resolve_precision(config.train.precision),
+            precision=hardware.resolve_precision(config.train.precision, is_depthwise=config.model.is_depthwise),
             threads=hardware.resolve_threads(config.train.threads),
         )
     else:
@@ -106,10 +106,14 @@ def run(
         Checkpoints(Path(config.tracking.root), tracker.run_id).lease(attempt=tracker.attempt) as checkpoints,
     ):
         checkpoints.begin(dataclasses.replace(manifest, store=tracker.store))
-        record_start(tracker, config, data, precision=manifest.precision, threads=manifest.threads)
+        record_start(
+            tracker, config, data, precision=manifest.precision, threads=manifest.threads, weights=prepared.weights
+        )
         _announce(reporter, config, data, manifest, tracker.run_id)
         with stop.deferred():  # Keras turns an exception that is raised inside it into another one
             trainer = Trainer(config, data.slices, data.split, weights=prepared.weights)
+        if prepared.weights is not None:
+            reporter.say(f"starts from {prepared.weights.about}{trainer.anew and f'; {trainer.anew}'}")
         stop.check()
         try:
             unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch)

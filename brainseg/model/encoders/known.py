@@ -43,7 +43,6 @@ class Encoder:
 
     features: Features
     scale: Scale
-    is_depthwise: bool = False  # whether its convolutions are, which CPUs compute no faster in bfloat16
 
 
 HALVES = Scale(mean=(0.5,) * RGB, deviation=(0.5,) * RGB)
@@ -51,16 +50,16 @@ LITES = Scale(mean=(127 / 255,) * RGB, deviation=(128 / 255,) * RGB)
 IMAGENETS = Scale(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))  # of its images
 
 
-def _application(name: str, scale: Scale, *, is_depthwise: bool = False) -> Encoder:
-    return Encoder(features=functools.partial(application_features, name), scale=scale, is_depthwise=is_depthwise)
+def _application(name: str, scale: Scale) -> Encoder:
+    return Encoder(features=functools.partial(application_features, name), scale=scale)
 
 
 KNOWN: Mapping[str, Encoder] = {
-    "efficientnet_lite0": Encoder(features=efficientnet_lite0, scale=LITES, is_depthwise=True),
-    "efficientnet_b0": _application("efficientnet_b0", IMAGENETS, is_depthwise=True),
-    "efficientnetv2_b0": _application("efficientnetv2_b0", IMAGENETS, is_depthwise=True),
+    "efficientnet_lite0": Encoder(features=efficientnet_lite0, scale=LITES),
+    "efficientnet_b0": _application("efficientnet_b0", IMAGENETS),
+    "efficientnetv2_b0": _application("efficientnetv2_b0", IMAGENETS),
     "resnet50v2": _application("resnet50v2", HALVES),
-    "mobilenetv3_large": _application("mobilenetv3_large", HALVES, is_depthwise=True),
+    "mobilenetv3_large": _application("mobilenetv3_large", HALVES),
     "densenet121": _application("densenet121", IMAGENETS),
-    "convnext_tiny": _application("convnext_tiny", IMAGENETS, is_depthwise=True),
+    "convnext_tiny": _application("convnext_tiny", IMAGENETS),
 }

@@ -35,6 +35,11 @@ class Weights:
     network: Mapping[str, Sequence[NDArray[Any]]] = field(default_factory=dict)  # name of the layer -> its variables
 
     @property
+    def about(self) -> str:
+        """Origin and licence, for people."""
+        return f"{self.origin} ({self.licence})" if self.licence else self.origin
+
+    @property
     def sha256(self) -> str:
         """The hash of all values."""
         digest = hashlib.sha256()
