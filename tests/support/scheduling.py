@@ -14,6 +14,7 @@ LONGEST = (
     "tests/evaluate/test_evaluate.py",
     "tests/train/test_experiment.py",
     "tests/register/",
+    "tests/test_machines_docs.py",
     "tests/tracking/mlflow/test_mlflow_failures.py",
     "tests/export/",
     "tests/tracking/mlflow/test_ui_in_a_browser.py",

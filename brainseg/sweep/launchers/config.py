@@ -20,6 +20,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     LOCAL: ("gpus", "cpus"),
     SLURM: ("gpus", "cpus", "options", "command", "workers_per_job", "setup", "folder"),
 }
+WHOLE_GPUS = (LOCAL, SLURM)  # kinds whose workers don't share one by fractions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,8 @@ class LauncherConfig:
         one_of(f"{GROUP}.kind", self.kind, tuple(KEYS))
         for key, low in (("gpus", 0), ("cpus", 1), ("workers_per_job", 1)):
             in_range(f"{GROUP}.{key}", getattr(self, key), low=low, high=10_000)
-        if self.kind == SLURM and self.gpus is not None and self.gpus != int(self.gpus):
-            raise ConfigError(f"{GROUP}.gpus must be whole with {GROUP}={SLURM}, got {self.gpus}; take 0 or 1")
+        if self.kind in WHOLE_GPUS and self.gpus is not None and self.gpus != int(self.gpus):
+            raise ConfigError(f"{GROUP}.gpus must be whole with {GROUP}={self.kind}, got {self.gpus}; take 0 or 1")
         for key in ("options", "command"):
             _check_quotes(key, getattr(self, key))
         if not self.command.strip():

@@ -42,6 +42,7 @@ def test_the_launcher_is_no_part_of_the_study() -> None:
         (["launcher=slurm", "launcher.cpus=many"], "launcher.cpus must be a number, got 'many'; try launcher.cpus=1"),
         (["launcher=slurm", "launcher.cpus=0"], "launcher.cpus must be between 1 and 10000, got 0"),
         (["launcher=slurm", "launcher.gpus=0.5"], "launcher.gpus must be whole with launcher=slurm, got 0.5"),
+        (["launcher.gpus=0.5"], "launcher.gpus must be whole with launcher=local, got 0.5"),
         (["launcher=slurm", "launcher.command='"], "launcher.command can't be split as a shell would"),
         (["launcher=slurm", "launcher.command="], "launcher.command must not be empty; leave it out for python"),
         (["launcher.cpus"], "overrides must be of the form key=value, got 'launcher.cpus'"),
