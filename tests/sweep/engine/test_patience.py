@@ -63,6 +63,7 @@ class Queue:
     def __init__(self, away: int = 0) -> None:
         self.away = away
         self.storage: Any = self
+        self.study: Any = None
         self.claims = 0
         self.told: list[str] = []
 
@@ -107,6 +108,29 @@ def test_a_worker_whose_storage_is_away_waits_and_goes_on(tmp_path: Path, capsys
     assert worker_on(queue, tmp_path).work() == "3 of 3 trials are finished"
     assert queue.claims == 4
     assert capsys.readouterr().out.count("; waits for it") == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_storage_that_goes_away_before_the_first_claim_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage: Any = Queue()
+    storage.folder = tmp_path / "alive"
+    away = iter([AWAY, AWAY])
+
+    def opened(*_: object, **__: object) -> Queue:
+        for error in away:
+            raise error
+        return Queue()
+
+    monkeypatch.setattr(worker_module, "_admitted", lambda *_: (storage, made_study(tmp_path)))
+    monkeypatch.setattr(worker_module, "TrialQueue", opened)
+    monkeypatch.setattr(worker_module, "delete_leftovers", lambda *_: None)
+    assert worker_module.run_worker("study", overrides=[], where=None, threads=1, supervisor=None) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "the storage postgresql://host/db can't be reached (no route); waits for it",
+        "3 of 3 trials are finished",
+    ]
 
 
 @pytest.mark.usefixtures("impatient")
