@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.faults.hosts import Host, Server, children
+from benchmarks.faults.hosts import Host, Server, children, is_running
 from brainseg.sweep.engine import keys
 
 LEFT = {  # what is counted -> where it lies below tracking.root
@@ -147,5 +147,5 @@ def _left(hosts: Sequence[Host]) -> Iterator[Row]:
     files = [(host, path) for host in hosts for path in host.root.rglob("*") if path.is_file()]
     others = [path for host, path in files if not str(path.relative_to(host.root)).startswith(COUNTED_OR_STAY)]
     yield Row(what="other files left behind", found=others, expected=0)
-    pids = [pid for host in hosts for pid in children(host.init)]
+    pids = [pid for host in hosts for pid in children(host.init) if is_running(pid)]
     yield Row(what="processes left behind", found=pids, expected=0)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks.faults.count import Row
 from benchmarks.faults.hosts import MLFLOW, Host, Server, kill, running
+from brainseg.tracking.spool.spool import spooled_runs
 
 KILL, CUT, LOST, REQUEUE, STOP, SUBMITTER = KINDS = (
     "kill",
@@ -96,7 +97,7 @@ class Slot:
         code = None if self.process is None else self.process.poll()
         if code is not None:
             self.process = None
-            self.is_done = code == 0
+            self.is_done = code == 0 and not spooled_runs(self.host.root / "mlruns" / "spool")  # else `run` says so
         if self.process is None and not self.is_done:
             self.process = self.host.start(self.words, log=self.log)
         return code

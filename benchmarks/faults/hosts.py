@@ -175,6 +175,14 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def is_running(pid: int) -> bool:
+    """Whether the process hasn't ended: one whose parent has, and which nobody waits for, is still a child then."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 def running(process: "subprocess.Popen[bytes]") -> list[int]:
     """The processes of a command that `Host.start` has started, each before those that it has started itself."""
     found = children(process.pid)

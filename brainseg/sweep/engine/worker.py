@@ -427,7 +427,7 @@ def run_worker(
             queue = patiently(opened, say)
             threads = threads_of_trials(baseline, share=resolve_threads(threads))
             ending = Worker(queue, config, threads=threads, stop=stop).work()
-            if not isinstance(ending, Recycle) and not stop.is_requested:
+            if supervisor is None and not isinstance(ending, Recycle):  # else the supervisor does it, for all
                 patiently(lambda: _clear_up(queue, baseline.tracking), say)
     if isinstance(ending, Recycle):
         say(f"starts again: {ending.reason}")
