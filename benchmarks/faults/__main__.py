@@ -23,7 +23,7 @@ from benchmarks.faults.faults import HOSTS, STUDY, Campaign, draw
 from benchmarks.faults.hosts import Server
 from benchmarks.figures import load, print_table
 
-EPOCHS = 8
+EPOCHS = 6
 
 
 def main() -> int:

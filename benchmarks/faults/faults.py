@@ -30,9 +30,10 @@ KILL, CUT, LOST, REQUEUE, STOP, SUBMITTER = KINDS = (
 HOSTS = 4
 STUDY = "faults"
 LAST = 0.9  # of all epochs: until then every fault is due
-LONGEST_PAUSE_S = 25.0  # between two faults
+LONGEST_PAUSE_S = 20.0  # between two faults
 LONGEST_CUT_S = 60.0  # of a host that comes back; its worker counts as dead after 36
 LONGEST_STOP_S = 30.0  # of a server
+POSTPONED_S = 5.0  # a fault of what is broken already
 POLL_S = 0.5
 REPORTED = "SELECT count(*) FROM trial_intermediate_values"  # epochs
 DEADLINE_S = 3600.0
@@ -155,6 +156,7 @@ class Campaign:
         """What was done, and how commands have ended."""
         worker = {code: count for (command, code), count in self.ends.items() if command == "worker"}
         return [
+            Row(what="faults", found=self.done.total()),
             *(Row(what=f"faults: {kind}", found=self.done[kind]) for kind in KINDS),
             Row(what="hosts, one after the other", found=self.started_hosts),
             Row(what="workers that ended with 143, told to", found=worker.get(128 + SIGTERM, 0)),
@@ -176,29 +178,36 @@ class Campaign:
             STOP: self._stop,
             SUBMITTER: self._kill_submitter,
         }[fault.kind]
-        self.done[fault.kind] += 1
-        self._say(f"fault {self.done.total()}, {fault.kind}: {strike(fault)}")
+        where = strike(fault)
+        if where is not None:
+            self.done[fault.kind] += 1
+            self._say(f"fault {self.done.total()}, {fault.kind}: {where}")
+        elif not all(slot.is_done for slot in self.slots):  # it is broken already
+            self._later.append((time.monotonic() + POSTPONED_S, functools.partial(self._strike, fault)))
 
-    def _kill(self, fault: Fault) -> str:
-        slot = self.slots[fault.host]
-        kill(slot.worker, SIGKILL)
-        return slot.host.name
+    def _kill(self, fault: Fault) -> str | None:
+        return self._signal(self.slots[fault.host], SIGKILL)
 
-    def _requeue(self, fault: Fault) -> str:
-        slot = self.slots[fault.host]
-        kill(slot.worker, SIGTERM)
-        return slot.host.name
+    def _requeue(self, fault: Fault) -> str | None:
+        return self._signal(self.slots[fault.host], SIGTERM)
 
-    def _kill_submitter(self, fault: Fault) -> str:
+    def _kill_submitter(self, fault: Fault) -> str | None:
         slot = self.slots[0]
-        kill([] if slot.process is None else running(slot.process)[:1], SIGKILL)
-        return slot.host.name
+        pids = [] if slot.process is None else running(slot.process)[:1]
+        kill(pids, SIGKILL)
+        return slot.host.name if pids else None
 
-    def _cut(self, fault: Fault) -> str:
+    def _signal(self, slot: Slot, number: int) -> str | None:
+        pids = slot.worker
+        kill(pids, number)
+        return slot.host.name if pids else None
+
+    def _cut(self, fault: Fault) -> str | None:
         slot, length_s = self.slots[fault.host], fault.length * LONGEST_CUT_S
+        if slot.cut_until > time.monotonic():
+            return None
         host = slot.host
-        until = time.monotonic() + length_s
-        slot.cut_until = max(slot.cut_until, until)
+        slot.cut_until = until = time.monotonic() + length_s
 
         def heal() -> None:
             if slot.host is host and time.monotonic() >= slot.cut_until:
@@ -208,11 +217,11 @@ class Campaign:
         self._later.append((until, heal))
         return f"{host.name} for {length_s:.0f} s"
 
-    def _cut_for_good(self, fault: Fault) -> str:
+    def _cut_for_good(self, fault: Fault) -> str | None:
         turns = [self.slots[(fault.host + turn) % HOSTS] for turn in range(HOSTS)]
         slot = next((slot for slot in turns if slot.cut_until < float("inf")), None)
         if slot is None:
-            return "every host is already"
+            return None
         host, slot.cut_until = slot.host, float("inf")
 
         def replace() -> None:
@@ -226,7 +235,7 @@ class Campaign:
         self._later.append((time.monotonic() + fault.length * LONGEST_CUT_S / 2, replace))
         return host.name
 
-    def _stop(self, fault: Fault) -> str:
+    def _stop(self, fault: Fault) -> str | None:
         servers = {
             "PostgreSQL": (self._server.stop_postgresql, self._server.start_postgresql),
             "MLflow": (self._server.stop_mlflow, self._server.start_mlflow),
@@ -235,7 +244,7 @@ class Campaign:
             (name for name in sorted(servers, key=lambda name: name != fault.server) if name not in self._stopped), None
         )
         if name is None:
-            return "both are already"
+            return None
         stop, start = servers[name]
         length_s = fault.length * LONGEST_STOP_S
         self._stopped.add(name)
