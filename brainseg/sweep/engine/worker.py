@@ -216,6 +216,10 @@ class Worker:
             )
         except Pruned as pruned:
             say(str(pruned))
+        if tracker.undelivered and not config.tracking.offline:
+            # Nobody trains a finished trial again: were this host lost, its record would be, too.
+            patiently(lambda: _clear_up(self._queue, config.tracking), say)
+        if result is None:
             is_told = self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
         else:
             is_told = self._complete(claim, result)
