@@ -13,12 +13,12 @@ from rich.console import Console
 from brainseg import compose
 from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted, SweepError
-from brainseg.model.runtime import import_tensorflow, resolve_threads
+from brainseg.model.runtime import resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.host import move_to_this_software, with_store
 from brainseg.sweep.engine.leases import ProcessLock
-from brainseg.sweep.engine.leftovers import delete_leftovers
+from brainseg.sweep.engine.leftovers import clear_up, delete_leftovers
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage, open_storage, place_of
 from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
@@ -36,14 +36,12 @@ from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import merged
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
-from brainseg.tracking.mlflow.sync import deliver_leftovers
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.tracking.paths import resolve_uri, tracking_paths
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
 
 UNFINISHED = "unfinished"  # the tag `state` of the parent of a study that can go on
-LEFTOVERS_S = 30.0  # at most, at the end of a sweep, to deliver records that others have left in the spool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +132,8 @@ def run_study(
                 sweep.console.print(f"{stopped}; go on with: {command}")
                 raise
             finally:
-                _clear_up(sweep)
+                with contextlib.suppress(UnreachableError), storage.reached():  # else the next start does it
+                    clear_up(study, sweep.tracking, console.print)
     _print_outcome(study, config, baseline.tracking, console)
     if was_over:
         console.print(f"{config.name} is finished; --trials N goes on with it")
@@ -315,18 +314,6 @@ def _is_over(study: optuna.Study) -> bool:
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-
-
-def _clear_up(sweep: Sweep) -> None:
-    """Delivers the records of killed workers, and deletes checkpoints of ended trials."""
-    note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=False)
-    if note:
-        import_tensorflow()  # which the delivery of a model needs
-        note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=True)
-    if note:
-        sweep.console.print(note)
-    with contextlib.suppress(UnreachableError), sweep.storage.reached():  # else the next start does it
-        delete_leftovers(sweep.study, tracking_paths(sweep.tracking).checkpoints)
 
 
 def _count(count: int, noun: str) -> str:

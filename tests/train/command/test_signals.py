@@ -1,8 +1,10 @@
 """What SIGINT and SIGTERM do: a checkpoint, a run that is KILLED, and the line that goes on with it."""
 
+import contextlib
 import re
 import signal
 import threading
+import time
 
 import pytest
 
@@ -90,6 +92,22 @@ def test_a_signal_between_two_steps_is_not_kept_waiting():
         with pytest.raises(Interrupted, match="stopped by SIGINT"):
             signal.raise_signal(signal.SIGINT)
         assert not stop.is_urgent
+
+
+def test_a_signal_is_not_taken_for_an_error_where_errors_are_handled():
+    with stop_on_signals(), pytest.raises(Interrupted), contextlib.suppress(Exception):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_is_not_lost_where_python_drops_exceptions():
+    class Freed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with stop_on_signals():
+        Freed()
+        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            time.sleep(5)
 
 
 def test_without_a_signal_the_check_passes():
