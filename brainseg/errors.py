@@ -12,7 +12,7 @@ BrainsegError                   1   anything that stops a command
 ├── AwayError                  75   a store was away for longer than a worker waits
 ├── SweepError                  1   a sweep can't go on: too many trials failed, or its workers can't start
 └── Pruned                      1   a sweep ended the run early, since it isn't promising
-Interrupted              128+signal   SIGINT (130), SIGTERM (143) or SIGHUP (129) ended the run; no Exception, as KeyboardInterrupt
+Interrupted              128+signal   SIGINT (130), SIGTERM (143) or SIGHUP (129) ended the run; no Exception
 """
 
 import signal
