@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Fixtures that train, start a process, a server or a browser, or read a large data set: a test with one is `heavy`.
 HEAVY_FIXTURES = {
     *("process_server", "trained", "folds", "finished", "uninterrupted", "outcome"),  # train
-    *("server", "postgres_server", "browser"),
+    *("server", "postgres_server", "slurm", "browser"),
     *("built", "offered", "theirs"),  # start processes
     "figshare",  # reads thousands of files
 }

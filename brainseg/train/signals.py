@@ -18,7 +18,8 @@ class StopRequest:
     """Whether a signal has asked the run to stop.
 
     Inside `deferred` the first signal only sets the request, for the caller to check between two steps;
-    a second one, and any signal outside, raises `Interrupted` at once.
+    a second one, and any signal outside, raises `Interrupted` at once. Only the first SIGTERM counts: SLURM sends two
+    within milliseconds, one of its own and one by srun.
     """
 
     def __init__(self) -> None:
@@ -42,11 +43,10 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        if self._deferring:
-            if self._signal is None:
-                self._signal = number
-                return
-            self.is_urgent = True
+        before, self._signal = self._signal, self._signal or number
+        if before == number == signal.SIGTERM or (self._deferring and before is None):
+            return
+        self.is_urgent = self.is_urgent or self._deferring
         raise Interrupted(number)
 
 

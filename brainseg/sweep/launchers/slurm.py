@@ -44,7 +44,9 @@ trap : TERM  # what is told to stop goes on to its end here: a worker writes its
     return $code
 }}
 {workers}
-if [ $code = {again} ]; then scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"; fi
+job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+# Not where SLURM is ending the job, as after scancel.
+if [ $code = {again} ] && [ "$(squeue --noheader --jobs="$job" --format=%T)" = RUNNING ]; then scontrol requeue "$job"; fi
 exit $code
 """
 ONE_WORKER = """\
@@ -54,6 +56,7 @@ SOME_WORKERS = """\
 for place in {{1..{count}}}; do work > {log} 2>&1 & pids+=($!); done
 code=0
 for pid in "${{pids[@]}}"; do
+    wait "$pid"; one=$?
     while kill -0 "$pid" 2> /dev/null; do wait "$pid"; one=$?; done  # a signal interrupts a wait
     if [ "$one" != 0 ] && [ $code != {again} ]; then code=$one; fi
 done"""
@@ -93,16 +96,20 @@ class Slurm:
         """The study's tasks, those of other submissions of this user included; every worker of a job is one."""
         form = "%i|%T|%r|%N|%k"
         done = _run(
-            ["squeue", "--noheader", "--array", "--me", f"--name={_job_name(study)}", "--states=all", "-o", form]
+            [
+                *("squeue", "--noheader", "--array", "--me", "--states=all", "--sort=i"),
+                *(f"--name={_job_name(study)}", f"--format={form}"),
+            ]
         )
         if done.returncode:
             raise UnreachableError(f"squeue says: {_last_line(done.stderr)}; ask again later")
         rows = [line.split("|") for line in done.stdout.splitlines()]
         found = [(row, row[4].removeprefix(f"{study.id}/")) for row in rows if row[4].startswith(f"{study.id}/")]
-        return sorted(
-            (task for row, count in found for task in _tasks_of(*row[:4], count=int(count))),
-            key=lambda task: task.number,
-        )
+        tasks = [task for row, count in found for task in _tasks_of(*row[:4], count=int(count))]
+        latest = {task.number: task for task in tasks}
+        # One that has ended is shown by SLURM for some minutes, beside the one that has taken its place.
+        tasks = [task for task in tasks if task.state != ENDED or latest[task.number] is task]
+        return sorted(tasks, key=lambda task: task.number)
 
     def cancel(self, tasks: Sequence[Task]) -> None:
         """Cancels these tasks' jobs as long as they wait."""
@@ -130,7 +137,7 @@ class Slurm:
             f"--output={logs}/slurm-%a.log",
             *shlex.split(config.options),
         ]
-        step = ["--ntasks=1", *cpus, *(["--exact", *gpus] if count > 1 else [])]
+        step = ["--ntasks=1", *cpus, *(["--exact", "--mem=0", *gpus] if count > 1 else [])]
         together = SOME_WORKERS.format(
             count=count, log=f'{shlex.quote(f"{logs}/slurm-")}"$SLURM_ARRAY_TASK_ID-$place.log"', again=RUNS_AGAIN
         )

@@ -78,7 +78,7 @@ class Watch:
     def _left_over(self, is_over: Callable[[], bool]) -> bool:
         if is_over():
             return True
-        ended = next((task for task in self._tasks.values() if task.reason not in ("", "COMPLETED")), None)
+        ended = next((task for task in self._tasks.values() if task.reason not in ("", "COMPLETED", "CANCELLED")), None)
         if ended is None:
             return True
         raise SweepError(
