@@ -72,6 +72,7 @@ class Slurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self._forgotten: set[str] = set()
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
 
     def start(self) -> None:
@@ -108,8 +109,13 @@ class Slurm:
         return done.stdout.strip()
 
     def jobs(self) -> list[str]:
-        """The ids of all jobs, a job a worker, in their order; those that have ended moments ago included."""
-        return self.run("squeue", "--noheader", "--array", "--sort=i", "--states=all", "--format=%i").splitlines()
+        """The ids of all jobs since `end_all`, a job a worker, in their order; those that have ended included."""
+        known = self.run("squeue", "--noheader", "--array", "--sort=i", "--states=all", "--format=%i").splitlines()
+        return [job for job in known if job not in self._forgotten]
+
+    def state(self, job: str) -> str:
+        """What SLURM calls it."""
+        return self.run("squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T")
 
     def start_at_once(self, job: str) -> None:
         """Spares a requeued job the two minutes that SLURM lets it wait."""
@@ -119,13 +125,14 @@ class Slurm:
             time.sleep(0.05)
         self.run("scontrol", "update", f"jobid={job}", "starttime=now")
 
-    def cancel_all(self) -> None:
-        """Ends all jobs."""
+    def end_all(self) -> None:
+        """Ends all jobs, of which `jobs` then knows no more."""
         self.run("scancel", "--me")
         deadline = time.monotonic() + 2 * START_S
         while self.run("squeue", "--noheader"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        self._forgotten.update(self.jobs())
 
     def kill_node(self, node: str) -> None:
         """SIGKILL for a node's daemon and all that runs there."""
