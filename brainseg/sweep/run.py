@@ -30,6 +30,8 @@ from brainseg.sweep.launchers.view import View
 from brainseg.sweep.launchers.watch import Watch
 from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
+from brainseg.sweep.server.address import STORAGE
+from brainseg.sweep.server.job import ensure_server
 from brainseg.sweep.studies import asked_for, print_asked, print_workers, status_json, workers_of
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
@@ -81,7 +83,6 @@ def run_study(
     with stop_on_signals() as stop:
         baseline = check(config)
         config = with_store(config, baseline.tracking)
-        check_store(baseline.tracking)
         root = tracking_paths(baseline.tracking).root
         place = place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
         if engine is not None:
@@ -90,6 +91,9 @@ def run_study(
             engine.check(
                 workers_for(config, baseline.tracking, study_id="", threads=threads, where=where), config.workers
             )
+        if where == STORAGE:
+            ensure_server(launcher, config.tracking, console)
+        check_store(baseline.tracking)
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
         config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))

@@ -202,9 +202,12 @@ def where_to_look(config: TrackingConfig) -> str:
     """The command that opens the MLflow UI on the store, or the address of the server that is one."""
     uri = resolve_uri(config)
     path = sqlite_path(uri)
-    if path is None:
+    if uri.startswith("http"):
         return mask(uri)
-    return f"{_mlflow()} ui --backend-store-uri {shlex.quote(f'sqlite:///{_shown(path)}')}"
+    service = os.environ.get("PGSERVICEFILE") if path is None else None
+    prefix = f"PGSERVICEFILE={shlex.quote(_shown(Path(service)))} " if service else ""
+    address = mask(uri) if path is None else f"sqlite:///{_shown(path)}"
+    return f"{prefix}{_mlflow()} ui --backend-store-uri {shlex.quote(address)}"
 
 
 def _mlflow() -> str:
