@@ -414,10 +414,16 @@ def run_worker(
         stop.listen(sys.stdin)
     with stop_on_signals():
         storage, config = patiently(lambda: _admitted(name, overrides, where), say)
-        with storage.reached(), ProcessLock(storage.folder) as lock:
+        with ProcessLock(storage.folder) as lock:
             baseline = check(config)  # the overrides alone need not be a configuration that can run
-            queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
-            delete_leftovers(queue.study, tracking_paths(baseline.tracking).checkpoints)
+
+            def opened() -> TrialQueue:
+                with storage.reached():
+                    queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
+                    delete_leftovers(queue.study, tracking_paths(baseline.tracking).checkpoints)
+                return queue
+
+            queue = patiently(opened, say)
             threads = threads_of_trials(baseline, share=resolve_threads(threads))
             ending = Worker(queue, config, threads=threads, stop=stop).work()
     if isinstance(ending, Recycle):

@@ -11,19 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainseg import compose
-from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
 from brainseg.sweep.engine.storage import ADDRESS_OPTIONS, ENVIRONMENT_KEY, journal_path
-from brainseg.sweep.study.space import as_overrides
 from brainseg.sweep.study.study_rules import key_of
 from brainseg.tracking.mlflow.connection import reason
 from brainseg.tracking.paths import ENVIRONMENT_KEY as TRACKING_KEY
-from brainseg.tracking.paths import tracking_paths
+from brainseg.tracking.paths import SERVER, SERVICE, SERVICE_FILE_KEY, TrackingPaths, tracking_paths
 
-SERVICE = "brainseg"  # the server's name in the file, and the one user of PostgreSQL
-FILE_KEY = "PGSERVICEFILE"  # names the file for libpq, and so for every tool
-STORAGE = f"postgresql+psycopg2:///studies?service={SERVICE}"
-RECORDS = f"postgresql+psycopg2:///mlflow?service={SERVICE}"  # MLflow's: it and Optuna can't share a database
+STORAGE = f"postgresql+psycopg2:///studies?service={SERVICE}"  # beside MLflow's: they can't share a database
 
 
 @dataclass(frozen=True)
@@ -33,9 +28,14 @@ class ServerFolder:
     root: Path
 
     @property
+    def file(self) -> Path:
+        """Its address."""
+        return TrackingPaths(root=self.root).server_address
+
+    @property
     def path(self) -> Path:
         """The folder itself; it is there once the root has had a server."""
-        return self.root / "server"
+        return self.file.parent
 
     @property
     def data(self) -> Path:
@@ -46,11 +46,6 @@ class ServerFolder:
     def log(self) -> Path:
         """PostgreSQL's."""
         return self.path / "postgresql.log"
-
-    @property
-    def file(self) -> Path:
-        """Where the server is now; gone while none runs, unless it was killed."""
-        return self.path / "address.conf"
 
     def password(self) -> str:
         """The one that was made when it was first asked for. The file is its owner's alone."""
@@ -89,19 +84,14 @@ def at_server(
         is_ours = False
     if named not in (None, STORAGE) or (named is None and not is_ours):
         return tuple(tracking), where
-    os.environ[FILE_KEY] = str(folder.file)
+    os.environ[SERVICE_FILE_KEY] = str(folder.file)
     is_named = os.environ.get(TRACKING_KEY) or any(key_of(item) == "tracking.uri" for item in tracking)
-    return (*tracking, *([] if is_named else as_overrides({"tracking.uri": RECORDS}))), STORAGE
+    return (*tracking, *([] if is_named else [f"tracking.uri={SERVER}"])), STORAGE
 
 
 def server_folder(tracking: Sequence[str]) -> ServerFolder:
     """The folder of the root that these overrides name."""
-    return folder_of(compose.freeze(list(tracking)).tracking)
-
-
-def folder_of(config: TrackingConfig) -> ServerFolder:
-    """The folder of this root."""
-    return ServerFolder(tracking_paths(config).root)
+    return ServerFolder(tracking_paths(compose.freeze(list(tracking)).tracking).root)
 
 
 def check_up(folder: ServerFolder, *, told: str = "") -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 from brainseg.errors import AwayError, ConfigError, TrackingError
 from brainseg.sweep.launchers.local import last_line
-from brainseg.sweep.server.address import RECORDS, SERVICE, STORAGE, ServerFolder, database_of, why_away
+from brainseg.sweep.server.address import STORAGE, ServerFolder, database_of, why_away
+from brainseg.tracking.paths import SERVER_URI, SERVICE
 
 START_S = 60.0  # for PostgreSQL to answer; after a kill, it reads its log first
 STOP_S = 60.0  # for it to write what it has in memory
@@ -77,7 +78,7 @@ def wait_for(process: "subprocess.Popen[bytes]", folder: ServerFolder) -> None:
 def make_databases() -> None:
     """Makes the database of the studies, and MLflow's, unless they are there."""
     known = {name for (name,) in _rows("SELECT datname FROM pg_database")}
-    for database in (STORAGE, RECORDS):
+    for database in (STORAGE, SERVER_URI):
         name = database_of(database)
         if name not in known:
             _rows(f"CREATE DATABASE {name}")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from brainseg.errors import AwayError, TrackingError
 from brainseg.sweep.engine.leases import STALE_S, ProcessLock, another_at_work, host_name, this_host
-from brainseg.sweep.server.address import FILE_KEY, RECORDS, ServerFolder, server_folder, service, write_secret
+from brainseg.sweep.server.address import ServerFolder, server_folder, service, write_secret
 from brainseg.sweep.server.postgres import clients, free_port, make_databases, postgres, wait_for
 from brainseg.tracking.mlflow.connection import connect, store_errors
+from brainseg.tracking.paths import SERVER_URI, SERVICE_FILE_KEY
 from brainseg.train.signals import StopRequest, stop_on_signals
 
 AUTO = "auto"
@@ -35,14 +36,14 @@ def serve(tracking: Sequence[str], *, host: str, is_needed: Callable[[], bool] |
     with stop_on_signals() as stop, _alone(folder) as lock:
         starting = folder.file.with_suffix(".starting")  # others come when the tables are there
         write_secret(starting, service({"host": address, "port": port, "password": folder.password()}))
-        os.environ |= {FILE_KEY: str(starting), "PGAPPNAME": "serve"}
+        os.environ |= {SERVICE_FILE_KEY: str(starting), "PGAPPNAME": "serve"}
         with postgres(folder, host=address, port=port) as process, stop.deferred():
             wait_for(process, folder)
             make_databases()
-            with store_errors(RECORDS):
-                connect(RECORDS).search_experiments(max_results=1)  # MLflow makes its tables
+            with store_errors(SERVER_URI):
+                connect(SERVER_URI).search_experiments(max_results=1)  # MLflow makes its tables
             starting.rename(folder.file)
-            os.environ[FILE_KEY] = str(folder.file)
+            os.environ[SERVICE_FILE_KEY] = str(folder.file)
             print(f"serves {folder.root} on {address}:{port} ({host_name(this_host())})", flush=True)
             try:
                 return _until_idle(lock, stop, process, is_needed)

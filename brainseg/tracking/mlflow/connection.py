@@ -15,7 +15,7 @@ from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError, TrackingError
 from brainseg.tracking.mlflow.database import prepare_database
-from brainseg.tracking.paths import check_root, resolve_uri, sqlite_path, tracking_paths
+from brainseg.tracking.paths import SERVER_URI, SERVICE_FILE_KEY, check_root, resolve_uri, sqlite_path, tracking_paths
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -204,8 +204,8 @@ def where_to_look(config: TrackingConfig) -> str:
     path = sqlite_path(uri)
     if uri.startswith("http"):
         return mask(uri)
-    service = os.environ.get("PGSERVICEFILE") if path is None else None
-    prefix = f"PGSERVICEFILE={shlex.quote(_shown(Path(service)))} " if service else ""
+    file = shlex.quote(_shown(tracking_paths(config).server_address))
+    prefix = f"{SERVICE_FILE_KEY}={file} " if uri == SERVER_URI else ""
     address = mask(uri) if path is None else f"sqlite:///{_shown(path)}"
     return f"{prefix}{_mlflow()} ui --backend-store-uri {shlex.quote(address)}"
 
