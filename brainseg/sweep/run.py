@@ -30,8 +30,8 @@ from brainseg.sweep.launchers.view import View
 from brainseg.sweep.launchers.watch import Watch
 from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
-from brainseg.sweep.server.address import STORAGE
-from brainseg.sweep.server.job import ensure_server
+from brainseg.sweep.server.address import STORAGE, server_folder
+from brainseg.sweep.server.job import ensure_server, server_study, server_tasks
 from brainseg.sweep.studies import asked_for, print_asked, print_workers, status_json, workers_of
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
@@ -52,6 +52,7 @@ class Sweep:
     """An open study, and what belongs to it."""
 
     config: StudyConfig
+    where: str | None  # as it was named
     storage: StudyStorage
     study: optuna.Study
     lock: ProcessLock
@@ -120,6 +121,7 @@ def run_study(
         with stop.deferred(), storage.reached(), ProcessLock(storage.folder) as lock:
             sweep = Sweep(
                 config=config,
+                where=where,
                 storage=storage,
                 study=study,
                 lock=lock,
@@ -170,7 +172,7 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
         print(status_json(summarize(study, config), workers, asked, parent=parent, is_stopping=is_stopping))
         return 0
     _print_outcome(study, config, store, console)
-    print_asked(asked_for(study), console)
+    print_asked(asked_for(study), console, of_server=server_tasks(tracking) if where == STORAGE else ())
     print_workers(workers, console)
     return 0
 
@@ -272,8 +274,14 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
         f"{config.name}: {_count(config.trials, 'trial')}{submitted}; storage {sweep.storage.shown}; "
         f"logs in {workers.logs}"
     )
-    watch = Watch(engine, workers.study, table, count=config.workers, logs=workers.logs)
-    if not watch.until(lambda: _is_over(study), view):
+    server = server_study(server_folder(config.tracking)) if sweep.where == STORAGE else None
+    watch = Watch(engine, workers.study, table, count=config.workers, logs=workers.logs, server=server)
+
+    def is_over() -> bool:
+        with sweep.storage.reached():
+            return _is_over(study)
+
+    if not watch.until(is_over, view):
         name = config.name
         sweep.console.print(
             f"{engine.name}: {counted(engine.tasks(workers.study))}; they go on without this terminal; "

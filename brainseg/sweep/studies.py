@@ -21,7 +21,7 @@ from brainseg.sweep.engine.storage import JOURNAL_SUFFIX, StudyStorage, journal_
 from brainseg.sweep.engine.stored_study import load_config
 from brainseg.sweep.engine.trial_row import shown_metric
 from brainseg.sweep.launchers.config import LauncherConfig
-from brainseg.sweep.launchers.engine import ENDED, WAITING, Study, Task, counted
+from brainseg.sweep.launchers.engine import ENDED, WAITING, Study, Task, and_server, counted
 from brainseg.sweep.launchers.known import engine_of
 from brainseg.sweep.outcome.summary import StudySummary
 from brainseg.sweep.server.address import STORAGE, at_server
@@ -117,12 +117,12 @@ def is_awaited() -> bool:
     return False
 
 
-def print_asked(asked: Asked | None, console: Console) -> None:
-    """Prints a line about what the scheduler does; nothing without one."""
+def print_asked(asked: Asked | None, console: Console, *, of_server: Sequence[Task] = ()) -> None:
+    """Prints a line about what the scheduler does; nothing without one. of_server: the server's job."""
     if asked is None:
         return
     told = "it can't be asked from here" if asked.tasks is None else counted(asked.tasks)
-    say(f"{asked.launcher}: {asked.workers} workers asked for, {told}", console)
+    say(f"{asked.launcher}: {asked.workers} workers asked for, {told}{and_server(of_server)}", console)
 
 
 def print_workers(workers: Sequence[WorkerRow], console: Console) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainseg import compose
-from brainseg.errors import TrackingError
 from brainseg.sweep.engine.storage import ADDRESS_OPTIONS, ENVIRONMENT_KEY, journal_path
 from brainseg.sweep.study.study_rules import key_of
 from brainseg.tracking.mlflow.connection import reason
@@ -92,15 +91,6 @@ def at_server(
 def server_folder(tracking: Sequence[str]) -> ServerFolder:
     """The folder of the root that these overrides name."""
     return ServerFolder(tracking_paths(compose.freeze(list(tracking)).tracking).root)
-
-
-def check_up(folder: ServerFolder, *, told: str = "") -> None:
-    """Raises TrackingError where the server doesn't answer. told: what is known of its job."""
-    if (why := why_away()) is not None:
-        raise TrackingError(
-            f"the server of {folder.root} doesn't run ({told or why}); "
-            f"start it: python -m brainseg.sweep serve tracking.root={os.path.relpath(folder.root)}"
-        )
 
 
 def database_of(address: str) -> str:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import os
+import shlex
 import time
 from collections.abc import Sequence
 
@@ -10,10 +12,10 @@ from rich.console import Console
 from brainseg.cli.tables import say
 from brainseg.errors import SweepError, TrackingError
 from brainseg.sweep.launchers.config import SLURM, LauncherConfig
-from brainseg.sweep.launchers.engine import ENDED, WAITING, Engine, Study, Task, Workers
+from brainseg.sweep.launchers.engine import ENDED, WAITING, Engine, Study, Task, Workers, told
 from brainseg.sweep.launchers.known import engine_of
 from brainseg.sweep.launchers.local import last_line
-from brainseg.sweep.server.address import STORAGE, ServerFolder, check_up, server_folder, why_away
+from brainseg.sweep.server.address import STORAGE, ServerFolder, server_folder, why_away
 from brainseg.sweep.server.serve import AUTO
 from brainseg.tracking.mlflow.connection import UnreachableError
 
@@ -29,45 +31,73 @@ def show_server(launcher: LauncherConfig, tracking: Sequence[str], where: str | 
 def ensure_server(launcher: LauncherConfig, tracking: Sequence[str], console: Console) -> None:
     """Submits the server's job unless the server runs or its job waits, and waits until it answers.
 
-    Raises SweepError where the job ends instead, and Interrupted; the job then stays.
+    Raises TrackingError where there is no scheduler, SweepError where the job ends instead, and Interrupted; the job
+    then stays.
     """
-    folder, engine = server_folder(tracking), _engine(launcher)
+    engine = _engine(launcher)
     if engine is None:
-        return check_up(folder)
-    job, said = _job(folder), ""
+        check_server(tracking)
+        return
+    job, said = _job(server_folder(tracking)), ""
     engine.check(job, 1)
     while why_away() is not None:
-        tasks = _alive(engine, job.study)
-        line = "" if tasks is None else f"{engine.name}: the server's job {_told(tasks)}"
-        if tasks == [] and not said:
+        tasks = alive_tasks(engine, job.study)
+        if tasks:
+            line = f"{engine.name}: the server {told(tasks[0])}"
+        elif tasks is None:
+            line = f"{engine.name} doesn't answer"
+        elif not said:
             line = f"{engine.name}: the server is submitted as {engine.start(job, [1])}"
-        elif tasks == []:
+        else:
             log = job.logs / "slurm-1.log"
             raise SweepError(f"the server's job has ended: {last_line(log)}; see {log}")
-        if line and line != said:
+        if line != said:
             say(line, console)
             said = line
         time.sleep(ASK_S)
 
 
-def check_server(tracking: Sequence[str], *, is_to_stop: bool) -> None:
+def check_server(tracking: Sequence[str], *, is_to_stop: bool = False) -> None:
     """Raises TrackingError, with what SLURM says of its job, where the server doesn't run.
 
-    is_to_stop: a job that waits is cancelled.
+    is_to_stop: a job that waits is cancelled, if no study is there yet whose workers need it to learn of the wish.
     """
-    folder = server_folder(tracking)
-    if why_away() is None:
+    why = why_away()
+    if why is None:
         return
-    engine = _engine(LauncherConfig(kind=SLURM))
-    assert engine is not None
-    tasks = _alive(engine, _job(folder).study)
-    waiting = [task for task in tasks or () if task.state == WAITING]
-    if is_to_stop and waiting:
-        engine.cancel(waiting)
+    folder, tasks = server_folder(tracking), server_tasks(tracking)
+    if not tasks:
+        named = shlex.quote(os.path.relpath(folder.root))
         raise TrackingError(
-            f"the server of {folder.root} waited in {engine.name} and is cancelled; workers end without it"
+            f"the server of {folder.root} doesn't run ({why}); start it: "
+            f"python -m brainseg.sweep serve tracking.root={named}"
         )
-    check_up(folder, told=f"{engine.name}: its job {_told(tasks)}" if tasks else "")
+    if is_to_stop and tasks[0].state == WAITING and not folder.data.exists():
+        engine = engine_of(LauncherConfig(kind=SLURM))
+        assert engine is not None
+        engine.cancel(tasks)
+        raise TrackingError(f"the server of {folder.root} waited in {engine.name} and is cancelled; no study was begun")
+    raise TrackingError(f"the server of {folder.root} doesn't run yet: its job {told(tasks[0])}; ask again then")
+
+
+def server_tasks(tracking: Sequence[str]) -> list[Task]:
+    """The server's jobs that wait or run in SLURM, as far as it can be asked here."""
+    engine = engine_of(LauncherConfig(kind=SLURM))
+    assert engine is not None
+    return alive_tasks(engine, server_study(server_folder(tracking))) or []
+
+
+def server_study(folder: ServerFolder) -> Study:
+    """By what the scheduler knows the server's job."""
+    return Study(name="server", id=hashlib.sha256(str(folder.root).encode()).hexdigest()[:16])
+
+
+def alive_tasks(engine: Engine, study: Study) -> list[Task] | None:
+    """Those that wait or run; None where the scheduler can't be asked now."""
+    try:
+        return [task for task in engine.tasks(study) if task.state != ENDED]
+    except UnreachableError:
+        return None
 
 
 def _engine(launcher: LauncherConfig) -> Engine | None:
@@ -78,21 +108,9 @@ def _engine(launcher: LauncherConfig) -> Engine | None:
 def _job(folder: ServerFolder) -> Workers:
     """The server as if it were a worker of a study of its own: it is requeued and restarted like one."""
     return Workers(
-        study=Study(name="server", id=hashlib.sha256(str(folder.root).encode()).hexdigest()[:16]),
+        study=server_study(folder),
         threads=1,
         arguments=["serve", "--host", AUTO, "--while-needed", f"tracking.root={folder.root}"],
         environment={"PYTHONUNBUFFERED": "1"},
         logs=folder.path,
     )
-
-
-def _alive(engine: Engine, study: Study) -> list[Task] | None:
-    """The server's jobs that wait or run; None where the scheduler can't be asked now."""
-    try:
-        return [task for task in engine.tasks(study) if task.state != ENDED]
-    except UnreachableError:
-        return None
-
-
-def _told(tasks: Sequence[Task]) -> str:
-    return ", ".join(f"waits ({task.reason})" if task.state == WAITING else f"runs on {task.host}" for task in tasks)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import importlib
 import os
 import shutil
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def postgres(folder: ServerFolder, *, host: str, port: str) -> Iterator["subproc
             stderr=log,
             cwd="/",
             start_new_session=True,  # Ctrl-C is for this process, which passes it on
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_ending_with_parent(),
             **user,
         )
     try:
@@ -198,5 +199,8 @@ def _command_line(pid: str) -> str:
         return ""
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
+def _ending_with_parent() -> Callable[[], object] | None:
+    """What the child calls, after which it ends when this process is killed; None where the system has no such wish."""
+    if sys.platform != "linux":
+        return None
+    return functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGQUIT.value)

@@ -94,6 +94,11 @@ def _until_idle(
 
 
 def _own_address() -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # sends nothing
-        probe.connect((os.environ.get("SLURM_SUBMIT_HOST", socket.gethostname()), 9))
-        return str(probe.getsockname()[0])
+    """By which other hosts reach this one: the one that submitted the job, or where that is this one, any."""
+    for other in (os.environ.get("SLURM_SUBMIT_HOST", socket.gethostname()), "10.255.255.255"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.connect((other, 9))  # which sends nothing
+            found = str(probe.getsockname()[0])
+            if not found.startswith("127."):
+                return found
+    return "127.0.0.1"  # a machine without a network
