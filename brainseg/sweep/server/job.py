@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Sequence
 
@@ -76,6 +77,7 @@ def check_server(tracking: Sequence[str], *, is_to_stop: bool = False) -> None:
         engine = engine_of(LauncherConfig(kind=SLURM))
         assert engine is not None
         engine.cancel(tasks)
+        shutil.rmtree(folder.path)
         raise TrackingError(f"the server of {folder.root} waited in {engine.name} and is cancelled; no study was begun")
     raise TrackingError(f"the server of {folder.root} doesn't run yet: its job {told(tasks[0])}; ask again then")
 

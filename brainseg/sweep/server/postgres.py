@@ -39,7 +39,7 @@ def postgres(folder: ServerFolder, *, host: str, port: str) -> Iterator["subproc
 
     Nobody else may use the data: the caller holds the folder's lock.
     """
-    binaries, user = _binaries(folder.data), _user()
+    binaries, user = programs(folder.data), _user()
     if not folder.data.exists():
         _make_data(folder, binaries, user)
     _forget_predecessor(folder.data)
@@ -118,8 +118,8 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _binaries(data: Path) -> Path:
-    """The folder of programs, of the version that made the data. Raises ConfigError where there is none."""
+def programs(data: Path) -> Path:
+    """The folder of PostgreSQL's programs, of the version that made the data. Raises ConfigError without one."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of where it would put its own files

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from brainseg.errors import AwayError, TrackingError
 from brainseg.sweep.engine.leases import STALE_S, ProcessLock, another_at_work, host_name, this_host
 from brainseg.sweep.server.address import ServerFolder, server_folder, service, write_secret
-from brainseg.sweep.server.postgres import clients, free_port, make_databases, postgres, wait_for
+from brainseg.sweep.server.postgres import clients, free_port, make_databases, postgres, programs, wait_for
 from brainseg.tracking.mlflow.connection import connect, store_errors
 from brainseg.tracking.paths import SERVER_URI, SERVICE_FILE_KEY
 from brainseg.train.signals import StopRequest, stop_on_signals
@@ -33,6 +33,7 @@ def serve(tracking: Sequence[str], *, host: str, is_needed: Callable[[], bool] |
     folder = server_folder(tracking)
     address = _own_address() if host == AUTO else host
     port = str(free_port(address))
+    programs(folder.data)  # an error before anything is written
     with stop_on_signals() as stop, _alone(folder) as lock:
         starting = folder.file.with_suffix(".starting")  # others come when the tables are there
         write_secret(starting, service({"host": address, "port": port, "password": folder.password()}))
