@@ -49,7 +49,9 @@ def start(folder: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     yield command
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def line_of(process: "subprocess.Popen[str]") -> str:
