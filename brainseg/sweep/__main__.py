@@ -106,7 +106,7 @@ def _run(parsed: argparse.Namespace) -> int:
     command = _command_line(parsed)
     of_launcher, parsed.overrides = split_overrides(parsed.overrides)
     launcher = launcher_config(of_launcher)
-    study, where = _placed(parsed, launcher)
+    study, where = _placed(_study(parsed), parsed.storage, launcher)
     return run_study(
         study, launcher=launcher, file=study_path(parsed.study), asked=parsed.overrides, where=where, command=command
     )
@@ -118,7 +118,7 @@ def _plan(parsed: argparse.Namespace) -> int:
 
     of_launcher, parsed.overrides = split_overrides(parsed.overrides)
     launcher = launcher_config(of_launcher)
-    study, where = _placed(parsed, launcher)
+    study, where = _placed(_study(parsed), None, launcher)
     baseline = show_plan(study)
     if of_launcher:
         from brainseg.sweep.launchers.known import show_submission
@@ -179,13 +179,12 @@ def _serve(parsed: argparse.Namespace) -> int:
     return serve(_tracking_overrides(parsed), host=parsed.host, is_needed=is_awaited if parsed.while_needed else None)
 
 
-def _placed(parsed: argparse.Namespace, launcher: "LauncherConfig") -> "tuple[StudyConfig, str | None]":
+def _placed(study: "StudyConfig", where: str | None, launcher: "LauncherConfig") -> "tuple[StudyConfig, str | None]":
     """The study, and where it is kept if that isn't a journal: workers of a scheduler need a server."""
     from brainseg.sweep.launchers.config import LOCAL
     from brainseg.sweep.server.address import at_server
 
-    study = _study(parsed)
-    tracking, where = at_server(study.tracking, parsed.storage, name=study.name, is_wanted=launcher.kind != LOCAL)
+    tracking, where = at_server(study.tracking, where, name=study.name, is_wanted=launcher.kind != LOCAL)
     return dataclasses.replace(study, tracking=tracking), where
 
 

@@ -38,18 +38,21 @@ def serve(tracking: Sequence[str], *, host: str, is_needed: Callable[[], bool] |
         starting = folder.file.with_suffix(".starting")  # others come when the tables are there
         write_secret(starting, service({"host": address, "port": port, "password": folder.password()}))
         os.environ |= {SERVICE_FILE_KEY: str(starting), "PGAPPNAME": "serve"}
-        with postgres(folder, host=address, port=port) as process, stop.deferred():
-            wait_for(process, folder)
-            make_databases()
-            with store_errors(SERVER_URI):
-                connect(SERVER_URI).search_experiments(max_results=1)  # MLflow makes its tables
-            starting.rename(folder.file)
-            os.environ[SERVICE_FILE_KEY] = str(folder.file)
-            print(f"serves {folder.root} on {address}:{port} ({host_name(this_host())})", flush=True)
-            try:
-                return _until_idle(lock, stop, process, is_needed)
-            finally:
-                folder.file.unlink(missing_ok=True)
+        try:
+            with postgres(folder, host=address, port=port) as process, stop.deferred():
+                wait_for(process, folder)
+                make_databases()
+                with store_errors(SERVER_URI):
+                    connect(SERVER_URI).search_experiments(max_results=1)  # MLflow makes its tables
+                starting.rename(folder.file)
+                os.environ[SERVICE_FILE_KEY] = str(folder.file)
+                print(f"serves {folder.root} on {address}:{port} ({host_name(this_host())})", flush=True)
+                try:
+                    return _until_idle(lock, stop, process, is_needed)
+                finally:
+                    folder.file.unlink(missing_ok=True)  # nobody connects to a server that ends
+        finally:
+            starting.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,7 @@ import pytest
 from brainseg.config import TrackingConfig
 from brainseg.sweep.__main__ import main
 from brainseg.sweep.engine.leases import STALE_S, Other, ProcessLock, another_at_work
-from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.server.address import STORAGE, ServerFolder, at_server, service, write_secret
-from brainseg.sweep.server.job import show_server
 from brainseg.tracking.mlflow.connection import where_to_look
 from brainseg.tracking.paths import SERVER_URI, resolve_uri
 
@@ -152,17 +150,28 @@ def test_status_tells_how_a_server_is_started_again(
     assert told.endswith("start it: python -m brainseg.sweep serve tracking.root=.\n")
 
 
-def test_the_job_of_the_server_has_options_of_its_own_and_no_gpu(
-    root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_plan_shows_the_job_of_the_server_with_options_of_its_own_and_no_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launcher = LauncherConfig(
-        kind="slurm", gpus=2, cpus=8, workers_per_job=4, options="--partition=gpu", server_options="--partition=cpu"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(
+        "{metric: final_dice, direction: maximize, trials: 2, space: {model.dropout: {type: float, low: 0, high: 0.4}}}"
     )
-    show_server(launcher, [root], STORAGE)
-    script = capsys.readouterr().out
-    assert "--partition=cpu" in script
-    assert "gpu" not in script
-    assert "#SBATCH --cpus-per-task=1\n" in script
-    assert f"python -m brainseg.sweep serve --host auto --while-needed tracking.root={tmp_path}" in script
-    show_server(launcher, [root], "postgresql://host/db")
-    assert capsys.readouterr().out == ""
+    options = ["launcher.cpus=8", "launcher.options=--partition=large", "launcher.server_options=--partition=small"]
+    assert main(["plan", "small.yaml", "launcher=slurm", *options]) == 0
+    _, server, workers = capsys.readouterr().out.split("#!/bin/bash\n")
+    assert "#SBATCH --partition=small\n" in server
+    assert "#SBATCH --cpus-per-task=1\n" in server
+    assert "--gres" not in server
+    assert f"python -m brainseg.sweep serve --host auto --while-needed tracking.root={tmp_path}/mlruns\n" in server
+    assert "#SBATCH --partition=large\n" in workers
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_plan_with_a_storage_shows_no_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BRAINSEG_STORAGE", "postgresql://host/db")
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "quick", "launcher=slurm"]) == 0
+    assert capsys.readouterr().out.count("#!/bin/bash") == 1
