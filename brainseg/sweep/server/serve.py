@@ -35,8 +35,9 @@ def serve(tracking: Sequence[str], *, host: str, is_needed: Callable[[], bool] |
     port = str(free_port(address))
     programs(folder.data)  # an error before anything is written
     with stop_on_signals() as stop, _alone(folder) as lock:
-        starting = folder.file.with_suffix(".starting")  # others come when the tables are there
-        write_secret(starting, service({"host": address, "port": port, "password": folder.password()}))
+        starting = folder.path / f"{lock.id}.conf"  # others come when the tables are there
+        content = service({"host": address, "port": port, "password": folder.password()})
+        write_secret(starting, content)
         os.environ |= {SERVICE_FILE_KEY: str(starting), "PGAPPNAME": "serve"}
         try:
             with postgres(folder, host=address, port=port) as process, stop.deferred():
@@ -50,7 +51,8 @@ def serve(tracking: Sequence[str], *, host: str, is_needed: Callable[[], bool] |
                 try:
                     return _until_idle(lock, stop, process, is_needed)
                 finally:
-                    folder.file.unlink(missing_ok=True)  # nobody connects to a server that ends
+                    if folder.file.exists() and folder.file.read_text(encoding="utf-8") == content:
+                        folder.file.unlink()  # not that of another host, which took this one for lost
         finally:
             starting.unlink(missing_ok=True)
 

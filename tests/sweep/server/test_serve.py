@@ -86,20 +86,23 @@ def test_a_killed_server_is_found_again_by_those_who_were_connected(
 
 
 @pytest.mark.slow
-def test_a_server_that_nobody_needs_ends(
+def test_a_server_that_nobody_needs_ends_and_leaves_the_address_of_another_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(serving, "IDLE_S", 0.0)
     monkeypatch.setattr(serving, "ASK_S", 0.0)
+    address = folder / "mlruns" / "server" / "address.conf"
     asked: list[bool] = []
 
     def is_needed() -> bool:
         asked.append(len(asked) < 2)
+        address.write_text("another host's")
         return asked[-1]
 
     monkeypatch.setenv("PGAPPNAME", "")
     assert serving.serve([f"tracking.root={folder}/mlruns"], host="127.0.0.1", is_needed=is_needed) == 0
     assert asked == [True, True, False]
+    assert address.read_text() == "another host's"
     assert capsys.readouterr().out.endswith("and no worker waits; ends\n")
 
 
