@@ -96,7 +96,8 @@ def test_a_server_that_nobody_needs_ends_and_leaves_the_address_of_another_one(
 
     def is_needed() -> bool:
         asked.append(len(asked) < 2)
-        address.write_text("another host's")
+        if len(asked) == 3:
+            address.write_text("another host's")
         return asked[-1]
 
     monkeypatch.setenv("PGAPPNAME", "")
