@@ -1,6 +1,6 @@
 """Runs a study on four hosts, breaks it, and counts what has come of it.
 
-    python -m benchmarks.faults --hosts                          100 faults, 60 trials, about 40 minutes on 2 cores
+    python -m benchmarks.faults --hosts                          100 faults, 60 trials, about 25 minutes on 2 cores
     python -m benchmarks.faults --hosts --faults 6 --trials 8    each kind once
 
 The hosts are Linux namespaces on this machine, which only root may make; PostgreSQL and an MLflow server are in one

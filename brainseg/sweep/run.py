@@ -31,6 +31,8 @@ from brainseg.sweep.launchers.view import View
 from brainseg.sweep.launchers.watch import Watch
 from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
+from brainseg.sweep.server.address import STORAGE, server_folder
+from brainseg.sweep.server.job import ensure_server, server_study, server_tasks
 from brainseg.sweep.studies import asked_for, print_asked, print_workers, status_json, workers_of
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
@@ -49,6 +51,7 @@ class Sweep:
     """An open study, and what belongs to it."""
 
     config: StudyConfig
+    where: str | None  # as it was named
     storage: StudyStorage
     study: optuna.Study
     lock: ProcessLock
@@ -80,7 +83,6 @@ def run_study(
     with stop_on_signals() as stop:
         baseline = check(config)
         config = with_store(config, baseline.tracking)
-        check_store(baseline.tracking)
         root = tracking_paths(baseline.tracking).root
         place = place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
         if engine is not None:
@@ -89,6 +91,9 @@ def run_study(
             engine.check(
                 workers_for(config, baseline.tracking, study_id="", threads=threads, where=where), config.workers
             )
+        if where == STORAGE:
+            ensure_server(launcher, config.tracking, console)
+        check_store(baseline.tracking)
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
         config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))
@@ -115,6 +120,7 @@ def run_study(
         with stop.deferred(), storage.reached(), ProcessLock(storage.folder) as lock:
             sweep = Sweep(
                 config=config,
+                where=where,
                 storage=storage,
                 study=study,
                 lock=lock,
@@ -166,7 +172,7 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
         print(status_json(summarize(study, config), workers, asked, parent=parent, is_stopping=is_stopping))
         return 0
     _print_outcome(study, config, store, console)
-    print_asked(asked_for(study), console)
+    print_asked(asked_for(study), console, of_server=server_tasks(tracking) if where == STORAGE else ())
     print_workers(workers, console)
     return 0
 
@@ -273,8 +279,14 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
         f"{config.name}: {_count(config.trials, 'trial')}{submitted}; storage {sweep.storage.shown}; "
         f"logs in {workers.logs}"
     )
-    watch = Watch(engine, workers.study, table, count=config.workers, logs=workers.logs)
-    if not watch.until(lambda: _is_over(study), view):
+    server = server_study(server_folder(config.tracking)) if sweep.where == STORAGE else None
+    watch = Watch(engine, workers.study, table, count=config.workers, logs=workers.logs, server=server)
+
+    def is_over() -> bool:
+        with sweep.storage.reached():
+            return _is_over(study)
+
+    if not watch.until(is_over, view):
         name = config.name
         sweep.console.print(
             f"{engine.name}: {counted(engine.tasks(workers.study))}; they go on without this terminal; "

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -21,9 +22,11 @@ from brainseg.sweep.engine.storage import JOURNAL_SUFFIX, StudyStorage, journal_
 from brainseg.sweep.engine.stored_study import load_config
 from brainseg.sweep.engine.trial_row import shown_metric
 from brainseg.sweep.launchers.config import LauncherConfig
-from brainseg.sweep.launchers.engine import WAITING, Study, Task, counted
+from brainseg.sweep.launchers.engine import ENDED, WAITING, Study, Task, and_server, counted
 from brainseg.sweep.launchers.known import engine_of
 from brainseg.sweep.outcome.summary import StudySummary
+from brainseg.sweep.server.address import STORAGE, at_server
+from brainseg.sweep.server.job import check_server
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.paths import tracking_paths
 
@@ -103,12 +106,24 @@ def asked_for(study: optuna.Study) -> Asked | None:
     return Asked(launcher=engine.name, workers=stored["workers"], tasks=tasks)
 
 
-def print_asked(asked: Asked | None, console: Console) -> None:
-    """Prints a line about what the scheduler does; nothing without one."""
+def is_awaited() -> bool:
+    """Whether workers of an unfinished study in the root's own server wait in a scheduler, or may."""
+    storage = open_storage(STORAGE, root=Path(), name="any")
+    for name in optuna.get_all_study_names(storage.optuna):
+        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        if _is_ours(storage, name) and not keys.is_stopped(study) and row_of(storage, name).state != "finished":
+            asked = asked_for(study)
+            if asked is not None and (asked.tasks is None or any(task.state != ENDED for task in asked.tasks)):
+                return True
+    return False
+
+
+def print_asked(asked: Asked | None, console: Console, *, of_server: Sequence[Task] = ()) -> None:
+    """Prints a line about what the scheduler does; nothing without one. of_server: the server's job."""
     if asked is None:
         return
     told = "it can't be asked from here" if asked.tasks is None else counted(asked.tasks)
-    say(f"{asked.launcher}: {asked.workers} workers asked for, {told}", console)
+    say(f"{asked.launcher}: {asked.workers} workers asked for, {told}{and_server(of_server)}", console)
 
 
 def print_workers(workers: Sequence[WorkerRow], console: Console) -> None:
@@ -160,8 +175,16 @@ def status_json(
 
 
 def list_studies(*, tracking: Sequence[str], where: str | None, as_json: bool, console: Console) -> int:
-    """Prints the studies of a storage; by default, those with a journal in the folder of studies. The exit code."""
+    """Prints the studies of a storage; by default, those with a journal in the folder of studies and those of the
+    root's own server. The exit code.
+    """
     rows = [row_of(storage, name) for storage, name in _studies(tracking, where)]
+    if where is None and at_server(tracking, None, name=None)[1] == STORAGE:
+        try:
+            check_server(tracking, is_to_stop=False)
+            rows += [row_of(storage, name) for storage, name in _studies(tracking, STORAGE)]
+        except TrackingError as error:
+            say(f"note: {error}", console)
     if as_json:
         print(_json({"studies": [vars(row) for row in rows]}))
         return 0

@@ -419,7 +419,7 @@ def run_worker(
         stop.listen(sys.stdin)
     with stop_on_signals():
         storage, config = patiently(lambda: _admitted(name, overrides, where), say)
-        with storage.reached(), ProcessLock(storage.folder) as lock:
+        with ProcessLock(storage.folder) as lock:
             baseline = check(config)  # the overrides alone need not be a configuration that can run
 
             def opened() -> TrialQueue:

@@ -16,7 +16,8 @@ def check_reach(kind: str, *, place: str | Path, uri: str) -> None:
     """Raises ConfigError for a storage or a tracking store that is for one host. place: of the study's storage."""
     if isinstance(place, Path):
         raise ConfigError(
-            f"{GROUP}={kind} can't use a journal: it is for one host; name a storage: --storage postgresql://HOST/DATABASE"
+            f"{GROUP}={kind} can't use a journal: it is for one host; "
+            "name a storage, --storage postgresql://HOST/DATABASE, or start another study with --new NAME"
         )
     if uri.partition(":")[0] in FILE_STORES or "://" not in uri:
         raise ConfigError(

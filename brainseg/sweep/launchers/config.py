@@ -18,7 +18,7 @@ LOCAL, SLURM = "local", "slurm"
 # Kind of launcher -> the keys that it has.
 KEYS: Mapping[str, tuple[str, ...]] = {
     LOCAL: ("gpus", "cpus"),
-    SLURM: ("gpus", "cpus", "options", "command", "workers_per_job", "setup", "folder"),
+    SLURM: ("gpus", "cpus", "options", "command", "workers_per_job", "setup", "folder", "server_options"),
 }
 WHOLE_GPUS = (LOCAL, SLURM)  # kinds whose workers don't share one by fractions
 
@@ -34,6 +34,7 @@ class LauncherConfig:
     command: str = "python"  # what runs a module, as a shell would split it: apptainer exec --nv x.sif python
     workers_per_job: int = 1  # that share the GPUs and cores of one job
     setup: str = ""  # lines of the shell before the worker: module load cuda
+    server_options: str | None = None  # like `options`, for the job of the server; None: the same
     folder: str | None = None  # where workers start; None: where `sweep run` was typed
 
     def __post_init__(self) -> None:
@@ -42,8 +43,8 @@ class LauncherConfig:
             in_range(f"{GROUP}.{key}", getattr(self, key), low=low, high=10_000)
         if self.kind in WHOLE_GPUS and self.gpus is not None and self.gpus != int(self.gpus):
             raise ConfigError(f"{GROUP}.gpus must be whole with {GROUP}={self.kind}, got {self.gpus}; take 0 or 1")
-        for key in ("options", "command"):
-            _check_quotes(key, getattr(self, key))
+        for key in ("options", "command", "server_options"):
+            _check_quotes(key, getattr(self, key) or "")
         if not self.command.strip():
             raise ConfigError(f"{GROUP}.command must not be empty; leave it out for python")
 

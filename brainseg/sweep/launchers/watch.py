@@ -1,12 +1,13 @@
 """Looks at a study whose workers a scheduler keeps alive: nothing depends on it."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from brainseg.errors import SweepError
 from brainseg.sweep.engine.live import LiveTable
-from brainseg.sweep.launchers.engine import ENDED, RUNNING, WAITING, Engine, Study, Task, counted
+from brainseg.sweep.launchers.engine import ENDED, RUNNING, WAITING, Engine, Study, Task, and_server, counted
 from brainseg.sweep.launchers.local import StopRequests, last_line
 from brainseg.sweep.launchers.view import View
 from brainseg.tracking.mlflow.connection import UnreachableError
@@ -19,9 +20,12 @@ ASK_S = 10.0  # between two questions to the scheduler, which has others to serv
 class Watch:
     """Shows the trials of a study, and its workers as the scheduler sees them."""
 
-    def __init__(self, engine: Engine, study: Study, table: LiveTable, *, count: int, logs: Path) -> None:
-        """count: how many workers were asked for. logs: folder of their logs."""
+    def __init__(
+        self, engine: Engine, study: Study, table: LiveTable, *, count: int, logs: Path, server: Study | None
+    ) -> None:
+        """count: how many workers were asked for. logs: folder of their logs. server: a job that they depend on."""
         self._count = count
+        self._server = server
         self._engine = engine
         self._study = study
         self._table = table
@@ -32,15 +36,17 @@ class Watch:
     def until(self, is_over: Callable[[], bool], view: View) -> bool:
         """Shows what happens until the study is over or no worker is left; False if the user looks away before.
 
-        Raises SweepError where all workers ended before the study was over.
+        is_over: may raise UnreachableError, which is waited for. Raises SweepError where all workers ended before the
+        study was over.
         """
         stop = StopRequests()
         asked_at = float("-inf")
         with handled_by(stop.handle), self._table:
             while not stop.times:
                 view.look()
-                if is_over():
-                    return True
+                with contextlib.suppress(UnreachableError):  # as `view` has said
+                    if is_over():
+                        return True
                 if time.monotonic() - asked_at > ASK_S:
                     asked_at = time.monotonic()
                     if not self._ask():
@@ -52,6 +58,7 @@ class Watch:
         """Says what has changed; False where no worker waits or runs any more."""
         try:
             tasks = self._engine.tasks(self._study)
+            of_server = [] if self._server is None else self._engine.tasks(self._server)
         except UnreachableError as error:
             self._say_once(str(error))
             return True
@@ -59,7 +66,7 @@ class Watch:
             self._say_change(self._tasks.get(task.number), task)
         self._tasks |= {task.number: task for task in tasks}
         alive = [task for task in tasks if task.state != ENDED]
-        self._say_once(f"{self._engine.name}: {self._count} workers asked for, {counted(alive)}")
+        self._say_once(f"{self._engine.name}: {self._count} workers asked for, {counted(alive)}{and_server(of_server)}")
         return bool(alive)
 
     def _say_change(self, before: Task | None, task: Task) -> None:
