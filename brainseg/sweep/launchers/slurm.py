@@ -55,7 +55,7 @@ ONE_WORKER = """\
 work
 code=$?"""
 SOME_WORKERS = """\
-for place in {{1..{count}}}; do work > {log} 2>&1 & pids+=($!); done
+for place in {{1..{count}}}; do work >> {log} 2>&1 & pids+=($!); done
 code=0
 for pid in "${{pids[@]}}"; do
     wait "$pid"; one=$?

@@ -17,7 +17,7 @@ from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.launchers import slurm as launcher
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import Study, Workers
-from brainseg.tracking import open_store
+from brainseg.tracking import RunRecord, open_store
 from sweeps import Sweep
 
 pytestmark = pytest.mark.timeout(900)
@@ -41,6 +41,7 @@ class SlurmSweep(Sweep):
         self._where = where
         self._tracking = [f"tracking.uri={uri}", f"tracking.experiment={folder.name}"]
         self._storage = open_storage(where, root=self.mlruns, name="tiny").optuna
+        self._others = set(self.store.find({}))  # the server is shared with other tests
 
     def start(self, *arguments: str, program: str = "brainseg.sweep") -> Command:
         """Starts `COMMAND NAME ARGUMENTS` where SLURM_CONF names the cluster."""
@@ -63,6 +64,10 @@ class SlurmSweep(Sweep):
         """The study's trials; none before it is there."""
         known = {study.study_name: study._study_id for study in self._storage.get_all_studies()}
         return self._storage.get_all_trials(known[name], deepcopy=False) if name in known else []
+
+    def runs(self) -> list[RunRecord]:
+        """Every run that MLflow has since this was made."""
+        return [run for run in super().runs() if run.run_id not in self._others]
 
     def told(self, command: Command) -> str:
         """With SLURM's own words."""
@@ -184,7 +189,7 @@ def test_a_job_that_waits_is_shown_and_a_stop_cancels_it_and_ends_the_other_afte
     assert [sweep.slurm.state(job) for job in sweep.slurm.jobs()] == ["COMPLETED", "CANCELLED"]
     assert sweep.states() == {"RUNNING": 1}
     assert sweep.trials()[0].user_attrs["lease"] is None
-    assert {run.status for run in sweep.runs()} == {"KILLED"}
+    assert [run.status for run in sweep.children().values()] == ["KILLED"]
 
 
 def test_what_sbatch_refuses_is_one_line_and_nothing_is_written(sweep: SlurmSweep) -> None:
@@ -219,3 +224,26 @@ def test_workers_that_share_a_job_have_a_gpu_each_and_one_that_is_killed_starts_
     cluster.start_at_once(job)
     stand_ins.wait_for("process", 5)
     assert len(stand_ins.lines("told to stop")) == 2
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_costs_no_trial(sweep: SlurmSweep) -> None:
+    command = sweep.launch()
+    sweep.wait_for_epochs(command, trials=2)
+    first = sweep.slurm.jobs()[0]
+    (node,) = {task["host"] for task in sweep.status()["launcher"]["tasks"]} or {""}
+    sweep.slurm.kill_node(node)
+    sweep.slurm.start_node(node)
+    sweep.slurm.start_at_once(first)
+    assert command.exit_code() == 0, sweep.told(command)
+    assert "has lost it; SLURM starts it again" in command.text
+    sweep.assert_whole()
+
+
+@pytest.mark.slow
+def test_a_time_limit_costs_no_trial(sweep: SlurmSweep) -> None:
+    command = sweep.launch("train.epochs=400", workers=1, options="--time=1")
+    for _ in range(2):
+        sweep.slurm.start_at_once(sweep.slurm.jobs()[0])
+    assert command.exit_code() == 0, sweep.told(command)
+    print(sweep.told(command))
