@@ -15,6 +15,7 @@ import psutil
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 NODES = ("n1", "n2")
 START_S = 30.0  # about 1 on a machine that does nothing else
+LOST_S = 120.0  # until SLURM finds that a node is lost: about 35
 FILES = {
     # Of a node: 4 CPUs, 8000 MB and two GPUs, whatever the machine has.
     "slurm.conf": """\
@@ -119,7 +120,7 @@ class Slurm:
 
     def start_at_once(self, job: str) -> None:
         """Spares a requeued job the two minutes that SLURM lets it wait."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + LOST_S
         while self.run("squeue", "--noheader", f"--jobs={job}", "--format=%T %r") != "PENDING BeginTime":
             assert time.monotonic() < deadline
             time.sleep(0.05)
