@@ -390,6 +390,10 @@ def _unknown_key(key: str) -> str:
     group, _, name = key.partition(".")
     if key in known:
         return _without_use(key)  # a file in ./conf lacks it
+    if group == "launcher":
+        return (
+            f"{key} is no key of a run: it starts the workers of a sweep; python -m brainseg.sweep run NAME {key}=..."
+        )
     in_group = [item.removeprefix(f"{group}.") for item in known if item.startswith(f"{group}.")]
     if name and in_group:
         near = did_you_mean(name, in_group)  # by the name alone: the group makes all of them alike

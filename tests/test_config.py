@@ -12,6 +12,7 @@ from brainseg.compose import Composition, freeze
 from brainseg.config import FIRST_READING, RunConfig, as_text, flatten, from_flat
 from brainseg.config_file import from_yaml, to_yaml
 from brainseg.errors import ConfigError
+from brainseg.sweep.launchers.config import LauncherConfig
 
 CONF = Path(__file__).parent.parent / "conf"
 KEYS = flatten(RunConfig())
@@ -109,9 +110,10 @@ def test_a_group_of_conf_has_no_key_that_the_dataclasses_lack(file: str) -> None
     content = yaml.safe_load((CONF / file).read_text())
     content.pop("defaults", None)
     nested = content if group == "experiment" else {group: content}
+    known = {f"launcher.{field.name}" for field in dataclasses.fields(LauncherConfig)} | set(KEYS)
     for name, value in nested.items():
         keys = [f"{name}.{key}" for key in value] if isinstance(value, dict) else [name]
-        assert set(keys) <= set(KEYS)
+        assert set(keys) <= known
 
 
 def test_the_table_of_other_values_covers_every_key() -> None:

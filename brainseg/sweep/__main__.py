@@ -88,22 +88,34 @@ def _command(
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.launchers.config import launcher_config, split_overrides
     from brainseg.sweep.run import run_study
     from brainseg.sweep.study.study_file import study_path
 
+    command = _command_line(parsed)
+    of_launcher, parsed.overrides = split_overrides(parsed.overrides)
+    launcher = launcher_config(of_launcher)
     return run_study(
         _study(parsed),
+        launcher=launcher,
         file=study_path(parsed.study),
         asked=parsed.overrides,
         where=parsed.storage,
-        command=_command_line(parsed),
+        command=command,
     )
 
 
 def _plan(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.launchers.config import launcher_config, split_overrides
     from brainseg.sweep.study.plan import show_plan
 
-    show_plan(_study(parsed))
+    of_launcher, parsed.overrides = split_overrides(parsed.overrides)
+    launcher, study = launcher_config(of_launcher), _study(parsed)
+    baseline = show_plan(study)
+    if of_launcher:
+        from brainseg.sweep.launchers.known import show_submission
+
+        show_submission(launcher, study, baseline)
     return 0
 
 
@@ -133,13 +145,18 @@ def _list(parsed: argparse.Namespace) -> int:
 def _worker(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.engine.worker import run_worker
 
-    return run_worker(
+    code = run_worker(
         parsed.study,
         overrides=_overrides_of_a_host(parsed),
         where=parsed.storage,
         threads=parsed.threads,
         supervisor=parsed.supervisor,
     )
+    if parsed.supervisor is None:  # which would record the end
+        from brainseg.sweep.run import record_if_over
+
+        record_if_over(parsed.study, tracking=_tracking_of(parsed.overrides), where=parsed.storage)
+    return code
 
 
 def _study(parsed: argparse.Namespace) -> "StudyConfig":
@@ -152,6 +169,10 @@ def _study(parsed: argparse.Namespace) -> "StudyConfig":
 def _tracking_overrides(parsed: argparse.Namespace) -> tuple[str, ...]:
     """What `status` takes: where the records are; all else is the study's."""
     return _allowed(parsed, ("tracking.",), "tracking.*")
+
+
+def _tracking_of(overrides: Sequence[str]) -> list[str]:
+    return [item for item in overrides if item.startswith("tracking.")]
 
 
 def _overrides_of_a_host(parsed: argparse.Namespace) -> tuple[str, ...]:

@@ -19,19 +19,24 @@ from brainseg.sweep.engine.host import move_to_this_software, with_store
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.leftovers import delete_leftovers
 from brainseg.sweep.engine.live import LiveTable
-from brainseg.sweep.engine.storage import ENVIRONMENT_KEY, StudyStorage, open_storage, place_of
+from brainseg.sweep.engine.storage import StudyStorage, open_storage, place_of
 from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
-from brainseg.sweep.engine.supervisor import View, supervise, worker_pool
+from brainseg.sweep.launchers.checks import check_reach, not_shared
+from brainseg.sweep.launchers.config import LauncherConfig
+from brainseg.sweep.launchers.engine import Engine, Workers, counted, missing, workers_for
+from brainseg.sweep.launchers.known import engine_of
+from brainseg.sweep.launchers.local import supervise, worker_pool
+from brainseg.sweep.launchers.view import View
+from brainseg.sweep.launchers.watch import Watch
 from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
-from brainseg.sweep.studies import print_workers, status_json, workers_of
+from brainseg.sweep.studies import asked_for, print_asked, print_workers, status_json, workers_of
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
-from brainseg.sweep.study.study_rules import key_of
+from brainseg.sweep.study.study_rules import merged
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
 from brainseg.tracking.mlflow.sync import deliver_leftovers
 from brainseg.tracking.mlflow.tracker import MlflowTracker
-from brainseg.tracking.paths import ENVIRONMENT_KEY as TRACKING_KEY
 from brainseg.tracking.paths import resolve_uri, tracking_paths
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
@@ -50,23 +55,41 @@ class Sweep:
     lock: ProcessLock
     lease: ParentLease
     tracking: TrackingConfig
+    launcher: LauncherConfig
+    workers: Workers
     console: Console
 
 
-def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: str | None, command: str) -> int:
+def run_study(
+    config: StudyConfig,
+    *,
+    launcher: LauncherConfig,
+    file: Path,
+    asked: Sequence[str],
+    where: str | None,
+    command: str,
+) -> int:
     """Starts the study or goes on with it, until it is done. The exit code.
 
     file, asked: its file, and the overrides of the command line, both of which are in `config`. where: its storage.
-    command: what the user typed, without passwords. Raises InputError, with nothing
-    written, if it can't start; SweepError if it can't be finished; Interrupted if it is stopped.
+    command: what the user typed, without passwords. Where the launcher's scheduler keeps the workers alive, a signal
+    only ends this process. Raises InputError, with nothing written, if it can't start; SweepError if it can't be
+    finished; Interrupted if its workers are stopped.
     """
     console = quiet_console()
+    engine = engine_of(launcher)
     with stop_on_signals() as stop:
         baseline = check(config)
         config = with_store(config, baseline.tracking)
         check_store(baseline.tracking)
         root = tracking_paths(baseline.tracking).root
-        place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
+        place = place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
+        if engine is not None:
+            check_reach(launcher.kind, place=place, uri=resolve_uri(baseline.tracking))
+            threads = threads_of_trials(baseline, share=launcher.cpus or 1)
+            engine.check(
+                workers_for(config, baseline.tracking, study_id="", threads=threads, where=where), config.workers
+            )
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
         config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))
@@ -83,7 +106,11 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
         if keys.is_stopped(study):
             study.set_user_attr(keys.STOP, None)
             console.print(f"note: {config.name} was stopped by `sweep stop`, and goes on now")
-        threads = threads_of_trials(baseline, share=max(1, resolve_threads(None) // config.workers))
+        share = launcher.cpus or max(1, resolve_threads(None) // config.workers)
+        threads = threads_of_trials(baseline, share=share)
+        workers = workers_for(
+            config, baseline.tracking, study_id=study.user_attrs[keys.STUDY_ID], threads=threads, where=where
+        )
         was_over = _is_over(study) and _is_recorded(study)
         # From here on a signal ends the workers, by `supervise`, and what follows still runs.
         with stop.deferred(), storage.reached(), ProcessLock(storage.folder) as lock:
@@ -94,14 +121,14 @@ def run_study(config: StudyConfig, *, file: Path, asked: Sequence[str], where: s
                 lock=lock,
                 lease=ParentLease(storage, study, lock),
                 tracking=baseline.tracking,
+                launcher=launcher,
+                workers=workers,
                 console=console,
             )
             delete_leftovers(study, tracking_paths(baseline.tracking).checkpoints)
             try:
                 if not was_over:
-                    _run_recorded(
-                        sweep, stop, threads=threads, file=None if changes else file, where=where, command=command
-                    )
+                    _run_recorded(sweep, stop, file=None if changes else file, command=command)
             except Interrupted as stopped:
                 sweep.console.print(f"{stopped}; go on with: {command}")
                 raise
@@ -134,11 +161,28 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
     workers = workers_of(storage, study.get_trials(deepcopy=False))
     if as_json:
         parent = study.user_attrs.get(keys.PARENT_RUN, "")
-        print(status_json(summarize(study, config), workers, parent=parent, is_stopping=keys.is_stopped(study)))
+        asked = asked_for(study)
+        is_stopping = keys.is_stopped(study)
+        print(status_json(summarize(study, config), workers, asked, parent=parent, is_stopping=is_stopping))
         return 0
     _print_outcome(study, config, store, console)
+    print_asked(asked_for(study), console)
     print_workers(workers, console)
     return 0
+
+
+def record_if_over(name: str, *, tracking: Sequence[str], where: str | None) -> None:
+    """Records the study's outcome on its parent run, where no worker is left and nobody has done it."""
+    store = compose.freeze(list(tracking)).tracking
+    storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
+    with storage.reached():
+        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        if workers_of(storage, study.get_trials(deepcopy=False)) or _is_recorded(study):
+            return
+        config = load_config(storage, name)
+        store = compose.freeze(merged(config.tracking, tracking)).tracking
+        with ProcessLock(storage.folder) as lock:
+            _record(study, config, ParentLease(storage, study, lock), store)
 
 
 def quiet_console() -> Console:
@@ -147,17 +191,15 @@ def quiet_console() -> Console:
     return Console(markup=False, highlight=False, soft_wrap=True)
 
 
-def _run_recorded(
-    sweep: Sweep, stop: StopRequest, *, threads: int, file: Path | None, where: str | None, command: str
-) -> None:
+def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command: str) -> None:
     """Runs the sweep inside its parent run, and records the outcome there, however the sweep ends.
 
-    threads: of each worker. file: the study file; None if it is no longer the one that the study was started by.
+    file: the study file; None if it is no longer the one that the study was started by.
     """
     parent = open_parent(sweep.lease, sweep.tracking, command=command)
     if parent is None:  # another supervisor of this study writes it
         try:
-            _supervise(sweep, None, threads=threads, where=where)
+            _train(sweep, None)
         finally:
             _record(sweep.study, sweep.config, sweep.lease, sweep.tracking)  # that one may have ended before the study
         return
@@ -168,36 +210,31 @@ def _run_recorded(
             stop.check()
             try:
                 if not _is_over(sweep.study):
-                    _supervise(sweep, parent, threads=threads, where=where)
+                    _train(sweep, parent)
             finally:
                 recorded = _record_end(parent, sweep.study, sweep.config)
     finally:
         sweep.study.set_user_attr(keys.OUTCOME, recorded)  # not before the parent run has ended
 
 
-def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, where: str | None) -> None:
-    """Runs workers until the study is finished. Raises SweepError if too many trials have failed."""
+def _train(sweep: Sweep, parent: MlflowTracker | None) -> None:
+    """Runs workers until the study is finished, or the user looks away from a scheduler's workers.
+
+    Raises SweepError if too many trials have failed.
+    """
     config, study = sweep.config, sweep.study
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
-    if any(key_of(item) == "tracking.uri" for item in config.tracking):
-        environment[TRACKING_KEY] = resolve_uri(sweep.tracking)
-    if where is not None:
-        environment[ENVIRONMENT_KEY] = where
-    logs = tracking_paths(sweep.tracking).root / "studies" / f"{config.name}.logs"
 
     def on_finished(trials: Sequence[FrozenTrial]) -> None:
         if parent is not None:
             record_progress(parent, config, trials)
 
-    pool = worker_pool(config, sweep.lock, threads=threads, logs=logs, environment=environment)
-    sweep.console.print(
-        f"{config.name}: {config.trials} trial{_s(config.trials)}, "
-        f"{config.workers} worker{_s(config.workers)} with {threads} thread{_s(threads)} each; "
-        f"storage {sweep.storage.shown}; logs in {logs}"
-    )
     table = LiveTable(config, sweep.console)
     view = View(sweep.storage, study, table, on_finished, supervisor=sweep.lock.id)
-    supervise(config, pool, view, table)
+    engine = engine_of(sweep.launcher)
+    if engine is None:
+        _supervise(sweep, view, table)
+    else:
+        _watch(sweep, engine, view, table)
     settings = keys.settings_of(study)
     failed = study.get_trials(deepcopy=False, states=[TrialState.FAIL])
     if len(failed) > settings.failures and not is_finished(study):
@@ -205,6 +242,38 @@ def _supervise(sweep: Sweep, parent: MlflowTracker | None, *, threads: int, wher
         raise SweepError(
             f"{len(failed)} trials failed, and {settings.failures} are allowed: {'; '.join(sorted(reasons))}; "
             "correct the cause, or raise `failures` in the study file, and run the same command again"
+        )
+
+
+def _supervise(sweep: Sweep, view: View, table: LiveTable) -> None:
+    """Runs workers as processes of this machine."""
+    config, workers = sweep.config, sweep.workers
+    pool = worker_pool(workers, sweep.launcher, sweep.lock, count=config.workers)
+    sweep.console.print(
+        f"{config.name}: {_count(config.trials, 'trial')}, {_count(config.workers, 'worker')} "
+        f"with {_count(workers.threads, 'thread')} each; storage {sweep.storage.shown}; logs in {workers.logs}"
+    )
+    supervise(config, pool, view, table)
+
+
+def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
+    """Submits the workers that are missing, and shows what becomes of them."""
+    config, workers, study = sweep.config, sweep.workers, sweep.study
+    study.set_user_attr(keys.LAUNCHER, {"kind": sweep.launcher.kind, "workers": config.workers})
+    if (note := not_shared(tracking_paths(sweep.tracking).root)) is not None:
+        sweep.console.print(note)
+    numbers = missing(engine.tasks(workers.study), config.workers)
+    submitted = f", {_count(len(numbers), 'worker')} as {engine.start(workers, numbers)}" if numbers else ""
+    sweep.console.print(
+        f"{config.name}: {_count(config.trials, 'trial')}{submitted}; storage {sweep.storage.shown}; "
+        f"logs in {workers.logs}"
+    )
+    watch = Watch(engine, workers.study, table, count=config.workers, logs=workers.logs)
+    if not watch.until(lambda: _is_over(study), view):
+        name = config.name
+        sweep.console.print(
+            f"{engine.name}: {counted(engine.tasks(workers.study))}; they go on without this terminal; "
+            f"look again: sweep run {name} launcher={sweep.launcher.kind}; stop them: sweep stop {name}"
         )
 
 
@@ -251,8 +320,8 @@ def _clear_up(sweep: Sweep) -> None:
         delete_leftovers(sweep.study, tracking_paths(sweep.tracking).checkpoints)
 
 
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _print_outcome(study: optuna.Study, config: StudyConfig, tracking: TrackingConfig, console: Console) -> None:

@@ -1,5 +1,6 @@
 """What is asked of studies from any host: how far one is, which a storage has, and to stop one."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -18,7 +19,11 @@ from brainseg.sweep.engine.leases import host_name, this_host
 from brainseg.sweep.engine.storage import JOURNAL_SUFFIX, StudyStorage, journal_path, open_storage, place_of
 from brainseg.sweep.engine.stored_study import load_config
 from brainseg.sweep.engine.trial_row import shown_metric
+from brainseg.sweep.launchers.config import LauncherConfig
+from brainseg.sweep.launchers.engine import WAITING, Study, Task, counted
+from brainseg.sweep.launchers.known import engine_of
 from brainseg.sweep.outcome.summary import StudySummary
+from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.paths import tracking_paths
 
 STUDIES_SCHEMA = 1
@@ -35,6 +40,15 @@ class WorkerRow:
     epoch: int  # finished
     epochs: int | None  # asked for
     silent_s: float | None  # since its last heartbeat, by the storage's clock; None on one host, where none is needed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a scheduler was asked for."""
+
+    launcher: str
+    workers: int
+    tasks: Sequence[Task] | None  # None: the scheduler can't be asked from this host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +88,28 @@ def workers_of(storage: StudyStorage, trials: Sequence[FrozenTrial]) -> list[Wor
     return rows
 
 
+def asked_for(study: optuna.Study) -> Asked | None:
+    """What a scheduler does for the study; None where `run` has never asked one."""
+    stored = study.user_attrs.get(keys.LAUNCHER)
+    if stored is None:
+        return None
+    engine = engine_of(LauncherConfig(kind=stored["kind"]))
+    assert engine is not None, "only schedulers are stored"
+    try:
+        tasks = engine.tasks(Study(name=study.study_name, id=study.user_attrs[keys.STUDY_ID]))
+    except UnreachableError:
+        tasks = None
+    return Asked(launcher=engine.name, workers=stored["workers"], tasks=tasks)
+
+
+def print_asked(asked: Asked | None, console: Console) -> None:
+    """Prints a line about what the scheduler does; nothing without one."""
+    if asked is None:
+        return
+    told = "it can't be asked from here" if asked.tasks is None else counted(asked.tasks)
+    say(f"{asked.launcher}: {asked.workers} workers asked for, {told}", console)
+
+
 def print_workers(workers: Sequence[WorkerRow], console: Console) -> None:
     """Prints a row a worker; nothing without one."""
     if not workers:
@@ -93,7 +129,9 @@ def print_workers(workers: Sequence[WorkerRow], console: Console) -> None:
     Section(title="Workers", headings=headings, rows=rows, align="rlrlrr").show(console)
 
 
-def status_json(summary: StudySummary, workers: Sequence[WorkerRow], *, parent: str, is_stopping: bool) -> str:
+def status_json(
+    summary: StudySummary, workers: Sequence[WorkerRow], asked: Asked | None, *, parent: str, is_stopping: bool
+) -> str:
     """`status --json`: the study's numbers and its workers."""
     best = summary.best[0] if summary.best else None
     content = {
@@ -114,6 +152,7 @@ def status_json(summary: StudySummary, workers: Sequence[WorkerRow], *, parent: 
         "best": best and {"trial": best.number, "params": dict(best.params), "run_id": best.run_id, "line": best.line},
         "parent_run": parent,
         "workers": [vars(row) for row in workers],
+        "launcher": asked and dataclasses.asdict(asked),
     }
     return _json(content)
 
@@ -176,6 +215,7 @@ def stop_study(name: str, *, tracking: Sequence[str], where: str | None, console
     with storage.reached():
         study.set_user_attr(keys.STOP, {"host": host_name(this_host()), "at": time.time()})
         workers = workers_of(storage, study.get_trials(deepcopy=False))
+        _cancel_waiting(study, console)
     if not workers:
         say(f"{name} is stopped; no worker holds a trial", console)
         return 0
@@ -183,6 +223,16 @@ def stop_study(name: str, *, tracking: Sequence[str], where: str | None, console
     say(f"{name}: {who} after the epoch, with a checkpoint; sweep run {name} goes on with it", console)
     print_workers(workers, console)
     return 0
+
+
+def _cancel_waiting(study: optuna.Study, console: Console) -> None:
+    """Takes back what still waits in a scheduler; where it can't be asked, such workers end as soon as they start."""
+    asked = asked_for(study)
+    waiting = [] if asked is None else [task for task in asked.tasks or () if task.state == WAITING]
+    engine = engine_of(LauncherConfig(kind=study.user_attrs[keys.LAUNCHER]["kind"])) if waiting else None
+    if engine is not None:
+        engine.cancel(waiting)
+        say(f"{engine.name}: {len(waiting)} that waited are cancelled", console)
 
 
 def _studies(tracking: Sequence[str], where: str | None) -> list[tuple[StudyStorage, str]]:

@@ -40,7 +40,7 @@ import brainseg.sweep.outcome.plots
 import brainseg.sweep.run
 import brainseg.train.__main__
 import brainseg.train.experiment
-from brainseg.sweep.engine import supervisor
+from brainseg.sweep.launchers import local
 from brainseg.train.environment import packages
 
 
@@ -78,7 +78,7 @@ def _command(request):
         _take(stdin=os.open(os.devnull, os.O_RDONLY), output=output.fileno())
     program, *arguments = request["start"]
     if program == "brainseg.sweep":
-        supervisor.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Nursery().start})
+        local.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Nursery().start})
     return _run(program, arguments)
 
 

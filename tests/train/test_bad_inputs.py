@@ -26,6 +26,10 @@ from brainseg.train.checkpoint import Checkpoints, RunManifest
 UNKNOWN = [
     ("model.dropot=0.1", "model.dropot is not a configuration key; did you mean 'model.dropout'?"),
     ("modle.dropout=0.1", "modle.dropout is not a configuration key; did you mean 'model.dropout'?"),
+    (
+        "launcher=slurm",
+        "launcher is no key of a run: it starts the workers of a sweep; python -m brainseg.sweep run NAME launcher=...",
+    ),
     ("dropout=0.2", "dropout is not a configuration key; did you mean 'model.dropout'?"),
     (
         "model.zzz=1",

@@ -81,8 +81,8 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def show_plan(config: StudyConfig) -> None:
-    """Checks the study and prints its first trials. Raises ConfigError like `check`."""
+def show_plan(config: StudyConfig) -> RunConfig:
+    """Checks the study and prints its first trials. Raises ConfigError, and returns a configuration, like `check`."""
     baseline = check(config)
     metrics = ", ".join(f"{direction} {metric}" for metric, direction in config.metrics.items())
     print(f"{config.name}: {config.trials} trials of {baseline.train.epochs} epochs, {metrics}")
@@ -91,6 +91,7 @@ def show_plan(config: StudyConfig) -> None:
     print("first trials:")
     for number, params in enumerate(first_trials(config, min(SHOWN, config.trials))):
         print(f"  {number:>3}  {' '.join(as_overrides(params))}")
+    return baseline
 
 
 def compose_trial(config: StudyConfig, params: Mapping[str, Value], *, threads: int) -> tuple[RunConfig, list[str]]:

@@ -120,7 +120,7 @@ def test_data_that_is_away_or_changed_for_a_moment_costs_no_trial(sweep: Sweep) 
     sweep.assert_nothing_is_open()
 
 
-@pytest.mark.slow  # test_supervisor.py and test_host.py have the rules
+@pytest.mark.slow  # test_local_launcher.py and test_host.py have the rules
 def test_a_study_goes_on_where_its_data_has_been_moved_to(sweep: Sweep) -> None:
     before, after = sweep.folder / "before", sweep.folder / "after"
     write_phantom(PhantomSource(patients=6, seed=0), before)

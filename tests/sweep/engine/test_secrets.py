@@ -15,9 +15,12 @@ from queue_processes import PATIENCE_S
 from study_files import made_study, write_study
 
 from brainseg.cli.secrets import ENVIRONMENT_KEY, hide_secrets
+from brainseg.compose import freeze
 from brainseg.errors import ConfigError
 from brainseg.sweep.engine.leases import ProcessLock
-from brainseg.sweep.engine.supervisor import worker_pool
+from brainseg.sweep.launchers.config import LauncherConfig
+from brainseg.sweep.launchers.engine import workers_for
+from brainseg.sweep.launchers.local import worker_pool
 
 SECRET = "rosebud"  # noqa: S105  # of nothing
 WITHOUT_SETTINGS = {
@@ -144,7 +147,9 @@ def test_a_process_that_shows_a_password_starts_again_without_it(monkeypatch: py
 def test_workers_are_started_without_a_password_in_their_command_line(tmp_path: Path, key: str) -> None:
     overrides = ["tracking.experiment=mine", f"{key}=http://user:{SECRET}@host"]
     lock = ProcessLock(tmp_path)
-    pool = worker_pool(made_study(tmp_path, overrides=overrides), lock, threads=1, logs=tmp_path, environment={})
+    config = made_study(tmp_path, overrides=overrides)
+    workers = workers_for(config, freeze(config.tracking).tracking, study_id="0", threads=1, where=None)
+    pool = worker_pool(workers, LauncherConfig(), lock, count=1)
     assert "tracking.experiment=mine" in pool.command
     assert SECRET not in " ".join(pool.command)
 

@@ -1,4 +1,4 @@
-"""The supervisor: restarts workers that end, and shows their progress; all state is in the storage."""
+"""Workers as processes of this machine: the supervisor restarts those that end, and ends with them."""
 
 import contextlib
 import os
@@ -6,23 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import optuna
-from optuna.trial import FrozenTrial
-
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.gpus import VISIBLE_KEY, gpus
-from brainseg.sweep.engine.keys import lease_of
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
-from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.engine.worker import STOP
+from brainseg.sweep.launchers.config import LauncherConfig
+from brainseg.sweep.launchers.engine import Workers
+from brainseg.sweep.launchers.view import View
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import key_of, places_in
-from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.train.signals import handled_by
 
 POLL_S = 0.5  # between two looks at the workers and the study
@@ -34,10 +30,6 @@ CRASHES_ALLOWED = len(PAUSES_S)  # one after the other, of one worker, with no t
 # workers that die before they have one.
 KILLS_ALLOWED = 10
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-# Called with all trials whenever one more of them is finished.
-OnFinished = Callable[[Sequence[FrozenTrial]], None]
-Progress = Mapping[int, tuple[bool, int]]  # trial -> whether it is finished, and how many epochs were reported
 
 
 @dataclass
@@ -58,7 +50,7 @@ class Slot:
     """One worker: a process, and after its end the next one."""
 
     log: Path
-    gpu: str | None = None  # the only one that its workers use; None: whatever there is
+    gpu: str | None = None  # those that its workers use, as in CUDA_VISIBLE_DEVICES; None: whatever there is
     process: "subprocess.Popen[str] | None" = None
     is_done: bool = False  # its worker found nothing left to do
     crashes: int = 0  # in a row
@@ -170,7 +162,7 @@ def _count_end(slot: Slot, code: int, now: float) -> str:
     return f"{name} ended with an error: {ended}; it starts again" + (f" in {pause_s:.0f} s" if pause_s else "")
 
 
-def supervise(config: StudyConfig, workers: Pool, view: "View", table: LiveTable) -> None:
+def supervise(config: StudyConfig, workers: Pool, view: View, table: LiveTable) -> None:
     """Runs the workers until the study is finished, the time limit is reached or the user stops it.
 
     No worker lives afterwards. Raises Interrupted if the user has stopped it, and SweepError if workers end again and
@@ -197,51 +189,6 @@ def supervise(config: StudyConfig, workers: Pool, view: "View", table: LiveTable
             workers.end()
         if stop.signal is not None:
             raise Interrupted(stop.signal)
-
-
-class View:
-    """Polls the study, and shows what has changed."""
-
-    def __init__(
-        self, storage: StudyStorage, study: optuna.Study, table: LiveTable, on_finished: OnFinished, *, supervisor: str
-    ) -> None:
-        """supervisor: id of this process's lock, which its workers' leases name."""
-        self._supervisor = supervisor
-        self._storage = storage
-        self._study = study
-        self._table = table
-        self._on_finished = on_finished
-        self._before: Progress | None = None
-        self._is_away = False  # whether the storage didn't answer the last time
-
-    def look(self) -> list[int]:
-        """Polls once; returns the ids of this process's workers whose trials have made progress since the last time."""
-        try:
-            with self._storage.reached():
-                trials = self._study.get_trials(deepcopy=False)
-        except UnreachableError as error:  # where it stays away, the workers can't live
-            if not self._is_away:
-                self._table.say(f"{str(error).partition(';')[0]}; the sweep waits for it")
-            self._is_away = True
-            return []
-        self._is_away = False
-        self._table.update(trials, time.time())
-        before, progress = self._before, _progress(trials)
-        self._before = progress
-        if before is None or _ended(progress) > _ended(before):
-            self._on_finished(trials)
-        advanced = [trial for trial in trials if (before or {}).get(trial.number) != progress[trial.number]]
-        leases = [lease for lease in map(lease_of, advanced) if lease is not None]
-        # Those of other supervisors are on other hosts, whose process ids mean nothing here.
-        return [lease.pid for lease in leases if lease.supervisor == self._supervisor]
-
-
-def _progress(trials: Sequence[FrozenTrial]) -> Progress:
-    return {trial.number: (trial.state.is_finished(), len(trial.intermediate_values)) for trial in trials}
-
-
-def _ended(progress: Progress) -> int:
-    return sum(is_finished for is_finished, _ in progress.values())
 
 
 class Stopping:
@@ -275,28 +222,32 @@ class Stopping:
             self._table.say("stopping at once, with a checkpoint after the current step")
 
 
-def worker_pool(
-    config: StudyConfig, lock: ProcessLock, *, threads: int, logs: Path, environment: Mapping[str, str]
-) -> Pool:
-    """Workers of this study, each a process of its own that writes a log into `logs`; each has one of the GPUs, if any.
+def worker_pool(workers: Workers, launcher: LauncherConfig, lock: ProcessLock, *, count: int) -> Pool:
+    """So many workers, each a process of its own that writes a log; each has GPUs of its own, if there are enough.
 
-    environment: added to this process's own; passwords are handed on here, and appear in no command line.
+    Passwords are handed on in the environment, and appear in no command line.
     """
-    command = [sys.executable, "-m", "brainseg.sweep", "worker", config.name]
-    command += ["--supervisor", lock.id, "--threads", str(threads)]
-    command += [item for item in config.tracking if key_of(item) != "tracking.uri"]
-    command += places_in(config.overrides)  # as this start has them: the study's own may be those of another host
+    command = [sys.executable, "-m", "brainseg.sweep", *workers.arguments, "--supervisor", lock.id]
     return Pool(
         command=command,
-        environment={**os.environ, **environment},
-        slots=[Slot(logs / f"worker-{number + 1}.log", gpu=_gpu_of(number)) for number in range(config.workers)],
+        environment={**os.environ, **workers.environment},
+        slots=[
+            Slot(workers.logs / f"worker-{number + 1}.log", gpu=_gpus_of(number, launcher.worker_gpus))
+            for number in range(count)
+        ],
     )
 
 
-def _gpu_of(number: int) -> str | None:
-    """The GPU of a worker, counted from 0; the workers take turns if there are fewer."""
+def _gpus_of(number: int, count: int) -> str | None:
+    """The GPUs of a worker, counted from 0, for CUDA_VISIBLE_DEVICES; the workers take turns if there are fewer.
+
+    None where the machine has none.
+    """
     found = gpus()
-    return found[number % len(found)].id if found else None
+    if not found:
+        return None
+    chosen = dict.fromkeys(found[(number * count + each) % len(found)].id for each in range(count))
+    return ",".join(chosen)
 
 
 def last_line(path: Path) -> str:

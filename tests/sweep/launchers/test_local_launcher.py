@@ -16,12 +16,17 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 from study_files import made_study
 
+from brainseg.compose import freeze
 from brainseg.errors import SweepError
 from brainseg.model.gpus import Gpu
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import open_storage
-from brainseg.sweep.engine.supervisor import KILLS_ALLOWED, Pool, Slot, StopRequests, View, worker_pool
+from brainseg.sweep.launchers.config import launcher_config
+from brainseg.sweep.launchers.engine import workers_for
+from brainseg.sweep.launchers.local import KILLS_ALLOWED, Pool, Slot, StopRequests, worker_pool
+from brainseg.sweep.launchers.view import View
+from brainseg.sweep.study.study_file import StudyConfig
 
 CRASHES = "echo some line; echo 'error: no disk'; exit 3"
 SLEEPS = "exec sleep 100"
@@ -30,6 +35,12 @@ SLEEPS = "exec sleep 100"
 def pool_of(script: str, tmp_path: Path) -> Pool:
     """A pool of one worker, which is this shell script."""
     return Pool(command=["sh", "-c", script], environment=dict(os.environ), slots=[Slot(tmp_path / "worker-1.log")])
+
+
+def pool_for(config: StudyConfig, lock: ProcessLock, *asked: str) -> Pool:
+    """A study's workers, which don't run yet. asked: overrides of the launcher."""
+    workers = workers_for(config, freeze(config.tracking).tracking, study_id="0", threads=1, where=None)
+    return worker_pool(workers, launcher_config(asked), lock, count=config.workers)
 
 
 def ended(pool: Pool) -> "subprocess.Popen[str]":
@@ -130,7 +141,7 @@ def test_a_stopping_pool_starts_nothing_again(tmp_path: Path) -> None:
 
 @pytest.mark.heavy
 def test_no_worker_lives_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brainseg.sweep.engine.supervisor.PATIENCE_S", 0.2)
+    monkeypatch.setattr("brainseg.sweep.launchers.local.PATIENCE_S", 0.2)
     pool = pool_of("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path)
     pool.keep_alive(0.0, restart=True)
     log = pool.slots[0].log
@@ -209,20 +220,22 @@ def test_workers_get_the_data_where_it_is_today(tmp_path: Path) -> None:
     """The study may have stored another place, from before the folder was moved."""
     config = made_study(tmp_path, overrides=["data=folder", "data.root=/new", "train.epochs=2", "tracking.root=runs"])
     with ProcessLock(tmp_path / "alive") as lock:
-        pool = worker_pool(config, lock, threads=1, logs=tmp_path, environment={})
-    assert pool.command[-2:] == ["tracking.root=runs", "data.root=/new"]
+        pool = pool_for(config, lock)
+    assert pool.command[-4:-2] == ["tracking.root=runs", "data.root=/new"]
 
 
-def test_the_workers_take_turns_on_the_gpus(tmp_path, monkeypatch):
+def test_the_workers_take_turns_on_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two = tuple(Gpu(id=name, name="NVIDIA", memory_mib=1024, driver="1") for name in ("3", "5"))
-    monkeypatch.setattr("brainseg.sweep.engine.supervisor.gpus", lambda: two)
+    monkeypatch.setattr("brainseg.sweep.launchers.local.gpus", lambda: two)
     config = made_study(tmp_path, workers=3)
     with ProcessLock(tmp_path / "alive") as lock:
-        pool = worker_pool(config, lock, threads=1, logs=tmp_path, environment={})
+        pool = pool_for(config, lock)
     assert [slot.gpu for slot in pool.slots] == ["3", "5", "3"]
-    monkeypatch.setattr("brainseg.sweep.engine.supervisor.gpus", tuple)
+    assert [slot.gpu for slot in pool_for(config, lock, "launcher.gpus=2").slots] == ["3,5"] * 3
+    assert [slot.gpu for slot in pool_for(config, lock, "launcher.gpus=0").slots] == [""] * 3
+    monkeypatch.setattr("brainseg.sweep.launchers.local.gpus", tuple)
     with ProcessLock(tmp_path / "alive") as lock:
-        pool = worker_pool(config, lock, threads=1, logs=tmp_path, environment={})
+        pool = pool_for(config, lock)
     assert [slot.gpu for slot in pool.slots] == [None, None, None]
 
 
