@@ -35,10 +35,9 @@ from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import HEARTBEAT_S
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import open_study
-from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
+from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue, idle_s
 
 EPOCHS = 10
-IDLE_S = 0.5  # as a worker waits
 UNEVEN = 0.2  # trials are by so much shorter or longer than asked for: those of a sweep don't end at one moment
 CONNECTIONS = 300  # of the server
 NAME = "scale"
@@ -141,7 +140,7 @@ def _work(where: str, root: Path, number: int, seconds_per_trial: float, start: 
             if isinstance(claim, NoTrial):
                 if claim.is_over:
                     break
-                time.sleep(IDLE_S)
+                time.sleep(idle_s(time.perf_counter() - begun))
                 continue
             durations["claim"].append(time.perf_counter() - begun)
             length_s = seconds_per_trial * random.uniform(1 - UNEVEN, 1 + UNEVEN)

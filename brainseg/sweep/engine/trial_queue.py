@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from brainseg.sweep.engine import keys
-from brainseg.sweep.engine.leases import Lease, LeaseChecker, ProcessLock
+from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, ProcessLock
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
@@ -22,6 +22,16 @@ from brainseg.sweep.study.space import suggest
 from brainseg.sweep.study.study_file import StudyConfig
 
 DEATHS_ALLOWED = 3  # without a new epoch between them
+IDLE_S = 0.5  # at least, between two claims, while trials are running that may come back
+IDLE_SHARE = 20  # times as long as a claim takes
+
+
+def idle_s(claim_s: float) -> float:
+    """How long to wait for a trial before the next claim, after one that has found none and took so long.
+
+    The longer others wait for the turn, the longer: many workers without a trial leave it to those that have one.
+    """
+    return min(max(IDLE_S, IDLE_SHARE * claim_s), HEARTBEAT_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +87,7 @@ class TrialQueue:
             return NoTrial(is_over=True, reason="the study was stopped by `sweep stop`")
         now = self.storage.now()
         trials = self.study.get_trials(deepcopy=False)
+        self.study._thread_local.cached_all_trials = trials  # or samplers would read them again within the turn
         settings = keys.settings_of(self.study)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         free = self._reclaim(running, now)
@@ -207,14 +218,16 @@ class TrialQueue:
         self.storage.optuna.set_trial_user_attr(trial._trial_id, keys.LEASE, None)
 
     def _ask(self, trials: Sequence[FrozenTrial]) -> Trial:
-        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-        number = min(waiting) if waiting else len(trials)
-        # By the trial's number: a study that is loaded again would repeat its first draws with one seed.
-        self.study.sampler = build_sampler(self._config, number=number)
-        return self.study.ask()
+        """The first trial that waits, or a new one; not by Optuna's `ask`, which reads all trials again."""
+        store = self.storage.optuna
+        for trial in trials:
+            if trial.state == TrialState.WAITING and store.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                return self._trial_of(trial)
+        return self._trial_of(store.get_trial(store.create_new_trial(self.study._study_id)))
 
     def _trial_of(self, frozen: FrozenTrial) -> Trial:
-        # Killed before all its values were drawn, it needs the sampler again; else nothing is drawn.
+        # Killed before all its values were drawn, it needs the sampler again; else nothing is drawn. The seed follows
+        # from the trial's number: a study that is loaded again would repeat its first draws with one seed.
         is_complete = keys.LINE in frozen.user_attrs
         self.study.sampler = RandomSampler(seed=0) if is_complete else build_sampler(self._config, number=frozen.number)
         return Trial(self.study, frozen._trial_id)
