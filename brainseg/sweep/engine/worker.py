@@ -35,7 +35,7 @@ from brainseg.sweep.engine.leftovers import clear_up, delete_leftovers
 from brainseg.sweep.engine.patience import PASSING, Patience, patiently
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import load_config, with_recipe
-from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue
+from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue, idle_s
 from brainseg.sweep.engine.trial_row import shown_params, trial_name
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from brainseg.train.experiment import Result
 
 RECYCLE_AFTER = 25  # trials: TensorFlow keeps a little of each
-IDLE_S = 0.5  # between two claims, while trials are running that may come back
 STOP = "stop"  # what a supervisor writes to a worker's stdin: finish the epoch, then end
 
 Metrics = Mapping[str, float]
@@ -125,11 +124,12 @@ class Worker:
 
     def _work_once(self) -> Recycle | str | None:
         """Trains one trial, or waits a moment for one; what `work` returns, once there is nothing more to do."""
+        begun = time.monotonic()
         claim = self._queue.claim()
         if isinstance(claim, NoTrial):
             if claim.is_over:
                 return claim.reason
-            time.sleep(IDLE_S)
+            time.sleep(idle_s(time.monotonic() - begun))
             return None
         threads = claim.attributes.get(keys.THREADS, self._threads)
         if self._threads_in_use not in (None, threads):
