@@ -15,6 +15,7 @@ from brainseg.errors import ConfigError
 
 GROUP = "launcher"
 LOCAL, SLURM, RAY = "local", "slurm", "ray"
+AUTO = "auto"  # the Ray cluster that this machine belongs to
 # Kind of launcher -> the keys that it has.
 KEYS: Mapping[str, tuple[str, ...]] = {
     LOCAL: ("gpus", "cpus"),
@@ -35,7 +36,7 @@ class LauncherConfig:
     workers_per_job: int = 1  # that share the GPUs and cores of one job
     setup: str = ""  # lines of the shell before the worker: module load cuda
     folder: str | None = None  # where workers start; None: where `sweep run` was typed
-    address: str = "auto"  # of the Ray cluster, HOST:PORT; auto: the one that this machine belongs to
+    address: str = AUTO  # of the Ray cluster: HOST:PORT
 
     def __post_init__(self) -> None:
         one_of(f"{GROUP}.kind", self.kind, tuple(KEYS))

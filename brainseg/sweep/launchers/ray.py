@@ -9,15 +9,16 @@ import logging
 import os
 import shlex
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainseg.cli.secrets import mask
+from brainseg.cli.secrets import has_password, mask
 from brainseg.errors import ConfigError
 from brainseg.sweep.engine.storage import ENVIRONMENT_KEY
-from brainseg.sweep.launchers.config import GROUP, RAY, LauncherConfig
+from brainseg.sweep.launchers.config import AUTO, GROUP, RAY, LauncherConfig
 from brainseg.sweep.launchers.engine import ENDED, RUNNING, WAITING, Study, Task, Workers
 from brainseg.sweep.study.study_rules import LOCATIONS, key_of
 from brainseg.tracking.mlflow.connection import UnreachableError, reason
@@ -42,7 +43,7 @@ class Ray:
         """Raises ConfigError where a password would have to be handed on, and where no host can take a worker."""
         for key, file in ADDRESSES.items():
             address = _environment(workers).get(key, "")
-            if mask(address) != address:
+            if has_password(address):
                 raise ConfigError(
                     f"{GROUP}={RAY} hands no password to other hosts, got {mask(address)}; "
                     f"leave it out, and write it into {file} on each of them"
@@ -198,6 +199,7 @@ def _connected(address: str) -> Any:
     if not ray.is_initialized():
         handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
         try:
+            _check_port(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (OSError, RuntimeError, ValueError) as error:
             raise UnreachableError(
@@ -207,6 +209,14 @@ def _connected(address: str) -> Any:
         finally:
             signal.signal(signal.SIGTERM, handler)
     return ray
+
+
+def _check_port(address: str) -> None:
+    """Raises OSError or ValueError where nobody listens: Ray itself would try for minutes."""
+    named = os.environ.get("RAY_ADDRESS", "") if address == AUTO else address
+    host, _, port = named.rpartition(":")
+    if host not in ("", "localhost", "127.0.0.1"):  # Ray takes these for this machine's address in its network
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
 
 
 def _environment(workers: Workers) -> dict[str, str]:
