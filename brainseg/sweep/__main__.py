@@ -80,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     serving.set_defaults(does=_serve)
     worker.add_argument("--threads", type=int, help="CPU threads; default: every core")
     worker.add_argument("--supervisor", help=argparse.SUPPRESS)
+    worker.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
@@ -177,6 +178,7 @@ def _worker(parsed: argparse.Namespace) -> int:
         where=where,
         threads=parsed.threads,
         supervisor=parsed.supervisor,
+        listens=parsed.listen,
     )
     if parsed.supervisor is None:  # which would record the end
         from brainseg.sweep.run import record_if_over

@@ -266,7 +266,9 @@ def _supervise(sweep: Sweep, view: View, table: LiveTable) -> None:
 def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
     """Submits the workers that are missing, and shows what becomes of them."""
     config, workers, study = sweep.config, sweep.workers, sweep.study
-    study.set_user_attr(keys.LAUNCHER, {"kind": sweep.launcher.kind, "workers": config.workers})
+    launcher = sweep.launcher
+    asked = {"kind": launcher.kind, "address": launcher.address, "workers": config.workers}
+    study.set_user_attr(keys.LAUNCHER, asked)
     if (note := not_shared(tracking_paths(sweep.tracking).root)) is not None:
         sweep.console.print(note)
     if config.time_limit_min is not None:

@@ -21,9 +21,8 @@ from brainseg.sweep.engine.leases import host_name, this_host
 from brainseg.sweep.engine.storage import JOURNAL_SUFFIX, StudyStorage, journal_path, open_storage, place_of
 from brainseg.sweep.engine.stored_study import load_config
 from brainseg.sweep.engine.trial_row import shown_metric
-from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import ENDED, WAITING, Study, Task, and_server, counted
-from brainseg.sweep.launchers.known import engine_of
+from brainseg.sweep.launchers.known import engine_of_study
 from brainseg.sweep.outcome.summary import StudySummary
 from brainseg.sweep.server.address import STORAGE, at_server
 from brainseg.sweep.server.job import check_server
@@ -97,8 +96,7 @@ def asked_for(study: optuna.Study) -> Asked | None:
     stored = study.user_attrs.get(keys.LAUNCHER)
     if stored is None:
         return None
-    engine = engine_of(LauncherConfig(kind=stored["kind"]))
-    assert engine is not None, "only schedulers are stored"
+    engine = engine_of_study(stored)
     try:
         tasks = engine.tasks(Study(name=study.study_name, id=study.user_attrs[keys.STUDY_ID]))
     except UnreachableError:
@@ -254,8 +252,8 @@ def _cancel_waiting(study: optuna.Study, console: Console) -> None:
     """Takes back what still waits in a scheduler; where it can't be asked, such workers end as soon as they start."""
     asked = asked_for(study)
     waiting = [] if asked is None else [task for task in asked.tasks or () if task.state == WAITING]
-    engine = engine_of(LauncherConfig(kind=study.user_attrs[keys.LAUNCHER]["kind"])) if waiting else None
-    if engine is not None:
+    if waiting:
+        engine = engine_of_study(study.user_attrs[keys.LAUNCHER])
         engine.cancel(waiting)
         say(f"{engine.name}: {len(waiting)} that waited are cancelled", console)
 

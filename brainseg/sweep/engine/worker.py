@@ -404,18 +404,25 @@ class _Watch:
 
 
 def run_worker(
-    name: str, *, overrides: Sequence[str], where: str | None, threads: int | None, supervisor: str | None
+    name: str,
+    *,
+    overrides: Sequence[str],
+    where: str | None,
+    threads: int | None,
+    supervisor: str | None,
+    listens: bool,
 ) -> int:
     """Trains trials of the study `name` until none is left. The exit code.
 
     overrides: of tracking.* and of where the data lies, which take the place of those that the study was started with.
     where: the study's storage. threads: CPU threads, by default every core; the study may fix others. supervisor: id of
-    the process lock of the process that started this one, whose commands it reads. Raises InputError, with nothing
-    trained, AwayError where a store is away for too long, and Interrupted.
+    the process lock of the process that started this one and records the end. listens: whether that process's commands
+    come on stdin, and this one ends with it. Raises InputError, with nothing trained, AwayError where a store is away
+    for too long, and Interrupted.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     stop = StopAfterEpoch()
-    if supervisor is not None:
+    if listens:
         stop.listen(sys.stdin)
     with stop_on_signals():
         storage, config = patiently(lambda: _admitted(name, overrides, where), say)

@@ -65,7 +65,8 @@ class Task:
     state: str  # WAITING, RUNNING or ENDED
     reason: str = ""  # why it waits, or how it ended, in the scheduler's words
     host: str = ""
-    log: str = ""  # name of its file in the folder of logs
+    log: str = ""  # name of its file in the folder of logs, or a path on its host
+    words: str = ""  # its last line, where the log is on its host
 
 
 class Engine(Protocol):

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 
 from brainseg.errors import ConfigError, SweepError
 from brainseg.sweep.launchers.config import GROUP, LauncherConfig
+from brainseg.sweep.launchers.endings import FINAL, RESTART_PAUSE_S, RESTARTS, RUNS_AGAIN
 from brainseg.sweep.launchers.engine import ENDED, RUNNING, WAITING, Study, Task, Workers
 from brainseg.tracking.mlflow.connection import UnreachableError
 
 PROGRAMS = ("sbatch", "squeue", "scancel")
 TIMEOUT_S = 60
 WARNING_S = 120  # before a time limit, a worker is told to write a checkpoint; SLURM is up to a minute early
-RUNS_AGAIN = 143  # how a worker ends that was told to stop, with its trial given back
-RESTARTS = 10  # of a worker that was killed, within its job
-RESTART_PAUSE_S = 10
 # What squeue calls a task.
 STATES: Mapping[str, str] = {
     **dict.fromkeys(("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"), WAITING),
@@ -38,7 +36,7 @@ trap : TERM  # what is told to stop goes on to its end here: a worker writes its
         srun {step} {command}
         code=$?
         # 0: nothing left to do; 1, 2: an error; {again}: told to stop. Anything else, such as a kill: once more.
-        case $code in 0|1|2|{again}) return $code ;; esac
+        case $code in {final}|{again}) return $code ;; esac
         sleep {pause}
     done
     return $code
@@ -149,6 +147,7 @@ class Slurm:
             starts=RESTARTS + 1,
             step=shlex.join(step),
             command=shlex.join([*shlex.split(config.command), "-m", "brainseg.sweep", *workers.arguments]),
+            final="|".join(map(str, FINAL)),
             again=RUNS_AGAIN,
             pause=RESTART_PAUSE_S,
             workers=ONE_WORKER if count == 1 else together,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from brainseg.errors import SweepError
 from brainseg.sweep.engine.live import LiveTable
-from brainseg.sweep.launchers.engine import ENDED, RUNNING, WAITING, Engine, Study, Task, and_server, counted
-from brainseg.sweep.launchers.local import StopRequests, last_line
+from brainseg.sweep.launchers.endings import last_line
+from brainseg.sweep.launchers.engine import ENDED, WAITING, Engine, Study, Task, and_server, counted
+from brainseg.sweep.launchers.local import StopRequests
 from brainseg.sweep.launchers.view import View
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.train.signals import handled_by
@@ -70,11 +71,11 @@ class Watch:
         return bool(alive)
 
     def _say_change(self, before: Task | None, task: Task) -> None:
-        if before is None or before.state != RUNNING or task.state == RUNNING:
+        if before is None or before.state in (ENDED, task.state):
             return
         if task.state == WAITING:
             self._table.say(f"worker {task.number}: {before.host} has lost it; {self._engine.name} starts it again")
-        elif task.reason != "COMPLETED":
+        elif task.state == ENDED and task.reason != "COMPLETED":
             self._table.say(f"worker {task.number} ended ({task.reason}): {self._last_words(task)}")
 
     def _say_once(self, line: str) -> None:
@@ -90,8 +91,8 @@ class Watch:
             return True
         raise SweepError(
             f"no worker is left; worker {ended.number} ended ({ended.reason}): {self._last_words(ended)}; "
-            f"see {self._logs}"
+            f"see {self._logs / ended.log}" + (f" on {ended.host}" if ended.host else "")
         )
 
     def _last_words(self, task: Task) -> str:
-        return last_line(self._logs / task.log)
+        return task.words or last_line(self._logs / task.log)

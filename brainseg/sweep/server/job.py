@@ -13,9 +13,9 @@ from rich.console import Console
 from brainseg.cli.tables import say
 from brainseg.errors import SweepError, TrackingError
 from brainseg.sweep.launchers.config import SLURM, LauncherConfig
+from brainseg.sweep.launchers.endings import last_line
 from brainseg.sweep.launchers.engine import ENDED, WAITING, Engine, Study, Task, Workers, told
 from brainseg.sweep.launchers.known import engine_of
-from brainseg.sweep.launchers.local import last_line
 from brainseg.sweep.server.address import STORAGE, ServerFolder, server_folder, why_away
 from brainseg.sweep.server.serve import AUTO
 from brainseg.tracking.mlflow.connection import UnreachableError

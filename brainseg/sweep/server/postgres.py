@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from brainseg.errors import AwayError, ConfigError, TrackingError
-from brainseg.sweep.launchers.local import last_line
+from brainseg.sweep.launchers.endings import last_line
 from brainseg.sweep.server.address import STORAGE, ServerFolder, database_of, why_away
 from brainseg.tracking.paths import SERVER_URI, SERVICE
 
