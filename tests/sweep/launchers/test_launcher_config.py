@@ -36,7 +36,7 @@ def test_the_launcher_is_no_part_of_the_study() -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["launcher=slrum"], "there is no launcher 'slrum'; known are local, slurm; did you mean 'slurm'?"),
+        (["launcher=slrum"], "there is no launcher 'slrum'; known are local, ray, slurm; did you mean 'slurm'?"),
         (["launcher=slurm", "launcher.optons=x"], "launcher.optons is no key of launcher slurm; it has gpus, cpus,"),
         (["launcher.options=x"], "launcher.options is no key of launcher local; it has gpus, cpus"),
         (["launcher=slurm", "launcher.cpus=many"], "launcher.cpus must be a number, got 'many'; try launcher.cpus=1"),
@@ -45,6 +45,9 @@ def test_the_launcher_is_no_part_of_the_study() -> None:
         (["launcher.gpus=0.5"], "launcher.gpus must be whole with launcher=local, got 0.5"),
         (["launcher=slurm", "launcher.command='"], "launcher.command can't be split as a shell would"),
         (["launcher=slurm", "launcher.command="], "launcher.command must not be empty; leave it out for python"),
+        (["launcher=ray", "launcher.setup=x"], "launcher ray; it has gpus, cpus, command, address, folder"),
+        (["launcher=ray", "launcher.gpus=1.5"], "launcher.gpus must be whole or a part of one GPU, got 1.5; take 0.5"),
+        (["launcher=ray", "launcher.address=ray://x:10001"], "launcher.address must be HOST:PORT of a cluster that"),
         (["launcher.cpus"], "overrides must be of the form key=value, got 'launcher.cpus'"),
     ],
 )
