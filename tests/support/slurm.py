@@ -111,6 +111,10 @@ class Slurm:
         """The ids of all jobs, a job a worker, in their order; those that have ended moments ago included."""
         return self.run("squeue", "--noheader", "--array", "--sort=i", "--states=all", "--format=%i").splitlines()
 
+    def state(self, job: str) -> str:
+        """What SLURM calls it."""
+        return self.run("squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T")
+
     def start_at_once(self, job: str) -> None:
         """Spares a requeued job the two minutes that SLURM lets it wait."""
         deadline = time.monotonic() + START_S

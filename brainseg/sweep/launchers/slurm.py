@@ -45,15 +45,17 @@ trap : TERM  # what is told to stop goes on to its end here: a worker writes its
 }}
 {workers}
 job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
-# Not where SLURM is ending the job, as after scancel.
-if [ $code = {again} ] && [ "$(squeue --noheader --jobs="$job" --format=%T)" = RUNNING ]; then scontrol requeue "$job"; fi
+if [ $code = {again} ]; then
+    state=$(squeue --noheader --jobs="$job" --format=%T)
+    if [ "$state" = RUNNING ]; then scontrol requeue "$job"; fi  # COMPLETING: SLURM ends it itself, after scancel say
+fi
 exit $code
 """
 ONE_WORKER = """\
 work
 code=$?"""
 SOME_WORKERS = """\
-for place in {{1..{count}}}; do work > {log} 2>&1 & pids+=($!); done
+for place in {{1..{count}}}; do work >> {log} 2>&1 & pids+=($!); done
 code=0
 for pid in "${{pids[@]}}"; do
     wait "$pid"; one=$?
