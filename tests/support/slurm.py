@@ -15,6 +15,7 @@ import psutil
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 NODES = ("n1", "n2")
 START_S = 30.0  # about 1 on a machine that does nothing else
+LOST_S = 120.0  # until SLURM finds that a node is lost: about 35
 FILES = {
     # Of a node: 4 CPUs, 8000 MB and two GPUs, whatever the machine has.
     "slurm.conf": """\
@@ -72,6 +73,7 @@ class Slurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self._forgotten: set[str] = set()
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
 
     def start(self) -> None:
@@ -108,8 +110,9 @@ class Slurm:
         return done.stdout.strip()
 
     def jobs(self) -> list[str]:
-        """The ids of all jobs, a job a worker, in their order; those that have ended moments ago included."""
-        return self.run("squeue", "--noheader", "--array", "--sort=i", "--states=all", "--format=%i").splitlines()
+        """The ids of all jobs since `end_all`, a job a worker, in their order; those that have ended included."""
+        known = self.run("squeue", "--noheader", "--array", "--sort=i", "--states=all", "--format=%i").splitlines()
+        return [job for job in known if job not in self._forgotten]
 
     def state(self, job: str) -> str:
         """What SLURM calls it."""
@@ -117,19 +120,21 @@ class Slurm:
 
     def start_at_once(self, job: str) -> None:
         """Spares a requeued job the two minutes that SLURM lets it wait."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + LOST_S
         while self.run("squeue", "--noheader", f"--jobs={job}", "--format=%T %r") != "PENDING BeginTime":
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        self.run("scontrol", "update", f"jobid={job}", "starttime=now")
+        # Not within the second of its end, when the node still refuses it.
+        self.run("scontrol", "update", f"jobid={job}", "starttime=now+2")
 
-    def cancel_all(self) -> None:
-        """Ends all jobs."""
+    def end_all(self) -> None:
+        """Ends all jobs, of which `jobs` then knows no more."""
         self.run("scancel", "--me")
         deadline = time.monotonic() + 2 * START_S
         while self.run("squeue", "--noheader"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        self._forgotten.update(self.jobs())
 
     def kill_node(self, node: str) -> None:
         """SIGKILL for a node's daemon and all that runs there."""
@@ -151,7 +156,7 @@ class Slurm:
             )
 
     def _kill(self, **environment: str) -> None:
-        wanted = environment | self.environment
+        wanted = environment | {"SLURM_CONF": self.environment["SLURM_CONF"]}
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from backends import Server as TrackingServer
 from optuna.trial import FrozenTrial
-from processes import PATIENCE_S, Command, Server, kill, wait_until
+from processes import Command, Server, kill, wait_until
 from slurm import Slurm
 
 from brainseg.config import TrackingConfig
@@ -17,11 +17,12 @@ from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.launchers import slurm as launcher
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import Study, Workers
-from brainseg.tracking import open_store
+from brainseg.tracking import RunRecord, open_store
 from sweeps import Sweep
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 30  # enough for a trial to be met while it is trained
+MANY = 300  # enough for SLURM to notice something meanwhile
 # Instead of a worker: says which GPUs it has, and is told to stop as one is.
 STAND_IN = """\
 trap 'echo told to stop; exit 143' TERM
@@ -41,6 +42,7 @@ class SlurmSweep(Sweep):
         self._where = where
         self._tracking = [f"tracking.uri={uri}", f"tracking.experiment={folder.name}"]
         self._storage = open_storage(where, root=self.mlruns, name="tiny").optuna
+        self._others = set(self.store.find({}))  # the server is shared with other tests
 
     def start(self, *arguments: str, program: str = "brainseg.sweep") -> Command:
         """Starts `COMMAND NAME ARGUMENTS` where SLURM_CONF names the cluster."""
@@ -64,6 +66,10 @@ class SlurmSweep(Sweep):
         known = {study.study_name: study._study_id for study in self._storage.get_all_studies()}
         return self._storage.get_all_trials(known[name], deepcopy=False) if name in known else []
 
+    def runs(self) -> list[RunRecord]:
+        """Every run that MLflow has since this was made."""
+        return [run for run in super().runs() if run.run_id not in self._others]
+
     def told(self, command: Command) -> str:
         """With SLURM's own words."""
         return f"{super().told(command)}\n{self.slurm.run('squeue', '--array', '--states=all')}"
@@ -77,14 +83,18 @@ class SlurmSweep(Sweep):
         """Returns when so many trials are in training, each with an epoch or more."""
         command.wait_until(lambda: len([worker for worker in self.workers() if worker.epochs]) == trials)
 
-    def assert_whole(self) -> None:
-        """Every trial is complete, in one run, of which no epoch was trained again to its end."""
+    def assert_whole(self, epochs: int = EPOCHS) -> None:
+        """`assert_finished`, and no epoch was trained again to its end."""
+        self.assert_finished()
+        assert {number: sorted(epochs) for number, epochs in self.trained().items()} == {
+            number: list(range(1, epochs + 1)) for number in range(3)
+        }
+
+    def assert_finished(self) -> None:
+        """Every trial is complete, in one run, and no death was counted."""
         assert self.states() == {"COMPLETE": 3}
         assert {run.status for run in self.children().values()} == {"FINISHED"}
         assert sorted(self.children()) == [0, 1, 2]
-        assert {number: sorted(epochs) for number, epochs in self.trained().items()} == {
-            number: list(range(1, EPOCHS + 1)) for number in range(3)
-        }
         assert not any(trial.user_attrs.get("deaths") for trial in self.trials())
         self.assert_nothing_is_open()
 
@@ -93,7 +103,7 @@ class SlurmSweep(Sweep):
 def cluster(slurm: Slurm) -> Iterator[Slurm]:
     """The cluster without a job; none is left there in the end."""
     yield slurm
-    slurm.cancel_all()
+    slurm.end_all()
 
 
 @pytest.fixture
@@ -126,16 +136,14 @@ class StandIns:
 
     def __init__(self, cluster: Slurm, folder: Path) -> None:
         self._cluster = cluster
-        self._logs = folder / "logs"
+        self._logs = folder / "my logs"
         self._script = folder / "worker.sh"
         self._script.write_text(STAND_IN)
 
     def start(self, count: int, **values: Any) -> list[str]:
         """Submits so many; the ids of their jobs, once all have begun. values: of `launcher.*`."""
         config = LauncherConfig(kind="slurm", command=f"bash {self._script}", **{"cpus": 1, "gpus": 1} | values)
-        workers = Workers(
-            study=Study(name="tiny", id="0"), threads=1, arguments=[], environment={}, logs=self._logs
-        )
+        workers = Workers(study=Study(name="tiny", id="0"), threads=1, arguments=[], environment={}, logs=self._logs)
         name = launcher.Slurm(config).start(workers, range(1, count + 1)).removeprefix("job ")
         self.wait_for("process", count)
         return [f"{name}_{place}" for place in range(1, count // config.workers_per_job + 1)]
@@ -172,7 +180,12 @@ def test_a_job_that_waits_is_shown_and_a_stop_cancels_it_and_ends_the_other_afte
     assert (status["state"], [worker["trial"] for worker in status["workers"]]) == ("running", [0])
     assert status["workers"][0]["gpu"] == "0,1"
     first, second = status["launcher"]["tasks"]
-    assert (first["state"], first["host"], second["state"], second["reason"]) == ("running", "n1", "waiting", "Resources")
+    assert (first["state"], first["host"], second["state"], second["reason"]) == (
+        "running",
+        "n1",
+        "waiting",
+        "Resources",
+    )
 
     text = sweep.run("stop", "tiny")
     assert "SLURM: 1 that waited are cancelled" in text
@@ -181,15 +194,14 @@ def test_a_job_that_waits_is_shown_and_a_stop_cancels_it_and_ends_the_other_afte
     assert [sweep.slurm.state(job) for job in sweep.slurm.jobs()] == ["COMPLETED", "CANCELLED"]
     assert sweep.states() == {"RUNNING": 1}
     assert sweep.trials()[0].user_attrs["lease"] is None
-    assert {run.status for run in sweep.runs()} == {"KILLED"}
+    assert [run.status for run in sweep.children().values()] == ["KILLED"]
 
 
 def test_what_sbatch_refuses_is_one_line_and_nothing_is_written(sweep: SlurmSweep) -> None:
     command = sweep.launch(options="--partition=gpus")
     assert command.exit_code() == 2, sweep.told(command)
     assert command.text == (
-        "error: launcher.options: sbatch refuses the job: "
-        "allocation failure: Invalid partition name specified\n"
+        "error: launcher.options: sbatch refuses the job: allocation failure: Invalid partition name specified\n"
     )
     assert (sweep.trials(), sweep.runs(), sweep.logs(), sweep.slurm.jobs()) == ([], [], [], [])
 
@@ -217,3 +229,25 @@ def test_workers_that_share_a_job_have_a_gpu_each_and_one_that_is_killed_starts_
     cluster.start_at_once(job)
     stand_ins.wait_for("process", 5)
     assert len(stand_ins.lines("told to stop")) == 2
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_costs_no_trial(sweep: SlurmSweep) -> None:
+    command = sweep.launch(f"train.epochs={MANY}", cpus=4)  # a node each
+    sweep.wait_for_epochs(command, trials=2)
+    first, _ = sweep.slurm.jobs()
+    sweep.slurm.kill_node("n1")
+    sweep.slurm.start_node("n1")
+    sweep.slurm.start_at_once(first)
+    assert command.exit_code() == 0, sweep.told(command)
+    assert "worker 1: n1 has lost it; SLURM starts it again" in command.text
+    sweep.assert_finished()  # of what the lost one has trained, not every line was written
+
+
+@pytest.mark.slow
+def test_a_time_limit_costs_no_trial(sweep: SlurmSweep) -> None:
+    command = sweep.launch(f"train.epochs={MANY}", workers=1, options="--time=1")
+    for _ in range(2):
+        sweep.slurm.start_at_once(sweep.slurm.jobs()[0])
+    assert command.exit_code() == 0, sweep.told(command)
+    sweep.assert_whole(MANY)
