@@ -136,7 +136,7 @@ class StandIns:
 
     def __init__(self, cluster: Slurm, folder: Path) -> None:
         self._cluster = cluster
-        self._logs = folder / "my logs"
+        self._logs = folder / "logs"
         self._script = folder / "worker.sh"
         self._script.write_text(STAND_IN)
 
