@@ -18,8 +18,8 @@ class StopRequest:
     """Whether a signal has asked the run to stop.
 
     Inside `deferred` the first signal only sets the request, for the caller to check between two steps;
-    a second one, and any signal outside, raises `Interrupted` at once. Only the first SIGTERM counts: SLURM sends two
-    within milliseconds, one of its own and one by srun.
+    a second one, and any signal outside, raises `Interrupted` at once. A SIGTERM that waits is not urgent for a second
+    one: SLURM sends two within milliseconds, one of its own and one by srun.
     """
 
     def __init__(self) -> None:
@@ -43,10 +43,13 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        before, self._signal = self._signal, self._signal or number
-        if before == number == signal.SIGTERM or (self._deferring and before is None):
+        if self._signal == number == signal.SIGTERM:
             return
-        self.is_urgent = self.is_urgent or self._deferring
+        if self._deferring:
+            if self._signal is None:
+                self._signal = number
+                return
+            self.is_urgent = True
         raise Interrupted(number)
 
 

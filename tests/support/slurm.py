@@ -124,7 +124,8 @@ class Slurm:
         while self.run("squeue", "--noheader", f"--jobs={job}", "--format=%T %r") != "PENDING BeginTime":
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        self.run("scontrol", "update", f"jobid={job}", "starttime=now")
+        # Not within the second of its end, when the node still refuses it.
+        self.run("scontrol", "update", f"jobid={job}", "starttime=now+2")
 
     def end_all(self) -> None:
         """Ends all jobs, of which `jobs` then knows no more."""
@@ -155,7 +156,7 @@ class Slurm:
             )
 
     def _kill(self, **environment: str) -> None:
-        wanted = environment | self.environment
+        wanted = environment | {"SLURM_CONF": self.environment["SLURM_CONF"]}
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

@@ -87,6 +87,21 @@ def test_a_second_signal_ends_the_step_at_once():
         assert stop.is_urgent
 
 
+def test_of_two_sigterms_the_second_changes_nothing():
+    """SLURM sends both at once; a Ctrl-C after them is urgent."""
+    with stop_on_signals() as stop:
+        with stop.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert not stop.is_urgent
+            with pytest.raises(Interrupted, match="stopped by SIGINT"):
+                signal.raise_signal(signal.SIGINT)
+            assert stop.is_urgent
+        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            stop.check()
+        signal.raise_signal(signal.SIGTERM)  # nor does it disturb what is written in the end
+
+
 def test_a_signal_between_two_steps_is_not_kept_waiting():
     with stop_on_signals() as stop:
         with pytest.raises(Interrupted, match="stopped by SIGINT"):
