@@ -1,6 +1,7 @@
 """The phantom through its `Source` methods, and as a folder."""
 
 import csv
+import functools
 import hashlib
 import subprocess
 import sys
@@ -23,7 +24,10 @@ from brainseg.errors import DataError, InputError
 
 @pytest.fixture(scope="module")
 def source() -> PhantomSource:
-    return PhantomSource(patients=8, seed=3)
+    """Renders each slice once."""
+    made = PhantomSource(patients=8, seed=3)
+    made.read = functools.cache(made.read)
+    return made
 
 
 def digest(source: PhantomSource) -> str:
@@ -161,12 +165,19 @@ def test_a_binary_phantom_has_the_stamp_of_version_0_1_and_with_it_its_cache():
     assert PhantomSource(patients=12, seed=3).stamp() == expected
 
 
+@pytest.fixture(scope="module")
+def classes() -> PhantomSource:
+    """The heads of `source` with its classes, each slice rendered once."""
+    made = PhantomSource(patients=8, seed=3, kind="classes")
+    made.read = functools.cache(made.read)
+    return made
+
+
 def read_all(source: PhantomSource) -> list[tuple[np.ndarray, np.ndarray]]:
     return [source.read(item.id) for item in source.slices()]
 
 
-def test_with_classes_the_images_stay_and_core_and_rim_are_the_tumour(source):
-    classes = PhantomSource(patients=8, seed=3, kind="classes")
+def test_with_classes_the_images_stay_and_core_and_rim_are_the_tumour(source, classes):
     assert classes.labels == Labels(names=("core", "rim", "oedema"), exclusive=True)
     for (image, mask), (same, tumour) in zip(read_all(classes), read_all(source), strict=True):
         np.testing.assert_array_equal(image, same)
@@ -174,15 +185,15 @@ def test_with_classes_the_images_stay_and_core_and_rim_are_the_tumour(source):
         assert set(np.unique(mask)) <= {0, 1, 2, 3}
 
 
-def test_each_class_is_in_many_slices_and_not_in_all(source):
-    masks = [mask for _, mask in read_all(PhantomSource(patients=24, seed=0, kind="classes"))]
+def test_each_class_is_in_many_slices_and_not_in_all(classes):
+    masks = [mask for _, mask in read_all(classes)]
     shares = [np.mean([(mask == number).any() for mask in masks]) for number in (1, 2, 3)]
     assert shares[1] == 1.0
     assert all(0.3 < share < 0.8 for share in (shares[0], shares[2]))
 
 
-def test_the_core_lies_within_the_rim_and_the_oedema_around_both():
-    masks = [mask[..., 0] for _, mask in read_all(PhantomSource(patients=8, seed=3, kind="classes"))]
+def test_the_core_lies_within_the_rim_and_the_oedema_around_both(classes):
+    masks = [mask[..., 0] for _, mask in read_all(classes)]
     touching = np.zeros(4)  # pixels of each number beside a core
     for mask in masks:
         beside = ndimage.binary_dilation(mask == 1) & (mask != 1)
@@ -191,7 +202,7 @@ def test_the_core_lies_within_the_rim_and_the_oedema_around_both():
 
 
 def test_in_colour_the_tumour_differs_in_hue_and_not_in_luma():
-    colour, grey = (PhantomSource(patients=12, seed=0, kind="colour", channels=name) for name in ("auto", "grey"))
+    colour, grey = (PhantomSource(patients=6, seed=0, kind="colour", channels=name) for name in ("auto", "grey"))
     assert (colour.labels, colour.holds_colour(), grey.holds_colour()) == (BINARY, True, True)
     hues, lumas, around = [], [], []
     for (image, mask), (luma, _) in zip(read_all(colour), read_all(grey), strict=True):
