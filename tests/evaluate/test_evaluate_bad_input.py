@@ -184,7 +184,7 @@ def test_a_part_that_a_split_never_has_is_refused(store: MemoryStore, capsys: py
 def test_runs_of_different_data_are_not_pooled(
     store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys = {"data.folds": 2, "data.val_fraction": 0.4, "data.phantom_patients": 4}
+    keys = {"data.folds": 2, "data.val_fraction": 0.4}
     first = add_run(store, load_data(tiny(**keys, **{"data.fold": 0})))
     other = add_run(store, load_data(tiny(**keys, **{"data.fold": 1, "data.phantom_seed": 7})))
     assert refused(f"{first.run_id} {other.run_id}", capsys) == (
