@@ -1,7 +1,6 @@
 """The phantom through its `Source` methods, and as a folder."""
 
 import csv
-import functools
 import hashlib
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from scipy import ndimage
 from brainseg.classes import BINARY, Labels
 from brainseg.config import DataConfig
 from brainseg.data.load import load_data, source_of_folder
+from brainseg.data.phantom import source as phantom
 from brainseg.data.phantom.source import ORIENTATION, STORED_SIZE, PhantomSource, write_phantom
 from brainseg.data.source import PATIENT, TUMOR_TYPE
 from brainseg.errors import DataError, InputError
@@ -24,10 +24,13 @@ from brainseg.errors import DataError, InputError
 
 @pytest.fixture(scope="module")
 def source() -> PhantomSource:
-    """Renders each slice once."""
-    made = PhantomSource(patients=8, seed=3)
-    made.read = functools.cache(made.read)
-    return made
+    return PhantomSource(patients=8, seed=3)
+
+
+@pytest.fixture
+def _rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests are given slices that were rendered once."""
+    monkeypatch.setattr(phantom, "render", phantom.render.__wrapped__)
 
 
 def digest(source: PhantomSource) -> str:
@@ -39,6 +42,7 @@ def digest(source: PhantomSource) -> str:
 
 
 @pytest.mark.heavy
+@pytest.mark.usefixtures("_rendered_anew")
 def test_another_process_renders_the_same_bits(source):
     code = f"from {Path(__file__).stem} import *; print(digest(PhantomSource(patients=8, seed=3)))"
     done = subprocess.run(
@@ -47,6 +51,7 @@ def test_another_process_renders_the_same_bits(source):
     assert done.stdout.strip() == digest(source)
 
 
+@pytest.mark.usefixtures("_rendered_anew")
 def test_the_order_of_reading_changes_nothing(source):
     ids = [item.id for item in source.slices()][:12:3]
     forwards = {slice_id: source.read(slice_id)[0] for slice_id in ids}
@@ -107,6 +112,7 @@ def test_types_come_in_the_shares_of_the_real_data(seed):
     assert people["pituitary"] == pytest.approx(30, abs=2)
 
 
+@pytest.mark.usefixtures("_rendered_anew")
 def test_more_patients_leave_the_first_ones_as_they_are():
     small, large = PhantomSource(patients=8, seed=5), PhantomSource(patients=20, seed=5)
     patients = {item.columns[PATIENT] for item in small.slices()}
@@ -165,19 +171,12 @@ def test_a_binary_phantom_has_the_stamp_of_version_0_1_and_with_it_its_cache():
     assert PhantomSource(patients=12, seed=3).stamp() == expected
 
 
-@pytest.fixture(scope="module")
-def classes() -> PhantomSource:
-    """The heads of `source` with its classes, each slice rendered once."""
-    made = PhantomSource(patients=8, seed=3, kind="classes")
-    made.read = functools.cache(made.read)
-    return made
-
-
 def read_all(source: PhantomSource) -> list[tuple[np.ndarray, np.ndarray]]:
     return [source.read(item.id) for item in source.slices()]
 
 
-def test_with_classes_the_images_stay_and_core_and_rim_are_the_tumour(source, classes):
+def test_with_classes_the_images_stay_and_core_and_rim_are_the_tumour(source):
+    classes = PhantomSource(patients=8, seed=3, kind="classes")
     assert classes.labels == Labels(names=("core", "rim", "oedema"), exclusive=True)
     for (image, mask), (same, tumour) in zip(read_all(classes), read_all(source), strict=True):
         np.testing.assert_array_equal(image, same)
@@ -185,15 +184,15 @@ def test_with_classes_the_images_stay_and_core_and_rim_are_the_tumour(source, cl
         assert set(np.unique(mask)) <= {0, 1, 2, 3}
 
 
-def test_each_class_is_in_many_slices_and_not_in_all(classes):
-    masks = [mask for _, mask in read_all(classes)]
+def test_each_class_is_in_many_slices_and_not_in_all():
+    masks = [mask for _, mask in read_all(PhantomSource(patients=8, seed=3, kind="classes"))]
     shares = [np.mean([(mask == number).any() for mask in masks]) for number in (1, 2, 3)]
     assert shares[1] == 1.0
     assert all(0.3 < share < 0.8 for share in (shares[0], shares[2]))
 
 
-def test_the_core_lies_within_the_rim_and_the_oedema_around_both(classes):
-    masks = [mask[..., 0] for _, mask in read_all(classes)]
+def test_the_core_lies_within_the_rim_and_the_oedema_around_both():
+    masks = [mask[..., 0] for _, mask in read_all(PhantomSource(patients=8, seed=3, kind="classes"))]
     touching = np.zeros(4)  # pixels of each number beside a core
     for mask in masks:
         beside = ndimage.binary_dilation(mask == 1) & (mask != 1)
