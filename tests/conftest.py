@@ -1,12 +1,14 @@
 """What tests of every part share: a tiny run, and the real data set where it is named."""
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import composed
 import pytest
 import scheduling
 from chromium import Chromium, missing, started
@@ -14,8 +16,13 @@ from processes import Server
 from shared import shared
 from tiny_run import TINY
 
+import brainseg.compose
+import brainseg.data.phantom.source
 from brainseg.config import RunConfig, flatten, from_flat
 
+# In a process of tests, each choice of Hydra's groups is composed once, and each slice of a phantom rendered once.
+brainseg.compose.hydra_compose = composed.remembering(brainseg.compose.hydra_compose)
+brainseg.data.phantom.source.render = functools.cache(brainseg.data.phantom.source.render)
 pytest_plugins = ["stores"]
 
 if TYPE_CHECKING:
@@ -45,6 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent.name == "benchmarks":
             item.add_marker("benchmarks")
     items[:] = scheduling.longest_first(items)
+
+
+def pytest_collection_finish() -> None:
+    """What the test files have imported lives as long as the process: the collector needn't go through it."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
