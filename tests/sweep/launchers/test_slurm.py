@@ -238,16 +238,16 @@ def test_a_node_that_is_lost_costs_no_trial(sweep: SlurmSweep) -> None:
     first, _ = sweep.slurm.jobs()
     sweep.slurm.kill_node("n1")
     sweep.slurm.start_node("n1")
+    command.wait_for("worker 1: n1 has lost it; SLURM starts it again")
     sweep.slurm.start_at_once(first)
     assert command.exit_code() == 0, sweep.told(command)
-    assert "worker 1: n1 has lost it; SLURM starts it again" in command.text
     sweep.assert_finished()  # of what the lost one has trained, not every line was written
 
 
 @pytest.mark.slow
 def test_a_time_limit_costs_no_trial(sweep: SlurmSweep) -> None:
     command = sweep.launch(f"train.epochs={MANY}", workers=1, options="--time=1")
-    for _ in range(2):
-        sweep.slurm.start_at_once(sweep.slurm.jobs()[0])
+    command.wait_until(lambda: bool(sweep.slurm.jobs()))
+    sweep.slurm.start_at_once(sweep.slurm.jobs()[0])
     assert command.exit_code() == 0, sweep.told(command)
     sweep.assert_whole(MANY)
