@@ -37,7 +37,7 @@ def store(tmp_path: Path, tiny: Callable[..., RunConfig], monkeypatch: pytest.Mo
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("brainseg.model.runtime.import_tensorflow", refuse)
+    monkeypatch.setattr("brainseg.runs.models.import_tensorflow", refuse)
     made = MemoryStore()
     monkeypatch.setattr("brainseg.tracking.open_store", lambda config: made)
     config = tiny()
