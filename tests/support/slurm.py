@@ -147,7 +147,7 @@ class Slurm:
             daemon.wait()
 
     def _daemon(self, *command: str, node: str = "") -> None:
-        with (self.folder / f"{command[0]}{node}.log").open("ab") as log:
+        with (self.folder / f"{node or command[0]}.log").open("ab") as log:
             own = {"SLURMD_NODENAME": node} if node else {}
             self._daemons.append(
                 subprocess.Popen(
