@@ -98,8 +98,8 @@ class Slurm:
             time.sleep(0.05)
 
     def start_node(self, node: str) -> None:
-        """Starts a node's daemon."""
-        self._daemon("slurmd", "-D", "-N", node, node=node)
+        """Starts a node's daemon, in a mount namespace of its own: locks of one host say nothing on another."""
+        self._daemon("unshare", "-m", "slurmd", "-D", "-N", node, node=node)
 
     def run(self, *command: str, check: bool = True) -> str:
         """What one of SLURM's commands prints."""
@@ -147,7 +147,7 @@ class Slurm:
             daemon.wait()
 
     def _daemon(self, *command: str, node: str = "") -> None:
-        with (self.folder / f"{command[0]}{node}.log").open("ab") as log:
+        with (self.folder / f"{node or command[0]}.log").open("ab") as log:
             own = {"SLURMD_NODENAME": node} if node else {}
             self._daemons.append(
                 subprocess.Popen(
