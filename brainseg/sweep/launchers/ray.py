@@ -162,28 +162,30 @@ def _has(node: Mapping[str, Any], resource: str, needed: float) -> bool:
 
 def _check_hosts(ray: Any) -> None:
     """Raises ConfigError for a host without brainseg, or without a password that this process has."""
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from brainseg.sweep.launchers.ray_actor import look_at_host
+    from brainseg.sweep.launchers.ray_actor import missing_passwords
 
     ours = {name: file for name, file in PASSWORDS.items() if name in os.environ}
-    look = ray.remote(num_cpus=0, max_retries=0)(look_at_host)
+    look = ray.remote(num_cpus=0, max_retries=0)(missing_passwords)
     asked = [
-        (node["NodeManagerHostname"], look.options(scheduling_strategy=strategy).remote(PASSWORDS))
+        (node["NodeManagerHostname"], look.options(scheduling_strategy=strategy).remote(ours))
         for node in ray.nodes()
         if node["Alive"]
         for strategy in [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)]
     ]
     for host, answer in asked:
         try:
-            found = ray.get(answer, timeout=LOOK_S)
-        except RayError as error:
+            missing = ray.get(answer, timeout=LOOK_S)
+        except RayTaskError as error:  # raised there
             raise ConfigError(
                 f"{GROUP}={RAY}: the host {host} can't run workers ({reason(error)}); "
                 "install this brainseg for the Python that runs Ray there"
             ) from None
-        for name in sorted(ours.keys() - found.passwords):
+        except RayError:  # it is lost, or being lost: the others go on
+            continue
+        for name in missing:
             raise ConfigError(
                 f"{GROUP}={RAY} hands no password to other hosts, and {host} has no {name}; "
                 f"write it into {ours[name]} there"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import ray
 
-import brainseg
 from brainseg.sweep.launchers.endings import FINAL, RESTART_PAUSE_S, RESTARTS, last_line
 
 TELLING_S = 120.0  # for which a worker that has failed still tells why
@@ -90,16 +89,6 @@ class WorkerActor:
             return process.wait()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """What workers find on a host."""
-
-    name: str
-    brainseg: str  # its version
-    passwords: frozenset[str]  # variables that are set there, or have a file in their stead
-
-
-def look_at_host(passwords: Mapping[str, str]) -> Host:
-    """What workers find on this host. passwords: variable -> the file in its stead."""
-    found = {name for name, file in passwords.items() if name in os.environ or Path(file).expanduser().exists()}
-    return Host(name=socket.gethostname(), brainseg=brainseg.__version__, passwords=frozenset(found))
+def missing_passwords(files: Mapping[str, str]) -> list[str]:
+    """The variables that are neither set on this host nor have their file there. files: variable -> file."""
+    return [name for name, file in files.items() if name not in os.environ and not Path(file).expanduser().exists()]

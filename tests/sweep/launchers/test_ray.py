@@ -242,7 +242,7 @@ def test_a_worker_that_is_refused_before_anybody_saw_it_run_is_told_with_its_las
     answers: Any = Answers([Task(job="a/1", number=1, state=WAITING)], [refused])
     out, view = io.StringIO(), Nothing()
     table = LiveTable(made_study(tmp_path), Console(file=out, width=500))
-    watch = Watch(answers, STUDY, table, count=1, logs=tmp_path)
+    watch = Watch(answers, STUDY, table, count=1, logs=tmp_path, server=None)
     with pytest.raises(SweepError) as error:
         watch.until(lambda: False, view)  # type: ignore[arg-type]
     assert "worker 1 ended (exit code 2): other data" in out.getvalue()
