@@ -127,7 +127,7 @@ def test_a_storage_that_goes_away_before_the_first_claim_is_waited_for(
 
     monkeypatch.setattr(worker_module, "_admitted", lambda *_: (storage, made_study(tmp_path)))
     monkeypatch.setattr(worker_module, "TrialQueue", opened)
-    assert worker_module.run_worker("study", overrides=[], where=None, threads=1, supervisor=None) == 0
+    assert worker_module.run_worker("study", overrides=[], where=None, threads=1, supervisor=None, listens=False) == 0
     assert capsys.readouterr().out.splitlines() == [
         "the storage postgresql://host/db can't be reached (no route); waits for it",
         "3 of 3 trials are finished",
@@ -151,7 +151,7 @@ def test_a_worker_does_not_end_before_the_records_on_its_host_are_delivered(
     monkeypatch.setattr(worker_module, "TrialQueue", lambda *_, **__: queue)
     monkeypatch.setattr(worker_module, "check_store", answering)
     open_spool(tmp_path / "spool", "of a killed worker").close()
-    assert worker_module.run_worker("study", overrides=[], where=None, threads=1, supervisor=None) == 0
+    assert worker_module.run_worker("study", overrides=[], where=None, threads=1, supervisor=None, listens=False) == 0
     assert spooled_runs(tmp_path / "spool") == []
     assert capsys.readouterr().out.count("; waits for it") == 1
 
