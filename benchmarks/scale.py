@@ -33,6 +33,7 @@ from benchmarks.figures import load, milliseconds, print_table
 from benchmarks.sweep.made_study import claimed, finish, made_curve, make_study, place, queue_on, study_config
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import HEARTBEAT_S
+from brainseg.sweep.engine.leftovers import delete_leftovers
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import open_study
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue, idle_s
@@ -132,6 +133,7 @@ def _work(where: str, root: Path, number: int, seconds_per_trial: float, start: 
     durations: Durations = {step: [] for step in (*STEPS, "ended")}
     random = np.random.default_rng(number)
     with queue_on(where, root, NAME, epochs=EPOCHS) as queue:
+        delete_leftovers(queue.study, root)  # as each worker does, which has read all trials then
         _time_turns(queue.storage, durations["turn"])
         start.wait(timeout=300)
         while True:
@@ -176,16 +178,10 @@ def _time_turns(storage: StudyStorage, seconds: list[float]) -> None:
     take = storage.lock
 
     @contextlib.contextmanager
-    def lock() -> Iterator[Any]:
-        turn = take()
-        check = turn.__enter__()
-        with _timed(seconds):
-            try:
-                yield check
-            except BaseException:
-                turn.__exit__(*sys.exc_info())
-                raise
-            turn.__exit__(None, None, None)
+    def lock() -> Iterator[None]:
+        with contextlib.ExitStack() as until, take():
+            until.enter_context(_timed(seconds))
+            yield
 
     storage.lock = lock  # type: ignore[method-assign]
 
