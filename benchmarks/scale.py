@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from benchmarks.figures import load, milliseconds, print_table
 from benchmarks.sweep.made_study import claimed, finish, made_curve, make_study, place, queue_on, study_config
@@ -249,7 +249,7 @@ def _measure_trials(counts: Sequence[int]) -> None:
 
 def _copy(where: str, times: int) -> None:
     """Makes so many times as many trials of those of a database, which has no others."""
-    with create_engine(where).begin() as connection:
+    with create_engine(make_url(where).set(drivername="postgresql+psycopg2")).begin() as connection:
         for table, columns in COPIED.items():
             number = ", number" if table == "trials" else ""
             moved = f"trial_id + k * {MADE}{number and f'{number} + k * {MADE}'}"

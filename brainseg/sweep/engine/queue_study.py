@@ -17,13 +17,13 @@ class QueueStudy(optuna.Study):
 
     def read_trials(self) -> list[FrozenTrial]:
         """All trials as they are now. Optuna reads those alone that weren't finished the last time."""
-        self._thread_local.cached_all_trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        self._read_at = time.monotonic()
-        return super()._get_trials(deepcopy=False, use_cache=True)
+        self._read_at = -math.inf
+        return self.get_trials(deepcopy=False)
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         if time.monotonic() - self._read_at > READ_AFTER_S:
-            self.read_trials()
+            self._thread_local.cached_all_trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+            self._read_at = time.monotonic()
         return super()._get_trials(deepcopy, states, use_cache=True)
