@@ -1,9 +1,9 @@
 """Measures what a study in PostgreSQL costs as its workers and trials grow; nothing is trained.
 
-    python -m benchmarks.scale --workers 1 8 32 64                           trials of no length
-    python -m benchmarks.scale --workers 64 --seconds-per-trial 60 --trials 192
-    python -m benchmarks.scale --workers 128 --seconds-per-trial 60 --trials 128
-    python -m benchmarks.scale --finished 1000 3000 10000                    one claim, `status` and `report`
+    python -m benchmarks.scale                                               the tables of docs/scale.md, 12 minutes
+    python -m benchmarks.scale --workers 1 8 64                              trials of no length
+    python -m benchmarks.scale --workers 64 --seconds-per-trial 60 --trials 128
+    python -m benchmarks.scale --finished 1000 10000                         claims, `status` and `report`
 
 A worker is a process with a storage, a process lock, a trial queue and heartbeats of its own. It does what a worker
 of a sweep asks of the storage: it claims, keeps the trial's attributes, reports ten epochs, asks the pruner (and goes
@@ -28,11 +28,13 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy import create_engine, make_url, text
 
 from benchmarks.figures import load, milliseconds, print_table
 from benchmarks.sweep.made_study import claimed, finish, made_curve, make_study, place, queue_on, study_config
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import HEARTBEAT_S
+from brainseg.sweep.engine.leftovers import delete_leftovers
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import open_study
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue, idle_s
@@ -42,7 +44,17 @@ UNEVEN = 0.2  # trials are by so much shorter or longer than asked for: those of
 CONNECTIONS = 300  # of the server
 NAME = "scale"
 STEPS = ("claim", "epoch", "tell", "turn")
-FINISHED = (1000, 3000, 10000)
+WORKERS, FINISHED = (1, 8, 64), (1000, 10000)
+LONG = ((64, 128), (128, 128))  # workers and trials
+LONG_S = 60.0  # that each trial takes
+MADE = 500  # finished trials by Optuna, which is slow at it; further ones are copies
+COPIED = {  # tables of a trial's, and their columns
+    "trials": "study_id, state, datetime_start, datetime_complete",
+    "trial_params": "param_name, param_value, distribution_json",
+    "trial_values": "objective, value, value_type",
+    "trial_user_attributes": "key, value_json",
+    "trial_intermediate_values": "step, intermediate_value, intermediate_value_type",
+}
 PRELOADED = [
     "benchmarks.sweep.made_study",
     "optuna.storages._rdb.models",
@@ -56,15 +68,19 @@ Durations = dict[str, list[float]]  # step -> seconds
 
 
 def main() -> None:
-    """Measures the numbers of workers, or of finished trials, that are asked for."""
+    """Measures what is asked for; the whole table if nothing is."""
     options = _options()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     print(f"{load()}; max_connections {CONNECTIONS}\n", flush=True)
+    if options.workers:
+        _measure_workers(options.workers, trials=options.trials, seconds_per_trial=options.seconds_per_trial)
     if options.finished:
         _measure_trials(options.finished)
-    else:
-        _measure_workers(options.workers, trials=options.trials, seconds_per_trial=options.seconds_per_trial)
-    print(f"afterwards: {load()}", flush=True)
+    if not options.workers and not options.finished:
+        _measure_workers(WORKERS, trials=options.trials, seconds_per_trial=0.0)
+        for workers, trials in LONG:
+            _measure_workers([workers], trials=trials, seconds_per_trial=LONG_S)
+        _measure_trials(FINISHED)
 
 
 def _measure_workers(counts: Sequence[int], *, trials: int, seconds_per_trial: float) -> None:
@@ -72,7 +88,9 @@ def _measure_workers(counts: Sequence[int], *, trials: int, seconds_per_trial: f
     for count in counts:
         with _server() as (where, root):
             rows.append(_crowd(where, root, count, trials=trials, seconds_per_trial=seconds_per_trial))
+    print(f"trials of {seconds_per_trial:g} s\n")
     print_table(["workers", "all started", "trials", "trials/s", *(f"{step} p50/p95" for step in STEPS), "MiB"], rows)
+    print(f"afterwards: {load()}\n", flush=True)
 
 
 @contextlib.contextmanager
@@ -132,6 +150,7 @@ def _work(where: str, root: Path, number: int, seconds_per_trial: float, start: 
     durations: Durations = {step: [] for step in (*STEPS, "ended")}
     random = np.random.default_rng(number)
     with queue_on(where, root, NAME, epochs=EPOCHS) as queue:
+        delete_leftovers(queue.study, root)  # as each worker does, which has read all trials then
         _time_turns(queue.storage, durations["turn"])
         start.wait(timeout=300)
         while True:
@@ -176,16 +195,10 @@ def _time_turns(storage: StudyStorage, seconds: list[float]) -> None:
     take = storage.lock
 
     @contextlib.contextmanager
-    def lock() -> Iterator[Any]:
-        turn = take()
-        check = turn.__enter__()
-        with _timed(seconds):
-            try:
-                yield check
-            except BaseException:
-                turn.__exit__(*sys.exc_info())
-                raise
-            turn.__exit__(None, None, None)
+    def lock() -> Iterator[None]:
+        with contextlib.ExitStack() as until, take():
+            until.enter_context(_timed(seconds))
+            yield
 
     storage.lock = lock  # type: ignore[method-assign]
 
@@ -226,10 +239,27 @@ def _measure_trials(counts: Sequence[int]) -> None:
     rows = []
     for count in counts:
         with _server() as (where, root):
-            make_study(where, root, NAME, finished=count, epochs=EPOCHS)
+            make_study(where, root, NAME, finished=MADE, epochs=EPOCHS)
+            _copy(where, count // MADE)
             rows.append([str(count), *_claims(where, root), *_commands(where, root)])
     header = ["finished trials", "first claim of a worker", "later claims", "tell", "epoch", "status", "report"]
     print_table(header, rows)
+    print(f"afterwards: {load()}\n", flush=True)
+
+
+def _copy(where: str, times: int) -> None:
+    """Makes so many times as many trials of those of a database, which has no others."""
+    with create_engine(make_url(where).set(drivername="postgresql+psycopg2")).begin() as connection:
+        for table, columns in COPIED.items():
+            number = ", number" if table == "trials" else ""
+            moved = f"trial_id + k * {MADE}{number and f'{number} + k * {MADE}'}"
+            connection.execute(
+                text(
+                    f"INSERT INTO {table} (trial_id{number}, {columns}) "  # noqa: S608  # names of this file
+                    f"SELECT {moved}, {columns} FROM {table}, generate_series(1, {times - 1}) AS k"
+                )
+            )
+        connection.execute(text(f"SELECT setval('trials_trial_id_seq', {MADE * times})"))
 
 
 def _claims(where: str, root: Path) -> list[str]:
@@ -261,10 +291,10 @@ def _commands(where: str, root: Path) -> list[str]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description="A study as it grows.")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 32, 64], help="1 8 32 64")
-    parser.add_argument("--trials", type=int, default=128, help="of the study (default 128)")
+    parser.add_argument("--workers", type=int, nargs="+", help=f"such as {' '.join(map(str, WORKERS))}")
+    parser.add_argument("--trials", type=int, default=256, help="of the study (default 256)")
     parser.add_argument("--seconds-per-trial", type=float, default=0.0, help="default: none")
-    parser.add_argument("--finished", type=int, nargs="+", help=f"such as {' '.join(map(str, FINISHED))}")
+    parser.add_argument("--finished", type=int, nargs="+", help=f"trials, in multiples of {MADE}")
     return parser.parse_args()
 
 

@@ -22,7 +22,7 @@ from brainseg.sweep.engine.leftovers import clear_up, delete_leftovers
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage, open_storage, place_of
 from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
-from brainseg.sweep.launchers.checks import check_reach, not_shared
+from brainseg.sweep.launchers.checks import check_reach, not_shared, too_many
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import Engine, Workers, counted, missing, workers_for
 from brainseg.sweep.launchers.known import engine_of
@@ -96,6 +96,9 @@ def run_study(
         check_store(baseline.tracking)
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
+        uri, connections = resolve_uri(baseline.tracking), storage.connections()
+        for warning in too_many(config.workers, uri=uri, connections=connections):
+            console.print(warning)
         config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))
         if changes:
             console.print(

@@ -62,6 +62,10 @@ class StudyStorage:
         """Whether a worker on another host may hold a trial."""
         raise NotImplementedError
 
+    def connections(self) -> int | None:
+        """How many connections the storage takes in all; None for a file. A worker holds one, and for moments two."""
+        return None
+
     def now(self) -> float | None:
         """The time by the storage's own clock, in seconds since 1970; None where all processes are on one host."""
         return None
@@ -187,12 +191,20 @@ class PostgresStudyStorage(StudyStorage):
         """True."""
         return True
 
+    def connections(self) -> int:
+        """Without those that PostgreSQL keeps for superusers."""
+        setting = "current_setting('{}')::int".format
+        return int(self._asked(f"SELECT {setting('max_connections')} - {setting('superuser_reserved_connections')}"))
+
     def now(self) -> float:
         """The server's time: no host's clock is compared with another one's."""
+        return float(self._asked("SELECT extract(epoch FROM clock_timestamp())"))
+
+    def _asked(self, query: str) -> Any:
         from sqlalchemy import text
 
         with self._rdb.scoped_session() as session:
-            return float(session.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+            return session.execute(text(query)).scalar_one()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -25,8 +25,9 @@ from brainseg.sweep.engine.broken_host import (
     with_raise_here,
     without_raises_here,
 )
-from brainseg.sweep.engine.foreign import OwnStudy, refusal
+from brainseg.sweep.engine.foreign import refusal
 from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, ProcessLock, host_name, this_host
+from brainseg.sweep.engine.queue_study import QueueStudy
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
@@ -79,7 +80,7 @@ class TrialQueue:
         self._supervisor = supervisor
         self._checker = LeaseChecker(storage.folder, is_for_one_host=not storage.is_shared_between_hosts)
         self._not_given_back: set[int] = set()  # numbers of trials
-        self.study = OwnStudy(
+        self.study = QueueStudy(
             study_name=config.name,
             storage=storage.optuna,
             sampler=RandomSampler(seed=0),
@@ -98,8 +99,7 @@ class TrialQueue:
         if self.is_stopped:
             return NoTrial(is_over=True, reason="the study was stopped by `sweep stop`")
         now = self.storage.now()
-        trials = self.study.get_trials(deepcopy=False)
-        self.study._thread_local.cached_all_trials = trials  # or samplers would read them again within the turn
+        trials = self.study.read_trials()
         settings = keys.settings_of(self.study)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         free = self._reclaim(running, now)
@@ -216,7 +216,7 @@ class TrialQueue:
             return False
         store = self.storage.optuna
         store.set_trial_user_attr(trial._trial_id, keys.RAISED, with_raise_here(trial))
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self.study.read_trials()
         if not is_broken(trials):
             return False
         for each in trials:
@@ -288,8 +288,8 @@ class TrialQueue:
 
     def _hold(self, trial: Trial, now: float | None) -> Claim:
         params = suggest(trial, self._config.space)
-        attributes = trial.user_attrs
-        reported = len(self.study._storage.get_trial(trial._trial_id).intermediate_values)
+        frozen = self.storage.optuna.get_trial(trial._trial_id)
+        attributes, reported = dict(frozen.user_attrs), len(frozen.intermediate_values)
         lease = Lease.new(self._lock, supervisor=self._supervisor, epochs_at_claim=reported)
         if now is not None:
             trial.set_user_attr(keys.HEARTBEAT, now)  # before the lease: that of the worker before it is old

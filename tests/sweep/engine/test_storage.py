@@ -259,3 +259,8 @@ def test_only_what_is_a_url_is_taken_for_one(tmp_path: Path) -> None:
     assert open_storage("a:b", root=tmp_path, name="study").shown == str(tmp_path / "a:b")
     with pytest.raises(ConfigError, match="must be a path or a postgresql:// URL"):
         open_storage("http://host/study", root=tmp_path, name="study")
+
+
+def test_a_server_tells_how_many_connections_it_takes(postgres_server: Any, tmp_path: Path) -> None:
+    assert opened(str(postgres_server.get_uri())).connections() == 97  # of PostgreSQL's 100, 3 are for superusers
+    assert opened(str(tmp_path / "study.journal")).connections() is None
