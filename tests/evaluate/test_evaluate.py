@@ -61,12 +61,23 @@ class Folds:
         return main([*arguments, "--root", self.root])
 
 
+@pytest.fixture(autouse=True)
+def _pictures(request: pytest.FixtureRequest) -> None:
+    """One test looks at them."""
+    if request.function is not test_the_validation_scores_are_those_of_the_training:
+        request.getfixturevalue("unrendered")
+
+
 @pytest.fixture(scope="module")
-def folds(tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig]) -> Iterator[Folds]:
+def folds(
+    tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig], empty_store: Path
+) -> Iterator[Folds]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         before = keras.config.dtype_policy()
         folder = tmp_path_factory.mktemp("folds")
+        (folder / "mlruns").mkdir()
+        shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
         configs = tuple(tiny_in(folder, **KEYS, **{"data.fold": fold}) for fold in (0, 1))
         tags = {"sweep": "cv", "sweep_role": "parent"}
         with open_tracker(configs[0].tracking, run_name="cv", tags=tags) as parent:

@@ -25,11 +25,12 @@ import time
 import traceback
 from types import SimpleNamespace
 
-import matplotlib.figure  # noqa: F401
+import matplotlib.figure
 import mlflow.pyfunc
 import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import optuna.importance  # noqa: F401
+import pictures
 import plotly.graph_objects  # noqa: F401
 import sklearn.ensemble  # noqa: F401
 import tensorflow  # noqa: F401
@@ -56,6 +57,7 @@ PROGRAMS = {
 
 
 def main():
+    matplotlib.figure.Figure.savefig = pictures.unrendered
     packages()  # kept by the process: which are installed takes half a second to find out
     gc.freeze()  # nor do the forks go through what is imported when they collect garbage
     codes = {}
