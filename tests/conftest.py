@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import composed
+import pictures
 import pytest
 import scheduling
 from chromium import Chromium, missing, started
@@ -109,6 +110,12 @@ def tiny_in(slice_cache: Path) -> Callable[..., RunConfig]:
 def tiny(tmp_path: Path, tiny_in: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     """Makes the configuration of a run of seconds, with dotted keys to change: `tiny(**{"model.depth": 1})`."""
     return functools.partial(tiny_in, tmp_path)
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not rendered."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", pictures.unrendered)
 
 
 @pytest.fixture(scope="session")

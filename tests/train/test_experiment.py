@@ -32,7 +32,7 @@ from brainseg.train.environment import code_state
 from brainseg.train.experiment import run
 from brainseg.train.progress import Silent
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("unrendered")]
 
 # Small, but with more validation slices than an evaluation batch holds.
 KEYS = {
