@@ -6,6 +6,7 @@ ranges. A mistake raises `ConfigError` with one line that names the dotted key.
 
 import copy
 import dataclasses
+import functools
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,6 +90,7 @@ def run_name(overrides: Sequence[str]) -> str:
     return " ".join([base, *told])[:100]
 
 
+@functools.cache
 def register_local_conf() -> None:
     """Makes Hydra know the defaults, and look into `./conf` first, for `freeze` and for `hydra.main` alike."""
     Plugins.instance().register(LocalConf)
@@ -163,20 +165,26 @@ class Composition:
 
 def _with_types(composed: DictConfig) -> DictConfig:
     """The composed values as a node with the types of `RunConfig`. Raises ConfigError for a value of another type."""
-    structured = OmegaConf.structured(RunConfig)
+    try:
+        for key in KEYS:
+            _check_switch(key, OmegaConf.select(composed, key))
+        typed = OmegaConf.merge(_types(), composed)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain_value(error)) from error
+    assert isinstance(typed, DictConfig)
+    return typed
+
+
+@functools.cache
+def _types() -> DictConfig:
+    """`RunConfig` as a node, which a merge copies."""
+    structured: DictConfig = OmegaConf.structured(RunConfig)
     # A frozen dataclass makes its node read-only, and nothing could be merged into it.
     OmegaConf.set_readonly(structured, False)
     for key in structured:
         if OmegaConf.is_config(structured[key]):
             OmegaConf.set_readonly(structured[key], False)
-    try:
-        for key in KEYS:
-            _check_switch(key, OmegaConf.select(composed, key))
-        typed = OmegaConf.merge(structured, composed)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_explain_value(error)) from error
-    assert isinstance(typed, DictConfig)
-    return typed
+    return structured
 
 
 def _checked(typed: DictConfig) -> RunConfig:

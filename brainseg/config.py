@@ -505,8 +505,9 @@ class TrackingConfig:
 
     uri: str | None = key(
         None,
-        allowed="an MLflow store or server",
-        help="where records go; `null`: `MLFLOW_TRACKING_URI`, else `mlflow.db` under `tracking.root`",
+        allowed="an MLflow store or server, or `server`",
+        help="where records go; `server`: the one that `sweep serve` runs; `null`: `MLFLOW_TRACKING_URI`, else "
+        "`mlflow.db` under `tracking.root`",
     )
     root: str = key("mlruns", empty=False, allowed="a folder", help="database, artifacts, checkpoints, cache and spool")
     experiment: str = key("brainseg", empty=False, allowed="any name", help="MLflow experiment")

@@ -11,8 +11,8 @@ BrainsegError                   1   anything that stops a command
 ├── RecordError                 1   the training ended, but a part of its record couldn't be written
 ├── AwayError                  75   a store was away for longer than a worker waits
 ├── SweepError                  1   a sweep can't go on: too many trials failed, or its workers can't start
-├── Pruned                      1   a sweep ended the run early, since it isn't promising
-└── Interrupted          128+signal   SIGINT (130), SIGTERM (143) or SIGHUP (129) ended the run
+└── Pruned                      1   a sweep ended the run early, since it isn't promising
+Interrupted              128+signal   SIGINT (130), SIGTERM (143) or SIGHUP (129) ended the run; no Exception
 """
 
 import signal
@@ -76,13 +76,17 @@ class Pruned(BrainsegError):  # noqa: N818  # what happened, not what went wrong
         super().__init__(text)
 
 
-class Interrupted(BrainsegError):  # noqa: N818  # what happened, not what went wrong
-    """A signal ended the run after a checkpoint was written."""
+class Interrupted(BaseException):
+    """A signal ended the run after a checkpoint was written.
+
+    It may come anywhere: what handles or wraps errors there, of a library too, must not take it for one.
+    """
 
     def __init__(self, signal_number: int) -> None:
         self.signal = signal.Signals(signal_number)
         super().__init__(f"stopped by {self.signal.name}")
 
     @property
-    def exit_code(self) -> int:  # type: ignore[override]  # the shell's convention depends on the signal
+    def exit_code(self) -> int:
+        """The shell's convention."""
         return 128 + self.signal

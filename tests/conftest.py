@@ -1,12 +1,15 @@
 """What tests of every part share: a tiny run, and the real data set where it is named."""
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import composed
+import pictures
 import pytest
 import scheduling
 from chromium import Chromium, missing, started
@@ -14,8 +17,13 @@ from processes import Server
 from shared import shared
 from tiny_run import TINY
 
+import brainseg.compose
+import brainseg.data.phantom.source
 from brainseg.config import RunConfig, flatten, from_flat
 
+# In a process of tests, each choice of Hydra's groups is composed once, and each slice of a phantom rendered once.
+brainseg.compose.hydra_compose = composed.remembering(brainseg.compose.hydra_compose)
+brainseg.data.phantom.source.render = functools.cache(brainseg.data.phantom.source.render)
 pytest_plugins = ["stores"]
 
 if TYPE_CHECKING:
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
 # Fixtures that train, start a process, a server or a browser, or read a large data set: a test with one is `heavy`.
 HEAVY_FIXTURES = {
     *("process_server", "trained", "folds", "finished", "uninterrupted", "outcome"),  # train
-    *("server", "postgres_server", "browser"),
+    *("server", "postgres_server", "slurm", "browser"),
     *("built", "offered", "theirs"),  # start processes
     "figshare",  # reads thousands of files
 }
@@ -45,6 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent.name == "benchmarks":
             item.add_marker("benchmarks")
     items[:] = scheduling.longest_first(items)
+
+
+def pytest_collection_finish() -> None:
+    """What the test files have imported lives as long as the process: the collector needn't go through it."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -97,6 +110,12 @@ def tiny_in(slice_cache: Path) -> Callable[..., RunConfig]:
 def tiny(tmp_path: Path, tiny_in: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     """Makes the configuration of a run of seconds, with dotted keys to change: `tiny(**{"model.depth": 1})`."""
     return functools.partial(tiny_in, tmp_path)
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not rendered."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", pictures.unrendered)
 
 
 @pytest.fixture(scope="session")

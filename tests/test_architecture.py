@@ -46,6 +46,7 @@ DOORS = {
     "jinja2": {"drawing"},
     "rich": {"cli", "sweep", "train"},
     "onnx": {"export"},
+    "ray": {"sweep/launchers"},
     "onnxruntime": {"export"},
     "ai_edge_litert": {"export"},
 }

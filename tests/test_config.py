@@ -1,12 +1,15 @@
 """What may be configured, and that `conf/` says the same as the dataclasses."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import yaml
 
+import brainseg.compose
 from brainseg.classes import Labels
 from brainseg.compose import Composition, freeze
 from brainseg.config import FIRST_READING, RunConfig, as_text, flatten, from_flat
@@ -132,6 +135,21 @@ def test_every_key_can_be_set_from_the_command_line(key: str) -> None:
     values = {key: OTHER_VALUES[key]} | NEEDS.get(key, {})
     config = freeze([f"{name}={as_text(value)}" for name, value in values.items()])
     assert flatten(config) == KEYS | values
+
+
+@pytest.mark.parametrize(
+    "overrides", ["", "seed=3", "seed=3 optimizer=sgd train.loss=dice+focal 'data.classes={a: 1}'", "+seed=3", "sed=3"]
+)
+def test_what_the_tests_remember_is_what_hydra_composes(overrides: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome() -> RunConfig | str:
+        try:
+            return freeze(shlex.split(overrides))
+        except ConfigError as error:
+            return str(error)
+
+    remembered = [outcome(), outcome()]
+    monkeypatch.setattr(brainseg.compose, "hydra_compose", hydra.compose)
+    assert remembered == [outcome()] * 2
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ SPACE = (
 
 
 @contextlib.contextmanager
-def place(kind: str, folder: Path) -> Iterator[str]:
+def place(kind: str, folder: Path, *, connections: int = 100) -> Iterator[str]:
     """Gives a storage as `--storage` takes it: a journal, or a PostgreSQL server that runs within the block."""
     if kind == "journal":
         yield str(folder / "study.journal")
@@ -44,17 +44,20 @@ def place(kind: str, folder: Path) -> Iterator[str]:
         except (OSError, subprocess.SubprocessError, RuntimeError) as error:
             raise SystemExit(f"no PostgreSQL server can be started here: {error}") from error
         try:
+            server.psql(f"ALTER SYSTEM SET max_connections = {connections}")
+            server.stop()
+            server.start()
             yield server.get_uri()
         finally:
             server.cleanup()
 
 
-def study_config(name: str) -> StudyConfig:
-    """A study of four parameters with tpe and the median pruner, and more trials than a benchmark takes."""
+def study_config(name: str, *, trials: int = 100_000) -> StudyConfig:
+    """A study of four parameters with tpe and the median pruner, by default with more trials than a benchmark takes."""
     return StudyConfig(
         name=name,
         metrics={"val_dice_image": "maximize"},
-        trials=100_000,
+        trials=trials,
         overrides=("data=phantom",),
         space=SPACE,
         sampler=SamplerConfig(name="tpe", seed=0),

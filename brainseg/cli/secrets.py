@@ -26,6 +26,11 @@ def _masked_credentials(match: re.Match[str]) -> str:
     return f"{user}:***@" if colon else "***@"
 
 
+def has_password(url: str) -> bool:
+    """Whether a URL holds a password; a user's name alone is none."""
+    return HIDDEN in mask(url) or _SECRET_OPTION.search(url) is not None
+
+
 def hide_secrets(arguments: Sequence[str], *, module: str) -> list[str]:
     """The arguments as they were given, in a process whose command line shows *** for every password.
 

@@ -12,6 +12,7 @@ from brainseg.cli.secrets import hide_secrets, mask
 from brainseg.errors import ConfigError
 
 if TYPE_CHECKING:
+    from brainseg.sweep.launchers.config import LauncherConfig
     from brainseg.sweep.study.study_file import StudyConfig
 
 PROGRAM = "python -m brainseg.sweep"
@@ -24,6 +25,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} add quick model.dropout=0.25        try values of your own next
   {PROGRAM} stop quick                          end its workers, on any host, after their epoch
   {PROGRAM} list                                the studies here
+  {PROGRAM} serve                               a PostgreSQL server of one's own, for workers on several hosts
 """
 
 
@@ -67,8 +69,18 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print JSON")
     for command in (run, status, worker, add, stop, listing):
         command.add_argument("--storage", help="a journal file, or postgresql://USER@HOST/DATABASE")
+    serving = commands.add_parser(
+        "serve",
+        help="a PostgreSQL server for the studies and records of a folder",
+        description="Runs PostgreSQL from the folder tracking.root until a signal comes.",
+    )
+    serving.add_argument("overrides", nargs="*", default=[], help="the folder: tracking.root=DIR")
+    serving.add_argument("--host", default="127.0.0.1", help="address to listen on; default: for this machine alone")
+    serving.add_argument("--while-needed", action="store_true", help=argparse.SUPPRESS)
+    serving.set_defaults(does=_serve)
     worker.add_argument("--threads", type=int, help="CPU threads; default: every core")
     worker.add_argument("--supervisor", help=argparse.SUPPRESS)
+    worker.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
@@ -99,13 +111,9 @@ def _run(parsed: argparse.Namespace) -> int:
     command = _command_line(parsed)
     of_launcher, parsed.overrides = split_overrides(parsed.overrides)
     launcher = launcher_config(of_launcher)
+    study, where = _placed(_study(parsed), parsed.storage, launcher)
     return run_study(
-        _study(parsed),
-        launcher=launcher,
-        file=study_path(parsed.study),
-        asked=parsed.overrides,
-        where=parsed.storage,
-        command=command,
+        study, launcher=launcher, file=study_path(parsed.study), asked=parsed.overrides, where=where, command=command
     )
 
 
@@ -114,11 +122,14 @@ def _plan(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.study.plan import show_plan
 
     of_launcher, parsed.overrides = split_overrides(parsed.overrides)
-    launcher, study = launcher_config(of_launcher), _study(parsed)
+    launcher = launcher_config(of_launcher)
+    study, where = _placed(_study(parsed), None, launcher)
     baseline = show_plan(study)
     if of_launcher:
         from brainseg.sweep.launchers.known import show_submission
+        from brainseg.sweep.server.job import show_server
 
+        show_server(launcher, study.tracking, where)
         show_submission(launcher, study, baseline)
     return 0
 
@@ -126,8 +137,8 @@ def _plan(parsed: argparse.Namespace) -> int:
 def _status(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.run import show_status
 
-    tracking = _tracking_overrides(parsed)
-    return show_status(parsed.study, tracking=tracking, where=parsed.storage, as_json=parsed.json)
+    tracking, where = _at_server(parsed)
+    return show_status(parsed.study, tracking=tracking, where=where, as_json=parsed.json)
 
 
 def _add(parsed: argparse.Namespace) -> int:
@@ -143,8 +154,8 @@ def _stop(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.run import quiet_console
     from brainseg.sweep.studies import stop_study
 
-    tracking = _tracking_overrides(parsed)
-    return stop_study(parsed.study, tracking=tracking, where=parsed.storage, console=quiet_console())
+    tracking, where = _at_server(parsed, is_to_stop=True)
+    return stop_study(parsed.study, tracking=tracking, where=where, console=quiet_console())
 
 
 def _list(parsed: argparse.Namespace) -> int:
@@ -157,19 +168,50 @@ def _list(parsed: argparse.Namespace) -> int:
 
 def _worker(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.engine.worker import run_worker
+    from brainseg.sweep.server.address import at_server
 
+    places = [item for item in _overrides_of_a_host(parsed) if not item.startswith("tracking.")]
+    tracking, where = at_server(_tracking_of(parsed.overrides), parsed.storage, name=parsed.study)
     code = run_worker(
         parsed.study,
-        overrides=_overrides_of_a_host(parsed),
-        where=parsed.storage,
+        overrides=[*tracking, *places],
+        where=where,
         threads=parsed.threads,
         supervisor=parsed.supervisor,
+        listens=parsed.listen,
     )
     if parsed.supervisor is None:  # which would record the end
         from brainseg.sweep.run import record_if_over
 
-        record_if_over(parsed.study, tracking=_tracking_of(parsed.overrides), where=parsed.storage)
+        record_if_over(parsed.study, tracking=tracking, where=where)
     return code
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.server.serve import serve
+    from brainseg.sweep.studies import is_awaited
+
+    return serve(_tracking_overrides(parsed), host=parsed.host, is_needed=is_awaited if parsed.while_needed else None)
+
+
+def _placed(study: "StudyConfig", where: str | None, launcher: "LauncherConfig") -> "tuple[StudyConfig, str | None]":
+    """The study, and where it is kept if that isn't a journal: workers of a scheduler need a server."""
+    from brainseg.sweep.launchers.config import LOCAL
+    from brainseg.sweep.server.address import at_server
+
+    tracking, where = at_server(study.tracking, where, name=study.name, is_wanted=launcher.kind != LOCAL)
+    return dataclasses.replace(study, tracking=tracking), where
+
+
+def _at_server(parsed: argparse.Namespace, *, is_to_stop: bool = False) -> tuple[tuple[str, ...], str | None]:
+    """The overrides of tracking.* and the storage of a study. Raises TrackingError where its server doesn't run."""
+    from brainseg.sweep.server.address import STORAGE, at_server
+    from brainseg.sweep.server.job import check_server
+
+    tracking, where = at_server(_tracking_overrides(parsed), parsed.storage, name=parsed.study)
+    if where == STORAGE:
+        check_server(tracking, is_to_stop=is_to_stop)
+    return tracking, where
 
 
 def _study(parsed: argparse.Namespace) -> "StudyConfig":

@@ -13,16 +13,16 @@ from rich.console import Console
 from brainseg import compose
 from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted, SweepError
-from brainseg.model.runtime import import_tensorflow, resolve_threads
+from brainseg.model.runtime import resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.host import move_to_this_software, with_store
 from brainseg.sweep.engine.leases import ProcessLock
-from brainseg.sweep.engine.leftovers import delete_leftovers
+from brainseg.sweep.engine.leftovers import clear_up, delete_leftovers
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage, open_storage, place_of
 from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
-from brainseg.sweep.launchers.checks import check_reach, not_shared
+from brainseg.sweep.launchers.checks import check_reach, not_shared, too_many
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import Engine, Workers, counted, missing, workers_for
 from brainseg.sweep.launchers.known import engine_of
@@ -31,19 +31,19 @@ from brainseg.sweep.launchers.view import View
 from brainseg.sweep.launchers.watch import Watch
 from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outcome, record_progress, record_study
 from brainseg.sweep.outcome.summary import print_status, summarize
+from brainseg.sweep.server.address import STORAGE, server_folder
+from brainseg.sweep.server.job import ensure_server, server_study, server_tasks
 from brainseg.sweep.studies import asked_for, print_asked, print_workers, status_json, workers_of
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import merged
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
-from brainseg.tracking.mlflow.sync import deliver_leftovers
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.tracking.paths import resolve_uri, tracking_paths
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
 
 UNFINISHED = "unfinished"  # the tag `state` of the parent of a study that can go on
-LEFTOVERS_S = 30.0  # at most, at the end of a sweep, to deliver records that others have left in the spool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ class Sweep:
     """An open study, and what belongs to it."""
 
     config: StudyConfig
+    where: str | None  # as it was named
     storage: StudyStorage
     study: optuna.Study
     lock: ProcessLock
@@ -82,7 +83,6 @@ def run_study(
     with stop_on_signals() as stop:
         baseline = check(config)
         config = with_store(config, baseline.tracking)
-        check_store(baseline.tracking)
         root = tracking_paths(baseline.tracking).root
         place = place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
         if engine is not None:
@@ -91,8 +91,14 @@ def run_study(
             engine.check(
                 workers_for(config, baseline.tracking, study_id="", threads=threads, where=where), config.workers
             )
+        if where == STORAGE:
+            ensure_server(launcher, config.tracking, console)
+        check_store(baseline.tracking)
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
+        uri, connections = resolve_uri(baseline.tracking), storage.connections()
+        for warning in too_many(config.workers, uri=uri, connections=connections):
+            console.print(warning)
         config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))
         if changes:
             console.print(
@@ -117,6 +123,7 @@ def run_study(
         with stop.deferred(), storage.reached(), ProcessLock(storage.folder) as lock:
             sweep = Sweep(
                 config=config,
+                where=where,
                 storage=storage,
                 study=study,
                 lock=lock,
@@ -134,7 +141,8 @@ def run_study(
                 sweep.console.print(f"{stopped}; go on with: {command}")
                 raise
             finally:
-                _clear_up(sweep)
+                with contextlib.suppress(UnreachableError), storage.reached():  # else the next start does it
+                    clear_up(study, sweep.tracking, console.print)
     _print_outcome(study, config, baseline.tracking, console)
     if was_over:
         console.print(f"{config.name} is finished; --trials N goes on with it")
@@ -167,7 +175,7 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
         print(status_json(summarize(study, config), workers, asked, parent=parent, is_stopping=is_stopping))
         return 0
     _print_outcome(study, config, store, console)
-    print_asked(asked_for(study), console)
+    print_asked(asked_for(study), console, of_server=server_tasks(tracking) if where == STORAGE else ())
     print_workers(workers, console)
     return 0
 
@@ -261,7 +269,9 @@ def _supervise(sweep: Sweep, view: View, table: LiveTable) -> None:
 def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
     """Submits the workers that are missing, and shows what becomes of them."""
     config, workers, study = sweep.config, sweep.workers, sweep.study
-    study.set_user_attr(keys.LAUNCHER, {"kind": sweep.launcher.kind, "workers": config.workers})
+    launcher = sweep.launcher
+    asked = {"kind": launcher.kind, "address": launcher.address, "workers": config.workers}
+    study.set_user_attr(keys.LAUNCHER, asked)
     if (note := not_shared(tracking_paths(sweep.tracking).root)) is not None:
         sweep.console.print(note)
     if config.time_limit_min is not None:
@@ -274,8 +284,14 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
         f"{config.name}: {_count(config.trials, 'trial')}{submitted}; storage {sweep.storage.shown}; "
         f"logs in {workers.logs}"
     )
-    watch = Watch(engine, workers.study, table, count=config.workers, logs=workers.logs)
-    if not watch.until(lambda: _is_over(study), view):
+    server = server_study(server_folder(config.tracking)) if sweep.where == STORAGE else None
+    watch = Watch(engine, workers.study, table, count=config.workers, logs=workers.logs, server=server)
+
+    def is_over() -> bool:
+        with sweep.storage.reached():
+            return _is_over(study)
+
+    if not watch.until(is_over, view):
         name = config.name
         sweep.console.print(
             f"{engine.name}: {counted(engine.tasks(workers.study))}; they go on without this terminal; "
@@ -315,18 +331,6 @@ def _is_over(study: optuna.Study) -> bool:
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-
-
-def _clear_up(sweep: Sweep) -> None:
-    """Delivers the records of killed workers, and deletes checkpoints of ended trials."""
-    note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=False)
-    if note:
-        import_tensorflow()  # which the delivery of a model needs
-        note = deliver_leftovers(sweep.tracking, patience_s=LEFTOVERS_S, models=True)
-    if note:
-        sweep.console.print(note)
-    with contextlib.suppress(UnreachableError), sweep.storage.reached():  # else the next start does it
-        delete_leftovers(sweep.study, tracking_paths(sweep.tracking).checkpoints)
 
 
 def _count(count: int, noun: str) -> str:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -20,10 +21,11 @@ from brainseg.sweep.engine.leases import host_name, this_host
 from brainseg.sweep.engine.storage import JOURNAL_SUFFIX, StudyStorage, journal_path, open_storage, place_of
 from brainseg.sweep.engine.stored_study import load_config
 from brainseg.sweep.engine.trial_row import shown_metric
-from brainseg.sweep.launchers.config import LauncherConfig
-from brainseg.sweep.launchers.engine import WAITING, Study, Task, counted
-from brainseg.sweep.launchers.known import engine_of
+from brainseg.sweep.launchers.engine import ENDED, WAITING, Study, Task, and_server, counted
+from brainseg.sweep.launchers.known import engine_of_study
 from brainseg.sweep.outcome.summary import StudySummary
+from brainseg.sweep.server.address import STORAGE, at_server
+from brainseg.sweep.server.job import check_server
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.paths import tracking_paths
 
@@ -94,8 +96,7 @@ def asked_for(study: optuna.Study) -> Asked | None:
     stored = study.user_attrs.get(keys.LAUNCHER)
     if stored is None:
         return None
-    engine = engine_of(LauncherConfig(kind=stored["kind"]))
-    assert engine is not None, "only schedulers are stored"
+    engine = engine_of_study(stored)
     try:
         tasks = engine.tasks(Study(name=study.study_name, id=study.user_attrs[keys.STUDY_ID]))
     except UnreachableError:
@@ -103,12 +104,24 @@ def asked_for(study: optuna.Study) -> Asked | None:
     return Asked(launcher=engine.name, workers=stored["workers"], tasks=tasks)
 
 
-def print_asked(asked: Asked | None, console: Console) -> None:
-    """Prints a line about what the scheduler does; nothing without one."""
+def is_awaited() -> bool:
+    """Whether workers of an unfinished study in the root's own server wait in a scheduler, or may."""
+    storage = open_storage(STORAGE, root=Path(), name="any")
+    for name in optuna.get_all_study_names(storage.optuna):
+        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        if _is_ours(storage, name) and not keys.is_stopped(study) and row_of(storage, name).state != "finished":
+            asked = asked_for(study)
+            if asked is not None and (asked.tasks is None or any(task.state != ENDED for task in asked.tasks)):
+                return True
+    return False
+
+
+def print_asked(asked: Asked | None, console: Console, *, of_server: Sequence[Task] = ()) -> None:
+    """Prints a line about what the scheduler does; nothing without one. of_server: the server's job."""
     if asked is None:
         return
     told = "it can't be asked from here" if asked.tasks is None else counted(asked.tasks)
-    say(f"{asked.launcher}: {asked.workers} workers asked for, {told}", console)
+    say(f"{asked.launcher}: {asked.workers} workers asked for, {told}{and_server(of_server)}", console)
 
 
 def print_workers(workers: Sequence[WorkerRow], console: Console) -> None:
@@ -160,8 +173,16 @@ def status_json(
 
 
 def list_studies(*, tracking: Sequence[str], where: str | None, as_json: bool, console: Console) -> int:
-    """Prints the studies of a storage; by default, those with a journal in the folder of studies. The exit code."""
+    """Prints the studies of a storage; by default, those with a journal in the folder of studies and those of the
+    root's own server. The exit code.
+    """
     rows = [row_of(storage, name) for storage, name in _studies(tracking, where)]
+    if where is None and at_server(tracking, None, name=None)[1] == STORAGE:
+        try:
+            check_server(tracking, is_to_stop=False)
+            rows += [row_of(storage, name) for storage, name in _studies(tracking, STORAGE)]
+        except TrackingError as error:
+            say(f"note: {error}", console)
     if as_json:
         print(_json({"studies": [vars(row) for row in rows]}))
         return 0
@@ -231,8 +252,8 @@ def _cancel_waiting(study: optuna.Study, console: Console) -> None:
     """Takes back what still waits in a scheduler; where it can't be asked, such workers end as soon as they start."""
     asked = asked_for(study)
     waiting = [] if asked is None else [task for task in asked.tasks or () if task.state == WAITING]
-    engine = engine_of(LauncherConfig(kind=study.user_attrs[keys.LAUNCHER]["kind"])) if waiting else None
-    if engine is not None:
+    if waiting:
+        engine = engine_of_study(study.user_attrs[keys.LAUNCHER])
         engine.cancel(waiting)
         say(f"{engine.name}: {len(waiting)} that waited are cancelled", console)
 

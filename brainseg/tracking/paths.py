@@ -12,6 +12,10 @@ from brainseg.errors import TrackingError
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 ENVIRONMENT_KEY = "MLFLOW_TRACKING_URI"
+SERVER = "server"  # as `tracking.uri`: the server of `tracking.root` itself, which `sweep serve` runs
+SERVICE = "brainseg"  # its name for libpq, which reads address and password in a file at every connection
+SERVICE_FILE_KEY = "PGSERVICEFILE"  # names that file
+SERVER_URI = f"postgresql+psycopg2:///mlflow?service={SERVICE}"
 MANIFEST = "run.json"  # in the checkpoint folder of a run: how it was started; `store` is its `store_name`
 HOLDER = "lease.json"  # there as well: which process trains, or has trained last
 HOLDER_LOCK = "lease.lock"  # and the lock that it holds
@@ -39,6 +43,11 @@ class TrackingPaths:
         return self.root / "spool"
 
     @property
+    def server_address(self) -> Path:
+        """Where the root's own server is now; gone while none runs, unless it was killed."""
+        return self.root / "server" / "address.conf"
+
+    @property
     def checkpoints(self) -> Path:
         """Checkpoints of runs that haven't finished, a folder a run."""
         return self.root / "checkpoints"
@@ -52,6 +61,7 @@ def tracking_paths(config: TrackingConfig) -> TrackingPaths:
 def resolve_uri(config: TrackingConfig) -> str:
     """The store's URI, absolute: `tracking.uri`, else MLFLOW_TRACKING_URI, else mlflow.db under `tracking.root`.
 
+    For SERVER, libpq is told where the file is.
     Raises TrackingError for a URI that brainseg can't use; passwords in it are masked.
     """
     if config.uri is not None:
@@ -101,6 +111,9 @@ def is_same_store(recorded: str, uri: str) -> bool:
 
 
 def _checked(key: str, uri: str, config: TrackingConfig) -> str:
+    if uri in (SERVER, SERVER_URI):
+        os.environ[SERVICE_FILE_KEY] = str(tracking_paths(config).server_address)
+        return SERVER_URI
     scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
     if scheme not in SCHEMES:
         raise TrackingError(

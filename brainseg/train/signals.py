@@ -1,7 +1,9 @@
 """SIGINT, SIGTERM and SIGHUP as exceptions, at a moment when a checkpoint can be written."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -9,13 +11,15 @@ from types import FrameType
 from brainseg.errors import Interrupted
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one comes when a terminal is closed
+RESEND_S = 0.1  # later Python has left the place where the exception was dropped
 
 
 class StopRequest:
     """Whether a signal has asked the run to stop.
 
     Inside `deferred` the first signal only sets the request, for the caller to check between two steps;
-    a second one, and any signal outside, raises `Interrupted` at once.
+    a second one, and any signal outside, raises `Interrupted` at once. A SIGTERM that waits is not urgent for a second
+    one: SLURM sends two within milliseconds, one of its own and one by srun.
     """
 
     def __init__(self) -> None:
@@ -39,6 +43,8 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
+        if self._signal == number == signal.SIGTERM:
+            return
         if self._deferring:
             if self._signal is None:
                 self._signal = number
@@ -54,8 +60,26 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    with handled_by(stop.handle):
+    with handled_by(stop.handle), _sent_again():
         yield stop
+
+
+@contextlib.contextmanager
+def _sent_again() -> Iterator[None]:
+    """Inside, a signal that comes while Python frees an object, where exceptions are dropped, is sent once more."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            threading.Timer(RESEND_S, os.kill, (os.getpid(), unraisable.exc_value.signal)).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

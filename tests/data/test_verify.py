@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -267,9 +266,8 @@ def test_the_report_survives_json(folder: Any) -> None:
 
 
 @pytest.mark.figshare
-@pytest.mark.skipif("BRAINSEG_FIGSHARE" not in os.environ, reason="BRAINSEG_FIGSHARE doesn't name the data set")
-def test_the_real_set_has_no_error_and_18_people_with_several_ids() -> None:
-    report = verify(Path(os.environ["BRAINSEG_FIGSHARE"]))
+def test_the_real_set_has_no_error_and_18_people_with_several_ids(figshare: Path) -> None:
+    report = verify(figshare)
     assert (report.slices, report.patient_ids, report.people) == (3064, 233, 209)
     assert report.tumor_types == {"glioma": 1426, "pituitary": 930, "meningioma": 708}
     assert found(report).keys() <= {"several_ids", "ignored_file"}  # the copy at hand may have a README

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainseg.config import RunConfig
+from brainseg.config import RunConfig, TrackingConfig
 from brainseg.data.load import load_data
 from brainseg.data.phantom.source import PhantomSource, write_phantom
 from brainseg.data.split import Split
@@ -61,12 +61,23 @@ class Folds:
         return main([*arguments, "--root", self.root])
 
 
+@pytest.fixture(autouse=True)
+def _pictures(request: pytest.FixtureRequest) -> None:
+    """One test looks at them."""
+    if request.function is not test_the_validation_scores_are_those_of_the_training:
+        request.getfixturevalue("unrendered")
+
+
 @pytest.fixture(scope="module")
-def folds(tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig]) -> Iterator[Folds]:
+def folds(
+    tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig], empty_store: Path
+) -> Iterator[Folds]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         before = keras.config.dtype_policy()
         folder = tmp_path_factory.mktemp("folds")
+        (folder / "mlruns").mkdir()
+        shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
         configs = tuple(tiny_in(folder, **KEYS, **{"data.fold": fold}) for fold in (0, 1))
         tags = {"sweep": "cv", "sweep_role": "parent"}
         with open_tracker(configs[0].tracking, run_name="cv", tags=tags) as parent:
@@ -435,16 +446,15 @@ def test_a_model_that_can_not_be_loaded_is_named_and_nothing_is_added(
 
 
 def test_data_that_has_changed_since_the_training_is_refused_until_it_is_named(
+    sqlite_config: TrackingConfig,
     tmp_path: Path,
     tiny_in: Callable[..., RunConfig],
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     data = tmp_path / "slices"
     write_phantom(PhantomSource(patients=8, seed=0), data)
     keys = {"data.name": "folder", "data.root": str(data), "train.epochs": 1, "model.depth": 1, "model.base_filters": 2}
-    config = tiny_in(tmp_path, **keys)
+    config = tiny_in(tmp_path, **keys, **{"tracking.root": sqlite_config.root})
     result = run(config, open_tracker(config.tracking, run_name="one", tags={}))
     arguments = [result.run_id, "--root", config.tracking.root]
 

@@ -12,7 +12,7 @@ import refusal
 
 from brainseg.config import RunConfig
 from brainseg.config_file import to_yaml
-from brainseg.data.load import load_data
+from brainseg.data.load import RunData, load_data
 from brainseg.data.phantom.source import PhantomSource, write_phantom
 from brainseg.data.split import Split
 from brainseg.errors import Pruned
@@ -37,34 +37,34 @@ def store(tmp_path: Path, tiny: Callable[..., RunConfig], monkeypatch: pytest.Mo
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("brainseg.model.runtime.import_tensorflow", refuse)
+    monkeypatch.setattr("brainseg.runs.models.import_tensorflow", refuse)
     made = MemoryStore()
     monkeypatch.setattr("brainseg.tracking.open_store", lambda config: made)
     config = tiny()
+    data = load_data(config)
     for _ in range(2):
-        add_run(made, config)
+        add_run(made, data)
     with pytest.raises(Pruned), made.open_tracker(run_name="pruned"):
         raise Pruned("pruned after epoch 3", epoch=3)
     made.open_tracker(run_name="running")
-    add_run(made, config, fingerprint="f" * 64)
-    add_run(made, config, tags={"sweep": "cv", "sweep_role": "parent"})
-    add_run(made, config, texts={"config.yaml": "model: [1"})
-    add_run(made, config, texts={"config.yaml": to_yaml(config).replace("schema_version: 1", "schema_version: 9")})
-    add_run(made, config, texts={"config.yaml": to_yaml(config).replace("dropout", "dropot")})
-    add_run(made, config, texts={"split.json": "{"})
-    add_run(made, config, texts={"split.json": '{"schema_version": 1, "train": ["a"], "val": ["zz"]}'})
+    add_run(made, data, fingerprint="f" * 64)
+    add_run(made, data, tags={"sweep": "cv", "sweep_role": "parent"})
+    add_run(made, data, texts={"config.yaml": "model: [1"})
+    add_run(made, data, texts={"config.yaml": to_yaml(config).replace("schema_version: 1", "schema_version: 9")})
+    add_run(made, data, texts={"config.yaml": to_yaml(config).replace("dropout", "dropot")})
+    add_run(made, data, texts={"split.json": "{"})
+    add_run(made, data, texts={"split.json": '{"schema_version": 1, "train": ["a"], "val": ["zz"]}'})
     return made
 
 
 def add_run(
     store: MemoryStore,
-    config: RunConfig,
+    data: RunData,
     *,
     fingerprint: str | None = None,
     tags: dict[str, str] | None = None,
     texts: dict[str, str] | None = None,
 ) -> MemoryTracker:
-    data = load_data(config)
     with store.open_tracker(run_name="made", tags=tags) as tracker:
         tracker.set_tags({"data_fingerprint": fingerprint or data.slices.fingerprint, "threads": "2"})
         for name, text in (
@@ -77,9 +77,10 @@ def add_run(
 
 def add_run_with_a_smaller_validation_part(store: MemoryStore, config: RunConfig) -> tuple[MemoryTracker, Split]:
     """A run that was trained on the first validation slice of memory-1 as well; and the split of memory-1."""
-    split = load_data(config).split
+    data = load_data(config)
+    split = data.split
     fewer = dataclasses.replace(split, train=(*split.train, split.val[0]), val=split.val[1:])
-    return add_run(store, config, texts={"split.json": fewer.to_json()}), split
+    return add_run(store, data, texts={"split.json": fewer.to_json()}), split
 
 
 refused = functools.partial(refusal.refused_here, evaluate.main)
@@ -183,9 +184,9 @@ def test_a_part_that_a_split_never_has_is_refused(store: MemoryStore, capsys: py
 def test_runs_of_different_data_are_not_pooled(
     store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys = {"data.folds": 2, "data.val_fraction": 0.4, "data.phantom_patients": 12}
-    first = add_run(store, tiny(**keys, **{"data.fold": 0}))
-    other = add_run(store, tiny(**keys, **{"data.fold": 1, "data.phantom_seed": 7}))
+    keys = {"data.folds": 2, "data.val_fraction": 0.4}
+    first = add_run(store, load_data(tiny(**keys, **{"data.fold": 0})))
+    other = add_run(store, load_data(tiny(**keys, **{"data.fold": 1, "data.phantom_seed": 7})))
     assert refused(f"{first.run_id} {other.run_id}", capsys) == (
         f"run {first.run_id} and run {other.run_id} were trained on different data; evaluate them one by one"
     )
@@ -206,7 +207,7 @@ def test_a_slice_of_another_data_set_can_not_be_scored_by_two_runs(
 def test_models_of_two_sizes_are_not_averaged(
     option: str, store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = add_run(store, tiny(**{"data.image_size": 64}))
+    other = add_run(store, load_data(tiny(**{"data.image_size": 64})))
     assert refused(f"memory-1 {other.run_id} --split val --average{option}", capsys) == (
         f"run memory-1 and run {other.run_id} work at 32 and at 64 pixels, and only models of one data.image_size can "
         "be averaged; leave one out"
@@ -239,7 +240,7 @@ def test_two_studies_of_one_name_are_not_mixed(
 ) -> None:
     with store.open_tracker(run_name="cv", tags={"sweep": "cv", "sweep_role": "parent"}) as parent:
         pass
-    add_run(store, tiny(), tags={"sweep": "cv"})
+    add_run(store, load_data(tiny()), tags={"sweep": "cv"})
     assert refused("--study cv", capsys) == (
         f"2 studies are called cv, with the parent runs memory-6, {parent.run_id}; name the runs by their ids instead"
     )

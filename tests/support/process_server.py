@@ -14,6 +14,7 @@ with its process id, {"poll": pid} with the exit code, or null while it runs (mi
 signal ended it). A program is a command of brainseg, or `-c`, whose one argument is code.
 """
 
+import functools
 import gc
 import json
 import os
@@ -25,11 +26,12 @@ import time
 import traceback
 from types import SimpleNamespace
 
-import matplotlib.figure  # noqa: F401
+import matplotlib.figure
 import mlflow.pyfunc
 import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import optuna.importance  # noqa: F401
+import pictures
 import plotly.graph_objects  # noqa: F401
 import sklearn.ensemble  # noqa: F401
 import tensorflow  # noqa: F401
@@ -40,6 +42,7 @@ import brainseg.sweep.outcome.plots
 import brainseg.sweep.run
 import brainseg.train.__main__
 import brainseg.train.experiment
+from brainseg.data.phantom import source
 from brainseg.sweep.launchers import local
 from brainseg.train.environment import packages
 
@@ -56,6 +59,11 @@ PROGRAMS = {
 
 
 def main():
+    matplotlib.figure.Figure.savefig = pictures.unrendered
+    source.render = functools.cache(source.render)
+    phantom = source.PhantomSource(patients=6)  # that of the small trainings and sweeps
+    for item in phantom.slices():
+        phantom.read(item.id)
     packages()  # kept by the process: which are installed takes half a second to find out
     gc.freeze()  # nor do the forks go through what is imported when they collect garbage
     codes = {}

@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 LONGEST = (
     "tests/sweep/command/",
     "tests/train/command/",
+    "tests/sweep/launchers/test_slurm.py",
     "tests/kept/",
     "tests/evaluate/test_evaluate.py",
     "tests/train/test_experiment.py",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from backends import Backend, MemoryBackend, MlflowBackend, Server
+from shared import shared
 
 from brainseg.config import TrackingConfig
 from brainseg.tracking.mlflow.database import prepare_database
@@ -27,11 +28,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(shared_folder: Path) -> Path:
     """MLflow's database without runs; making it takes seconds, so that most tests copy it."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    prepare_database(path)
-    return path
+
+    def make(folder: Path) -> Path:
+        prepare_database(folder / "mlflow.db")
+        return folder / "mlflow.db"
+
+    return shared(shared_folder, "empty-store", make)
 
 
 @pytest.fixture

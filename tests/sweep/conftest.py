@@ -1,5 +1,6 @@
 """What tests of the queue share: a place for a study in each kind of storage."""
 
+import contextlib
 import subprocess
 import tempfile
 import uuid
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from postgres import sql
+from slurm import Slurm, missing, started
 
 from brainseg.sweep.engine.storage import open_storage
 
@@ -35,6 +37,19 @@ def postgres_server() -> Iterator[Any]:
             server.cleanup()
 
 
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A SLURM of two nodes for all tests, which leave no job behind; skipped where none can be started."""
+    if reason := missing():
+        pytest.skip(reason)
+    with contextlib.ExitStack() as ending:
+        try:
+            cluster = ending.enter_context(started(tmp_path_factory.mktemp("slurm")))
+        except (OSError, AssertionError, RuntimeError, subprocess.SubprocessError) as error:
+            pytest.skip(f"no SLURM can be started here: {error}")
+        yield cluster
+
+
 @pytest.fixture
 def empty_database(postgres_server: Any) -> str:
     """The URL of a database of this test's own, without tables."""
@@ -43,14 +58,20 @@ def empty_database(postgres_server: Any) -> str:
     return str(postgres_server.get_uri(database=name))
 
 
+@pytest.fixture
+def postgres(postgres_server: Any) -> str:
+    """The URL of the server's first database, without studies."""
+    url = str(postgres_server.get_uri())
+    sql(url, "TRUNCATE studies RESTART IDENTITY CASCADE")
+    return url
+
+
 @pytest.fixture(params=["journal", "postgresql"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a study can be kept, as `--storage` takes it: each kind in turn, without studies."""
     if request.param == "journal":
         return str(tmp_path / "study.journal")
-    url = str(request.getfixturevalue("postgres_server").get_uri())
-    sql(url, "TRUNCATE studies RESTART IDENTITY CASCADE")
-    return url
+    return str(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(params=["journal", "postgresql"])

@@ -64,6 +64,7 @@ def test_random_states_are_not_averaged():
 
 
 @pytest.mark.heavy
+@pytest.mark.usefixtures("unrendered")
 def test_a_training_validates_the_mean_and_trains_on_from_the_weights(tmp_path):
     def history(decay):
         config = from_flat(TINY | {"model.depth": 1, "train.ema_decay": decay, "tracking.root": str(tmp_path)})

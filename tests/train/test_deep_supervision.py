@@ -110,6 +110,7 @@ def test_a_level_learns_the_pixels_that_hold_any_tumour_and_counts_half_of_the_o
 
 
 @pytest.mark.heavy
+@pytest.mark.usefixtures("unrendered")
 def test_it_trains_the_heads_and_the_saved_model_has_as_many_weights_as_without(tmp_path):
     def trained(weight):
         config = from_flat(TINY | {"train.epochs": 1, "train.deep_supervision": weight, "tracking.root": str(tmp_path)})

@@ -19,7 +19,7 @@ from brainseg.tracking import MODEL_FILE, MemoryTracker
 from brainseg.train.experiment import run
 from brainseg.train.progress import Silent
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("unrendered")]
 
 CLASSES = ("core", "rim", "oedema")
 KEYS = {

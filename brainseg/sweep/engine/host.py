@@ -142,10 +142,9 @@ def with_precision(storage: StudyStorage, study: optuna.Study, config: StudyConf
     if baseline.train.precision != AUTO or PRECISION in {parameter.key for parameter in config.space}:
         return config
     ours = resolve_precision(AUTO, is_depthwise=baseline.model.is_depthwise)
-    with storage.lock() as check:
+    with storage.lock():
         fixed = study.user_attrs.get(keys.PRECISION)
         if fixed is None:
-            check()
             study.set_user_attr(keys.PRECISION, ours)
             fixed = ours
     if fixed == BFLOAT16 != ours:

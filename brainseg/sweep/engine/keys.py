@@ -39,7 +39,7 @@ OUTCOME = "outcome_recorded"  # how many finished trials the parent run's tables
 TRACKING = "tracking"  # overrides of tracking.*, without passwords
 SOFTWARE = "software"  # versions of brainseg and TensorFlow that its workers must have, and the commit of the start
 PRECISION = "precision"  # what train.precision=auto was resolved to, by its first worker
-LAUNCHER = "launcher"  # {"kind": ..., "workers": ...}: what starts its workers, as the latest `run` asked for
+LAUNCHER = "launcher"  # what starts its workers (keys of LauncherConfig), and how many the latest `run` asked for
 STOP = "stop"  # who has asked to stop it, and when; None once `run` goes on with it
 PLACES = "places"  # overrides that say where the data lies, of the latest start
 

@@ -217,6 +217,25 @@ def machine_at_work(folder: Path) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Other:
+    """Another process that holds a lock in the same folder."""
+
+    host: str  # its name
+    is_here: bool  # the kernel says so; else its file was touched within STALE_S
+
+
+def another_at_work(lock: ProcessLock) -> Other | None:
+    """Another holder of a lock in the folder of this one, in whatever place; None if there is none."""
+    for path, place, silent_s in _files(lock.path.parent):
+        if path == lock.path or path.suffix != ".alive":
+            continue
+        is_here = place == lock.place
+        if _is_locked(path) if is_here else silent_s < STALE_S:
+            return Other(host_name(place.partition(" ")[0]), is_here)
+    return None
+
+
 def _is_time(heartbeat: Any) -> bool:
     """Whether it is seconds since 1970; version 0.1 counted."""
     return isinstance(heartbeat, float)

@@ -1,12 +1,30 @@
-"""Deletes checkpoints that no trial goes on from: of trials that have ended, or moved to another host."""
+"""What processes leave on a host: records that wait for MLflow, and checkpoints that no trial goes on from."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 
+from brainseg.config import TrackingConfig
+from brainseg.model.runtime import import_tensorflow
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import this_host
 from brainseg.tracking.mlflow.fence import discard_checkpoint
+from brainseg.tracking.mlflow.sync import deliver_leftovers
+from brainseg.tracking.paths import tracking_paths
+
+DELIVERY_S = 30.0  # at most, for the records of all but models, and for those
+
+
+def clear_up(study: optuna.Study, tracking: TrackingConfig, say: Callable[[str], None]) -> None:
+    """Delivers the records that processes have left here, and says what still waits; then `delete_leftovers`."""
+    note = deliver_leftovers(tracking, patience_s=DELIVERY_S, models=False)
+    if note:
+        import_tensorflow()  # which the delivery of a model needs
+        note = deliver_leftovers(tracking, patience_s=DELIVERY_S, models=True)
+    if note:
+        say(note)
+    delete_leftovers(study, tracking_paths(tracking).checkpoints)
 
 
 def delete_leftovers(study: optuna.Study, checkpoints: Path) -> None:

@@ -5,9 +5,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from filelock import FileLock, Timeout
@@ -21,7 +21,7 @@ from brainseg.sweep.engine.leases import machine_at_work
 from brainseg.tracking.mlflow.connection import UnreachableError, reason
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
+    from sqlalchemy import URL, Connection, Engine
 
 ENVIRONMENT_KEY = "BRAINSEG_STORAGE"
 POSTGRESQL = "postgresql"
@@ -45,7 +45,6 @@ ADDRESS_OPTIONS = {
 PASSING = ("starting up", "shutting down", "recovery", "too many", "terminating", "remaining connection slots")
 TABLES_KEY = crc32(b"brainseg.sweep")  # of the turn to make tables; version 0.1 takes it to claim trials as well
 
-Check = Callable[[], None]  # raises UnreachableError where the turn was lost
 _URL = re.compile(r"[a-z0-9+]+://", re.IGNORECASE)
 
 
@@ -63,15 +62,19 @@ class StudyStorage:
         """Whether a worker on another host may hold a trial."""
         raise NotImplementedError
 
+    def connections(self) -> int | None:
+        """How many connections the storage takes in all; None for a file. A worker holds one, and for moments two."""
+        return None
+
     def now(self) -> float | None:
         """The time by the storage's own clock, in seconds since 1970; None where all processes are on one host."""
         return None
 
-    def lock(self) -> contextlib.AbstractContextManager[Check]:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """The turn: held while a process counts trials and takes one. It ends by itself if the process is lost.
 
-        What it gives tells, before something is written that only the holder may write, whether it is still held.
-        Raises UnreachableError where another process has it for LOCK_WAIT_S.
+        Raises UnreachableError where another process has it for LOCK_WAIT_S, and where it was lost, in which case
+        nothing was written.
         """
         raise NotImplementedError
 
@@ -129,7 +132,7 @@ class JournalStudyStorage(StudyStorage):
         return False
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[Check]:
+    def lock(self) -> Iterator[None]:
         """A file lock beside the journal."""
         try:
             self._lock.acquire()
@@ -138,7 +141,7 @@ class JournalStudyStorage(StudyStorage):
                 f"{self._lock.lock_file} is held by another process since {LOCK_WAIT_S:.0f} s; end it"
             ) from None
         try:
-            yield lambda: None
+            yield
         finally:
             self._lock.release()
 
@@ -160,30 +163,18 @@ class PostgresStudyStorage(StudyStorage):
         self._key = crc32(name.encode())
         parsed = _parsed(url)
         try:
-            # A connection for each turn, so that the server ends the turn of a process that dies.
-            self._engine = create_engine(parsed, poolclass=NullPool)
-            if self._has_tables():
-                storage = _optunas(parsed)
-            else:
-                with self._turn(tables=True):  # or eight processes would make the tables at once
-                    storage = _optunas(parsed)
+            connections = create_engine(parsed, poolclass=NullPool)
+            if not _has_tables(connections):
+                _make_tables(connections)
+            self._rdb = RDBStorage(
+                parsed.render_as_string(hide_password=False),
+                # One connection for each of many workers; a second one while heartbeats and the turn coincide.
+                engine_kwargs={"pool_pre_ping": True, "pool_size": 1},
+                skip_table_creation=True,
+            )
         except (SQLAlchemyError, OptunaError, RuntimeError, ImportError) as error:
             raise self._unusable(error) from None
-        self._pooled = storage.engine
-        super().__init__(storage, shown=self._shown, folder=folder)
-
-    def _has_tables(self) -> bool:
-        """Whether Optuna's tables are there, to the last one. Raises RuntimeError for a database of another program."""
-        from sqlalchemy import inspect, text
-
-        with self._engine.connect() as connection:
-            tables = inspect(connection).get_table_names()
-            if OTHERS_TABLE in tables and OPTUNAS_TABLE not in tables:
-                raise RuntimeError("it belongs to another program, such as MLflow: make a database for studies")
-            if OTHERS_TABLE not in tables:
-                return False
-            # Written last; the table's name is OTHERS_TABLE.
-            return int(connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one()) > 0
+        super().__init__(self._rdb, shown=self._shown, folder=folder)
 
     def _unusable(self, error: Exception) -> TrackingError:
         from sqlalchemy.exc import OperationalError
@@ -200,97 +191,122 @@ class PostgresStudyStorage(StudyStorage):
         """True."""
         return True
 
+    def connections(self) -> int:
+        """Without those that PostgreSQL keeps for superusers."""
+        setting = "current_setting('{}')::int".format
+        return int(self._asked(f"SELECT {setting('max_connections')} - {setting('superuser_reserved_connections')}"))
+
     def now(self) -> float:
         """The server's time: no host's clock is compared with another one's."""
+        return float(self._asked("SELECT extract(epoch FROM clock_timestamp())"))
+
+    def _asked(self, query: str) -> Any:
         from sqlalchemy import text
 
-        with self._pooled.connect() as connection:
-            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
-
-    def lock(self) -> contextlib.AbstractContextManager[Check]:
-        """An advisory lock of the server's, until the transaction ends."""
-        return self._turn(tables=False)
+        with self._rdb.scoped_session() as session:
+            return session.execute(text(query)).scalar_one()
 
     @contextlib.contextmanager
-    def _turn(self, *, tables: bool) -> Iterator[Check]:
-        from sqlalchemy import text
+    def lock(self) -> Iterator[None]:
+        """An advisory lock, until the end of the transaction in which all that this thread writes meanwhile is kept."""
+        try:
+            with self.reached(), self._turn() as connection, _Pulse(connection):
+                # In savepoints: Optuna commits each change, and rolls back what it tries in vain.
+                self._rdb.scoped_session(bind=connection, join_transaction_mode="create_savepoint")
+                try:
+                    yield
+                finally:
+                    self._rdb.remove_session()
+        except BaseException:
+            self._forget()
+            raise
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator["Connection"]:
         from sqlalchemy.exc import OperationalError
 
+        self._rdb.remove_session()
         begun = time.monotonic()
-        with contextlib.ExitStack() as ending:
+        with self._rdb.engine.begin() as connection:
             try:
-                connection = ending.enter_context(self._engine.connect())
-                connection.execute(
-                    text(
-                        "SELECT set_config('lock_timeout', :wait, true),"
-                        " set_config('idle_in_transaction_session_timeout', :idle, true)"
-                    ),
-                    {"wait": f"{LOCK_WAIT_S * 1000:.0f}ms", "idle": f"{TURN_IDLE_S * 1000:.0f}ms"},
+                _take(
+                    connection,
+                    "SELECT pg_advisory_xact_lock_shared(:tables), pg_advisory_xact_lock(:ours, :key)",
+                    {"ours": _signed(TABLES_KEY), "key": _signed(self._key)},
                 )
-                keys = {"tables": TABLES_KEY, "ours": _signed(TABLES_KEY), "key": _signed(self._key)}
-                if tables:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:tables)"), keys)
-                else:
-                    connection.execute(
-                        text("SELECT pg_advisory_xact_lock_shared(:tables), pg_advisory_xact_lock(:ours, :key)"), keys
-                    )
-            except OperationalError as error:
-                waited_s = time.monotonic() - begun
-                if waited_s < LOCK_WAIT_S:
-                    raise self._unusable(error) from None
+            except OperationalError:
+                if time.monotonic() - begun < LOCK_WAIT_S:
+                    raise
                 raise UnreachableError(
                     f"the turn in {self._shown} is held by another process since {LOCK_WAIT_S:.0f} s; end it"
                 ) from None
-            pulse = _Pulse(connection, shown=self._shown)
-            with pulse:
-                yield pulse.check
-            pulse.check()  # else what was done inside may not have been done alone
+            yield connection
+
+    def _forget(self) -> None:
+        """Has Optuna read all trials afresh: what it has read in a turn that failed may never be so."""
+        vars(self.optuna).update(vars(get_storage(self._rdb)))
+
+
+def _take(connection: "Connection", lock: str, keys: Mapping[str, int]) -> None:
+    """Waits for a lock of the transaction's, which the server then ends if it hears nothing of this process."""
+    from sqlalchemy import text
+
+    connection.execute(
+        text(
+            "SELECT set_config('lock_timeout', :wait, true),"
+            " set_config('idle_in_transaction_session_timeout', :idle, true)"
+        ),
+        {"wait": f"{LOCK_WAIT_S * 1000:.0f}ms", "idle": f"{TURN_IDLE_S * 1000:.0f}ms"},
+    )
+    connection.execute(text(lock), {"tables": TABLES_KEY, **keys})
 
 
 class _Pulse:
     """Tells the server, while the turn is held, that this process lives."""
 
-    def __init__(self, connection: "Connection", *, shown: str) -> None:
-        self._connection = connection
-        self._shown = shown
-        self._guard = threading.Lock()
+    def __init__(self, connection: "Connection") -> None:
+        # The driver's own, which threads may share.
+        self._connection: Any = connection.connection.driver_connection
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="brainseg-turn", daemon=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         self._thread.start()
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
 
-    def check(self) -> None:
-        """Raises UnreachableError where the server has ended the turn."""
-        from sqlalchemy import text
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            with self._guard:
-                self._connection.execute(text("SELECT 1"))
-        except SQLAlchemyError as error:
-            raise UnreachableError(
-                f"the storage {self._shown} has ended this process's turn ({reason(error)})"
-            ) from None
-
     def _beat(self) -> None:
         while not self._ended.wait(TURN_PULSE_S):
-            with contextlib.suppress(UnreachableError):  # the holder's own check tells it
-                self.check()
+            with contextlib.suppress(Exception):  # of a turn that is lost: its holder's next statement tells
+                self._connection.cursor().execute("SELECT 1")
+
+
+def _make_tables(engine: "Engine") -> None:
+    """Makes Optuna's tables, one process at a time."""
+    with engine.begin() as connection:
+        _take(connection, "SELECT pg_advisory_xact_lock(:tables)", {})
+        RDBStorage(engine.url.render_as_string(hide_password=False))
+
+
+def _has_tables(engine: "Engine") -> bool:
+    """Whether Optuna's tables are there, to the last one. Raises RuntimeError for a database of another program."""
+    from sqlalchemy import inspect, text
+
+    with engine.connect() as connection:
+        tables = inspect(connection).get_table_names()
+        if OTHERS_TABLE in tables and OPTUNAS_TABLE not in tables:
+            raise RuntimeError("it belongs to another program, such as MLflow: make a database for studies")
+        if OTHERS_TABLE not in tables:
+            return False
+        # Written last; the table's name is OTHERS_TABLE.
+        return int(connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one()) > 0
 
 
 def _signed(key: int) -> int:
     """A key of 32 bits as PostgreSQL counts."""
     return key - (1 << 32) if key >= 1 << 31 else key
-
-
-def _optunas(url: "URL") -> RDBStorage:
-    return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
 
 
 def _parsed(url: str) -> "URL":

@@ -25,15 +25,26 @@ from brainseg.sweep.engine.broken_host import (
     with_raise_here,
     without_raises_here,
 )
-from brainseg.sweep.engine.foreign import OwnStudy, refusal
-from brainseg.sweep.engine.leases import Lease, LeaseChecker, ProcessLock, host_name, this_host
-from brainseg.sweep.engine.storage import Check, StudyStorage
+from brainseg.sweep.engine.foreign import refusal
+from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, ProcessLock, host_name, this_host
+from brainseg.sweep.engine.queue_study import QueueStudy
+from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
 from brainseg.sweep.study.space import suggest
 from brainseg.sweep.study.study_file import StudyConfig
 
 DEATHS_ALLOWED = 3  # without a new epoch between them
+IDLE_S = 0.5  # at least, between two claims, while trials are running that may come back
+IDLE_SHARE = 20  # times as long as a claim takes
+
+
+def idle_s(claim_s: float) -> float:
+    """How long to wait for a trial before the next claim, after one that has found none and took so long.
+
+    The longer others wait for the turn, the longer: many workers without a trial leave it to those that have one.
+    """
+    return min(max(IDLE_S, IDLE_SHARE * claim_s), HEARTBEAT_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +80,7 @@ class TrialQueue:
         self._supervisor = supervisor
         self._checker = LeaseChecker(storage.folder, is_for_one_host=not storage.is_shared_between_hosts)
         self._not_given_back: set[int] = set()  # numbers of trials
-        self.study = OwnStudy(
+        self.study = QueueStudy(
             study_name=config.name,
             storage=storage.optuna,
             sampler=RandomSampler(seed=0),
@@ -78,21 +89,20 @@ class TrialQueue:
 
     def claim(self) -> Claim | NoTrial:
         """Claims the next trial: one that lost its worker, or a new one until the total is reached."""
-        with self.storage.lock() as check:
-            found = self._next(check)
+        with self.storage.lock():
+            found = self._next()
         if isinstance(found, Claim):
             self._not_given_back.discard(found.trial.number)  # the turn was held to its end
         return found
 
-    def _next(self, check: Check) -> Claim | NoTrial:
-        """check: whether this process still has the turn, before each thing that only its holder may do."""
+    def _next(self) -> Claim | NoTrial:
         if self.is_stopped:
             return NoTrial(is_over=True, reason="the study was stopped by `sweep stop`")
         now = self.storage.now()
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self.study.read_trials()
         settings = keys.settings_of(self.study)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        free = self._reclaim(running, check, now)
+        free = self._reclaim(running, now)
         states = [trial.state for trial in trials]
         finished, failed = sum(state in keys.COUNTED for state in states), states.count(TrialState.FAIL)
         if failed > settings.failures:
@@ -100,13 +110,12 @@ class TrialQueue:
         if trains_elsewhere(running):
             free = [trial for trial in free if not raised_here(trial)]  # another host may do better
         if free:
-            return self._hold(self._trial_of(free[0]), check, now)
+            return self._hold(self._trial_of(free[0]), now)
         silent = [trial.number for trial in running if self._is_silent(trial)]
         if silent:  # whether they are dead shows in a moment: else this worker would look again after its next trial
             return NoTrial(is_over=False, reason=f"the worker of trial {silent[0]} is silent")
         if finished + len(running) < settings.trials:
-            check()
-            return self._hold(self._ask(trials), check, now)
+            return self._hold(self._ask(trials), now)
         if running:
             return NoTrial(is_over=False, reason=f"{len(running)} trials are still running")
         return NoTrial(is_over=True, reason=f"{finished} of {settings.trials} trials are finished")
@@ -207,7 +216,7 @@ class TrialQueue:
             return False
         store = self.storage.optuna
         store.set_trial_user_attr(trial._trial_id, keys.RAISED, with_raise_here(trial))
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self.study.read_trials()
         if not is_broken(trials):
             return False
         for each in trials:
@@ -220,7 +229,7 @@ class TrialQueue:
         self.study.sampler = sampler_to_tell()
         self.study.tell(claim.trial, values, state, skip_if_finished=True)
 
-    def _reclaim(self, running: Sequence[FrozenTrial], check: Check, now: float | None) -> list[FrozenTrial]:
+    def _reclaim(self, running: Sequence[FrozenTrial], now: float | None) -> list[FrozenTrial]:
         """The running trials that nobody trains, the longest waiting first."""
         free = []
         for trial in running:
@@ -228,7 +237,6 @@ class TrialQueue:
             if lease is None or (lease.worker == self._lock.id and trial.number in self._not_given_back):
                 free.append(trial)
             elif self._checker.is_dead(lease, heartbeat=trial.user_attrs.get(keys.HEARTBEAT), now=now):
-                check()
                 self._record_death(trial, lease)
                 free.append(trial)
         return sorted(free, key=lambda trial: trial.number)
@@ -276,18 +284,16 @@ class TrialQueue:
         # from the trial's number: a study that is loaded again would repeat its first draws with one seed.
         is_complete = keys.LINE in frozen.user_attrs
         self.study.sampler = RandomSampler(seed=0) if is_complete else build_sampler(self._config, number=frozen.number)
-        self.study._thread_local.cached_all_trials = None  # as Optuna's `ask` does
         return Trial(self.study, frozen._trial_id)
 
-    def _hold(self, trial: Trial, check: Check, now: float | None) -> Claim:
+    def _hold(self, trial: Trial, now: float | None) -> Claim:
         params = suggest(trial, self._config.space)
-        attributes = trial.user_attrs
-        reported = len(self.study._storage.get_trial(trial._trial_id).intermediate_values)
+        frozen = self.storage.optuna.get_trial(trial._trial_id)
+        attributes, reported = dict(frozen.user_attrs), len(frozen.intermediate_values)
         lease = Lease.new(self._lock, supervisor=self._supervisor, epochs_at_claim=reported)
         if now is not None:
             trial.set_user_attr(keys.HEARTBEAT, now)  # before the lease: that of the worker before it is old
         attempt = attributes.get(keys.CLAIMS, 0) + 1
-        check()  # else another process may hold it by now
         self._not_given_back.add(trial.number)
         trial.set_user_attr(keys.CLAIMS, attempt)
         trial.set_user_attr(keys.LEASE, dataclasses.asdict(lease))

@@ -24,28 +24,29 @@ from optuna.trial import TrialState
 
 from brainseg import compose
 from brainseg.cli.secrets import mask
-from brainseg.config import RunConfig, short_names
+from brainseg.config import RunConfig, TrackingConfig, short_names
 from brainseg.data.load import RunData
 from brainseg.errors import AwayError, BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.host import check_parent, check_software, with_places, with_precision
 from brainseg.sweep.engine.leases import HEARTBEAT_S, ProcessLock
-from brainseg.sweep.engine.leftovers import delete_leftovers
+from brainseg.sweep.engine.leftovers import clear_up, delete_leftovers
 from brainseg.sweep.engine.patience import PASSING, Patience, patiently
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import load_config, with_recipe
-from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue
+from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue, idle_s
 from brainseg.sweep.engine.trial_row import shown_params, trial_name
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import key_of, merged, places_in
 from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
-from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.mlflow.connection import UnreachableError, check_store
 from brainseg.tracking.mlflow.fence import discard_checkpoint
 from brainseg.tracking.paths import tracking_paths
 from brainseg.tracking.rules import UnknownRunError, ending_of
+from brainseg.tracking.spool.spool import spooled_runs
 from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import stop_on_signals
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from brainseg.train.experiment import Result
 
 RECYCLE_AFTER = 25  # trials: TensorFlow keeps a little of each
-IDLE_S = 0.5  # between two claims, while trials are running that may come back
 STOP = "stop"  # what a supervisor writes to a worker's stdin: finish the epoch, then end
 
 Metrics = Mapping[str, float]
@@ -124,11 +124,12 @@ class Worker:
 
     def _work_once(self) -> Recycle | str | None:
         """Trains one trial, or waits a moment for one; what `work` returns, once there is nothing more to do."""
+        begun = time.monotonic()
         claim = self._queue.claim()
         if isinstance(claim, NoTrial):
             if claim.is_over:
                 return claim.reason
-            time.sleep(IDLE_S)
+            time.sleep(idle_s(time.monotonic() - begun))
             return None
         threads = claim.attributes.get(keys.THREADS, self._threads)
         if self._threads_in_use not in (None, threads):
@@ -215,6 +216,10 @@ class Worker:
             )
         except Pruned as pruned:
             say(str(pruned))
+        if tracker.undelivered and not config.tracking.offline:
+            # Nobody trains a finished trial again: were this host lost, its record would be, too.
+            patiently(lambda: _clear_up(self._queue, config.tracking), say)
+        if result is None:
             is_told = self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
         else:
             is_told = self._complete(claim, result)
@@ -399,27 +404,42 @@ class _Watch:
 
 
 def run_worker(
-    name: str, *, overrides: Sequence[str], where: str | None, threads: int | None, supervisor: str | None
+    name: str,
+    *,
+    overrides: Sequence[str],
+    where: str | None,
+    threads: int | None,
+    supervisor: str | None,
+    listens: bool,
 ) -> int:
     """Trains trials of the study `name` until none is left. The exit code.
 
     overrides: of tracking.* and of where the data lies, which take the place of those that the study was started with.
     where: the study's storage. threads: CPU threads, by default every core; the study may fix others. supervisor: id of
-    the process lock of the process that started this one, whose commands it reads. Raises InputError, with nothing
-    trained, AwayError where a store is away for too long, and Interrupted.
+    the process lock of the process that started this one and records the end. listens: whether that process's commands
+    come on stdin, and this one ends with it. Raises InputError, with nothing trained, AwayError where a store is away
+    for too long, and Interrupted.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     stop = StopAfterEpoch()
-    if supervisor is not None:
+    if listens:
         stop.listen(sys.stdin)
     with stop_on_signals():
         storage, config = patiently(lambda: _admitted(name, overrides, where), say)
-        with storage.reached(), ProcessLock(storage.folder) as lock:
+        with ProcessLock(storage.folder) as lock:
             baseline = check(config)  # the overrides alone need not be a configuration that can run
-            queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
-            delete_leftovers(queue.study, tracking_paths(baseline.tracking).checkpoints)
+
+            def opened() -> TrialQueue:
+                with storage.reached():
+                    queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
+                    delete_leftovers(queue.study, tracking_paths(baseline.tracking).checkpoints)
+                return queue
+
+            queue = patiently(opened, say)
             threads = threads_of_trials(baseline, share=resolve_threads(threads))
             ending = Worker(queue, config, threads=threads, stop=stop).work()
+            if supervisor is None and not isinstance(ending, Recycle):  # else the supervisor does it, for all
+                patiently(lambda: _clear_up(queue, baseline.tracking), say)
     if isinstance(ending, Recycle):
         say(f"starts again: {ending.reason}")
         _start_again()
@@ -447,6 +467,14 @@ def _admitted(name: str, overrides: Sequence[str], where: str | None) -> tuple[S
     if note is not None:
         say(note)
     return storage, config
+
+
+def _clear_up(queue: TrialQueue, tracking: TrackingConfig) -> None:
+    """Leaves nothing on this host. Raises UnreachableError where records wait for a store that is away."""
+    if spooled_runs(tracking_paths(tracking).spool):
+        check_store(tracking)
+    with queue.storage.reached():
+        clear_up(queue.study, tracking, say)
 
 
 def _as_here(stored: RunConfig, asked: RunConfig) -> RunConfig:

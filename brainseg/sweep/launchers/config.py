@@ -14,11 +14,13 @@ from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
 
 GROUP = "launcher"
-LOCAL, SLURM = "local", "slurm"
+LOCAL, SLURM, RAY = "local", "slurm", "ray"
+AUTO = "auto"  # the Ray cluster that this machine belongs to
 # Kind of launcher -> the keys that it has.
 KEYS: Mapping[str, tuple[str, ...]] = {
     LOCAL: ("gpus", "cpus"),
-    SLURM: ("gpus", "cpus", "options", "command", "workers_per_job", "setup", "folder"),
+    SLURM: ("gpus", "cpus", "options", "command", "workers_per_job", "setup", "folder", "server_options"),
+    RAY: ("gpus", "cpus", "command", "address", "folder"),
 }
 WHOLE_GPUS = (LOCAL, SLURM)  # kinds whose workers don't share one by fractions
 
@@ -34,7 +36,9 @@ class LauncherConfig:
     command: str = "python"  # what runs a module, as a shell would split it: apptainer exec --nv x.sif python
     workers_per_job: int = 1  # that share the GPUs and cores of one job
     setup: str = ""  # lines of the shell before the worker: module load cuda
+    server_options: str | None = None  # like `options`, for the job of the server; None: the same
     folder: str | None = None  # where workers start; None: where `sweep run` was typed
+    address: str = AUTO  # of the Ray cluster: HOST:PORT
 
     def __post_init__(self) -> None:
         one_of(f"{GROUP}.kind", self.kind, tuple(KEYS))
@@ -42,8 +46,15 @@ class LauncherConfig:
             in_range(f"{GROUP}.{key}", getattr(self, key), low=low, high=10_000)
         if self.kind in WHOLE_GPUS and self.gpus is not None and self.gpus != int(self.gpus):
             raise ConfigError(f"{GROUP}.gpus must be whole with {GROUP}={self.kind}, got {self.gpus}; take 0 or 1")
-        for key in ("options", "command"):
-            _check_quotes(key, getattr(self, key))
+        if self.kind == RAY and (self.gpus or 0) > 1 and self.gpus != int(self.gpus or 0):
+            raise ConfigError(f"{GROUP}.gpus must be whole or a part of one GPU, got {self.gpus}; take 0.5 or 1")
+        if "://" in self.address:
+            raise ConfigError(
+                f"{GROUP}.address must be HOST:PORT of a cluster that this machine belongs to, got {self.address}; "
+                "type `ray start --address=HOST:6379` here, and leave it out"
+            )
+        for key in ("options", "command", "server_options"):
+            _check_quotes(key, getattr(self, key) or "")
         if not self.command.strip():
             raise ConfigError(f"{GROUP}.command must not be empty; leave it out for python")
 

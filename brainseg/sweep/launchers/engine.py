@@ -65,7 +65,8 @@ class Task:
     state: str  # WAITING, RUNNING or ENDED
     reason: str = ""  # why it waits, or how it ended, in the scheduler's words
     host: str = ""
-    log: str = ""  # name of its file in the folder of logs
+    log: str = ""  # name of its file in the folder of logs, or a path on its host
+    words: str = ""  # its last line, where the log is on its host
 
 
 class Engine(Protocol):
@@ -104,3 +105,13 @@ def counted(tasks: Sequence[Task]) -> str:
     runs = "1 runs" if states[RUNNING] == 1 else f"{states[RUNNING]} run"
     waits = "1 waits" if states[WAITING] == 1 else f"{states[WAITING]} wait"
     return f"{runs}, {waits}" + (f" ({', '.join(reasons)})" if reasons else "")
+
+
+def and_server(tasks: Sequence[Task]) -> str:
+    """`; the server waits (Priority)`, to go behind what is said of the workers; empty without a job of a server."""
+    return "".join(f"; the server {told(task)}" for task in tasks if task.state != ENDED)
+
+
+def told(task: Task) -> str:
+    """`waits (Priority)` or `runs on n1`."""
+    return f"waits ({task.reason})" if task.state == WAITING else f"runs on {task.host}"

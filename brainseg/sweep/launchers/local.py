@@ -16,6 +16,7 @@ from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.worker import STOP
 from brainseg.sweep.launchers.config import LauncherConfig
+from brainseg.sweep.launchers.endings import last_line
 from brainseg.sweep.launchers.engine import Workers
 from brainseg.sweep.launchers.view import View
 from brainseg.sweep.study.study_file import StudyConfig
@@ -227,7 +228,7 @@ def worker_pool(workers: Workers, launcher: LauncherConfig, lock: ProcessLock, *
 
     Passwords are handed on in the environment, and appear in no command line.
     """
-    command = [sys.executable, "-m", "brainseg.sweep", *workers.arguments, "--supervisor", lock.id]
+    command = [sys.executable, "-m", "brainseg.sweep", *workers.arguments, "--listen", "--supervisor", lock.id]
     return Pool(
         command=command,
         environment={**os.environ, **workers.environment},
@@ -248,9 +249,3 @@ def _gpus_of(number: int, count: int) -> str | None:
         return None
     chosen = dict.fromkeys(found[(number * count + each) % len(found)].id for each in range(count))
     return ",".join(chosen)
-
-
-def last_line(path: Path) -> str:
-    """The last line of a log that isn't empty."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it has printed nothing")

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 
 from brainseg.errors import ConfigError, SweepError
 from brainseg.sweep.launchers.config import GROUP, LauncherConfig
+from brainseg.sweep.launchers.endings import FINAL, RESTART_PAUSE_S, RESTARTS, RUNS_AGAIN
 from brainseg.sweep.launchers.engine import ENDED, RUNNING, WAITING, Study, Task, Workers
 from brainseg.tracking.mlflow.connection import UnreachableError
 
 PROGRAMS = ("sbatch", "squeue", "scancel")
 TIMEOUT_S = 60
 WARNING_S = 120  # before a time limit, a worker is told to write a checkpoint; SLURM is up to a minute early
-RUNS_AGAIN = 143  # how a worker ends that was told to stop, with its trial given back
-RESTARTS = 10  # of a worker that was killed, within its job
-RESTART_PAUSE_S = 10
 # What squeue calls a task.
 STATES: Mapping[str, str] = {
     **dict.fromkeys(("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"), WAITING),
@@ -38,22 +36,27 @@ trap : TERM  # what is told to stop goes on to its end here: a worker writes its
         srun {step} {command}
         code=$?
         # 0: nothing left to do; 1, 2: an error; {again}: told to stop. Anything else, such as a kill: once more.
-        case $code in 0|1|2|{again}) return $code ;; esac
+        case $code in {final}|{again}) return $code ;; esac
         sleep {pause}
     done
     return $code
 }}
 {workers}
-if [ $code = {again} ]; then scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"; fi
+job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+if [ $code = {again} ]; then
+    state=$(squeue --noheader --jobs="$job" --format=%T)
+    if [ "$state" = RUNNING ]; then scontrol requeue "$job"; fi  # COMPLETING: SLURM ends it itself, after scancel say
+fi
 exit $code
 """
 ONE_WORKER = """\
 work
 code=$?"""
 SOME_WORKERS = """\
-for place in {{1..{count}}}; do work > {log} 2>&1 & pids+=($!); done
+for place in {{1..{count}}}; do work >> {log} 2>&1 & pids+=($!); done
 code=0
 for pid in "${{pids[@]}}"; do
+    wait "$pid"; one=$?
     while kill -0 "$pid" 2> /dev/null; do wait "$pid"; one=$?; done  # a signal interrupts a wait
     if [ "$one" != 0 ] && [ $code != {again} ]; then code=$one; fi
 done"""
@@ -93,16 +96,20 @@ class Slurm:
         """The study's tasks, those of other submissions of this user included; every worker of a job is one."""
         form = "%i|%T|%r|%N|%k"
         done = _run(
-            ["squeue", "--noheader", "--array", "--me", f"--name={_job_name(study)}", "--states=all", "-o", form]
+            [
+                *("squeue", "--noheader", "--array", "--me", "--states=all", "--sort=i"),
+                *(f"--name={_job_name(study)}", f"--format={form}"),
+            ]
         )
         if done.returncode:
             raise UnreachableError(f"squeue says: {_last_line(done.stderr)}; ask again later")
         rows = [line.split("|") for line in done.stdout.splitlines()]
         found = [(row, row[4].removeprefix(f"{study.id}/")) for row in rows if row[4].startswith(f"{study.id}/")]
-        return sorted(
-            (task for row, count in found for task in _tasks_of(*row[:4], count=int(count))),
-            key=lambda task: task.number,
-        )
+        tasks = [task for row, count in found for task in _tasks_of(*row[:4], count=int(count))]
+        latest = {task.number: task for task in tasks}
+        # One that has ended is shown by SLURM for some minutes, beside the one that has taken its place.
+        tasks = [task for task in tasks if task.state != ENDED or latest[task.number] is task]
+        return sorted(tasks, key=lambda task: task.number)
 
     def cancel(self, tasks: Sequence[Task]) -> None:
         """Cancels these tasks' jobs as long as they wait."""
@@ -130,7 +137,7 @@ class Slurm:
             f"--output={logs}/slurm-%a.log",
             *shlex.split(config.options),
         ]
-        step = ["--ntasks=1", *cpus, *(["--exact", *gpus] if count > 1 else [])]
+        step = ["--ntasks=1", *cpus, *(["--exact", "--mem=0", *gpus] if count > 1 else [])]
         together = SOME_WORKERS.format(
             count=count, log=f'{shlex.quote(f"{logs}/slurm-")}"$SLURM_ARRAY_TASK_ID-$place.log"', again=RUNS_AGAIN
         )
@@ -140,6 +147,7 @@ class Slurm:
             starts=RESTARTS + 1,
             step=shlex.join(step),
             command=shlex.join([*shlex.split(config.command), "-m", "brainseg.sweep", *workers.arguments]),
+            final="|".join(map(str, FINAL)),
             again=RUNS_AGAIN,
             pause=RESTART_PAUSE_S,
             workers=ONE_WORKER if count == 1 else together,

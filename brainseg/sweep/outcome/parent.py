@@ -16,7 +16,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, ProcessLock
-from brainseg.sweep.engine.storage import Check, StudyStorage
+from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.outcome.page import sweep_html
 from brainseg.sweep.outcome.plots import write_plots
 from brainseg.sweep.outcome.summary import summarize, summary_markdown, trials_csv
@@ -40,11 +40,8 @@ class ParentLease:
         self._lock = lock
         self._checker = LeaseChecker(storage.folder, is_for_one_host=not storage.is_shared_between_hosts)
 
-    def take(self, check: Check) -> int | None:
-        """Takes it, where no living process has it: how often it has been taken. To be called within the turn.
-
-        check: whether this process still has the turn.
-        """
+    def take(self) -> int | None:
+        """Takes it, where no living process has it: how often it has been taken. To be called within the turn."""
         attributes, now = self.study.user_attrs, self.storage.now()
         stored = attributes.get(keys.PARENT_LEASE)
         if stored is not None:
@@ -53,7 +50,6 @@ class ParentLease:
             if lease.worker != self._lock.id and not is_dead:
                 return None
         attempt: int = attributes.get(keys.PARENT_CLAIMS, 0) + 1
-        check()
         self.study.set_user_attr(keys.PARENT_CLAIMS, attempt)
         self.study.set_user_attr(keys.PARENT_HEARTBEAT, now)
         lease = Lease.new(self._lock, supervisor=None, epochs_at_claim=0)
@@ -99,8 +95,8 @@ def open_parent(lease: ParentLease, tracking: TrackingConfig, *, command: str | 
     study = lease.study
     identity = {"sweep": study.study_name, "sweep_id": study.user_attrs[keys.STUDY_ID], "sweep_role": "parent"}
     tags = identity | ({"source": command} if command else {})
-    with lease.storage.lock() as check:
-        attempt = lease.take(check)
+    with lease.storage.lock():
+        attempt = lease.take()
         if attempt is None:
             return None
         run_id = study.user_attrs.get(keys.PARENT_RUN)

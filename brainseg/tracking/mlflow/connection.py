@@ -16,7 +16,7 @@ from brainseg.config import TrackingConfig
 from brainseg.errors import InputError, TrackingError
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.database import prepare_database
-from brainseg.tracking.paths import check_root, resolve_uri, sqlite_path, tracking_paths
+from brainseg.tracking.paths import SERVER_URI, SERVICE_FILE_KEY, check_root, resolve_uri, sqlite_path, tracking_paths
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -211,7 +211,9 @@ def where_to_look(config: TrackingConfig, *, run_id: str | None = None) -> str:
         return f"{mask(uri.rstrip('/'))}{page}"
     path = sqlite_path(uri)
     store = mask(uri) if path is None else f"sqlite:///{_shown(path)}"
-    return f"{_mlflow()} ui --backend-store-uri {shlex.quote(store)}{page and f'  # {UI_ADDRESS}{page}'}"
+    file = shlex.quote(_shown(tracking_paths(config).server_address))
+    prefix = f"{SERVICE_FILE_KEY}={file} " if uri == SERVER_URI else ""
+    return f"{prefix}{_mlflow()} ui --backend-store-uri {shlex.quote(store)}{page and f'  # {UI_ADDRESS}{page}'}"
 
 
 def _mlflow() -> str:

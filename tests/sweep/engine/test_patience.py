@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import optuna
 import pytest
 from study_files import made_study
 
@@ -15,6 +16,7 @@ from brainseg.sweep.engine.patience import Patience, patiently
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial
 from brainseg.sweep.engine.worker import StopAfterEpoch, Worker
 from brainseg.tracking.mlflow.connection import UnreachableError
+from brainseg.tracking.spool.spool import open_spool, spooled_runs
 
 AWAY = UnreachableError("the storage postgresql://host/db can't be reached (no route); start it")
 
@@ -63,6 +65,7 @@ class Queue:
     def __init__(self, away: int = 0) -> None:
         self.away = away
         self.storage: Any = self
+        self.study = optuna.create_study()
         self.claims = 0
         self.told: list[str] = []
 
@@ -106,6 +109,50 @@ def test_a_worker_whose_storage_is_away_waits_and_goes_on(tmp_path: Path, capsys
     queue = Queue(away=3)
     assert worker_on(queue, tmp_path).work() == "3 of 3 trials are finished"
     assert queue.claims == 4
+    assert capsys.readouterr().out.count("; waits for it") == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_storage_that_goes_away_before_the_first_claim_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage: Any = Queue()
+    storage.folder = tmp_path / "alive"
+    away = iter([AWAY, AWAY])
+
+    def opened(*_: object, **__: object) -> Queue:
+        for error in away:
+            raise error
+        return Queue()
+
+    monkeypatch.setattr(worker_module, "_admitted", lambda *_: (storage, made_study(tmp_path)))
+    monkeypatch.setattr(worker_module, "TrialQueue", opened)
+    assert worker_module.run_worker("study", overrides=[], where=None, threads=1, supervisor=None, listens=False) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "the storage postgresql://host/db can't be reached (no route); waits for it",
+        "3 of 3 trials are finished",
+    ]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_does_not_end_before_the_records_on_its_host_are_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue: Any = Queue()
+    queue.folder = tmp_path / "alive"
+    config = made_study(tmp_path, overrides=[f"tracking.root={tmp_path}"])
+    away = iter([AWAY])
+
+    def answering(*_: object) -> None:
+        for error in away:
+            raise error
+
+    monkeypatch.setattr(worker_module, "_admitted", lambda *_: (queue, config))
+    monkeypatch.setattr(worker_module, "TrialQueue", lambda *_, **__: queue)
+    monkeypatch.setattr(worker_module, "check_store", answering)
+    open_spool(tmp_path / "spool", "of a killed worker").close()
+    assert worker_module.run_worker("study", overrides=[], where=None, threads=1, supervisor=None, listens=False) == 0
+    assert spooled_runs(tmp_path / "spool") == []
     assert capsys.readouterr().out.count("; waits for it") == 1
 
 

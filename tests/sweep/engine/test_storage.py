@@ -85,11 +85,13 @@ def test_the_server_ends_the_turn_of_a_process_that_it_has_lost(
     monkeypatch.setattr(storage, "TURN_IDLE_S", 0.5)  # and no sign of life before the block ends
     begun = time.monotonic()
     turn = lost.lock()
-    turn.__enter__()()
+    turn.__enter__()
     with second.lock():
         assert time.monotonic() - begun < 30
-    with pytest.raises(UnreachableError, match="has ended this process's turn"):
+    with pytest.raises(UnreachableError, match="can't be reached"):
         turn.__exit__(None, None, None)
+    with lost.lock():  # with another connection
+        pass
 
 
 def test_a_process_that_lives_keeps_its_turn_however_long_it_takes(
@@ -97,9 +99,10 @@ def test_a_process_that_lives_keeps_its_turn_however_long_it_takes(
 ) -> None:
     monkeypatch.setattr(storage, "TURN_IDLE_S", 1.5)
     monkeypatch.setattr(storage, "TURN_PULSE_S", 0.1)
-    with opened(str(postgres_server.get_uri())).lock() as check:
+    patient = opened(str(postgres_server.get_uri()))
+    with patient.lock():
         time.sleep(2.5)
-        check()
+        assert patient.now() > 0
 
 
 def test_a_connection_to_a_host_that_is_gone_is_given_up() -> None:
@@ -256,3 +259,8 @@ def test_only_what_is_a_url_is_taken_for_one(tmp_path: Path) -> None:
     assert open_storage("a:b", root=tmp_path, name="study").shown == str(tmp_path / "a:b")
     with pytest.raises(ConfigError, match="must be a path or a postgresql:// URL"):
         open_storage("http://host/study", root=tmp_path, name="study")
+
+
+def test_a_server_tells_how_many_connections_it_takes(postgres_server: Any, tmp_path: Path) -> None:
+    assert opened(str(postgres_server.get_uri())).connections() == 97  # of PostgreSQL's 100, 3 are for superusers
+    assert opened(str(tmp_path / "study.journal")).connections() is None

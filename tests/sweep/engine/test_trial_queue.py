@@ -12,9 +12,9 @@ from postgres import sql
 from queue_processes import EPOCHS, claimed, finish, opened, queue_on, score, started, trials_of
 from study_files import LEFT_OUT, SMALL, made_study
 
-from brainseg.sweep.engine import leases, storage
+from brainseg.sweep.engine import leases, queue_study, storage
 from brainseg.sweep.engine.keys import ATTEMPTS, BEGUN, CLAIMS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE, RUN_ID
-from brainseg.sweep.engine.leases import STALE_S, ProcessLock
+from brainseg.sweep.engine.leases import STALE_S, Lease, ProcessLock
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.study_file import StudyConfig
@@ -270,11 +270,37 @@ def test_a_claim_whose_turn_was_lost_is_no_claim(
             return ask(trials)
 
         monkeypatch.setattr(slow, "_ask", ask_slowly)
-        with pytest.raises(UnreachableError, match="has ended this process's turn"):
+        with pytest.raises(UnreachableError, match="can't be reached"):
             slow.claim()
         monkeypatch.setattr(storage, "TURN_IDLE_S", 60.0)
         assert claimed(quick).trial.number == 0
-        assert not [trial for trial in trials_of(where)[1:] if LEASE in trial.user_attrs]
+        monkeypatch.undo()
+        assert claimed(slow).trial.number == 1
+        assert len(trials_of(where)) == 2
+
+
+def test_of_a_claim_that_ends_half_way_nothing_is_left(
+    postgres_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal ends it, say, when the trial is made and its values are drawn; others see it with its lease or not."""
+    where = str(postgres_server.get_uri())
+    sql(where, "TRUNCATE studies RESTART IDENTITY CASCADE")
+    started(where, made_study(tmp_path))
+    with queue_on(where) as first, queue_on(where) as second:
+        assert claimed(first).trial.number == 0
+
+        def stopped(*_: object, **__: object) -> NoReturn:
+            assert [trial.state.name for trial in trials_of(where)] == ["RUNNING"]
+            assert len(first.study.read_trials()) == 2
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as signal:
+            signal.setattr(Lease, "new", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                first.claim()
+        assert states(where) == ["RUNNING"]
+        assert len(first.study.read_trials()) == 1
+        assert [claimed(queue).trial.number for queue in (second, first)] == [1, 2]
 
 
 def test_epochs_count_in_a_study_of_several_metrics_too(where: str, tmp_path: Path) -> None:
@@ -406,7 +432,9 @@ def test_a_grid_is_visited_once_by_whatever_workers(tmp_path: Path) -> None:
     assert drawn == drawn_by(str(tmp_path / "without.journal"), config, restart_after=6)
 
 
-def test_a_trial_is_pruned_by_what_another_process_reported(where: str, tmp_path: Path) -> None:
+def test_a_trial_is_pruned_by_what_another_process_reported_some_time_ago(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pruner = {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 0}
     started(where, made_study(tmp_path, pruner=pruner))
     with queue_on(where) as first, queue_on(where) as second:
@@ -416,6 +444,8 @@ def test_a_trial_is_pruned_by_what_another_process_reported(where: str, tmp_path
         second.report(bad, 1, 0.1)
         assert not bad.trial.should_prune()  # no trial has finished yet
         finish(first, good)
+        assert not bad.trial.should_prune()  # it would have to read all running trials again
+        monkeypatch.setattr(queue_study, "READ_AFTER_S", 0.0)
         assert bad.trial.should_prune()
         second.report(bad, 2, 0.9)
         assert not bad.trial.should_prune()

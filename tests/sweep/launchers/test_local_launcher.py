@@ -225,7 +225,7 @@ def test_workers_get_the_data_where_it_is_today(tmp_path: Path) -> None:
     config = made_study(tmp_path, overrides=["data=folder", "data.root=/new", "train.epochs=2", "tracking.root=runs"])
     with ProcessLock(tmp_path / "alive") as lock:
         pool = pool_for(config, lock)
-    assert pool.command[-4:-2] == ["tracking.root=runs", "data.root=/new"]
+    assert pool.command[-5:-3] == ["tracking.root=runs", "data.root=/new"]
 
 
 def test_the_workers_take_turns_on_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

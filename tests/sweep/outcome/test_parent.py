@@ -28,8 +28,8 @@ def supervisor(where: str, tmp_path: Path) -> Iterator[ParentLease]:
 
 
 def taken(lease: ParentLease) -> int | None:
-    with lease.storage.lock() as check:
-        return lease.take(check)
+    with lease.storage.lock():
+        return lease.take()
 
 
 def test_the_parent_run_belongs_to_one_supervisor_until_it_ends(where: str, tmp_path: Path) -> None:

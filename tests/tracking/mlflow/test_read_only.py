@@ -61,10 +61,14 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory, keras_file: Path) -> Iterator[tuple[TrackingConfig, str]]:
+def theirs(
+    tmp_path_factory: pytest.TempPathFactory, keras_file: Path, empty_store: Path
+) -> Iterator[tuple[TrackingConfig, str]]:
     """A store without write permission, and its run. Another process made it: SQLite's -wal and -shm are gone."""
     folder = tmp_path_factory.mktemp("theirs")
     root = folder / "their runs" / "mlruns"
+    root.mkdir(parents=True)
+    shutil.copy(empty_store, root / "mlflow.db")
     made = python("-c", RECORD, str(root), str(keras_file), cwd=folder)
     assert made.returncode == 0, made.stderr
     paths = [root, *root.rglob("*")]

@@ -11,7 +11,7 @@ from chromium import Chromium
 
 from benchmarks.compare import fill
 from brainseg.config import TrackingConfig
-from brainseg.tracking import RunFilter, open_store, open_tracker
+from brainseg.tracking import open_store, open_tracker
 from brainseg.tracking.mlflow.connection import where_to_look
 
 OTHER_RUNS, TRIALS, EPOCHS = 188, 12, 6
@@ -101,9 +101,8 @@ def test_the_curves_draw_dice_and_loss_of_the_best_runs(page: Chromium, runs_pag
 
 def test_the_address_of_a_study_opens_its_parent_with_all_trials(page: Chromium, runs_page: str) -> None:
     server = TrackingConfig(uri=runs_page.partition("/#")[0])
-    asked = RunFilter(parents=True)
-    (parent,) = open_store(server).overview(asked, rank_by="final_dice", total_of="seconds", limit=1).others
-    page.driver.get(where_to_look(server, run_id=parent.run_id))
+    (parent,) = open_store(server).find({"sweep_role": "parent"})
+    page.driver.get(where_to_look(server, run_id=parent))
     page.wait("document.body.innerText.includes('Child runs')")
     page.wait("document.body.innerText.includes('quick 011')")
 

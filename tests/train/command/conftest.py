@@ -1,7 +1,9 @@
 """The store that trainings write, and a run that nothing disturbs."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from processes import PATIENCE_S, Server
@@ -9,9 +11,12 @@ from trainings import SMALL, Commands
 
 
 @pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory, process_server: Server) -> Commands:
+def commands(tmp_path_factory: pytest.TempPathFactory, process_server: Server, empty_store: Path) -> Commands:
     """The store of all trainings that tests start, one after the other."""
-    return Commands(tmp_path_factory.mktemp("trainings"), process_server)
+    root = tmp_path_factory.mktemp("trainings")
+    (root / "mlruns").mkdir()
+    shutil.copy(empty_store, root / "mlruns" / "mlflow.db")
+    return Commands(root, process_server)
 
 
 @pytest.fixture(scope="session")

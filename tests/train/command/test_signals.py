@@ -1,8 +1,10 @@
 """What SIGINT and SIGTERM do: a checkpoint, a run that is KILLED, and the line that goes on with it."""
 
+import contextlib
 import re
 import signal
 import threading
+import time
 
 import pytest
 
@@ -85,11 +87,42 @@ def test_a_second_signal_ends_the_step_at_once():
         assert stop.is_urgent
 
 
+def test_of_two_sigterms_the_second_changes_nothing():
+    """SLURM sends both at once; a Ctrl-C after them is urgent."""
+    with stop_on_signals() as stop:
+        with stop.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert not stop.is_urgent
+            with pytest.raises(Interrupted, match="stopped by SIGINT"):
+                signal.raise_signal(signal.SIGINT)
+            assert stop.is_urgent
+        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            stop.check()
+        signal.raise_signal(signal.SIGTERM)  # nor does it disturb what is written in the end
+
+
 def test_a_signal_between_two_steps_is_not_kept_waiting():
     with stop_on_signals() as stop:
         with pytest.raises(Interrupted, match="stopped by SIGINT"):
             signal.raise_signal(signal.SIGINT)
         assert not stop.is_urgent
+
+
+def test_a_signal_is_not_taken_for_an_error_where_errors_are_handled():
+    with stop_on_signals(), pytest.raises(Interrupted), contextlib.suppress(Exception):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_is_not_lost_where_python_drops_exceptions():
+    class Freed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with stop_on_signals():
+        Freed()
+        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            time.sleep(5)
 
 
 def test_without_a_signal_the_check_passes():
