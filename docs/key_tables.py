@@ -1,7 +1,7 @@
-"""Writes the tables of keys in docs/configuration.md from `brainseg/config.py`; `make docs` calls it.
+"""Writes the tables of keys and options in the pages from the code; `make docs` calls it.
 
 A table stands between the lines `<!-- keys: GROUP -->` and `<!-- end -->`. GROUP is a group of `conf/`, or `run` for
-the keys that belong to none.
+the keys that belong to none. `<!-- options: KIND -->` has the parts of a kind, such as `samplers`, with their options.
 """
 
 import re
@@ -9,8 +9,9 @@ import typing
 from pathlib import Path
 
 from brainseg.config import KEYS, Key, as_text
+from brainseg.plugins import BUILT_IN, fields, part
 
-PAGE = Path(__file__).parent / "configuration.md"
+PAGES = tuple(Path(__file__).parent / name for name in ("configuration.md", "sweeps.md"))
 KINDS = {
     str: "text",
     int: "whole number",
@@ -24,24 +25,38 @@ KINDS = {
 def filled(page: str) -> str:
     """The text of a page with its tables as they have to be."""
     return re.sub(
-        r"(?<=<!-- keys: )(\w+) -->\n.*?<!-- end -->",
-        lambda found: f"{found[1]} -->\n{_table(found[1])}<!-- end -->",
+        r"<!-- (keys|options): (\w+) -->\n.*?<!-- end -->",
+        lambda found: f"<!-- {found[1]}: {found[2]} -->\n{TABLES[found[1]](found[2])}<!-- end -->",
         page,
         flags=re.DOTALL,
     )
 
 
-def _table(group: str) -> str:
+def _keys(group: str) -> str:
     rows = ["| key | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
     for name, key in KEYS.items():
         if (name.rpartition(".")[0] or "run") == group:
-            kind, *_ = typing.get_args(key.type) or (key.type,)  # `int | None` has int first
-            kind = typing.get_origin(kind) or kind  # dict of `dict[str, float]`
             only = f"only with `{group}={key.only}`" if key.only else ""
             terms = f"only with {' or '.join(key.terms)} in `train.loss`" if key.terms else ""
-            allowed = ", ".join(part for part in (*key.values, _range(key), key.allowed, only, terms) if part)
-            rows.append(f"| `{name}` | {KINDS[kind]} | `{as_text(key.default)}` | {allowed} | {key.help} |")
+            rows.append(f"| `{name}` | {_about(key, only, terms)} |")
     return "".join(f"{row}\n" for row in rows)
+
+
+def _options(kind: str) -> str:
+    rows = ["| name | option | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- | --- |"]
+    for name in BUILT_IN[kind]:
+        chosen = part(kind, name)
+        rows.append(f"| **{name}** | | | | | {chosen.__doc__.splitlines()[0]} |")
+        rows += [f"| | `{option}` | {_about(key)} |" for option, key in fields(chosen).items()]
+    return "".join(f"{row}\n" for row in rows)
+
+
+def _about(key: Key, *conditions: str) -> str:
+    """The cells after the name."""
+    kind, *_ = typing.get_args(key.type) or (key.type,)  # `int | None` has int first
+    kind = typing.get_origin(kind) or kind  # dict of `dict[str, float]`
+    allowed = ", ".join(part for part in (*key.values, _range(key), key.allowed, *conditions) if part)
+    return f"{KINDS[kind]} | `{as_text(key.default)}` | {allowed} | {key.help}"
 
 
 def _range(key: Key) -> str:
@@ -53,5 +68,8 @@ def _range(key: Key) -> str:
     return f"above {low}, below {high}" if key.exclusive else f"{low} to {high}"
 
 
+TABLES = {"keys": _keys, "options": _options}
+
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

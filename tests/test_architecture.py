@@ -15,6 +15,7 @@ ORDER = (
     {"__init__", "errors"},
     {"classes"},
     {"config"},
+    {"plugins"},
     {"config_file", "compose"},
     {"cli"},
     {"data", "model", "tracking"},

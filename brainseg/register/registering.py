@@ -15,6 +15,7 @@ from brainseg.runs.artifacts import optional_text
 from brainseg.runs.mask_settings import settings_of
 from brainseg.runs.models import Segmenter, load, segmenter_of_run
 from brainseg.runs.stored_run import evaluated_splits
+from brainseg.tracking.listing import FINISHED, INFEASIBLE
 from brainseg.tracking.protocol import ModelRegistry, ModelVersion, NewVersion, RunRecord, RunStore
 
 # The artifact folder of a run with the model that is served, and its card. A further version of a run has a folder of
@@ -85,7 +86,7 @@ def folder_of(version: ModelVersion) -> str:
 def _check_finished(record: RunRecord) -> None:
     """Raises InputError for a run that has ended in any other way, or is running; a study's parent is refused later."""
     state = record.tags.get("state", record.status.lower())
-    if state != "finished" and record.tags.get("sweep_role") != "parent":
+    if state not in (FINISHED, INFEASIBLE) and record.tags.get("sweep_role") != "parent":
         raise InputError(
             f"run {record.run_id} has no model to register (state: {state}); name a run that was trained to its end"
         )

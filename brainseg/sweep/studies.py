@@ -214,7 +214,7 @@ def row_of(storage: StudyStorage, name: str) -> StudyRow:
     finished = sum(trial.state in keys.COUNTED for trial in trials)
     running = len(workers_of(storage, trials))
     asked = keys.settings_of(study).trials
-    values = [trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
+    values = [trial.values[0] for trial in trials if keys.is_feasible(trial)]
     better = max if study.directions[0] == StudyDirection.MAXIMIZE else min
     return StudyRow(
         name=name,

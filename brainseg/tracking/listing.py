@@ -9,6 +9,7 @@ from brainseg.tracking.protocol import RunFilter, RunList, RunRecord, RunSummary
 from brainseg.tracking.rules import STATE
 
 FINISHED = "finished"  # the tag `state` of the runs that are ranked
+INFEASIBLE = "infeasible"  # of one that was trained to its end, but breaks a constraint of its study
 ROLE = "sweep_role"  # tag
 PARENT = "parent"
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from brainseg.errors import Interrupted, Pruned, TrackingError
 
-STATE = "state"  # tag: running, finished, pruned, failed or killed; a caller may set its own
+STATE = "state"  # tag: running, finished, pruned, failed or killed; a caller may set its own, such as infeasible
 FAILURE = "failure"  # tag: one line on what ended a failed run
 ATTEMPT = "attempt"  # tag: which of the processes that have held the run, one after the other, may write it
 RUNNING = "RUNNING"

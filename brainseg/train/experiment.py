@@ -44,8 +44,8 @@ class Result:
     dice_by_type: Mapping[str, float]  # tumour type -> final Dice; empty where types are unknown
     parameters: int  # weights of the saved model
     seconds_per_image: float  # its prediction of one slice
-    unwritten: tuple[str, ...]  # parts of the record that couldn't be written, a line each
-    undelivered: int  # records that wait in the spool
+    unwritten: tuple[str, ...] = ()  # parts of the record that couldn't be written, a line each
+    undelivered: int = 0  # records that wait in the spool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +88,13 @@ def run(
     reporter: Reporter | None = None,
     on_epoch: EpochWatch | None = None,
     keep_checkpoint: bool = False,
+    tags_of: Callable[[Result], Mapping[str, str]] | None = None,
 ) -> Result:
     """Trains, evaluates and records one run; with `config.resume`, goes on with that one.
 
     `config` is complete: on a resume it is the stored one (`Checkpoints.stored_config`).
     keep_checkpoint: leave the finished run's checkpoint to the caller, from which it ends in the same way again.
+    tags_of: further tags of the run, which its scores decide.
     Raises what `prepare` raises, NonFiniteError, Interrupted once a checkpoint is written, or what
     `on_epoch` raises.
     """
@@ -123,22 +125,23 @@ def run(
             raise
         progress = trainer.progress
         model, evaluation = _finish(trainer, tracker, config, data, stop)
+        result = Result(
+            run_id=tracker.run_id,
+            history=progress.history,
+            best_epoch=progress.best_epoch,
+            best_val_dice_image=progress.best_score,
+            final_dice=evaluation.dice,
+            dice_by_class=evaluation.dice_by_class(),
+            dice_by_type=evaluation.dice_by_type(),
+            parameters=model.count_params(),
+            seconds_per_image=evaluation.seconds_per_image,
+        )
+        if tags_of is not None and (tags := tags_of(result)):
+            tracker.set_tags(tags)
     unwritten = (*unsaved, *tracker.unwritten)
     if not unwritten and not keep_checkpoint:
         checkpoints.remove()  # the record has the model
-    return Result(
-        run_id=tracker.run_id,
-        history=progress.history,
-        best_epoch=progress.best_epoch,
-        best_val_dice_image=progress.best_score,
-        final_dice=evaluation.dice,
-        dice_by_class=evaluation.dice_by_class(),
-        dice_by_type=evaluation.dice_by_type(),
-        parameters=model.count_params(),
-        seconds_per_image=evaluation.seconds_per_image,
-        unwritten=unwritten,
-        undelivered=tracker.undelivered,
-    )
+    return dataclasses.replace(result, unwritten=unwritten, undelivered=tracker.undelivered)
 
 
 def _finish(

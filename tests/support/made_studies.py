@@ -40,13 +40,16 @@ def study_config(**changes):
     return StudyConfig(**(given | changes))
 
 
-def made_trial(number, state, params=None, *, values=None, curve=(), epochs=4, ended=None, **attrs):
-    """A trial as a worker leaves it; `curve` is val_dice_image by epoch; `ended` in seconds after the start."""
+def made_trial(number, state, params=None, *, values=None, curve=(), epochs=4, ended=None, excesses=None, **attrs):
+    """A trial as a worker leaves it.
+
+    curve: val_dice_image by epoch. ended: in seconds after the start. excesses: how far it is beyond constraints.
+    """
     params = params or {}
     if state != "WAITING":
         attrs = {"run_id": f"{number:032x}", "line": f"seed={number}", "epochs": epochs, "lease": None} | attrs
     finished = TrialState[state].is_finished()
-    return FrozenTrial(
+    trial = FrozenTrial(
         number=number,
         trial_id=number,
         state=TrialState[state],
@@ -60,6 +63,9 @@ def made_trial(number, state, params=None, *, values=None, curve=(), epochs=4, e
         system_attrs={},
         intermediate_values=dict(enumerate(curve, start=1)),
     )
+    for constraint, excess in (excesses or {}).items():
+        trial.set_constraint(constraint, excess)
+    return trial
 
 
 def made_study(config, trials):

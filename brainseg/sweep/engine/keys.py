@@ -61,6 +61,11 @@ def lease_of(trial: FrozenTrial) -> Lease | None:
     return None if stored is None else Lease(**stored)
 
 
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether the trial is complete and keeps every constraint of the study."""
+    return trial.state == TrialState.COMPLETE and max(trial.constraints.values(), default=0.0) <= 0.0
+
+
 def is_stopped(study: optuna.Study) -> bool:
     """Whether somebody has asked to stop the study."""
     return study.user_attrs.get(STOP) is not None

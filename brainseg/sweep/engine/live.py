@@ -26,6 +26,7 @@ from brainseg.sweep.engine.trial_row import (
     trial_row,
 )
 from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.tracking.listing import INFEASIBLE
 from brainseg.train.progress import duration
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class LiveTable:
             return f"{told} {count}"
         metrics = self._config.metrics
         values = ", ".join(f"{name} {shown_metric(value)}" for name, value in zip(metrics, row.values, strict=True))
+        if row.state == INFEASIBLE:
+            return f"infeasible: {values}; {row.reason} {count}"
         is_best = len(metrics) == 1 and by_metric(rows, self._config, next(iter(metrics)))[0] is row
         return f"complete: {values}{', the best so far' if is_best else ''} {count}"
 

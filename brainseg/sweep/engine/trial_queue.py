@@ -30,13 +30,15 @@ from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, Proce
 from brainseg.sweep.engine.queue_study import QueueStudy
 from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.study.parameter import Value
-from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
+from brainseg.sweep.study.pruners import build_pruner
+from brainseg.sweep.study.samplers import build_sampler, sampler_to_tell
 from brainseg.sweep.study.space import suggest
 from brainseg.sweep.study.study_file import StudyConfig
 
 DEATHS_ALLOWED = 3  # without a new epoch between them
 IDLE_S = 0.5  # at least, between two claims, while trials are running that may come back
 IDLE_SHARE = 20  # times as long as a claim takes
+UNCONSTRAINED: Mapping[str, float] = {}
 
 
 def idle_s(claim_s: float) -> float:
@@ -176,11 +178,25 @@ class TrialQueue:
                 claim.trial.set_user_attr(keys.LEASE, None)
         self._not_given_back.remove(claim.trial.number)
 
-    def tell(self, claim: Claim, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Stores the trial's final state; False if another process has taken it meanwhile."""
+    def tell(
+        self,
+        claim: Claim,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        *,
+        excesses: Mapping[str, float] = UNCONSTRAINED,
+    ) -> bool:
+        """Stores the trial's final state; False if another process has taken it meanwhile.
+
+        excesses: constraint -> how far the trial is beyond what it allows.
+        """
         with self.storage.lock():
             if not self._mine(self._frozen(claim)):
                 return False
+            stored = claim.trial.constraints  # some, where a worker was killed in the middle of this
+            for constraint, excess in excesses.items():
+                if constraint not in stored:
+                    claim.trial.set_constraint(constraint, excess)
             self._end(claim, state, values)
             return True
 

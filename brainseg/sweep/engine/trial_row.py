@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from brainseg.sweep.engine import keys
 from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.tracking.listing import INFEASIBLE
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 REPORTED = "val_dice_image"  # what a trial reports after each epoch
-# Optuna's name -> the name shown. A RUNNING trial that no worker holds is shown as interrupted.
+# Optuna's name -> the name shown. A RUNNING trial that no worker holds is shown as interrupted; a COMPLETE one that
+# breaks a constraint as infeasible: it has values, and is never the best.
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}
 INTERRUPTED = "interrupted"
-FINISHED = ("complete", "pruned")  # what counts towards the trials asked for
+FINISHED = ("complete", INFEASIBLE, "pruned")  # what counts towards the trials asked for
 ENDED = (*FINISHED, "failed")
 COLOURS = {
     "complete": "green",
+    INFEASIBLE: "blue",
     "pruned": "yellow",
     "running": "cyan",
     INTERRUPTED: "magenta",
@@ -32,13 +35,13 @@ class TrialRow:
     """What a table shows of a trial."""
 
     number: int
-    state: str  # complete, pruned, running, interrupted, waiting or failed
-    values: tuple[float, ...]  # of the study's metrics, in their order; empty unless complete
+    state: str  # complete, infeasible, pruned, running, interrupted, waiting or failed
+    values: tuple[float, ...]  # of the study's metrics, in their order; empty unless complete or infeasible
     best_dice: float | None  # highest val_dice_image of any epoch so far
     params: Mapping[str, Any]
     epoch: int  # epochs finished
     epochs: int | None  # epochs asked for; None before a worker has taken the trial
-    reason: str  # why it was pruned, or why it failed last; one line, or empty
+    reason: str  # why it was pruned or is infeasible, or why it failed last; one line, or empty
     run_id: str  # MLflow's child run, or empty
     line: str  # the overrides that repeat the trial behind `python -m brainseg.train`, or empty
     deaths: int  # workers that died while they trained it
@@ -58,17 +61,20 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
     elif state == "running" and lease is None:
         state = INTERRUPTED
     pruned = attrs.get(keys.PRUNED) if state == "pruned" else None
+    reason = attrs.get(keys.FAILURE) or "" if pruned is None else pruned["reason"]
+    if state == "complete" and not keys.is_feasible(trial):
+        state, reason = INFEASIBLE, broken_constraints(trial.constraints)
     finished_epochs = max(trial.intermediate_values, default=0)
     return TrialRow(
         number=trial.number,
         state=state,
         # Optuna gives a pruned trial its last report as a value, which is none.
-        values=tuple(trial.values) if state == "complete" else (),
+        values=tuple(trial.values) if state in ("complete", INFEASIBLE) else (),
         best_dice=max(trial.intermediate_values.values(), default=None),
         params=trial.params,
         epoch=finished_epochs if pruned is None else pruned["epoch"],
         epochs=attrs.get(keys.EPOCHS),
-        reason=attrs.get(keys.FAILURE) or "" if pruned is None else pruned["reason"],
+        reason=reason,
         run_id=attrs.get(keys.RUN_ID, ""),
         line=attrs.get(keys.LINE, ""),
         deaths=len(attrs.get(keys.DEATHS, ())),
@@ -77,6 +83,12 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
         epochs_at_claim=0 if lease is None else lease["epochs_at_claim"],
         ended=trial.datetime_complete,
     )
+
+
+def broken_constraints(excesses: Mapping[str, float]) -> str:
+    """`parameters <= 2e6 is missed by 41200`, of each constraint that is broken; empty if all are kept."""
+    missed = ((text, excess) for text, excess in excesses.items() if excess > 0.0)
+    return "; ".join(f"{text} is missed by {shown_metric(excess)}" for text, excess in missed)
 
 
 def by_metric(rows: Iterable[TrialRow], config: StudyConfig, metric: str) -> list[TrialRow]:

@@ -36,11 +36,13 @@ from brainseg.sweep.engine.patience import PASSING, Patience, patiently
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
 from brainseg.sweep.engine.stored_study import load_config, with_recipe
 from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue, idle_s
-from brainseg.sweep.engine.trial_row import shown_params, trial_name
+from brainseg.sweep.engine.trial_row import broken_constraints, shown_params, trial_name
+from brainseg.sweep.study.constraint import excess
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import key_of, merged, places_in
 from brainseg.tracking import Tracker, open_store, open_tracker
+from brainseg.tracking.listing import INFEASIBLE
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store
 from brainseg.tracking.mlflow.fence import discard_checkpoint
@@ -213,6 +215,7 @@ class Worker:
                 reporter=Terminal(),
                 on_epoch=_Watch(self._queue, claim, self._stop, epochs=config.train.epochs),
                 keep_checkpoint=True,
+                tags_of=self._tags_of,
             )
         except Pruned as pruned:
             say(str(pruned))
@@ -236,14 +239,19 @@ class Worker:
         if result.unwritten:
             told[keys.UNWRITTEN] = list(result.unwritten)
         self._told(lambda: self._queue.remember(claim, told))
-        values = {
-            "val_dice_image": result.best_val_dice_image,
-            "final_dice": result.final_dice,
-            "parameters": float(result.parameters),
-            "seconds_per_image": result.seconds_per_image,
-        }
-        reached = [values[metric] for metric in self._config.metrics]
-        return self._told(lambda: self._queue.tell(claim, TrialState.COMPLETE, reached))
+        reached = _reached(result)
+        values = [reached[metric] for metric in self._config.metrics]
+        excesses = self._excesses(result)
+        return self._told(lambda: self._queue.tell(claim, TrialState.COMPLETE, values, excesses=excesses))
+
+    def _excesses(self, result: "Result") -> dict[str, float]:
+        """Constraint -> how far the trial is beyond what it allows."""
+        return {text: excess(text, _reached(result)) for text in self._config.constraints}
+
+    def _tags_of(self, result: "Result") -> dict[str, str]:
+        """Those that keep a run which breaks a constraint from being ranked among the finished ones."""
+        broken = broken_constraints(self._excesses(result))
+        return {"state": INFEASIBLE, "infeasible_reason": broken} if broken else {}
 
     def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
         """The configuration and data of a trial, from its run's checkpoint if there is one."""
@@ -491,6 +499,16 @@ def _start_again() -> NoReturn:
     """Replaces this process with a new one of the same command, which frees its memory."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "brainseg.sweep", *sys.argv[1:]])  # noqa: S606  # no shell
+
+
+def _reached(result: "Result") -> Metrics:
+    """Every metric that a study may have."""
+    return {
+        "val_dice_image": result.best_val_dice_image,
+        "final_dice": result.final_dice,
+        "parameters": float(result.parameters),
+        "seconds_per_image": result.seconds_per_image,
+    }
 
 
 def _forget_models() -> None:

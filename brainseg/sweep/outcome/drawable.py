@@ -10,8 +10,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from brainseg.config import short_names
+from brainseg.sweep.engine.keys import is_feasible
 from brainseg.sweep.engine.trial_row import INTERRUPTED, REPORTED, TrialRow, trial_row
 from brainseg.sweep.outcome.summary import MetricSummary, StudySummary
+from brainseg.tracking.listing import INFEASIBLE
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
@@ -27,7 +29,7 @@ HEADINGS = {
 }
 OF_A_METRIC = ("history", "importance", "slice", "parallel")
 MOST_IN_A_FRONT = 3  # metrics: Optuna draws no front of more
-WITH_CURVES = ("complete", "pruned", "running", INTERRUPTED)  # states of the trials whose epochs are drawn
+WITH_CURVES = ("complete", INFEASIBLE, "pruned", "running", INTERRUPTED)  # states of the trials whose epochs are drawn
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,8 +69,8 @@ class Plot:
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """The study's complete trials."""
-        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        """The study's complete trials, without infeasible ones."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if is_feasible(trial)]
 
     @property
     def varied(self) -> list[str]:

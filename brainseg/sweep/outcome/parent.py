@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
@@ -123,6 +123,7 @@ def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path | No
             "sampler": config.sampler.name,
             "sampler_seed": config.sampler.seed,
             "pruner": config.pruner.name,
+            **({"constraints": ", ".join(config.constraints)} if config.constraints else {}),
             "space": ", ".join(parameter.key for parameter in config.space),
             "overrides": mask(" ".join(config.overrides)),
         }
@@ -135,12 +136,12 @@ def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path | No
 
 def record_progress(tracker: MlflowTracker, config: StudyConfig, trials: Sequence[FrozenTrial]) -> None:
     """Records the best value so far, over the number of finished trials."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    if len(config.metrics) > 1 or not complete:
+    feasible = [trial for trial in trials if keys.is_feasible(trial)]
+    if len(config.metrics) > 1 or not feasible:
         return
     finished = sum(trial.state in keys.COUNTED for trial in trials)
     ((metric, direction),) = config.metrics.items()
-    best = (max if direction == "maximize" else min)(trial.values[0] for trial in complete)
+    best = (max if direction == "maximize" else min)(trial.values[0] for trial in feasible)
     tracker.log_metrics({f"best_{metric}": best}, epoch=finished)
 
 

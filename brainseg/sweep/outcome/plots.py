@@ -13,6 +13,7 @@ from brainseg.sweep.engine.trial_row import INTERRUPTED, REPORTED
 from brainseg.sweep.outcome.drawable import Plot, plots_of
 from brainseg.sweep.outcome.summary import StudySummary
 from brainseg.sweep.study.plan import quiet
+from brainseg.tracking.listing import INFEASIBLE
 from brainseg.tracking.mlflow.connection import reason
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ DPI = 110
 # State -> colour and line style, in the plot of the epochs.
 CURVES = {
     "complete": ("#1f77b4", "solid"),
+    INFEASIBLE: ("#7f7f7f", "solid"),
     "pruned": ("#ff7f0e", "dashed"),
     "running": ("#2ca02c", "dotted"),
     INTERRUPTED: ("#9467bd", "dotted"),

@@ -23,6 +23,7 @@ from brainseg.sweep.engine.trial_row import (
     trial_row,
 )
 from brainseg.sweep.study.study_file import StudyConfig
+from brainseg.tracking.listing import INFEASIBLE
 
 if TYPE_CHECKING:
     import optuna
@@ -81,6 +82,7 @@ class StudySummary:
     metrics: tuple[MetricSummary, ...]  # in the study's order
     best: tuple[TrialRow, ...]  # complete, the best first; with several metrics the Pareto front, by the first metric
     baseline: TrialRow | None
+    infeasible: tuple[TrialRow, ...]  # complete, with values, but a constraint of the study is broken
     failed: tuple[TrialRow, ...]
     left_out: Mapping[int, str]  # number -> why it doesn't count, of each trial that another program holds or told
     epochs_run: int  # of all trials
@@ -107,6 +109,7 @@ def summarize(study: "optuna.Study", config: StudyConfig) -> StudySummary:
         metrics=tuple(_metric(study, rows, config, metric, baseline) for metric in config.metrics),
         best=tuple(best),
         baseline=baseline,
+        infeasible=tuple(row for row in rows if row.state == INFEASIBLE),
         failed=tuple(row for row in rows if row.state == "failed"),
         left_out=left_out(study),
         epochs_run=sum(row.epoch for row in rows),
@@ -139,7 +142,7 @@ def _importance(study: "optuna.Study", rows: Sequence[TrialRow], position: int) 
     """Of the study's metric at `position`."""
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    complete = [row for row in rows if row.state == "complete"]
+    complete = [row for row in rows if row.values]  # infeasible ones as well: so does Optuna
     if len(complete) < TRIALS_FOR_IMPORTANCE:
         return Importance(shares={}, note=f"{len(complete)} of the {TRIALS_FOR_IMPORTANCE} complete trials it takes")
     if len({row.values[position] for row in complete}) == 1:
@@ -176,7 +179,8 @@ def headline(summary: StudySummary) -> str:
 def verdict(summary: StudySummary, metric: MetricSummary) -> str:
     """One line: the best value of a metric, its trial, and the difference from the baseline."""
     if metric.best is None or metric.best_value is None:
-        return f"No trial is complete yet: no best {metric.name}."
+        kept = "keeps the constraints" if summary.infeasible else "is complete"
+        return f"No trial {kept} yet: no best {metric.name}."
     found = f"Best {metric.name}: {shown_metric(metric.best_value)}"
     if metric.best is summary.baseline:
         return f"{found}, the baseline (trial {metric.best.number}): no trial is better."
@@ -216,6 +220,8 @@ def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
     parts.append(f"{headline(summary)}. {epochs_line(summary)}")
     if summary.best:
         parts.append(_best(summary, config).markdown(level=3))
+    if summary.infeasible:
+        parts.append(_infeasible(summary).markdown(level=3))
     for metric in summary.metrics:
         found, note = metric.importance, metric.importance.note
         section = Section(
@@ -245,6 +251,8 @@ def print_status(summary: StudySummary, config: StudyConfig, console: Console) -
         rows = tuple((names[key], f"{share:.2f}", block * round(share * BAR_WIDTH)) for key, share in shares.items())
         title = f"Importance for {metric.name}"
         Section(title=title, rows=rows, align="lll", lines=(note,) if note else ()).show(console)
+    if summary.infeasible:
+        _infeasible(summary).show(console)
     if summary.failed:
         failed = tuple((str(row.number), shown_epochs(row), row.reason) for row in summary.failed)
         Section(title="Failed trials", headings=("trial", "epochs", "reason"), rows=failed, align="lll").show(console)
@@ -275,4 +283,14 @@ def _best(summary: StudySummary, config: StudyConfig) -> Section:
         rows=tuple(rows),
         align="r" * (len(headings) - 1) + "l",
         narrow_lines=tuple(lines),
+    )
+
+
+def _infeasible(summary: StudySummary) -> Section:
+    """What broke a constraint, with the values that it would have had."""
+    return Section(
+        title="Infeasible trials",
+        headings=("trial", *(metric.name for metric in summary.metrics), "reason"),
+        rows=tuple((str(row.number), *map(shown_metric, row.values), row.reason) for row in summary.infeasible),
+        align="l" + "r" * len(summary.metrics) + "l",
     )

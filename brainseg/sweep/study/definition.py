@@ -29,8 +29,8 @@ def definition_of(config: StudyConfig, *, data_fingerprint: str) -> dict[str, An
         **{name: parts[name] for name in PARTS},
         "data_fingerprint": data_fingerprint,
     }
-    if config.recipe:
-        definition["recipe"] = config.recipe
+    # Studies of earlier versions have neither.
+    definition |= {name: parts[name] for name in ("constraints", "recipe") if parts[name]}
     as_json: dict[str, Any] = json.loads(json.dumps(definition))
     return as_json
 
@@ -50,6 +50,7 @@ def from_definition(definition: Mapping[str, Any], *, overrides: Sequence[str] =
         space=tuple(_parameter_from(stored) for stored in definition["space"]),
         sampler=SamplerConfig(**definition["sampler"]),
         pruner=PrunerConfig(**definition["pruner"]),
+        constraints=tuple(definition.get("constraints", ())),
         recipe=definition.get("recipe", {}),
         **settings,
     )
@@ -99,6 +100,7 @@ def _as_in_the_file(definition: Mapping[str, Any], common: Collection[str]) -> d
         "enqueue": dict(enumerate(definition["enqueue"])),
         "space": space,
         **named,
+        "constraints": dict(enumerate(definition.get("constraints", ()))),
         "data_fingerprint": definition["data_fingerprint"],
     }
 

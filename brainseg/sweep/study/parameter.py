@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TypeGuard
+from types import NoneType, UnionType
+from typing import Any, TypeGuard, get_args
 
 from brainseg.config import one_of
 from brainseg.errors import ConfigError
@@ -178,6 +179,22 @@ def check_whole(key: str, value: object) -> None:
     """Raises ConfigError unless it is a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{key} must be a whole number, got {value!r}")
+
+
+def check_type(key: str, value: object, kind: Any) -> None:
+    """Raises ConfigError unless the value is of this type: bool, int, float or str, or one of them or None."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if value is None and NoneType in kinds:
+        return
+    if bool in kinds:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{key} must be true or false, got {value!r}")
+    elif int in kinds:
+        check_whole(key, value)
+    elif float in kinds:
+        check_number(key, value)
+    elif str in kinds and not isinstance(value, str):
+        raise ConfigError(f"{key} must be a text, got {value!r}")
 
 
 def _check_key(key: str) -> None:

@@ -1,5 +1,6 @@
 """A dry run of a study: whether every trial can run, and which trials come first."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from brainseg.compose import GROUPS
 from brainseg.config import RunConfig, did_you_mean, flatten
 from brainseg.errors import ConfigError
+from brainseg.plugins import made
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.recipe import THREADS, composition_of, options_in, overrides_of
 from brainseg.sweep.study.space import as_overrides, corners, exact, suggest
@@ -14,15 +16,18 @@ from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import key_of
 
 SHOWN = 8  # first trials, where they don't depend on the scores of others
+ALL_INDEPENDENT = ("random", "grid", "qmc")  # samplers that draw every trial so
 
 
 def check(config: StudyConfig) -> RunConfig:
     """Composes every corner of the space and every trial in the file. Raises ConfigError.
 
-    It refuses unknown keys, bounds outside a key's range, values that can't go together, and choices of a group that
-    change nothing. Returns the configuration of the baseline, else of the first trial in the file, else of a corner.
+    It refuses unknown keys, bounds outside a key's range, values that can't go together, choices of a group that
+    change nothing, and samplers and pruners that can't be made here. Returns the configuration of the baseline, else
+    of the first trial in the file, else of a corner.
     """
-    from brainseg.sweep.study.samplers import build_pruner
+    from brainseg.sweep.study.pruners import build_pruner
+    from brainseg.sweep.study.samplers import build_sampler
 
     _check_keys(config)
     tried: list[Mapping[str, Value]] = [*corners(config.space)]
@@ -43,13 +48,14 @@ def check(config: StudyConfig) -> RunConfig:
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
     build_pruner(config, epochs=first.train.epochs)
+    build_sampler(config, number=0)
     return first
 
 
 def first_trials(config: StudyConfig, count: int) -> list[dict[str, Value]]:
     """At most `count` first trials: the baseline, what is enqueued, and the sampler's draws.
 
-    Trials that depend on the scores of earlier ones are left out: after n_startup_trials of tpe and cmaes.
+    Trials that may depend on the scores of earlier ones are left out.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -87,6 +93,8 @@ def show_plan(config: StudyConfig) -> RunConfig:
     metrics = ", ".join(f"{direction} {metric}" for metric, direction in config.metrics.items())
     print(f"{config.name}: {config.trials} trials of {baseline.train.epochs} epochs, {metrics}")
     print(f"sampler {config.sampler.name}, pruner {config.pruner.name}, {config.workers} workers")
+    if config.constraints:
+        print(f"the best trial keeps {' and '.join(config.constraints)}")
     print(f"every corner of the space can be trained ({len(corners(config.space))} tried)")
     print("first trials:")
     for number, params in enumerate(first_trials(config, min(SHOWN, config.trials))):
@@ -118,10 +126,14 @@ def _compose(config: StudyConfig, params: Mapping[str, Value]) -> RunConfig:
 
 def _independent_of_scores(config: StudyConfig, count: int) -> int:
     """How many trials the sampler draws without the scores of others; at most `count`."""
-    by_default = {"tpe": 10, "cmaes": 1}  # of Optuna
-    if config.sampler.name not in by_default:
+    from brainseg.sweep.study.samplers import STARTS
+
+    name, options = config.sampler.name, config.sampler.options
+    if name in ALL_INDEPENDENT:
         return count
-    return int(config.sampler.options.get("n_startup_trials", by_default[config.sampler.name]))
+    if name not in STARTS:  # of a plugin
+        return 0
+    return int(dataclasses.asdict(made("samplers", name, options))[STARTS[name]])
 
 
 def _check_keys(config: StudyConfig) -> None:

@@ -1,156 +1,183 @@
-"""Optuna's samplers and pruners from their names in the study file.
+"""The samplers of a study: each a frozen dataclass of the options that stand beside its name in the study file.
 
 A worker makes a new sampler for each trial, so that any worker can ask for any trial: a sampler's state
 is in the storage, and its seed follows from the study's seed and the trial's number.
 """
 
-import math
+import dataclasses
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
 
+from brainseg.config import key
 from brainseg.errors import ConfigError
-from brainseg.sweep.study.parameter import Parameter, Value
-from brainseg.sweep.study.space import distributions
+from brainseg.plugins import made
 from brainseg.sweep.study.study_file import StudyConfig
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-    from optuna.study import Study
+    from optuna.samplers import BaseSampler
+
+AT_RANDOM = "trials that are drawn at random before it learns"
+# Sampler -> its option for how many trials it draws without the scores of others; all others draw all of them so.
+STARTS: Mapping[str, str] = {
+    "tpe": "n_startup_trials",
+    "cmaes": "n_startup_trials",
+    "gp": "n_startup_trials",
+    "nsgaii": "population_size",
+}
 
 
-def build_sampler(config: StudyConfig, *, number: int) -> BaseSampler:
-    """The study's sampler for the trial of this number.
+class Sampler(Protocol):
+    """What proposes the values of trials."""
+
+    def build(self, study: StudyConfig, *, seed: int) -> "BaseSampler":
+        """Optuna's sampler for a single trial. It may keep what it needs in the study's storage, and nowhere else.
+
+        seed: of this trial; `study.sampler.seed` is the same for all of them. Raises ConfigError if it can't be used.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tpe:
+    """Where good trials were: the tree-structured Parzen estimator."""
+
+    n_startup_trials: int = key(10, low=1, help=AT_RANDOM)
+    n_ei_candidates: int = key(24, low=1, help="draws of which the most promising one is taken")
+    multivariate: bool | None = key(None, help="model parameters together; `null`: for a single metric")
+    constant_liar: bool = key(True, help="take running trials for bad ones, so that workers draw apart")
+
+    def build(self, study: StudyConfig, *, seed: int) -> "BaseSampler":
+        """Parameters that are searched only sometimes are modelled in groups of those that occur together."""
+        from optuna.samplers import TPESampler
+
+        options = _options(self)
+        if any(parameter.when for parameter in study.space) and self.multivariate is not False:
+            options |= {"multivariate": True, "group": True}
+        return TPESampler(seed=seed, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """At random."""
+
+    def build(self, study: StudyConfig, *, seed: int) -> "BaseSampler":
+        """Knows no other trial."""
+        from optuna.samplers import RandomSampler
+
+        return RandomSampler(seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Each combination once, in random order."""
+
+    def build(self, study: StudyConfig, *, seed: int) -> "BaseSampler":
+        """The order is that of the study's seed."""
+        from brainseg.sweep.study.grid import GridPoints
+
+        return GridPoints(study.space, seed=study.sampler.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CmaEs:
+    """Covariance matrix adaptation: numbers alone, in a hundred trials or more."""
+
+    n_startup_trials: int = key(1, low=0, help=AT_RANDOM)
+    popsize: int | None = key(None, low=4, help="trials of a generation; `null`: by the space's size")
+    with_margin: bool = key(False, help="keep whole numbers and steps from standing still")
+    consider_pruned_trials: bool = key(False, help="learn from pruned trials as well, by their last epoch")
+
+    def build(self, study: StudyConfig, *, seed: int) -> "BaseSampler":
+        """Its state, in the storage, is tied to the study's seed."""
+        from optuna.samplers import CmaEsSampler
+
+        return CmaEsSampler(**_stored(study, seed), **_options(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qmc:
+    """An even filling of the space, in a quasi-random sequence."""
+
+    qmc_type: str = key("sobol", choices=("sobol", "halton"), help="the sequence")
+    scramble: bool = key(False, help="another such sequence for each seed")
+
+    def build(self, study: StudyConfig, *, seed: int) -> "BaseSampler":
+        """Its place in the sequence, in the storage, is tied to the study's seed."""
+        from optuna.samplers import QMCSampler
+
+        return QMCSampler(**_stored(study, seed), **_options(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianProcess:
+    """Where a Gaussian process expects the most improvement: for few and expensive trials."""
+
+    n_startup_trials: int = key(10, low=1, help=AT_RANDOM)
+    deterministic_objective: bool = key(False, help="take scores for free of noise")
+
+    def build(self, study: StudyConfig, *, seed: int) -> "BaseSampler":
+        """Running trials count by what is expected of them."""
+        from optuna.samplers import GPSampler
+
+        if find_spec("torch") is None:
+            raise ConfigError("sampler.name: gp needs PyTorch, which is not installed; pip install 'brainseg[gp]'")
+        return GPSampler(seed=seed, warn_independent_sampling=False, **_options(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NsgaII:
+    """Evolution of a population: for several metrics, in a hundred trials or more."""
+
+    population_size: int = key(50, low=2, help="trials of a generation; the first is drawn at random")
+    crossover_prob: float = key(0.9, low=0.0, high=1.0, help="share of trials that are made of two parents")
+    swapping_prob: float = key(0.5, low=0.0, high=1.0, help="share of the second parent's parameters in them")
+    mutation_prob: float | None = key(
+        None, low=0.0, high=1.0, help="share of parameters drawn anew; `null`: one of them all"
+    )
+
+    def build(self, study: StudyConfig, *, seed: int) -> "BaseSampler":
+        """Its generations are in the storage."""
+        from optuna.samplers import NSGAIISampler
+
+        return NSGAIISampler(seed=seed, **_options(self))
+
+
+def build_sampler(config: StudyConfig, *, number: int) -> "BaseSampler":
+    """The study's sampler for the trial of this number. Raises ConfigError where its library isn't installed.
 
     Draw all values of a trial before you ask for the next one: some samplers read what other trials have drawn.
     """
+    from optuna.exceptions import ExperimentalWarning
+
+    sampler: Sampler = made("samplers", config.sampler.name, config.sampler.options)
+    # A seed for each trial: with a constant one, every worker would begin with the same draws.
+    seed = int(np.random.SeedSequence([config.sampler.seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
-        # Of QMCSampler, TPESampler's group and some options of CmaEsSampler: whether to use them is the user's choice.
+        # Of QMCSampler, TPESampler's group and some options: whether to use them is the user's choice.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[config.sampler.name](config, number)
+        return sampler.build(config, seed=seed)
 
 
-def sampler_to_tell() -> BaseSampler:
+def sampler_to_tell() -> "BaseSampler":
     """A sampler for `study.tell`, which passes each result to the study's sampler; none here learns from it."""
+    from optuna.samplers import RandomSampler
+
     return RandomSampler(seed=0)
 
 
-def build_pruner(config: StudyConfig, *, epochs: int) -> BasePruner:
-    """The study's pruner. epochs: how many a whole trial has; hyperband's default max_resource.
+def _stored(study: StudyConfig, seed: int) -> dict[str, Any]:
+    """For one whose state, or place in a sequence, is in the storage: its seed is the same for every trial."""
+    from optuna.samplers import RandomSampler
 
-    Raises ConfigError if hyperband's resources don't fit the epochs.
-    """
-    options: dict[str, Any] = dict(config.pruner.options)
-    if config.pruner.name == "hyperband":
-        options.setdefault("max_resource", epochs)
-        if options.get("min_resource", 1) > options["max_resource"]:
-            raise ConfigError(
-                f"pruner.min_resource must be at most max_resource = {options['max_resource']} epochs, "
-                f"got {options['min_resource']}; lower it, or raise train.epochs"
-            )
-    return PRUNERS[config.pruner.name](**options)
+    independent = RandomSampler(seed=seed)
+    return {"seed": study.sampler.seed, "independent_sampler": independent, "warn_independent_sampling": False}
 
 
-class Grid(BaseSampler):
-    """Each point of a grid once, in an order that the seed decides.
-
-    Optuna's GridSampler stops the study at its last point, which raises outside `optimize`, and draws points
-    again that were enqueued. A point whose trial failed comes again when all others are taken.
-    """
-
-    def __init__(self, space: Sequence[Parameter], *, seed: int) -> None:
-        self._space = space
-        self._distributions = distributions(space)
-        sizes = [parameter.size for parameter in space]
-        self._sizes = [size for size in sizes if size is not None]
-        assert len(sizes) == len(self._sizes), "a grid has no continuous range"
-        self._order = np.random.default_rng(seed).permutation(math.prod(self._sizes)).tolist()
-
-    def infer_relative_search_space(self, study: "Study", trial: FrozenTrial) -> dict[str, "BaseDistribution"]:
-        """All parameters, since they are drawn together."""
-        return self._distributions
-
-    def sample_relative(
-        self, study: "Study", trial: FrozenTrial, search_space: Mapping[str, "BaseDistribution"]
-    ) -> dict[str, Any]:
-        """The next point that no other trial has taken."""
-        taken: set[int | None] = set()
-        failed: set[int | None] = set()
-        # Not `get_trials`: with hyperband, it gives the trials of one bracket only.
-        for other in study._get_trials(deepcopy=False):
-            if other.number != trial.number:
-                points = failed if other.state == TrialState.FAIL else taken
-                points.add(self._point_of(other.params or other.system_attrs.get("fixed_params", {})))
-        free = [point for point in self._order if point not in taken]
-        untried = [point for point in free if point not in failed]
-        point = (untried or free or self._order)[0]
-        places = np.unravel_index(point, self._sizes)
-        return {
-            parameter.key: parameter.value_at(int(place)) for parameter, place in zip(self._space, places, strict=True)
-        }
-
-    def sample_independent(
-        self, study: "Study", trial: FrozenTrial, param_name: str, param_distribution: "BaseDistribution"
-    ) -> Any:
-        """Never asked for: every parameter is drawn by `sample_relative`."""
-        raise RuntimeError(f"{param_name} is not in the grid")
-
-    def _point_of(self, params: Mapping[str, Value]) -> int | None:
-        """The number of a point in the grid; None if values are missing."""
-        places = [
-            parameter.place_of(params[parameter.key]) if parameter.key in params else None for parameter in self._space
-        ]
-        whole = [place for place in places if place is not None]
-        return int(np.ravel_multi_index(whole, self._sizes)) if len(whole) == len(places) else None
-
-
-def _tpe(config: StudyConfig, number: int) -> BaseSampler:
-    options: dict[str, Any] = dict(config.sampler.options)
-    if any(parameter.when for parameter in config.space) and options.get("multivariate", True):
-        # Parameters that are searched only sometimes are modelled in groups of those that occur together.
-        options |= {"multivariate": True, "group": True}
-    return TPESampler(seed=_seed(config, number), **options)
-
-
-def _random(config: StudyConfig, number: int) -> BaseSampler:
-    return RandomSampler(seed=_seed(config, number))
-
-
-def _grid(config: StudyConfig, number: int) -> BaseSampler:
-    return Grid(config.space, seed=config.sampler.seed)
-
-
-def _stored(sampler: Callable[..., BaseSampler], config: StudyConfig, number: int) -> BaseSampler:
-    """One that keeps its state, or its place in a sequence, in the storage: its seed is the same for every trial."""
-    return sampler(
-        seed=config.sampler.seed,
-        independent_sampler=_random(config, number),
-        warn_independent_sampling=False,
-        **config.sampler.options,
-    )
-
-
-def _seed(config: StudyConfig, number: int) -> int:
-    """A seed for each trial: with a constant one, every worker would begin with the same draws."""
-    return int(np.random.SeedSequence([config.sampler.seed, number]).generate_state(1)[0])
-
-
-SAMPLERS: Mapping[str, Callable[[StudyConfig, int], BaseSampler]] = {
-    "tpe": _tpe,
-    "random": _random,
-    "grid": _grid,
-    "cmaes": partial(_stored, CmaEsSampler),
-    "qmc": partial(_stored, QMCSampler),
-}
-PRUNERS: Mapping[str, Callable[..., BasePruner]] = {
-    "median": MedianPruner,
-    "hyperband": HyperbandPruner,
-    "none": NopPruner,
-}
+def _options(sampler: Any) -> dict[str, Any]:
+    """Those of Optuna's sampler, which have the same names."""
+    return dataclasses.asdict(sampler)

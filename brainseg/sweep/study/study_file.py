@@ -16,7 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
+from brainseg.plugins import made, names
 from brainseg.sweep.study import study_rules as rules
+from brainseg.sweep.study.constraint import check_constraints
 from brainseg.sweep.study.parameter import Parameter, Value, check_number, check_whole
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -24,29 +26,31 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """What proposes the next trial; the options are those of Optuna's sampler of that name."""
+    """What proposes the next trial."""
 
-    name: str = "tpe"  # tpe, random, grid, cmaes or qmc
+    name: str = "tpe"
     seed: int = 0
-    options: Mapping[str, Value] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # as the file has them
 
     def __post_init__(self) -> None:
-        one_of("sampler.name", self.name, tuple(rules.SAMPLERS))
+        one_of("sampler.name", self.name, names("samplers"))
         check_whole("sampler.seed", self.seed)
         in_range("sampler.seed", self.seed, low=0, high=2**31 - 1)
-        rules.check_options("sampler", self.name, self.options, rules.SAMPLERS[self.name])
+        rules.check_options("sampler", "samplers", self.name, self.options)
+        made("samplers", self.name, self.options)  # what must hold across its options
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrunerConfig:
-    """What stops a trial that isn't worth its remaining epochs; the options are those of Optuna's pruner."""
+    """What stops a trial that isn't worth its remaining epochs."""
 
-    name: str = "median"  # median, hyperband or none
-    options: Mapping[str, Value] = field(default_factory=dict)
+    name: str = "median"
+    options: Mapping[str, Any] = field(default_factory=dict)  # as the file has them
 
     def __post_init__(self) -> None:
-        one_of("pruner.name", self.name, tuple(rules.PRUNERS))
-        rules.check_options("pruner", self.name, self.options, rules.PRUNERS[self.name])
+        one_of("pruner.name", self.name, names("pruners"))
+        rules.check_options("pruner", "pruners", self.name, self.options)
+        made("pruners", self.name, self.options)  # what must hold across its options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ class StudyConfig:
     space: tuple[Parameter, ...]
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
+    constraints: tuple[str, ...] = ()  # over metrics, which the best trial has to keep; see constraint.py
     workers: int = 1
     failures: int = 3  # how many failed trials are allowed
     retries: int = 1  # how often a failed trial is tried again
@@ -95,6 +100,7 @@ class StudyConfig:
         rules.check_splits(self.space, sampler=self.sampler.name, pruner=self.pruner.name)
         rules.check_sampler(self.sampler.name, self.space, metrics=len(self.metrics), trials=self.trials)
         rules.check_pruner(self.pruner.name, tuple(self.metrics))
+        check_constraints(self.constraints)
 
     def first_points(self) -> list[tuple[str, Mapping[str, Value]]]:
         """The baseline and what is enqueued, each after the name that it has in the file."""
@@ -215,7 +221,7 @@ def _from_content(content: Mapping[str, object], *, name: str) -> StudyConfig:
             raise ConfigError(f"{key} must be given; add it")
     space = tuple(_parameter(str(key), value) for key, value in _mapping("space", content["space"]).items())
     metrics = _metrics(content)
-    overrides = _texts("overrides", content.get("overrides"))
+    overrides = _texts("overrides", content.get("overrides"), example="train.epochs=16")
     plain = {key: content[key] for key in ("workers", "failures", "retries", "time_limit_min") if key in content}
     # The checks of the dataclasses are those of the types as well: a file can hold anything.
     numbers: dict[str, Any] = {"trials": content["trials"], **plain}
@@ -232,6 +238,7 @@ def _from_content(content: Mapping[str, object], *, name: str) -> StudyConfig:
         space=space,
         sampler=_sampler(content.get("sampler")),
         pruner=_pruner(content.get("pruner"), tuple(metrics)),
+        constraints=tuple(_texts("constraints", content.get("constraints"), example="parameters <= 2e6")),
         **numbers,
     )
 
@@ -293,7 +300,12 @@ def _pruner(value: object, metrics: Sequence[str]) -> PrunerConfig:
     """The file's pruner; by default `median` if a pruner can predict the metric, else `none`."""
     if value is None:
         return PrunerConfig(name="median" if len(metrics) == 1 and metrics[0] in rules.PRUNABLE else "none")
-    options: dict[str, Any] = dict(_mapping("pruner", value))
+    return pruner_from(value)
+
+
+def pruner_from(content: object) -> PrunerConfig:
+    """The pruner that a file describes: its name, and its options beside it. Raises ConfigError."""
+    options: dict[str, Any] = dict(_mapping("pruner", content))
     named = {key: options.pop(key) for key in ("name",) if key in options}
     return PrunerConfig(**named, options=options)
 
@@ -323,8 +335,8 @@ def _list(where: str, value: object) -> list[Any]:
     return value
 
 
-def _texts(where: str, value: object) -> list[str]:
+def _texts(where: str, value: object, *, example: str) -> list[str]:
     for item in _list(where, value):
         if not isinstance(item, str):
-            raise ConfigError(f"{where} must be a list of texts such as train.epochs=16, got {item!r}")
+            raise ConfigError(f"{where} must be a list of texts such as {example}, got {item!r}")
     return _list(where, value)

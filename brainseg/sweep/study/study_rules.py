@@ -1,13 +1,15 @@
-"""The rules of a study: known metrics, samplers and pruners, and what must hold across keys.
+"""The rules of a study: known metrics, options of parts, and what must hold across keys.
 
 Every check raises ConfigError, in one line that names the key, the rule, the value and the remedy.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from brainseg.config import did_you_mean, in_range, one_of
+from brainseg.config import did_you_mean, one_of
 from brainseg.errors import ConfigError
-from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_whole, is_value
+from brainseg.plugins import fields, part
+from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_type, is_value
 
 # Metric -> what it measures.
 METRICS: Mapping[str, str] = {
@@ -27,21 +29,6 @@ NOT_FIXED: Mapping[str, str] = {
 
 # Where the data lies, which may be elsewhere on each host: the data's fingerprint says whether it is the same.
 LOCATIONS = ("data.root", "data.cache_dir")
-
-# What an option may be: a whole number of at least this, one of these words, or (bool) true or false.
-OptionRule = int | tuple[str, ...] | type[bool]
-SAMPLERS: Mapping[str, Mapping[str, OptionRule]] = {
-    "tpe": {"n_startup_trials": 1, "n_ei_candidates": 1, "multivariate": bool, "constant_liar": bool},
-    "random": {},
-    "grid": {},
-    "cmaes": {"n_startup_trials": 0, "popsize": 4, "with_margin": bool, "consider_pruned_trials": bool},
-    "qmc": {"qmc_type": ("sobol", "halton"), "scramble": bool},
-}
-PRUNERS: Mapping[str, Mapping[str, OptionRule]] = {
-    "median": {"n_startup_trials": 0, "n_warmup_steps": 0, "interval_steps": 1, "n_min_trials": 1},
-    "hyperband": {"min_resource": 1, "max_resource": 1, "reduction_factor": 2, "bootstrap_count": 0},
-    "none": {},
-}
 
 
 def check_metrics(metrics: Mapping[str, str]) -> None:
@@ -145,23 +132,15 @@ def check_params(
     return taken
 
 
-def check_options(where: str, name: str, options: Mapping[str, Value], rules: Mapping[str, OptionRule]) -> None:
-    """Options that the sampler or pruner of this name has, each with a value that it may take."""
+def check_options(where: str, kind: str, name: str, options: Mapping[str, Any]) -> None:
+    """Options that the part of this kind and name has, each of its type and within its range."""
+    known = fields(part(kind, name))
     for option, value in options.items():
-        if option not in rules:
-            known = f"; it has {', '.join(rules)}" if rules else "; it has none"
-            raise ConfigError(
-                f"{where}.{option} is not an option of {name}{did_you_mean(option, list(rules)) or known}"
-            )
-        rule, key = rules[option], f"{where}.{option}"
-        if isinstance(rule, tuple):
-            one_of(key, str(value), rule)
-        elif isinstance(rule, type):
-            if not isinstance(value, bool):
-                raise ConfigError(f"{key} must be true or false, got {value!r}")
-        else:
-            check_whole(key, value)
-            in_range(key, int(value), low=rule, high=1_000_000)
+        if option not in known:
+            has = f"; it has {', '.join(known)}" if known else "; it has none"
+            raise ConfigError(f"{where}.{option} is not an option of {name}{did_you_mean(option, list(known)) or has}")
+        check_type(f"{where}.{option}", value, known[option].type)
+        known[option].check(f"{where}.{option}", value)
 
 
 def check_sampler(name: str, space: Sequence[Parameter], *, metrics: int, trials: int) -> None:

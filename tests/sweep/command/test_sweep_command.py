@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from brainseg.tracking import RunFilter
 from sweeps import DROPOUT, RATE, Sweep
 
 pytestmark = pytest.mark.timeout(900)
@@ -147,4 +148,32 @@ def test_several_objectives_give_a_pareto_front(sweep: Sweep, tmp_path: Path) ->
     assert shown == front
     (parent,) = sweep.parents()
     assert (sweep.store.file(parent.run_id, "plots", tmp_path) / "pareto.png").exists()
+    sweep.assert_nothing_is_open()
+
+
+def test_a_trial_that_breaks_a_constraint_counts_and_is_ranked_nowhere(sweep: Sweep) -> None:
+    sweep.write(
+        trials=2,
+        workers=1,
+        overrides=[item for item in sweep.overrides if "base_filters" not in item] + ["train.epochs=1"],
+        baseline={"model.base_filters": 4},
+        enqueue=[{"model.base_filters": 2}],
+        space={"model.base_filters": {"type": "int", "low": 2, "high": 4}},
+        constraints=["parameters <= 600"],
+    )
+    text = sweep.run("run", "tiny")
+    assert sweep.states() == {"COMPLETE": 2}
+    large, small = (sweep.children()[number] for number in (0, 1))
+    sizes = [int(run.metrics["parameters"][1]) for run in (large, small)]
+    assert sizes[1] <= 600 < sizes[0]
+    reason = f"parameters <= 600 is missed by {sizes[0] - 600}"
+    assert "tiny: 2 of 2 trials finished: 1 complete, 1 infeasible" in text
+    assert reason in text
+    assert f"Best val_dice_image: {sweep.trials()[1].value:.4f}, trial 1" in text
+    assert (large.tags["state"], small.tags["state"]) == ("infeasible", "finished")
+    assert large.tags["infeasible_reason"].startswith("parameters <= 600 is missed by ")
+    listed = sweep.store.overview(
+        RunFilter(tags={"sweep": "tiny"}), rank_by="final_dice", total_of="seconds", limit=None
+    )
+    assert [run.run_id for run in listed.finished] == [small.run_id]
     sweep.assert_nothing_is_open()

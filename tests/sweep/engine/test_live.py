@@ -72,7 +72,13 @@ def test_elsewhere_than_on_a_terminal_each_change_is_one_line():
             [complete(0, 0.5), pruned(1), running(2, at=20.0)],
             [complete(0, 0.5), pruned(1), failed(2), running(3)],
             [complete(0, 0.5), pruned(1), failed(2), complete(3, 0.25)],
-            [complete(0, 0.5), pruned(1), failed(2), complete(3, 0.25)],
+            [
+                complete(0, 0.5),
+                pruned(1),
+                failed(2),
+                complete(3, 0.25),
+                complete(4, 0.75, excesses={"parameters <= 9": 2.0}),
+            ],
         ]
     ) == [
         ["quick: 0 of 12 trials finished"],
@@ -89,7 +95,10 @@ def test_elsewhere_than_on_a_terminal_each_change_is_one_line():
         ],
         ["trial 2 failed after epoch 1/4: train_loss became NaN in epoch 2", f"trial 3 started: {STARTED}"],
         ["trial 3 complete: val_dice_image 0.2500 (3 of 12 finished)"],
-        [],
+        [
+            f"trial 4 started: {STARTED}",
+            "trial 4 infeasible: val_dice_image 0.7500; parameters <= 9 is missed by 2.0000 (4 of 12 finished)",
+        ],
     ]
 
 

@@ -13,7 +13,18 @@ from queue_processes import EPOCHS, claimed, finish, opened, queue_on, score, st
 from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg.sweep.engine import leases, queue_study, storage
-from brainseg.sweep.engine.keys import ATTEMPTS, BEGUN, CLAIMS, DEATHS, FAILURE, HEARTBEAT, LEASE, LINE, RUN_ID
+from brainseg.sweep.engine.keys import (
+    ATTEMPTS,
+    BEGUN,
+    CLAIMS,
+    DEATHS,
+    FAILURE,
+    HEARTBEAT,
+    LEASE,
+    LINE,
+    RUN_ID,
+    is_feasible,
+)
 from brainseg.sweep.engine.leases import STALE_S, Lease, ProcessLock
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
 from brainseg.sweep.study.parameter import Value
@@ -315,6 +326,17 @@ def test_epochs_count_in_a_study_of_several_metrics_too(where: str, tmp_path: Pa
         assert (claim.attributes[DEATHS], claim.is_condemned) == ([1, 2, 3], False)
         assert queue.tell(claim, TrialState.COMPLETE, [0.5, 1000.0])
     assert trials_of(where)[0].values == [0.5, 1000.0]
+
+
+def test_what_breaks_a_constraint_is_kept_with_the_trial(where: str, tmp_path: Path) -> None:
+    started(where, made_study(tmp_path))
+    with queue_on(where) as queue:
+        for excess in (1.0, 0.0):
+            excesses = {"parameters <= 9": excess, "final_dice >= 0.5": -0.1}
+            assert queue.tell(claimed(queue), TrialState.COMPLETE, [0.5], excesses=excesses)
+    first, second = trials_of(where)
+    assert first.constraints == {"parameters <= 9": 1.0, "final_dice >= 0.5": -0.1}
+    assert (is_feasible(first), is_feasible(second)) == (False, True)
 
 
 def test_a_death_with_its_supervisor_does_not_count(where: str, tmp_path: Path) -> None:

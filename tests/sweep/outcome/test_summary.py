@@ -12,6 +12,7 @@ from brainseg.sweep.engine.trial_row import shown_metric, shown_value
 from brainseg.sweep.outcome.summary import print_status, summarize, summary_markdown, trials_csv, verdict
 
 TWO_METRICS = {"val_dice_image": "maximize", "parameters": "minimize"}
+TOO_LARGE, KEPT = {"parameters <= 2e6": 41200.0}, {"parameters <= 2e6": 0.0}
 
 
 def complete(number, value, given=None, **attrs):
@@ -56,6 +57,23 @@ def test_only_complete_trials_can_be_the_best():
     summary = summary_of(every_state())
     assert numbers(summary.best) == [2, 0]
     assert summary.metrics[0].best_value == 0.75
+
+
+def test_a_trial_that_breaks_a_constraint_is_never_the_best():
+    trials = [complete(0, 0.5, BASELINE), complete(1, 0.75, excesses=TOO_LARGE), complete(2, 0.6, excesses=KEPT)]
+    summary = summary_of(trials)
+    assert (numbers(summary.best), numbers(summary.infeasible)) == ([2, 0], [1])
+    assert summary.metrics[0].best_value == 0.6
+    assert (summary.counts, summary.finished) == ({"complete": 2, "infeasible": 1}, 3)
+    front = summary_of(
+        [complete(0, (0.7, 3000), excesses=TOO_LARGE), complete(1, (0.6, 2000), excesses=KEPT)], metrics=TWO_METRICS
+    )
+    assert numbers(front.best) == [1]
+
+
+def test_a_study_whose_trials_all_break_a_constraint_has_no_best():
+    summary = summary_of([complete(0, 0.5, BASELINE, excesses=TOO_LARGE)])
+    assert verdict(summary, summary.metrics[0]) == "No trial keeps the constraints yet: no best val_dice_image."
 
 
 def test_of_equal_trials_the_earlier_is_better():
@@ -247,6 +265,21 @@ def test_the_status_shows_the_best_trials_in_a_table_and_the_failures():
         "Failed trials",
         "trial  epochs  reason",
         "3      2/4     no [loss] left",
+    ]
+
+
+def test_the_status_says_which_constraint_is_broken_and_by_how_much():
+    assert status([complete(0, 0.5, BASELINE, excesses=TOO_LARGE | {"final_dice >= 0.5": 0.125})], width=130) == [
+        "quick: 1 of 12 trials finished: 1 infeasible",
+        "No trial keeps the constraints yet: no best val_dice_image.",
+        "0 epochs run.",
+        "",
+        "Importance for val_dice_image",
+        "1 of the 5 complete trials it takes",
+        "",
+        "Infeasible trials",
+        "trial  val_dice_image  reason",
+        "0              0.5000  parameters <= 2e6 is missed by 41200; final_dice >= 0.5 is missed by 0.1250",
     ]
 
 

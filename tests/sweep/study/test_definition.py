@@ -24,6 +24,7 @@ EVERYTHING: dict[str, Any] = {
         },
     },
     "sampler": {"name": "tpe", "seed": 3, "n_startup_trials": 4},
+    "constraints": ["parameters <= 2e6"],
     "workers": 2,
     "failures": 5,
     "retries": 0,
@@ -82,6 +83,7 @@ def test_a_definition_is_this(tmp_path: Path) -> None:
         ],
         "sampler": {"name": "tpe", "seed": 3, "options": {"n_startup_trials": 4}},
         "pruner": {"name": "none", "options": {}},
+        "constraints": ["parameters <= 2e6"],
         "data_fingerprint": "abc",
     }  # fmt: skip
 
@@ -143,11 +145,25 @@ def test_how_long_and_where_is_no_part_of_a_study(tmp_path: Path) -> None:
             ["sampler.name: tpe -> random", "sampler.seed: 0 -> 1", "pruner.n_warmup_steps: nothing -> 2"],
         ),
         (
+            {"pruner": {"name": "patient", "pruner": {"name": "percentile"}}},
+            ["pruner.name: median -> patient", "pruner.pruner.name: nothing -> percentile"],
+        ),
+        ({"constraints": ["parameters <= 9"]}, ["constraints[0]: nothing -> parameters <= 9"]),
+        (
             {"enqueue": [SMALL["baseline"]]},
             ["enqueue[0].model.dropout: nothing -> 0.1", "enqueue[0].model.depth: nothing -> 4"],
         ),
     ],
-    ids=["a range", "a parameter", "the metric", "an override", "the sampler", "a further trial"],
+    ids=[
+        "a range",
+        "a parameter",
+        "the metric",
+        "an override",
+        "the sampler",
+        "the pruner",
+        "a constraint",
+        "a further trial",
+    ],
 )
 def test_what_changed_is_said_line_by_line(tmp_path: Path, changes: dict[str, Any], lines: list[str]) -> None:
     fixed = {"overrides": ["train.epochs=6"]}

@@ -105,8 +105,8 @@ def test_the_study_in_the_manual_is_one(tmp_path: Path) -> None:
         ),
         (
             {"space": {"optimizer": {"type": "categorical", "choices": ["adam", "adamv"]}}, "baseline": {}},
-            "space.optimizer: adamv is refused: optimizer must be one of adam, adamw, sgd, got 'adamv'; "
-            "did you mean 'adam'?",
+            "space.optimizer: adamv is refused: optimizer must be one of adafactor, adam, adamw, lamb, lion, muon, nadam, "
+            "rmsprop, sgd, got 'adamv'; did you mean 'adam'?",
         ),
         (
             {
@@ -230,7 +230,14 @@ def test_the_first_trials_are_the_baseline_the_enqueued_and_the_samplers(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("sampler", "count"), [({"n_startup_trials": 4}, 4), ({}, 10), ({"name": "cmaes"}, 1), ({"name": "qmc"}, 20)]
+    ("sampler", "count"),
+    [
+        ({"n_startup_trials": 4}, 4),
+        ({}, 10),
+        ({"name": "cmaes"}, 1),
+        ({"name": "qmc"}, 20),
+        ({"name": "nsgaii", "population_size": 7}, 7),
+    ],
 )
 def test_what_depends_on_scores_is_not_foretold(tmp_path: Path, sampler: dict[str, Any], count: int) -> None:
     assert len(first_trials(made_study(tmp_path, sampler=sampler), 20)) == count

@@ -1,32 +1,44 @@
 """The samplers and pruners: what they draw depends on the study's seed and the trial's number alone."""
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+from optuna.pruners import HyperbandPruner, MedianPruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg.errors import ConfigError
 from brainseg.sweep.study.parameter import Value
-from brainseg.sweep.study.samplers import build_pruner, build_sampler, sampler_to_tell
+from brainseg.sweep.study.plan import check
+from brainseg.sweep.study.pruners import build_pruner
+from brainseg.sweep.study.samplers import build_sampler, sampler_to_tell
 from brainseg.sweep.study.space import exact, suggest
 from brainseg.sweep.study.study_file import StudyConfig
 
-SAMPLERS: list[dict[str, Any]] = [
-    {"name": "tpe", "n_startup_trials": 3},
-    {"name": "random"},
-    {"name": "grid"},
-    {"name": "cmaes", "popsize": 4},
-    {"name": "cmaes", "with_margin": True},
-    {"name": "qmc"},
-    {"name": "qmc", "qmc_type": "halton", "scramble": True},
-]
-NAMES = ["tpe", "random", "grid", "cmaes", "cmaes with margin", "qmc", "qmc halton"]
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "tpe": {"name": "tpe", "n_startup_trials": 3},
+    "random": {"name": "random"},
+    "grid": {"name": "grid"},
+    "cmaes": {"name": "cmaes", "popsize": 4},
+    "cmaes with margin": {"name": "cmaes", "with_margin": True},
+    "qmc": {"name": "qmc"},
+    "qmc halton": {"name": "qmc", "qmc_type": "halton", "scramble": True},
+    "gp": {"name": "gp", "n_startup_trials": 3},
+    "nsgaii": {"name": "nsgaii", "population_size": 4},
+}
+needs_pytorch = pytest.mark.skipif(find_spec("torch") is None, reason="gp needs PyTorch")
+
+
+def named(*names: str) -> list[Any]:
+    """Of SAMPLERS, for `parametrize`."""
+    return [pytest.param(SAMPLERS[name], id=name, marks=[needs_pytorch] if name == "gp" else []) for name in names]
+
+
 CONDITIONAL: dict[str, Any] = {
     "space": {
         "optimizer": {"type": "categorical", "choices": ["adam", "sgd"]},
@@ -83,7 +95,7 @@ def tell(study: Study, trial: optuna.Trial) -> None:
     study.tell(trial, [score] * len(study.directions))
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=NAMES)
+@pytest.mark.parametrize("sampler", named(*SAMPLERS))
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_study_draws_the_same_trials_again(tmp_path: Path, sampler: dict[str, Any], workers: int) -> None:
     config = made_study(tmp_path, sampler=sampler)
@@ -94,16 +106,18 @@ def test_a_study_draws_the_same_trials_again(tmp_path: Path, sampler: dict[str, 
     assert len({tuple(trial.items()) for trial in drawn}) > 6
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS[:3] + SAMPLERS[-1:], ids=NAMES[:3] + NAMES[-1:])
+@pytest.mark.parametrize("sampler", named("tpe", "random", "grid", "qmc halton", "gp", "nsgaii"))
 def test_another_seed_draws_other_trials(tmp_path: Path, sampler: dict[str, Any]) -> None:
     one, other = (made_study(tmp_path, sampler=sampler | {"seed": seed}) for seed in (0, 1))
     assert worked_through(one, 6)[1:] != worked_through(other, 6)[1:]
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", named("tpe", "random", "gp", "nsgaii"))
 @pytest.mark.parametrize("changes", [{}, SEVERAL], ids=["one metric", "two metrics"])
-def test_conditions_are_respected_by_the_samplers_that_can(tmp_path: Path, name: str, changes: dict[str, Any]) -> None:
-    config = made_study(tmp_path, **CONDITIONAL, **changes, sampler={"name": name})
+def test_conditions_are_respected_by_the_samplers_that_can(
+    tmp_path: Path, sampler: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    config = made_study(tmp_path, **CONDITIONAL, **changes, sampler=sampler)
     drawn = worked_through(config, 20)
     assert {(trial["optimizer"], "optimizer.learning_rate" in trial) for trial in drawn} == {
         ("adam", False),
@@ -111,11 +125,13 @@ def test_conditions_are_respected_by_the_samplers_that_can(tmp_path: Path, name:
     }
 
 
-def test_tpe_learns_from_the_scores(tmp_path: Path) -> None:
-    config = made_study(tmp_path, space=CONDITIONAL["space"], baseline={}, trials=40)
+@pytest.mark.parametrize("sampler", named("tpe", "gp", "nsgaii"))
+def test_some_learn_from_the_scores(tmp_path: Path, sampler: dict[str, Any]) -> None:
+    space = {"model.depth": CONDITIONAL["space"]["model.depth"], "model.dropout": SMALL["space"]["model.dropout"]}
+    config = made_study(tmp_path, space=space, baseline={}, trials=40, sampler=sampler)
     depths = [int(trial["model.depth"]) for trial in worked_through(config, 40)]
     # The best depth is the lowest; at random, their mean would be 3.
-    assert sum(depths[20:]) / 20 < 2
+    assert sum(depths[20:]) / 20 < 2.5
 
 
 def test_a_grid_has_each_point_once_with_the_baseline_among_them(tmp_path: Path) -> None:
@@ -165,7 +181,6 @@ def test_the_pruner_is_the_one_of_the_file(tmp_path: Path) -> None:
     def pruner(**content: Any) -> Any:
         return build_pruner(made_study(tmp_path, pruner=content), epochs=9)
 
-    assert type(pruner(name="none")) is NopPruner
     median = pruner(name="median", n_startup_trials=7, n_warmup_steps=3, interval_steps=2, n_min_trials=4)
     assert type(median) is MedianPruner
     settings = (median._n_startup_trials, median._n_warmup_steps, median._interval_steps, median._n_min_trials)
@@ -183,3 +198,49 @@ def test_a_hyperband_that_needs_more_epochs_than_there_are_is_refused(tmp_path: 
     assert str(error.value) == (
         "pruner.min_resource must be at most max_resource = 9 epochs, got 10; lower it, or raise train.epochs"
     )
+
+
+HALF: dict[str, Any] = {"name": "median", "n_startup_trials": 4}
+FEW: dict[str, Any] = {"name": "percentile", "n_startup_trials": 4}
+
+
+@pytest.mark.parametrize(
+    ("pruner", "epoch"),
+    [
+        ({"name": "none"}, None),
+        (HALF, 1),  # the median is 0.25
+        (FEW, 1),  # three quarters have at most 0.325
+        (FEW | {"percentile": 75.0}, None),  # and a quarter 0.175
+        ({"name": "successive_halving", "min_resource": 2, "reduction_factor": 2}, 2),  # the best two of five go on
+        ({"name": "patient", "patience": 1}, 3),  # the best of epochs 2 and 3 is below epoch 1
+        ({"name": "patient", "patience": 1, "min_delta": 0.05}, None),
+        ({"name": "patient", "patience": 1, "pruner": HALF}, 3),
+        ({"name": "patient", "patience": 1, "pruner": FEW | {"percentile": 75.0}}, None),
+    ],
+    ids=str,
+)
+def test_a_pruner_stops_a_trial_that_falls_from_the_middle(
+    tmp_path: Path, pruner: dict[str, Any], epoch: int | None
+) -> None:
+    study = new_study(made_study(tmp_path, pruner=pruner, baseline={}), epochs=4)
+    for value in (0.1, 0.2, 0.3, 0.4):
+        assert stopped_at(study, [value] * 4) is None
+    assert stopped_at(study, [0.24, 0.23, 0.22, 0.21]) == epoch
+
+
+def stopped_at(study: Study, curve: list[float]) -> int | None:
+    """The epoch after which a trial with these values is stopped; else it is completed."""
+    trial = study.ask()
+    for epoch, value in enumerate(curve, start=1):
+        trial.report(value, epoch)
+        if trial.should_prune():
+            return epoch
+    study.tell(trial, max(curve))
+    return None
+
+
+def test_a_sampler_without_its_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brainseg.sweep.study.samplers.find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as error:
+        check(made_study(tmp_path, sampler={"name": "gp"}))
+    assert str(error.value) == "sampler.name: gp needs PyTorch, which is not installed; pip install 'brainseg[gp]'"

@@ -83,6 +83,7 @@ def test_what_a_file_leaves_out_has_defaults(tmp_path: Path) -> None:
         "space": tuple(dataclasses.asdict(parameter) for parameter in config.space),
         "sampler": {"name": "tpe", "seed": 0, "options": {}},
         "pruner": {"name": "median", "options": {}},
+        "constraints": (),
         "workers": 1,
         "failures": 3,
         "retries": 1,
@@ -353,7 +354,7 @@ FIRST_TRIALS = [
 SAMPLERS_AND_PRUNERS = [
     (
         {"sampler": {"name": "tpee"}},
-        "sampler.name must be one of tpe, random, grid, cmaes, qmc, got 'tpee'; did you mean 'tpe'?",
+        "sampler.name must be one of tpe, random, grid, cmaes, qmc, gp, nsgaii, got 'tpee'; did you mean 'tpe'?",
     ),
     ({"sampler": {"seed": -1}}, "sampler.seed must be between 0 and 2147483647, got -1"),
     (
@@ -370,7 +371,24 @@ SAMPLERS_AND_PRUNERS = [
         {"sampler": {"name": "qmc", "qmc_type": "sobel"}},
         "sampler.qmc_type must be one of sobol, halton, got 'sobel'; did you mean 'sobol'?",
     ),
-    ({"pruner": {"interval_steps": 0}}, "pruner.interval_steps must be between 1 and 1000000, got 0"),
+    (
+        {"sampler": {"name": "nsgaii", "population": 9}},
+        "sampler.population is not an option of nsgaii; did you mean 'population_size'?",
+    ),
+    ({"sampler": {"name": "nsgaii", "crossover_prob": 2}}, "sampler.crossover_prob must be between 0.0 and 1.0, got 2"),
+    ({"sampler": {"name": "qmc", "qmc_type": 1}}, "sampler.qmc_type must be a text, got 1"),
+    (
+        {"pruner": {"name": "percentil"}},
+        "pruner.name must be one of median, percentile, hyperband, successive_halving, patient, none, got 'percentil'; "
+        "did you mean 'percentile'?",
+    ),
+    ({"pruner": {"name": "percentile", "percentile": 101}}, "pruner.percentile must be between 0.0 and 100.0, got 101"),
+    (
+        {"pruner": {"name": "patient", "pruner": {"name": "median", "n_warmup": 1}}},
+        "pruner.pruner.n_warmup is not an option of median; did you mean 'n_warmup_steps'?",
+    ),
+    ({"pruner": {"name": "patient", "pruner": "median"}}, "pruner.pruner must hold keys and values, got 'median'"),
+    ({"pruner": {"interval_steps": 0}}, "pruner.interval_steps must be at least 1, got 0"),
     (
         {"pruner": {"name": "median", "max_resource": 4}},
         "pruner.max_resource is not an option of median; "
@@ -428,10 +446,33 @@ SAMPLERS_AND_PRUNERS = [
     ),
 ]
 
+ONCE = "must compare a metric once, by <= or >="
+CONSTRAINTS = [
+    ("parameters < 2e6", f"{ONCE}, got 'parameters < 2e6'; write parameters <= 2e6"),
+    ("1 <= parameters <= 9", f"{ONCE}, got '1 <= parameters <= 9'; write parameters <= 2e6"),
+    ("parameters <=", f"{ONCE}, got 'parameters <='; write parameters <= 2e6"),
+    ("paramters <= 2e6", "must name metrics, got 'paramters'; did you mean 'parameters'?"),
+    ("1 <= 2", "must name a metric, got '1 <= 2'; known are val_dice_image, final_dice, parameters, seconds_per_image"),
+    (
+        "parameters <= open('f')",
+        "must be of metrics, numbers, +, - and *, got \"open('f')\"; write parameters <= 2e6",
+    ),
+    (
+        "parameters <= 9 ** 9 ** 9",
+        "must be of metrics, numbers, +, - and *, got '9 ** 9 ** 9'; write parameters <= 2e6",
+    ),
+]
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        *(({"constraints": [text]}, f"constraints[0] {message}") for text, message in CONSTRAINTS),
+        ({"constraints": [5]}, "constraints must be a list of texts such as parameters <= 2e6, got 5"),
+        (
+            {"constraints": ["parameters <= 9", "parameters <= 9"]},
+            "constraints[1] must differ from those before it, got 'parameters <= 9' again; leave it out",
+        ),
         *KEYS_AND_TYPES,
         *(({"space": space, "baseline": {}}, message) for space, message in SPACES),
         *FIRST_TRIALS,
