@@ -147,7 +147,9 @@ class Composition:
     def values(self) -> dict[str, Any]:
         """Every key with its value, in plain types; ranges are not checked."""
         found = {key: OmegaConf.select(self._typed, key) for key in KEYS}
-        return {key: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for key, value in found.items()}
+        return {
+            key: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for key, value in found.items()
+        }
 
     def with_values(self, values: Mapping[str, bool | int | float | str]) -> RunConfig:
         """The configuration with these values under their dotted keys, checked. Raises ConfigError."""

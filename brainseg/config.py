@@ -62,7 +62,8 @@ ENCODERS_FACTOR = 32  # how many times fewer pixels a side the coarsest features
 IMAGENET = "imagenet"
 STEMS = (1, 2, 4)
 NORMS = ("none", "batch")
-OPTIMIZER_NAMES = ("adam", "adamw", "sgd")  # train/optimizers.py
+# train/optimizers.py
+OPTIMIZER_NAMES = ("adam", "adamw", "sgd", "nadam", "rmsprop", "lion", "lamb", "adafactor", "muon")
 SCHEDULES = ("constant", "cosine")  # train/optimizers.py
 LOSS_TERMS = ("dice", "dice_image", "ce", "focal", "tversky", "focal_tversky")  # model/losses.py
 LOSS_SUMS: Mapping[str, tuple[str, ...]] = {"bce_dice": ("ce", "dice"), "bce_dice_image": ("ce", "dice_image")}
@@ -409,7 +410,7 @@ class ModelConfig:
 class OptimizerConfig:
     """How the weights move."""
 
-    name: str = key("adamw", choices=OPTIMIZER_NAMES, help="sgd has a momentum of 0.9")
+    name: str = key("adamw", choices=OPTIMIZER_NAMES, help="what moves the weights")
     learning_rate: float = key(1e-3, low=0.0, high=10.0, exclusive=True, help="the highest value of the schedule")
     weight_decay: float = key(1e-4, low=0.0, high=1.0, allowed="0 for adam", help="decoupled; kernels only")
     encoder_rate: float = key(

@@ -1,60 +1,186 @@
 """What moves the weights, and how fast at each step."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
-from brainseg.config import OptimizerConfig, one_of
+from brainseg.config import OptimizerConfig, key
+from brainseg.plugins import made
 
 if TYPE_CHECKING:
     import keras
 
-SGD_MOMENTUM = 0.9
-
 # Variables whose names hold one of these are not decayed: biases, and a normalisation's scale and offset.
 NOT_DECAYED = ("bias", "gamma", "beta")
+FIRST = "share of the gradients' running mean that a step keeps"
+SECOND = "share of the squared gradients' running mean that a step keeps"
+EPSILON = "added to what a step is divided by"
+
+
+class OptimizerPart(Protocol):
+    """What moves the weights, with its options."""
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """The optimizer, of which all variables are saved with a checkpoint: it may keep its state nowhere else.
+
+        weight_decay: decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101): a step takes learning_rate *
+        weight_decay of each kernel away. The learning rate is assigned before each step.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Steps by the gradients' running mean over its size (Kingma and Ba 2015); without weight decay."""
+
+    beta_1: float = key(0.9, low=0.0, high=0.99999, help=FIRST)
+    beta_2: float = key(0.999, low=0.0, high=0.99999, help=SECOND)
+    epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=EPSILON)
+    amsgrad: bool = key(False, help="divide by the largest running mean so far")
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """`OptimizerConfig` lets no weight decay through."""
+        import keras
+
+        return keras.optimizers.Adam(learning_rate, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says."""
+        import keras
+
+        return keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgd:
+    """Steps by the gradients, with momentum."""
+
+    momentum: float = key(0.9, low=0.0, high=0.99999, help="share of the step before that a step keeps")
+    nesterov: bool = key(False, help="take the gradient as if that had been done already")
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says."""
+        import keras
+
+        return keras.optimizers.SGD(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nadam:
+    """Adam with Nesterov's momentum (Dozat 2016)."""
+
+    beta_1: float = key(0.9, low=0.0, high=0.99999, help=FIRST)
+    beta_2: float = key(0.999, low=0.0, high=0.99999, help=SECOND)
+    epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=EPSILON)
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says."""
+        import keras
+
+        return keras.optimizers.Nadam(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RmsProp:
+    """Steps by the gradients over their size."""
+
+    rho: float = key(0.9, low=0.0, high=0.99999, help=SECOND)
+    momentum: float = key(0.0, low=0.0, high=0.99999, help="share of the step before that a step keeps")
+    epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=EPSILON)
+    centered: bool = key(False, help="divide by the gradients' deviation from their mean")
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says."""
+        import keras
+
+        return keras.optimizers.RMSprop(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lion:
+    """Steps of one size, by the sign of the running mean (Chen et al. 2023): a third to a tenth of Adam's rate."""
+
+    beta_1: float = key(0.9, low=0.0, high=0.99999, help="share of the running mean in the step's direction")
+    beta_2: float = key(0.99, low=0.0, high=0.99999, help=FIRST)
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says."""
+        import keras
+
+        return keras.optimizers.Lion(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lamb:
+    """Adam whose step is in proportion to each kernel's size (You et al. 2020): for large batches."""
+
+    beta_1: float = key(0.9, low=0.0, high=0.99999, help=FIRST)
+    beta_2: float = key(0.999, low=0.0, high=0.99999, help=SECOND)
+    epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=EPSILON)
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says."""
+        import keras
+
+        return keras.optimizers.Lamb(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adafactor:
+    """Steps in proportion to each kernel's size, with little memory (Shazeer and Stern 2018); at most 1/sqrt(step)."""
+
+    beta_2_decay: float = key(-0.8, low=-10.0, high=0.0, help="power of the step by which the memory grows longer")
+    epsilon_2: float = key(1e-3, low=0.0, high=1.0, help="the least size of a kernel")
+    clip_threshold: float = key(1.0, low=0.0, high=1e6, exclusive=True, help="the largest update before the rate")
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says."""
+        import keras
+
+        return keras.optimizers.Adafactor(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Muon:
+    """Steps of a kernel in all directions alike (Jordan et al. 2024); AdamW for head, biases and depthwise kernels."""
+
+    momentum: float = key(0.95, low=0.0, high=0.99999, help=FIRST)
+    nesterov: bool = key(True, help="take the gradient as if that step had been done already")
+    ns_steps: int = key(5, low=1, high=20, help="iterations that make the directions alike")
+    rms_rate: float = key(0.2, low=0.0, high=10.0, exclusive=True, help="size of a step, of one of Adam's")
+    adam_beta_1: float = key(0.9, low=0.0, high=0.99999, help=f"AdamW: {FIRST}")
+    adam_beta_2: float = key(0.999, low=0.0, high=0.99999, help=f"AdamW: {SECOND}")
+    epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=f"AdamW: {EPSILON}")
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says, with one weight decay for all kernels."""
+        from brainseg.train.muon import ConvolutionMuon
+
+        options: dict[str, Any] = dataclasses.asdict(self)
+        return ConvolutionMuon(learning_rate, weight_decay=weight_decay, adam_weight_decay=weight_decay, **options)
 
 
 def build_optimizer(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
-    """The optimizer that `config.name` names, at `config.learning_rate`; the rest as in Keras.
+    """The optimizer that `config.name` names, at `config.learning_rate`.
 
-    The weight decay is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101): a step takes
-    learning_rate * weight_decay of each kernel away. The schedule is not in it: the training loop
-    assigns `learning_rate_at` before each step. Raises ConfigError for an unknown name.
+    The schedule is not in it: the training loop assigns `learning_rate_at` before each step. Raises ConfigError for an
+    unknown name.
     """
-    one_of("optimizer.name", config.name, tuple(OPTIMIZERS))
-    optimizer = OPTIMIZERS[config.name](config)
+    part: OptimizerPart = made("optimizers", config.name, {})
+    optimizer = part.build(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     # Keras sums gradients over devices, of which there is one, by a custom gradient: TensorFlow registers that for
     # ever, and with it the graph of every model that this process trains.
     optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
     return optimizer
-
-
-def _adam(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
-    import keras
-
-    return keras.optimizers.Adam(config.learning_rate)
-
-
-def _adamw(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
-    import keras
-
-    return keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
-
-
-def _sgd(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
-    import keras
-
-    return keras.optimizers.SGD(config.learning_rate, momentum=SGD_MOMENTUM, weight_decay=config.weight_decay)
-
-
-OPTIMIZERS: dict[str, Callable[[OptimizerConfig], "keras.optimizers.Optimizer"]] = {
-    "adam": _adam,
-    "adamw": _adamw,
-    "sgd": _sgd,
-}
 
 
 @contextlib.contextmanager

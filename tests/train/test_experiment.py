@@ -6,6 +6,7 @@ import gc
 import io
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,14 @@ KEYS = {
     "optimizer.learning_rate": 0.02,
     "optimizer.schedule": "constant",
     "train.epochs": 4,
+}
+SMALLEST = {
+    "data.image_size": 16,
+    "model.depth": 1,
+    "model.base_filters": 4,
+    "optimizer.warmup_epochs": 0.0,
+    "optimizer.schedule": "constant",
+    "tracking.predictions": 0,
 }
 EPOCH_METRICS = {
     *("train_loss", "train_dice", "val_loss", "val_dice", "val_dice_image"),
@@ -336,6 +345,19 @@ def test_a_signalled_run_is_killed_and_resumes_to_the_same_end(finished, tiny, t
     assert (tracker.status, tracker.state) == ("FINISHED", "finished")
     assert_same_weights(tracker, finished.tracker, tmp_path)
     assert not checkpoints.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["nadam", "rmsprop", "lion", "lamb", "adafactor", "muon"])
+def test_what_an_optimizer_remembers_is_in_the_checkpoint(tiny, tmp_path, name):
+    config = tiny(**SMALLEST, **{"optimizer.name": name, "train.ema_decay": 0.5})
+    checkpoint, kept = Checkpoints(tmp_path / "mlruns", "memory").folder, tmp_path / "kept"
+    straight, resumed = MemoryTracker(), MemoryTracker()
+    run(config, straight, on_epoch=lambda epoch, _: shutil.copytree(checkpoint, kept) if epoch == 1 else None)
+    shutil.copytree(kept, checkpoint)
+    reporter = Signals(epoch=0)
+    run(dataclasses.replace(config, resume="memory"), resumed, reporter=reporter)
+    assert "goes on in epoch 2, after 0 of its steps" in reporter.said
+    assert_same_weights(resumed, straight, tmp_path)
 
 
 def test_a_full_disk_costs_checkpoints_and_not_the_training(tiny, tmp_path, monkeypatch):

@@ -31,12 +31,12 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "gp": {"name": "gp", "n_startup_trials": 3},
     "nsgaii": {"name": "nsgaii", "population_size": 4},
 }
-needs_pytorch = pytest.mark.skipif(find_spec("torch") is None, reason="gp needs PyTorch")
+IF_THERE = (pytest.mark.slow, pytest.mark.skipif(find_spec("torch") is None, reason="gp needs PyTorch"))
 
 
 def named(*names: str) -> list[Any]:
     """Of SAMPLERS, for `parametrize`."""
-    return [pytest.param(SAMPLERS[name], id=name, marks=[needs_pytorch] if name == "gp" else []) for name in names]
+    return [pytest.param(SAMPLERS[name], id=name, marks=IF_THERE if name == "gp" else ()) for name in names]
 
 
 CONDITIONAL: dict[str, Any] = {
