@@ -313,17 +313,13 @@ def test_whole_files_in_a_local_conf_take_the_place_of_the_built_in_ones(
 
 
 def test_the_defaults_are_no_option_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        ConfigError, match=r"^optimizer must be one of adafactor, adam, adamw, lamb, lion, muon, .*, sgd, got '_base_'$"
-    ):
+    with pytest.raises(ConfigError, match=r"^optimizer must be one of adafactor, .*, sgd, got '_base_'$"):
         freeze(["optimizer=_base_"])
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     text = "# @package _global_\ndefaults:\n  - override /optimizer: adan\n"
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ConfigError, match=r"^optimizer must be one of adafactor, adam, adamw, .*, sgd, got 'adan'; did you mean"
-    ):
+    with pytest.raises(ConfigError, match=r"^optimizer must be one of adafactor, .*, sgd, got 'adan'; did you mean"):
         freeze(["experiment=mine"])
 
 

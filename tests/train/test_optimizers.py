@@ -32,9 +32,7 @@ def test_every_configurable_optimizer_and_schedule_is_in_its_table():
 def test_an_unknown_optimizer_lists_the_known_ones():
     unknown = config()
     object.__setattr__(unknown, "name", "adem")
-    with pytest.raises(
-        ConfigError, match=r"must be one of adam, adamw, sgd, .*, muon, got 'adem'; did you mean 'adam'"
-    ):
+    with pytest.raises(ConfigError, match=r"must be one of adam, .*, muon, got 'adem'; did you mean 'adam'"):
         build_optimizer(unknown)
 
 

@@ -105,8 +105,9 @@ def test_the_study_in_the_manual_is_one(tmp_path: Path) -> None:
         ),
         (
             {"space": {"optimizer": {"type": "categorical", "choices": ["adam", "adamv"]}}, "baseline": {}},
-            "space.optimizer: adamv is refused: optimizer must be one of adafactor, adam, adamw, lamb, lion, muon, nadam, "
-            "rmsprop, sgd, got 'adamv'; did you mean 'adam'?",
+            "space.optimizer: adamv is refused: "
+            "optimizer must be one of adafactor, adam, adamw, lamb, lion, muon, nadam, rmsprop, sgd, got 'adamv'; "
+            "did you mean 'adam'?",
         ),
         (
             {
