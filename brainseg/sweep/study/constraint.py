@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from brainseg.config import did_you_mean
 from brainseg.errors import ConfigError
-from brainseg.sweep.study.study_rules import METRICS
 
 LONGEST = 200  # characters
 OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
@@ -17,7 +16,7 @@ OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
 }
 
 
-def check_constraints(constraints: Sequence[str]) -> None:
+def check_constraints(constraints: Sequence[str], metrics: Sequence[str]) -> None:
     """Each compares metrics and numbers, or sums, differences and products of them, once by <= or >=.
 
     Raises ConfigError for anything else, for a name that is no metric, and for a constraint that is there twice.
@@ -27,18 +26,22 @@ def check_constraints(constraints: Sequence[str]) -> None:
         if text in constraints[:place]:
             raise ConfigError(f"{where} must differ from those before it, got {text!r} again; leave it out")
         try:
-            excess(text, dict.fromkeys(METRICS, 1.0))
+            excess(text, dict.fromkeys(metrics, 1.0))
         except ConfigError as error:
             raise ConfigError(f"{where} {error}") from error
         if not any(isinstance(node, ast.Name) for node in ast.walk(_comparison(text))):
-            raise ConfigError(f"{where} must name a metric, got {text!r}; known are {', '.join(METRICS)}")
+            raise ConfigError(f"{where} must name a metric, got {text!r}; known are {', '.join(metrics)}")
 
 
 def excess(text: str, metrics: Mapping[str, float]) -> float:
-    """How far a trial with these metrics is beyond what the constraint allows; 0 or less: it keeps it."""
+    """How far a trial with these metrics is beyond what the constraint allows; 0 or less: it keeps it.
+
+    Infinitely far where a metric has no value.
+    """
     comparison = _comparison(text)
     left, right = (_value(side, metrics) for side in (comparison.left, comparison.comparators[0]))
-    return left - right if isinstance(comparison.ops[0], ast.LtE) else right - left
+    found = left - right if isinstance(comparison.ops[0], ast.LtE) else right - left
+    return math.inf if math.isnan(found) else found
 
 
 def _comparison(text: str) -> ast.Compare:

@@ -100,7 +100,7 @@ class StudyConfig:
         rules.check_splits(self.space, sampler=self.sampler.name, pruner=self.pruner.name)
         rules.check_sampler(self.sampler.name, self.space, metrics=len(self.metrics), trials=self.trials)
         rules.check_pruner(self.pruner.name, tuple(self.metrics))
-        check_constraints(self.constraints)
+        check_constraints(self.constraints, tuple(rules.METRICS))
 
     def first_points(self) -> list[tuple[str, Mapping[str, Value]]]:
         """The baseline and what is enqueued, each after the name that it has in the file."""

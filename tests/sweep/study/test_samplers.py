@@ -1,5 +1,6 @@
 """The samplers and pruners: what they draw depends on the study's seed and the trial's number alone."""
 
+import dataclasses
 import math
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +13,11 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 from study_files import LEFT_OUT, SMALL, made_study
 
+from brainseg import plugins
+from brainseg.config import key
 from brainseg.errors import ConfigError
 from brainseg.sweep.study.parameter import Value
-from brainseg.sweep.study.plan import check
+from brainseg.sweep.study.plan import check, first_trials
 from brainseg.sweep.study.pruners import build_pruner
 from brainseg.sweep.study.samplers import build_sampler, sampler_to_tell
 from brainseg.sweep.study.space import exact, suggest
@@ -237,6 +240,42 @@ def stopped_at(study: Study, curve: list[float]) -> int | None:
             return epoch
     study.tell(trial, max(curve))
     return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Low:
+    """A sampler of a plugin's: the lowest of a few draws."""
+
+    draws: int = key(2, low=1, help="how many")
+
+    def build(self, study: StudyConfig, *, seed: int) -> optuna.samplers.BaseSampler:
+        assert study.sampler.name == "low"
+        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=self.draws)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Below:
+    """A pruner of a plugin's: what falls below a value."""
+
+    value: float = key(0.5, low=0.0, high=1.0, help="the least")
+
+    def build(self, *, epochs: int) -> optuna.pruners.BasePruner:
+        return optuna.pruners.ThresholdPruner(lower=self.value)
+
+
+def test_samplers_and_pruners_may_come_from_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins._registered["samplers"], "low", Low)
+    monkeypatch.setitem(plugins._registered["pruners"], "below", Below)
+    config = made_study(
+        tmp_path, sampler={"name": "low", "draws": 3}, pruner={"name": "below", "value": 0.23}, baseline={}
+    )
+    assert worked_through(config, 6) == worked_through(config, 6)
+    assert stopped_at(new_study(config), [0.24, 0.23, 0.22]) == 3
+    assert first_trials(config, 4) == []  # whether it looks at scores isn't known
+    with pytest.raises(ConfigError, match=r"sampler.drawn is not an option of low; did you mean 'draws'\?"):
+        made_study(tmp_path, sampler={"name": "low", "drawn": 3})
+    with pytest.raises(ConfigError, match=r"pruner.value must be between 0.0 and 1.0, got 2"):
+        made_study(tmp_path, pruner={"name": "below", "value": 2})
 
 
 def test_a_sampler_without_its_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
 """The study file: what it says is what the study is, and what is wrong in it is said in one line."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 from study_files import LEFT_OUT, SMALL, made_study, write_study
 
 from brainseg.errors import ConfigError
+from brainseg.sweep.study.constraint import excess
 from brainseg.sweep.study.parameter import Parameter
 from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyConfig, read_study, sweeps_folder
 from brainseg.sweep.study.study_rules import METRICS
@@ -462,6 +464,27 @@ CONSTRAINTS = [
         "must be of metrics, numbers, +, - and *, got '9 ** 9 ** 9'; write parameters <= 2e6",
     ),
 ]
+
+
+REACHED = {"parameters": 3e6, "final_dice": 0.5, "val_dice_image": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("parameters <= 2e6", 1e6),
+        ("4e6 >= parameters", -1e6),
+        ("final_dice >= val_dice_image - 0.125", 0.125),
+        ("-(2 * final_dice + 1) <= -3", 1.0),
+        ("parameters <= 3000000", 0.0),
+    ],
+)
+def test_a_constraint_is_missed_by_so_much(text: str, expected: float) -> None:
+    assert excess(text, REACHED) == expected
+
+
+def test_a_metric_without_a_value_keeps_no_constraint() -> None:
+    assert excess("parameters <= 9", {"parameters": math.nan}) == math.inf
 
 
 @pytest.mark.parametrize(
