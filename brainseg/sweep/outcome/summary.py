@@ -123,7 +123,7 @@ def _metric(
     position = list(config.metrics).index(metric)
     best = next(iter(by_metric(rows, config, metric)), None)
     best_value = best.values[position] if best is not None else None
-    baseline_value = baseline.values[position] if baseline is not None and baseline.values else None
+    baseline_value = baseline.values[position] if baseline is not None and baseline.state == "complete" else None
     gain = None
     if best_value is not None and baseline_value is not None:
         gain = best_value - baseline_value if config.metrics[metric] == "maximize" else baseline_value - best_value
@@ -188,7 +188,8 @@ def verdict(summary: StudySummary, metric: MetricSummary) -> str:
     if summary.baseline is None:
         return f"{text}."
     if metric.gain is None or metric.baseline_value is None:
-        return f"{text}; the baseline (trial {summary.baseline.number}) is {summary.baseline.state}, without a value."
+        value = "" if summary.baseline.values else ", without a value"
+        return f"{text}; the baseline (trial {summary.baseline.number}) is {summary.baseline.state}{value}."
     return f"{text}: {shown_metric(metric.gain)} better than the baseline ({shown_metric(metric.baseline_value)})."
 
 

@@ -106,6 +106,11 @@ def test_the_gain_is_positive_if_the_best_is_better_in_either_direction():
             {},
             "Best val_dice_image: 0.2500, trial 1; the baseline (trial 0) is pruned, without a value.",
         ),
+        (
+            [complete(0, 0.5, BASELINE, excesses=TOO_LARGE), complete(1, 0.25)],
+            {},
+            "Best val_dice_image: 0.2500, trial 1; the baseline (trial 0) is infeasible.",
+        ),
         ([complete(0, 0.5)], {"baseline": {}}, "Best val_dice_image: 0.5000, trial 0."),
     ],
 )
