@@ -129,7 +129,7 @@ def test_muon_moves_a_convolution_in_all_directions_alike_and_the_head_as_adam_d
     np.testing.assert_allclose(np.abs(np.asarray(head)), 0.01, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", OPTIMIZER_NAMES)
+@pytest.mark.parametrize("name", BUILT_IN["optimizers"])
 def test_all_that_an_optimizer_remembers_is_among_its_variables(name):
     generator = np.random.default_rng(0)
     weights = [
@@ -151,7 +151,7 @@ def test_all_that_an_optimizer_remembers_is_among_its_variables(name):
         np.testing.assert_array_equal(array, expected, strict=True)
 
 
-@pytest.mark.parametrize("name", OPTIMIZER_NAMES)
+@pytest.mark.parametrize("name", BUILT_IN["optimizers"])
 def test_what_moves_at_a_tenth_makes_a_tenth_of_every_optimizers_step(name):
     def moved(rate):
         weight = keras.Variable(np.full((2, 3), 2.0, np.float32), name="kernel")
@@ -165,7 +165,7 @@ def test_what_moves_at_a_tenth_makes_a_tenth_of_every_optimizers_step(name):
     assert np.abs(moved(1.0)).max() > 5e-3
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMIZER_NAMES if name != "adam"])
+@pytest.mark.parametrize("name", [name for name in BUILT_IN["optimizers"] if name != "adam"])
 def test_weight_decay_takes_kernels_alone(name):
     names = ("kernel", "bias", "gamma", "beta")
     weights = [keras.Variable(np.array([2.0], np.float32), name=name) for name in names]

@@ -14,9 +14,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from brainseg.config import did_you_mean, in_range, one_of
+from brainseg.config import did_you_mean, in_range
 from brainseg.errors import ConfigError
-from brainseg.plugins import made, names
 from brainseg.sweep.study import study_rules as rules
 from brainseg.sweep.study.constraint import check_constraints
 from brainseg.sweep.study.parameter import Parameter, Value, check_number, check_whole
@@ -33,11 +32,9 @@ class SamplerConfig:
     options: Mapping[str, Any] = field(default_factory=dict)  # as the file has them
 
     def __post_init__(self) -> None:
-        one_of("sampler.name", self.name, names("samplers"))
+        rules.check_part("sampler", "samplers", self.name, self.options)
         check_whole("sampler.seed", self.seed)
         in_range("sampler.seed", self.seed, low=0, high=2**31 - 1)
-        rules.check_options("sampler", "samplers", self.name, self.options)
-        made("samplers", self.name, self.options)  # what must hold across its options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +45,7 @@ class PrunerConfig:
     options: Mapping[str, Any] = field(default_factory=dict)  # as the file has them
 
     def __post_init__(self) -> None:
-        one_of("pruner.name", self.name, names("pruners"))
-        rules.check_options("pruner", "pruners", self.name, self.options)
-        made("pruners", self.name, self.options)  # what must hold across its options
+        rules.check_part("pruner", "pruners", self.name, self.options)
 
 
 @dataclass(frozen=True, kw_only=True)

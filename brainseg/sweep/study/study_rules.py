@@ -8,7 +8,7 @@ from typing import Any
 
 from brainseg.config import did_you_mean, one_of
 from brainseg.errors import ConfigError
-from brainseg.plugins import fields, part
+from brainseg.plugins import fields, made, names, part
 from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_type, is_value
 
 # Metric -> what it measures.
@@ -132,8 +132,9 @@ def check_params(
     return taken
 
 
-def check_options(where: str, kind: str, name: str, options: Mapping[str, Any]) -> None:
-    """Options that the part of this kind and name has, each of its type and within its range."""
+def check_part(where: str, kind: str, name: str, options: Mapping[str, Any]) -> None:
+    """A part of this kind, and options that it has, each of its type and within its range."""
+    one_of(f"{where}.name", name, names(kind))
     known = fields(part(kind, name))
     for option, value in options.items():
         if option not in known:
@@ -141,6 +142,7 @@ def check_options(where: str, kind: str, name: str, options: Mapping[str, Any]) 
             raise ConfigError(f"{where}.{option} is not an option of {name}{did_you_mean(option, list(known)) or has}")
         check_type(f"{where}.{option}", value, known[option].type)
         known[option].check(f"{where}.{option}", value)
+    made(kind, name, options)  # what must hold across its options
 
 
 def check_sampler(name: str, space: Sequence[Parameter], *, metrics: int, trials: int) -> None:
