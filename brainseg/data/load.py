@@ -9,6 +9,7 @@ from brainseg.data.folder import FolderSource
 from brainseg.data.phantom.source import PhantomSource
 from brainseg.data.source import Source
 from brainseg.data.split import Split, make_split, patients_on_both_sides
+from brainseg.plugins import is_built_in, made, part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,24 @@ class RunData:
 
 
 def source_of(config: RunConfig) -> Source:
-    """The source that `data.name` names. Raises DataError where the folder can't be used."""
-    if config.data.root is not None:
-        return FolderSource(config.data)
+    """The source that `data.name` names, a plugin's reader among them. Raises DataError where it can't be used."""
+    data = config.data
+    if is_built_in("readers", data.name):
+        source: Source = part("readers", data.name)(data)
+        return source
+    read: Source = made("readers", data.name, data.options).open(data)
+    return read
+
+
+def folder(data: DataConfig) -> FolderSource:
+    """`data.root`."""
+    return FolderSource(data)
+
+
+def phantom(data: DataConfig) -> PhantomSource:
+    """Slices made from a seed."""
     return PhantomSource(
-        patients=config.data.phantom_patients,
-        seed=config.data.phantom_seed,
-        kind=config.data.phantom_kind,
-        channels=config.data.channels,
+        patients=data.phantom_patients, seed=data.phantom_seed, kind=data.phantom_kind, channels=data.channels
     )
 
 
