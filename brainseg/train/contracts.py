@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from brainseg.classes import Labels
-from brainseg.config import RunConfig, loss_terms
+from brainseg.config import OptimizerConfig, RunConfig, loss_terms
 from brainseg.data.augment import ALGORITHM
 from brainseg.errors import ConfigError
+from brainseg.keys import one_of
 from brainseg.model.models import build_network
 from brainseg.model.stock import STOCK
 from brainseg.plugins import is_built_in, made
@@ -34,6 +35,10 @@ def check_parts(config: RunConfig, labels: Labels) -> None:
     if not is_built_in("augmentations", config.data.augment):
         stored = np.zeros((BATCH, size, size, labels.mask_channels), np.float32)
         _check_augmentation(config.data.augment, config.data.augment_options, images, stored)
+    if not is_built_in("optimizers", config.optimizer.name):
+        _check_optimizer(config.optimizer)
+    for name in config.metrics:
+        _check_metric(name, made("metrics", name, config.metric_options))
 
 
 def _check_network(config: RunConfig, labels: Labels, images: Any) -> None:
@@ -82,6 +87,25 @@ def _check_augmentation(name: str, options: Mapping[str, Any], images: Any, mask
         raise ConfigError(
             f"{what} must draw from `key` alone, by tf.random.stateless_*; from one key it gave two results"
         )
+
+
+def _check_optimizer(config: OptimizerConfig) -> None:
+    """One of Keras, at the rate that it was given."""
+    what = f"optimizer.name={config.name}"
+    own = made("optimizers", config.name, config.options)
+    optimizer = own.build(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ConfigError(f"{what} must build a keras.optimizers.Optimizer, got {type(optimizer).__name__}")
+    if float(optimizer.learning_rate) != np.float32(config.learning_rate):
+        raise ConfigError(f"{what} must have the given learning_rate as a number, which the schedule changes")
+
+
+def _check_metric(name: str, metric: Any) -> None:
+    """A number, or NaN, of two empty masks; with a direction."""
+    one_of(f"the direction of metrics={name}", metric.direction, ("maximize", "minimize"))
+    value = metric(np.zeros((8, 8), bool), np.zeros((8, 8), bool))
+    if not isinstance(value, int | float | np.number):
+        raise ConfigError(f"metrics={name} must give a number or NaN, got {type(value).__name__} for two empty masks")
 
 
 def _check_random(what: str, graph: Any) -> None:

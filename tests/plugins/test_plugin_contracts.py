@@ -4,7 +4,8 @@ import pytest
 
 from brainseg import compose
 from brainseg.classes import BINARY
-from brainseg.errors import ConfigError
+from brainseg.data.load import source_of
+from brainseg.errors import ConfigError, DataError
 from brainseg.plugins import BUILT_IN
 from brainseg.train.contracts import check_parts
 
@@ -12,6 +13,8 @@ TINY = ["data.image_size=16", "data.channels=grey", "plugins=[mine]"]
 CHOSEN = {
     "networks": ["model.name=mine"],
     "losses": ["train.loss=ce+mine", "model.depth=2"],
+    "optimizers": ["optimizer.name=mine", "model.depth=2"],
+    "metrics": ["metrics=[mine]", "model.depth=2"],
     "augmentations": ["data.augment=mine", "model.depth=2"],
 }
 BUILD = """
@@ -90,6 +93,21 @@ LOSS = """
             AUGMENT.format(images="images + np.float32(np.random.random())"),
             "data.augment=mine must draw from `key` alone, by tf.random.stateless_*; from one key it gave two results",
         ),
+        (
+            "optimizers",
+            "def build(self, *, learning_rate, weight_decay): return 'adam'",
+            "optimizer.name=mine must build a keras.optimizers.Optimizer, got str",
+        ),
+        (
+            "metrics",
+            "unit, direction = 'px', 'up'\n    def __call__(self, mask, predicted): return 0.0",
+            "the direction of metrics=mine must be one of maximize, minimize, got 'up'",
+        ),
+        (
+            "metrics",
+            "unit, direction = 'px', 'minimize'\n    def __call__(self, mask, predicted): return None",
+            "metrics=mine must give a number or NaN, got NoneType for two empty masks",
+        ),
     ],
 )
 def test_a_part_that_breaks_its_contract_is_refused(write, kind: str, body: str, told: str) -> None:
@@ -111,3 +129,45 @@ def test_the_examples_keep_their_contracts(example) -> None:
     )
     check_parts(config, BINARY)
     assert {"networks", "losses", "augmentations", "optimizers", "readers", "metrics"} == BUILT_IN.keys()
+
+
+OPEN = """
+    def open(self, data):
+        import numpy as np
+        from types import SimpleNamespace as S
+        image, mask = np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4, 1), np.uint8)
+        {change}
+        return S(name="n", location="l", labels=data.labels, slices=lambda: [S(id=name) for name in ids],
+                 read=lambda name: (image, mask), {rest})
+"""
+REST = "holds_colour=lambda: False, stamp=lambda: ''"
+
+
+@pytest.mark.parametrize(
+    ("change", "rest", "told"),
+    [
+        (
+            "ids = ['a']",
+            "stamp=None",
+            "must open a Source, and holds_colour is missing; add it",
+        ),
+        ("ids = ['b', 'a']", REST, "must have slices, each id once and sorted, got b, a"),
+        (
+            "ids, image = ['a'], image / 255",
+            REST,
+            "must read uint8 of (height, width, channels) and (height, width, 1), "
+            "got float64 of (4, 4, 1) and uint8 of (4, 4, 1)",
+        ),
+        (
+            "ids, mask = ['a'], mask[:2]",
+            REST,
+            "must read uint8 of (height, width, channels) and (height, width, 1) of one size, "
+            "got (4, 4, 1) and (2, 4, 1)",
+        ),
+    ],
+)
+def test_a_reader_that_breaks_its_contract_is_refused(write, change: str, rest: str, told: str) -> None:
+    write("readers", "mine", OPEN.format(change=change, rest=rest))
+    with pytest.raises(DataError) as error:
+        source_of(compose.freeze([*TINY, "data.name=mine", "model.depth=2"]))
+    assert str(error.value) == f"data.name=mine {told}"
