@@ -8,7 +8,8 @@ import re
 import typing
 from pathlib import Path
 
-from brainseg.config import KEYS, Key, as_text
+from brainseg.config import KEYS
+from brainseg.keys import Key, as_text
 from brainseg.plugins import BUILT_IN, fields, part
 
 PAGES = tuple(Path(__file__).parent / name for name in ("configuration.md", "sweeps.md"))
@@ -36,7 +37,7 @@ def _keys(group: str) -> str:
     rows = ["| key | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
     for name, key in KEYS.items():
         if (name.rpartition(".")[0] or "run") == group:
-            only = f"only with `{group}={key.only}`" if key.only else ""
+            only = f"only with {' or '.join(f'`{group}={each}`' for each in key.only.split())}" if key.only else ""
             terms = f"only with {' or '.join(key.terms)} in `train.loss`" if key.terms else ""
             rows.append(f"| `{name}` | {_about(key, only, terms)} |")
     return "".join(f"{row}\n" for row in rows)

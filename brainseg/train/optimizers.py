@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from brainseg.config import OptimizerConfig, key
+from brainseg.config import OptimizerConfig
+from brainseg.keys import key
 from brainseg.plugins import made
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def build_optimizer(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
     The schedule is not in it: the training loop assigns `learning_rate_at` before each step. Raises ConfigError for an
     unknown name.
     """
-    part: OptimizerPart = made("optimizers", config.name, {})
+    part: OptimizerPart = made("optimizers", config.name, config.options)
     optimizer = part.build(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     # Keras sums gradients over devices, of which there is one, by a custom gradient: TensorFlow registers that for

@@ -5,8 +5,8 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 
-from brainseg.config import did_you_mean
 from brainseg.errors import ConfigError
+from brainseg.keys import did_you_mean
 
 LONGEST = 200  # characters
 OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {

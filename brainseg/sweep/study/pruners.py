@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from brainseg.config import key
 from brainseg.errors import ConfigError
+from brainseg.keys import key
 from brainseg.plugins import made
 from brainseg.sweep.study.study_file import PrunerConfig, StudyConfig, pruner_from
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from brainseg.config import key
 from brainseg.errors import ConfigError
+from brainseg.keys import key
 from brainseg.plugins import made
 from brainseg.sweep.study.study_file import StudyConfig
 

@@ -14,8 +14,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from brainseg.config import did_you_mean, in_range
+from brainseg import compose
 from brainseg.errors import ConfigError
+from brainseg.keys import did_you_mean, in_range
+from brainseg.plugins import names
 from brainseg.sweep.study import study_rules as rules
 from brainseg.sweep.study.constraint import check_constraints
 from brainseg.sweep.study.parameter import Parameter, Value, check_number, check_whole
@@ -95,7 +97,8 @@ class StudyConfig:
         rules.check_splits(self.space, sampler=self.sampler.name, pruner=self.pruner.name)
         rules.check_sampler(self.sampler.name, self.space, metrics=len(self.metrics), trials=self.trials)
         rules.check_pruner(self.pruner.name, tuple(self.metrics))
-        check_constraints(self.constraints, tuple(rules.METRICS))
+        known = dict.fromkeys((*rules.METRICS, *names("metrics"), *self.metrics))
+        check_constraints(self.constraints, tuple(known))
 
     def first_points(self) -> list[tuple[str, Mapping[str, Value]]]:
         """The baseline and what is enqueued, each after the name that it has in the file."""
@@ -113,7 +116,11 @@ def read_study(
     """
     path = study_path(name)
     try:
-        config = _from_content(_load(path), name=path.stem)
+        content = _load(path)
+        # Before the rest is read: the study's metric may be a plugin's.
+        fixed = [*_texts("overrides", content.get("overrides"), example="train.epochs=16"), *overrides]
+        compose.freeze([item for item in fixed if rules.key_of(item) == rules.PLUGINS][-1:])
+        config = _from_content(content, name=path.stem)
     except ConfigError as error:
         raise ConfigError(f"{_shown(path)}: {error}") from error
     return dataclasses.replace(

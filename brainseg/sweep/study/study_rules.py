@@ -6,9 +6,9 @@ Every check raises ConfigError, in one line that names the key, the rule, the va
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from brainseg.config import did_you_mean, one_of
 from brainseg.errors import ConfigError
-from brainseg.plugins import fields, made, names, part
+from brainseg.keys import Absent, did_you_mean, one_of
+from brainseg.plugins import REMEDY, fields, made, names, part
 from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_type, is_value
 
 # Metric -> what it measures.
@@ -28,7 +28,10 @@ NOT_FIXED: Mapping[str, str] = {
 }
 
 # Where the data lies, which may be elsewhere on each host: the data's fingerprint says whether it is the same.
-LOCATIONS = ("data.root", "data.cache_dir")
+DATA_PLACES = ("data.root", "data.cache_dir")
+PLUGINS = "plugins"
+# What each host says for itself. Of plugins, too: a study may name code, and nobody imports it on a study's word.
+LOCATIONS = (*DATA_PLACES, PLUGINS)
 
 
 def check_metrics(metrics: Mapping[str, str]) -> None:
@@ -36,7 +39,8 @@ def check_metrics(metrics: Mapping[str, str]) -> None:
     if not metrics:
         raise ConfigError(f"metric must be given: one of {', '.join(METRICS)}")
     for name, direction in metrics.items():
-        one_of("metric", name, tuple(METRICS))
+        if not isinstance(name, Absent):
+            one_of("metric", name, (*METRICS, *names("metrics")), remedy="" if name in METRICS else REMEDY)
         key = "direction" if len(metrics) == 1 else f"metrics.{name}"
         one_of(key, direction, DIRECTIONS)
 
@@ -62,7 +66,7 @@ def key_of(override: str) -> str:
 
 
 def places_in(overrides: Sequence[str]) -> list[str]:
-    """The overrides that say where the data lies."""
+    """The overrides that say where the data and the plugins lie."""
     return [item for item in overrides if key_of(item) in LOCATIONS]
 
 
@@ -133,8 +137,10 @@ def check_params(
 
 
 def check_part(where: str, kind: str, name: str, options: Mapping[str, Any]) -> None:
-    """A part of this kind, and options that it has, each of its type and within its range."""
-    one_of(f"{where}.name", name, names(kind))
+    """A part of this kind, and options that it has, each of its type and range. A stored one needn't be here."""
+    if isinstance(name, Absent):
+        return
+    one_of(f"{where}.name", name, names(kind), remedy=REMEDY)
     known = fields(part(kind, name))
     for option, value in options.items():
         if option not in known:

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from study_files import LEFT_OUT, SMALL, made_study
 
 from brainseg import plugins
-from brainseg.config import key
 from brainseg.errors import ConfigError
+from brainseg.keys import key
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.plan import check, first_trials
 from brainseg.sweep.study.pruners import build_pruner

@@ -207,7 +207,7 @@ KEYS_AND_TYPES = [
     (
         {"metric": "val_dice_imag"},
         "metric must be one of val_dice_image, final_dice, parameters, seconds_per_image, got 'val_dice_imag'; "
-        "did you mean 'val_dice_image'?",
+        "did you mean 'val_dice_image'? (a part of a plugin needs plugins=[MODULE])",
     ),
     ({"direction": LEFT_OUT}, "direction must be given: maximize or minimize; add it"),
     (
@@ -356,7 +356,8 @@ FIRST_TRIALS = [
 SAMPLERS_AND_PRUNERS = [
     (
         {"sampler": {"name": "tpee"}},
-        "sampler.name must be one of tpe, random, grid, cmaes, qmc, gp, nsgaii, got 'tpee'; did you mean 'tpe'?",
+        "sampler.name must be one of tpe, random, grid, cmaes, qmc, gp, nsgaii, got 'tpee'; "
+        "did you mean 'tpe'? (a part of a plugin needs plugins=[MODULE])",
     ),
     ({"sampler": {"seed": -1}}, "sampler.seed must be between 0 and 2147483647, got -1"),
     (
@@ -382,7 +383,7 @@ SAMPLERS_AND_PRUNERS = [
     (
         {"pruner": {"name": "percentil"}},
         "pruner.name must be one of median, percentile, hyperband, successive_halving, patient, none, got 'percentil'; "
-        "did you mean 'percentile'?",
+        "did you mean 'percentile'? (a part of a plugin needs plugins=[MODULE])",
     ),
     ({"pruner": {"name": "percentile", "percentile": 101}}, "pruner.percentile must be between 0.0 and 100.0, got 101"),
     (
