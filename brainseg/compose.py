@@ -209,7 +209,7 @@ def _with_types(composed: DictConfig, *, drop: bool = False) -> DictConfig:
     """
     try:
         for key in KEYS:
-            _check_switch(key, OmegaConf.select(composed, key))
+            _check_switch(key, KEYS[key], OmegaConf.select(composed, key))
         typed = OmegaConf.merge(_types(), composed)
         assert isinstance(typed, DictConfig)
         load(texts("plugins", OmegaConf.select(typed, "plugins")))
@@ -245,6 +245,7 @@ def _put_options(typed: DictConfig, *, drop: bool) -> None:
         OmegaConf.update(typed, where, OmegaConf.structured(dataclasses.make_dataclass("Options", types)), merge=False)
         for option, value in given.items():
             if option in known:
+                _check_switch(f"{where}.{option}", known[option], value)
                 OmegaConf.update(typed, f"{where}.{option}", value, merge=False)
 
 
@@ -447,9 +448,9 @@ def _explain_value(error: OmegaConfBaseException) -> str:
     return f"{key}: {_first_line(error)}"
 
 
-def _check_switch(key: str, value: object) -> None:
+def _check_switch(key: str, about: Key, value: object) -> None:
     """Raises ConfigError for a number in place of true or false, which OmegaConf would take."""
-    if KEYS[key].type is bool and isinstance(value, int | float) and not isinstance(value, bool):
+    if about.type is bool and isinstance(value, int | float) and not isinstance(value, bool):
         raise ConfigError(f"{key} must be {KINDS['bool']}, got '{value}'")
 
 
@@ -462,7 +463,7 @@ def _check_settable(key: str, value: object, typed: DictConfig) -> None:
         chosen = chosen_parts(kind, OmegaConf.select(typed, name))
         refuse_unknown(where, chosen, [option], _options_of(where, typed))
     elif key in KEYS:
-        _check_switch(key, value)
+        _check_switch(key, KEYS[key], value)
     else:
         raise ConfigError(_unknown_key(key))
 

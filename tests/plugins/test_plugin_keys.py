@@ -112,7 +112,7 @@ def test_help_and_completion_show_the_options_of_what_is_chosen(example) -> None
     example("attention")
     lines = help_text(ATTENTION).splitlines()
     assert "  options.depth: 3            # encoder levels before the bottleneck" in lines
-    assert "options." not in help_text([])
+    assert "options.depth" not in help_text([])
     line = Namespace(overrides=ATTENTION)
     assert "model.options.depth=" in _overrides("model.options.d", line)
     assert "model.name=attention_unet" in _overrides("model.name=att", line)
