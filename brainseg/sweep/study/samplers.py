@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 AT_RANDOM = "trials that are drawn at random before it learns"
-# Sampler -> its option for how many trials it draws without the scores of others; all others draw all of them so.
+# Sampler that learns from scores -> its option for how many trials it draws before.
 STARTS: Mapping[str, str] = {
     "tpe": "n_startup_trials",
     "cmaes": "n_startup_trials",
@@ -55,7 +55,7 @@ class Tpe:
         """Parameters that are searched only sometimes are modelled in groups of those that occur together."""
         from optuna.samplers import TPESampler
 
-        options = _options(self)
+        options = dataclasses.asdict(self)
         if any(parameter.when for parameter in study.space) and self.multivariate is not False:
             options |= {"multivariate": True, "group": True}
         return TPESampler(seed=seed, **options)
@@ -96,7 +96,7 @@ class CmaEs:
         """Its state, in the storage, is tied to the study's seed."""
         from optuna.samplers import CmaEsSampler
 
-        return CmaEsSampler(**_stored(study, seed), **_options(self))
+        return CmaEsSampler(**_stored(study, seed), **dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ class Qmc:
         """Its place in the sequence, in the storage, is tied to the study's seed."""
         from optuna.samplers import QMCSampler
 
-        return QMCSampler(**_stored(study, seed), **_options(self))
+        return QMCSampler(**_stored(study, seed), **dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ class GaussianProcess:
 
         if find_spec("torch") is None:
             raise ConfigError("sampler.name: gp needs PyTorch, which is not installed; pip install 'brainseg[gp]'")
-        return GPSampler(seed=seed, warn_independent_sampling=False, **_options(self))
+        return GPSampler(seed=seed, warn_independent_sampling=False, **dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class NsgaII:
         """Its generations are in the storage."""
         from optuna.samplers import NSGAIISampler
 
-        return NSGAIISampler(seed=seed, **_options(self))
+        return NSGAIISampler(seed=seed, **dataclasses.asdict(self))
 
 
 def build_sampler(config: StudyConfig, *, number: int) -> "BaseSampler":
@@ -176,8 +176,3 @@ def _stored(study: StudyConfig, seed: int) -> dict[str, Any]:
 
     independent = RandomSampler(seed=seed)
     return {"seed": study.sampler.seed, "independent_sampler": independent, "warn_independent_sampling": False}
-
-
-def _options(sampler: Any) -> dict[str, Any]:
-    """Those of Optuna's sampler, which have the same names."""
-    return dataclasses.asdict(sampler)
