@@ -54,7 +54,9 @@ def recipe_of_run(config: StudyConfig, run: RunConfig) -> dict[str, dict[str, An
     """
     today = recipe_of(config)
     searched = (*(parameter.key for parameter in config.space), THREADS)
-    own = {key: value for key, value in flatten(run).items() if not _is_one_of(key, (*searched, *ELSEWHERE))}
+    own = {
+        key: value for key, value in _as_stored(flatten(run)).items() if not _is_one_of(key, (*searched, *ELSEWHERE))
+    }
     return today | {"": today[""] | own}
 
 
@@ -62,7 +64,7 @@ def recipe_changes(stored: Recipe, now: Recipe, *, searched: Collection[str]) ->
     """Key -> `0.001 -> 0.002`, of each key that differs. searched: keys that every trial searches; not compared."""
     changes: dict[str, str] = {}
     for options in (each for each in now if each in stored):
-        before, after = (upgraded({**recipe[""], **recipe[options]}) for recipe in (stored, now))
+        before, after = (_as_stored(upgraded({**recipe[""], **recipe[options]})) for recipe in (stored, now))
         for key, value in after.items():
             if before.get(key) != value and key not in searched:
                 changes.setdefault(key, f"{before.get(key)} -> {value}")
@@ -127,6 +129,11 @@ def _composition(_folder: Path, overrides: tuple[str, ...]) -> Composition:
 def _values(composition: Composition) -> dict[str, Any]:
     """Those that belong to a recipe."""
     return {key: value for key, value in composition.values.items() if not _is_one_of(key, ELSEWHERE)}
+
+
+def _as_stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """With lists for tuples, as JSON has them."""
+    return {key: [*value] if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _name(options: Mapping[str, Value]) -> str:
