@@ -15,7 +15,7 @@ from brainseg.data.source import Source
 from brainseg.data.split import Split, parse_split
 from brainseg.errors import InputError
 from brainseg.model.keras_file import read_model
-from brainseg.plugins import is_built_in
+from brainseg.plugins import is_built_in, made, names
 from brainseg.runs.artifacts import optional_file
 from brainseg.tracking.protocol import MODEL_FILE, RunStore
 
@@ -97,6 +97,15 @@ def source_of_run(run_id: str, config: RunConfig) -> Source:
     if root is not None and not Path(root).is_dir():
         raise InputError(f"run {run_id}: its data {root} isn't there; name where it lies now with --data DIR")
     return source_of(config)
+
+
+def metrics_of(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
+    """The run's metrics of plugins by name, and those that ./conf and installed packages don't have."""
+    if config.metrics:
+        compose.freeze([])  # imports the plugins that ./conf names
+    here = [name for name in config.metrics if name in names("metrics")]
+    found = {name: made("metrics", name, config.metric_options) for name in here}
+    return found, [str(name) for name in config.metrics if name not in found]
 
 
 def slices_in(run: StoredRun, folder: Path) -> SliceSet:

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from examples import forgotten
 
 from brainseg import compose
 from brainseg.completion import _overrides
@@ -12,6 +11,7 @@ from brainseg.config import flatten
 from brainseg.config_file import from_yaml, to_yaml
 from brainseg.errors import ConfigError, ResumeError
 from brainseg.train.help import help_text
+from examples import forgotten
 
 ATTENTION = ["plugins=[attention]", "model.name=attention_unet"]
 OPTIONS = {"model.options.depth": 3, "model.options.filters": 16}
@@ -52,7 +52,7 @@ def test_a_file_in_conf_gives_a_part_with_its_options_a_name(example, here: Path
         (
             "train.deep_supervision=0.5",
             "train.deep_supervision needs coarser levels, got model.name=attention_unet without coarse(); "
-            "use train.deep_supervision=0 or a network that has them",
+            "use train.deep_supervision=0 or a network that has it",
         ),
     ],
 )

@@ -54,7 +54,11 @@ def recipe_of_run(config: StudyConfig, run: RunConfig) -> dict[str, dict[str, An
     """
     today = recipe_of(config)
     searched = (*(parameter.key for parameter in config.space), THREADS)
-    own = {key: value for key, value in flatten(run).items() if not _is_one_of(key, (*searched, *ELSEWHERE))}
+    own = {
+        key: list(value) if isinstance(value, tuple) else value  # as a composition has it
+        for key, value in flatten(run).items()
+        if not _is_one_of(key, (*searched, *ELSEWHERE))
+    }
     return today | {"": today[""] | own}
 
 
