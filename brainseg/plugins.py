@@ -264,9 +264,9 @@ def _check_class(kind: str, name: str, part: type) -> None:
             raise ConfigError(
                 f"{_place(part)}.{item.name} must be made by brainseg.plugins.key; write key(DEFAULT, ...)"
             )
-    for name in CONTRACTS[kind]:
-        if not any(name in vars(base) for base in part.__mro__):
-            raise ConfigError(f"{_place(part)} must have {name}, as each of the {kind}; docs/extending.md shows how")
+    for needed in CONTRACTS[kind]:
+        if not any(needed in vars(base) for base in part.__mro__):
+            raise ConfigError(f"{_place(part)} must have {needed}, as each of the {kind}; docs/extending.md shows how")
 
 
 def _place(part: type) -> str:

@@ -212,7 +212,7 @@ def outcome_of(scored: Sequence[Scored]) -> Outcome:
 
 def _further(evaluations: Sequence[Evaluation]) -> dict[str, Estimate]:
     scores = [item for each in evaluations for item in each.scores]
-    found = {}
+    found: dict[str, Estimate] = {}
     for name in evaluations[0].further:
         if all(name in each.further for each in evaluations):
             table = metric_table(scores, [value for each in evaluations for value in each.further[name]])
