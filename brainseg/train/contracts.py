@@ -56,8 +56,8 @@ def _check_network(what: str, config: RunConfig, labels: Labels, images: Any) ->
         is_known = all(each.__module__.startswith("keras.") or each in STOCK for each in code)
         if not is_known or isinstance(layer, keras.layers.Lambda):
             raise ConfigError(
-                f"{what} must be made of Keras' own layers and activations, so that its model loads without the plugin; "
-                f"its layer {layer.name!r} ({type(layer).__name__}) is not; build that from other layers"
+                f"{what} must be made of Keras' own layers and activations, so that its model loads without the "
+                f"plugin; its layer {layer.name!r} ({type(layer).__name__}) is not; build that from other layers"
             )
     _check_tensor(what, network.model(images, training=False), (BATCH, size, size, labels.outputs))
     again = build_network(config.model, input_shape=images.shape[1:], labels=labels, seed=config.seed).model
