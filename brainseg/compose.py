@@ -255,6 +255,8 @@ def _types() -> DictConfig:
     for key in structured:
         if OmegaConf.is_config(structured[key]):
             OmegaConf.set_readonly(structured[key], False)
+    for where in OPTIONS:  # of the default parts
+        OmegaConf.update(structured, where, {}, merge=False)
     return structured
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from brainseg.compose import GROUPS, Composition
-from brainseg.config import RunConfig, flatten
+from brainseg.config import RunConfig, flatten, place_of_options
 from brainseg.config_file import upgraded
 from brainseg.errors import ConfigError
 from brainseg.sweep.study.parameter import Value
@@ -68,7 +68,8 @@ def recipe_changes(stored: Recipe, now: Recipe, *, searched: Collection[str]) ->
     for options in (each for each in now if each in stored):
         before, after = (upgraded({**recipe[""], **recipe[options]}) for recipe in (stored, now))
         for key, value in after.items():
-            if before.get(key) != value and key not in searched:
+            is_younger = key not in before and place_of_options(key) is not None  # than the stored recipe
+            if before.get(key) != value and key not in searched and not is_younger:
                 changes.setdefault(key, f"{before.get(key)} -> {value}")
     return changes
 
