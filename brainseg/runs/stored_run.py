@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainseg import compose
 from brainseg.config import RunConfig
 from brainseg.config_file import from_yaml
 from brainseg.data.cache import SliceSet, load_slices
@@ -92,7 +91,7 @@ def training_slices(run: StoredRun) -> SliceSet:
 def source_of_run(run_id: str, config: RunConfig) -> Source:
     """Where the run's slices come from. Raises InputError if their folder isn't there."""
     if not is_built_in("readers", config.data.name):
-        compose.freeze([])  # imports the plugins that ./conf names, of which one may read it
+        _import_plugins()  # one may read it
     root = config.data.root
     if root is not None and not Path(root).is_dir():
         raise InputError(f"run {run_id}: its data {root} isn't there; name where it lies now with --data DIR")
@@ -102,10 +101,17 @@ def source_of_run(run_id: str, config: RunConfig) -> Source:
 def metrics_of(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
     """The run's metrics of plugins by name, and those that ./conf and installed packages don't have."""
     if config.metrics:
-        compose.freeze([])  # imports the plugins that ./conf names
+        _import_plugins()
     here = [name for name in config.metrics if name in names("metrics")]
     found = {name: made("metrics", name, config.metric_options) for name in here}
     return found, [str(name) for name in config.metrics if name not in found]
+
+
+def _import_plugins() -> None:
+    """Those that ./conf names."""
+    from brainseg import compose  # Hydra: runs without parts of plugins need none
+
+    compose.freeze([])
 
 
 def slices_in(run: StoredRun, folder: Path) -> SliceSet:
