@@ -238,11 +238,14 @@ def _put_options(typed: DictConfig, *, drop: bool) -> None:
         assert isinstance(given, dict)
         if not drop:
             refuse_unknown(where, chosen_parts(kind, OmegaConf.select(typed, name)), map(str, given), known)
+        if not known and not given:
+            continue
         types = [
             (option, about.type, dataclasses.field(default_factory=functools.partial(copy.copy, about.default)))
             for option, about in known.items()
         ]
-        OmegaConf.update(typed, where, OmegaConf.structured(dataclasses.make_dataclass("Options", types)), merge=False)
+        schema = OmegaConf.structured(dataclasses.make_dataclass("Options", types)) if types else {}
+        OmegaConf.update(typed, where, schema, merge=False)
         for option, value in given.items():
             if option in known:
                 _check_switch(f"{where}.{option}", known[option], value)
@@ -258,6 +261,8 @@ def _types() -> DictConfig:
     for key in structured:
         if OmegaConf.is_config(structured[key]):
             OmegaConf.set_readonly(structured[key], False)
+    for where in OPTIONS:  # of the default parts
+        OmegaConf.update(structured, where, {}, merge=False)
     return structured
 
 
@@ -265,7 +270,8 @@ def _checked(typed: DictConfig) -> RunConfig:
     """The dataclasses of a typed node; making them checks the values. Raises ConfigError."""
     try:
         for where in OPTIONS:
-            OmegaConf.update(typed, where, OmegaConf.to_container(OmegaConf.select(typed, where)), merge=False)
+            if options := OmegaConf.to_container(OmegaConf.select(typed, where)):
+                OmegaConf.update(typed, where, options, merge=False)
         config = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error)) from error

@@ -552,10 +552,11 @@ class RunConfig:
         self.data.check_phantom()
         self.model.check_image_size(self.data.image_size)
         if self.train.deep_supervision > 0 and not self.model.coarse_levels:
-            network = "model.depth=1" if self.model.own is None else f"model.name={self.model.name} without coarse()"
+            got, remedy = "model.depth=1", "a depth of at least 2"
+            if self.model.own is not None:
+                got, remedy = f"model.name={self.model.name} without coarse()", "a network that has it"
             raise ConfigError(
-                f"train.deep_supervision needs coarser levels, got {network}; "
-                "use train.deep_supervision=0 or a network that has them"
+                f"train.deep_supervision needs coarser levels, got {got}; use train.deep_supervision=0 or {remedy}"
             )
         if self.optimizer.warmup_epochs > self.train.epochs:
             raise ConfigError(

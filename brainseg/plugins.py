@@ -22,8 +22,10 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
+import traceback
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -163,7 +165,7 @@ def part(kind: str, name: str) -> Any:
     one_of(f"the name of one of the {kind}", name, names(kind), remedy=REMEDY)
     if name not in _registered[kind]:
         point = _entry_points()[kind][name]
-        with _one_line(f"the entry point {point.name} of brainseg.{kind}"):
+        with in_one_line(f"the entry point {point.name} of brainseg.{kind} can't be imported"):
             register(kind, name)(point.load())
     return _registered[kind][name]
 
@@ -240,7 +242,7 @@ def load(modules: Sequence[str]) -> None:
             raise ConfigError(f"plugins must be modules as `import` names them, got {name!r}; leave out folder and .py")
         if name in _loaded:
             continue
-        with _one_line(f"the plugin {name}"):
+        with in_one_line(f"the plugin {name} can't be imported"):
             _find(name)
             import_module(name)
         _loaded.append(name)
@@ -270,23 +272,20 @@ def _find(name: str) -> None:
         raise ConfigError(f"plugins: there is no module {name!r} on the path or in {here}; check its name")
 
 
-class _one_line:  # noqa: N801  # used as a function
-    """Turns whatever an import raises into a ConfigError that names the error and its place."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, ConfigError):
-            return
-        while trace.tb_next is not None:
-            trace = trace.tb_next
-        where = f"{Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}"
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Turns whatever a plugin's code raises into a ConfigError that names the error and its place."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if "site-packages" not in frame.filename and "<" not in frame.filename]
+        place = (own or frames)[-1]
         said = (str(error).strip().splitlines() or [""])[0]
-        raise ConfigError(f"{self._what} can't be imported: {type(error).__name__}: {said} ({where})") from error
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        raise ConfigError(f"{what}: {type(error).__name__}: {said} ({where})") from error
 
 
 def _check_class(kind: str, name: str, part: type) -> None:
@@ -302,9 +301,9 @@ def _check_class(kind: str, name: str, part: type) -> None:
             raise ConfigError(
                 f"{_place(part)}.{item.name} must be made by brainseg.plugins.key; write key(DEFAULT, ...)"
             )
-    for name in CONTRACTS[kind]:
-        if not any(name in vars(base) for base in part.__mro__):
-            raise ConfigError(f"{_place(part)} must have {name}, as each of the {kind}; docs/extending.md shows how")
+    for needed in CONTRACTS[kind]:
+        if not any(needed in vars(base) for base in part.__mro__):
+            raise ConfigError(f"{_place(part)} must have {needed}, as each of the {kind}; docs/extending.md shows how")
 
 
 def _place(part: type) -> str:

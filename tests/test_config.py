@@ -2,15 +2,16 @@
 
 import dataclasses
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
-import metric_of_a_plugin  # noqa: F401  # registers one
 import pytest
 import yaml
 
 import brainseg.compose
+from brainseg import plugins
 from brainseg.classes import Labels
 from brainseg.compose import Composition, freeze
 from brainseg.config import FIRST_READING, RunConfig, flatten, from_flat
@@ -18,6 +19,7 @@ from brainseg.config_file import from_yaml, to_yaml
 from brainseg.errors import ConfigError
 from brainseg.keys import as_text
 from brainseg.sweep.launchers.config import LauncherConfig
+from examples import forgotten
 
 CONF = Path(__file__).parent.parent / "conf"
 KEYS = flatten(RunConfig())
@@ -110,6 +112,14 @@ NEEDS: dict[str, dict[str, Any]] = {
     "model.stem": {"data.image_size": 128},
     "data.fold": {"data.folds": 5},
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_metric() -> Iterator[None]:
+    """No other kind of part has none of brainseg's own."""
+    with forgotten():
+        plugins.load(["metric_of_a_plugin"])
+        yield
 
 
 def test_conf_holds_the_defaults_of_the_dataclasses() -> None:

@@ -1,6 +1,5 @@
 """Predicts slices and scores each at its stored size: at the end of a training, and by `brainseg.evaluate`."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -15,7 +14,7 @@ from brainseg.scoring.calibration import Calibration
 from brainseg.scoring.confusion import Confusion
 from brainseg.scoring.measure import measure
 from brainseg.scoring.predictions import PackedMask
-from brainseg.scoring.slice_score import SliceScore, by_class, by_type, dice_table
+from brainseg.scoring.slice_score import SliceScore, by_class, by_type, dice_table, metric_table
 
 # A number of one slice and class, from its true and its predicted mask, (height, width); NaN where it has no meaning.
 Metric: TypeAlias = Callable[[NDArray[np.bool_], NDArray[np.bool_]], float]
@@ -43,14 +42,7 @@ class Evaluation:
 
     def means(self) -> dict[str, float]:
         """Metric of a plugin -> its mean over slices, then over classes; NaN where it has no value."""
-        return {name: self._mean(values) for name, values in self.further.items()}
-
-    def _mean(self, values: Sequence[float]) -> float:
-        own: dict[str, list[float]] = {}
-        for score, value in zip(self.scores, values, strict=True):
-            if not math.isnan(value):
-                own.setdefault(score.class_name, []).append(value)
-        return float(np.mean([np.mean(of_class) for of_class in own.values()])) if own else math.nan
+        return {name: metric_table(self.scores, values).known_score for name, values in self.further.items()}
 
     def dice_by_class(self) -> dict[str, float]:
         """Class -> mean Dice over its slices; empty for binary masks."""

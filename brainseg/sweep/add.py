@@ -19,7 +19,7 @@ from brainseg.sweep.study.parameter import Parameter, Value
 from brainseg.sweep.study.plan import compose_trial
 from brainseg.sweep.study.space import as_overrides, corners
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import PLUGINS, check_params, key_of, merged
+from brainseg.sweep.study.study_rules import check_params, merged, without_plugins
 
 
 def add_trial(name: str, given: Sequence[str], *, tracking: Sequence[str], where: str | None, console: Console) -> int:
@@ -35,7 +35,7 @@ def add_trial(name: str, given: Sequence[str], *, tracking: Sequence[str], where
         config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
         study = OwnStudy(study_name=name, storage=storage.optuna)
         config = with_plugins(study, config, given)
-        point = checked_point(config, compose.values_in([item for item in given if key_of(item) != PLUGINS]))
+        point = checked_point(config, compose.values_in(without_plugins(given)))
         shown = " ".join(as_overrides(point))
         with storage.lock():
             trials = study.get_trials(deepcopy=False)

@@ -1,6 +1,7 @@
 """Whether the parts of plugins do what their kinds ask for: each is tried on a batch of zeros before a run begins."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from brainseg.errors import ConfigError
 from brainseg.keys import one_of
 from brainseg.model.models import build_network
 from brainseg.model.stock import STOCK
-from brainseg.plugins import is_built_in, made
+from brainseg.plugins import in_one_line, is_built_in, made
 
 BATCH = 2
 KEY = (0, 1)
@@ -27,30 +28,36 @@ def check_parts(config: RunConfig, labels: Labels) -> None:
     """
     size = config.data.image_size
     images, masks = (np.zeros((BATCH, size, size, n), np.float32) for n in (config.data.channel_count, labels.outputs))
+    stored = np.zeros((BATCH, size, size, labels.mask_channels), np.float32)
+    data, losses = config.data, loss_terms(config.train.loss)
+    tried: dict[str, Callable[[str], None]] = {}  # a part as it was chosen -> what tries it
     if config.model.own is not None:
-        _check_network(config, labels, images)
-    for name in loss_terms(config.train.loss):
-        if not is_built_in("losses", name):
-            _check_loss(f"train.loss={name}", made("losses", name, config.train.loss_options), masks)
-    if not is_built_in("augmentations", config.data.augment):
-        stored = np.zeros((BATCH, size, size, labels.mask_channels), np.float32)
-        _check_augmentation(config.data.augment, config.data.augment_options, images, stored)
+        tried[f"model.name={config.model.name}"] = lambda what: _check_network(what, config, labels, images)
+    for name in (each for each in losses if not is_built_in("losses", each)):
+        tried[f"train.loss={name}"] = partial(_check_loss, made("losses", name, config.train.loss_options), masks)
+    if not is_built_in("augmentations", data.augment):
+        own = partial(made, "augmentations", data.augment, data.augment_options)
+        tried[f"data.augment={data.augment}"] = partial(_check_augmentation, own, images, stored)
     if not is_built_in("optimizers", config.optimizer.name):
-        _check_optimizer(config.optimizer)
+        tried[f"optimizer.name={config.optimizer.name}"] = partial(_check_optimizer, config.optimizer)
     for name in config.metrics:
-        _check_metric(name, made("metrics", name, config.metric_options))
+        tried[f"metrics={name}"] = partial(_check_metric, made("metrics", name, config.metric_options))
+    for what, check in tried.items():
+        with in_one_line(f"{what} failed on a batch of zeros"):
+            check(what)
 
 
-def _check_network(config: RunConfig, labels: Labels, images: Any) -> None:
+def _check_network(what: str, config: RunConfig, labels: Labels, images: Any) -> None:
     """Made of layers that load without the plugin, of the right shape, and the same again from the same seed."""
-    what, size = f"model.name={config.model.name}", config.data.image_size
+    size = config.data.image_size
     network = build_network(config.model, input_shape=images.shape[1:], labels=labels, seed=config.seed)
     for layer in network.model._flatten_layers(include_self=False):
-        is_known = type(layer).__module__.startswith("keras.") or type(layer) in STOCK
+        code = (type(layer), getattr(layer, "activation", None) or type(layer))
+        is_known = all(each.__module__.startswith("keras.") or each in STOCK for each in code)
         if not is_known or isinstance(layer, keras.layers.Lambda):
             raise ConfigError(
-                f"{what} must be made of Keras' own layers, so that its model loads without the plugin; its layer "
-                f"{layer.name!r} is a {type(layer).__name__}; build that from other layers"
+                f"{what} must be made of Keras' own layers and activations, so that its model loads without the "
+                f"plugin; its layer {layer.name!r} ({type(layer).__name__}) is not; build that from other layers"
             )
     _check_tensor(what, network.model(images, training=False), (BATCH, size, size, labels.outputs))
     again = build_network(config.model, input_shape=images.shape[1:], labels=labels, seed=config.seed).model
@@ -58,7 +65,7 @@ def _check_network(config: RunConfig, labels: Labels, images: Any) -> None:
         raise ConfigError(f"{what} must draw its weights from `seed` alone; give each initializer and Dropout a seed")
 
 
-def _check_loss(what: str, loss: Any, masks: Any) -> None:
+def _check_loss(loss: Any, masks: Any, what: str) -> None:
     """A float32 scalar with a gradient."""
     probability = tf.Variable(np.full_like(masks, 0.5))
     with tf.GradientTape() as tape:
@@ -69,12 +76,11 @@ def _check_loss(what: str, loss: Any, masks: Any) -> None:
         raise ConfigError(f"{what} must have a finite gradient; compute it from the probability by TensorFlow alone")
 
 
-def _check_augmentation(name: str, options: Mapping[str, Any], images: Any, masks: Any) -> None:
+def _check_augmentation(make: Callable[[], Any], images: Any, masks: Any, what: str) -> None:
     """The same from the same key, traced anew, in the batch's shapes."""
-    what = f"data.augment={name}"
 
     def changed() -> tuple[Any, Any]:
-        own = made("augmentations", name, options)
+        own = make()
         graph = tf.function(lambda key: own(tf.constant(images), tf.constant(masks), key=key), autograph=False)
         key = tf.random.fold_in(tf.constant(KEY), 0, alg=ALGORITHM)
         _check_random(what, graph.get_concrete_function(key).graph)
@@ -89,9 +95,8 @@ def _check_augmentation(name: str, options: Mapping[str, Any], images: Any, mask
         )
 
 
-def _check_optimizer(config: OptimizerConfig) -> None:
+def _check_optimizer(config: OptimizerConfig, what: str) -> None:
     """One of Keras, at the rate that it was given."""
-    what = f"optimizer.name={config.name}"
     own = made("optimizers", config.name, config.options)
     optimizer = own.build(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -100,12 +105,12 @@ def _check_optimizer(config: OptimizerConfig) -> None:
         raise ConfigError(f"{what} must have the given learning_rate as a number, which the schedule changes")
 
 
-def _check_metric(name: str, metric: Any) -> None:
+def _check_metric(metric: Any, what: str) -> None:
     """A number, or NaN, of two empty masks; with a direction."""
-    one_of(f"the direction of metrics={name}", metric.direction, ("maximize", "minimize"))
+    one_of(f"the direction of {what}", metric.direction, ("maximize", "minimize"))
     value = metric(np.zeros((8, 8), bool), np.zeros((8, 8), bool))
     if not isinstance(value, int | float | np.number):
-        raise ConfigError(f"metrics={name} must give a number or NaN, got {type(value).__name__} for two empty masks")
+        raise ConfigError(f"{what} must give a number or NaN, got {type(value).__name__} for two empty masks")
 
 
 def _check_random(what: str, graph: Any) -> None:

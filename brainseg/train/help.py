@@ -34,8 +34,9 @@ def help_text(overrides: Sequence[str]) -> str:
     for group in ("", *GROUPS):
         lines += [f"{group}:"] if group else []
         for key, about in keys.items():
-            of_group, _, name = key.partition(".") if "." in key else ("", "", key)
-            if of_group == group:
+            of_group = key.partition(".")[0]
+            if (of_group if of_group in GROUPS else "") == group:
+                name = key.removeprefix(f"{group}.")
                 shown = f"{'  ' if group else ''}{name}: {as_text(values.get(key, about.default))}"
                 choices = f" ({', '.join(about.values)})" if about.choices else ""
                 lines.append(f"{shown:<{VALUE_WIDTH}}  # {about.help.replace('`', '')}{choices}")

@@ -53,14 +53,20 @@ LOSS = """
         (
             "networks",
             BUILD.format(layers="x = type('Own', (keras.layers.Layer,), {'call': lambda s, y: y})(name='odd')(x)"),
-            "model.name=mine must be made of Keras' own layers, so that its model loads without the plugin; its layer "
-            "'odd' is a Own; build that from other layers",
+            "model.name=mine must be made of Keras' own layers and activations, so that its model loads without the "
+            "plugin; its layer 'odd' (Own) is not; build that from other layers",
         ),
         (
             "networks",
             BUILD.format(layers="x = keras.layers.Lambda(lambda y: y, name='odd')(x)"),
-            "model.name=mine must be made of Keras' own layers, so that its model loads without the plugin; its layer "
-            "'odd' is a Lambda; build that from other layers",
+            "model.name=mine must be made of Keras' own layers and activations, so that its model loads without the "
+            "plugin; its layer 'odd' (Lambda) is not; build that from other layers",
+        ),
+        (
+            "networks",
+            BUILD.format(layers="x = keras.layers.Conv2D(1, 1, activation=lambda y: y, name='odd')(x)"),
+            "model.name=mine must be made of Keras' own layers and activations, so that its model loads without the "
+            "plugin; its layer 'odd' (Conv2D) is not; build that from other layers",
         ),
         (
             "losses",
@@ -92,6 +98,12 @@ LOSS = """
             "augmentations",
             AUGMENT.format(images="images + np.float32(np.random.random())"),
             "data.augment=mine must draw from `key` alone, by tf.random.stateless_*; from one key it gave two results",
+        ),
+        (
+            "losses",
+            LOSS.format(value="probability.no_such_thing"),
+            "train.loss=mine failed on a batch of zeros: AttributeError: 'tensorflow.python.framework.ops.EagerTensor' "
+            "object has no attribute 'no_such_thing' (mine.py, line 10)",
         ),
         (
             "optimizers",

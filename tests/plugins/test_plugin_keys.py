@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from brainseg import compose
+from brainseg import compose, plugins
 from brainseg.completion import _overrides
 from brainseg.config import flatten
 from brainseg.config_file import from_yaml, to_yaml
@@ -52,7 +52,7 @@ def test_a_file_in_conf_gives_a_part_with_its_options_a_name(example, here: Path
         (
             "train.deep_supervision=0.5",
             "train.deep_supervision needs coarser levels, got model.name=attention_unet without coarse(); "
-            "use train.deep_supervision=0 or a network that has them",
+            "use train.deep_supervision=0 or a network that has it",
         ),
     ],
 )
@@ -134,3 +134,21 @@ def test_a_stored_configuration_is_read_without_its_plugin_and_imports_nothing(e
         "resume=abc: model.name must be one of unet, encoder_unet, got 'attention_unet'; "
         "did you mean 'encoder_unet'? (a part of a plugin needs plugins=[MODULE]); add plugins=[attention]"
     )
+
+
+def test_a_built_in_part_may_have_options_as_well(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = "@dataclass(frozen=True, kw_only=True)\nclass {}:\n    {}: float = key(0.9, low=0.0, high=1.0, help='x')\n"
+    text = "from dataclasses import dataclass\nfrom brainseg.plugins import key\n"
+    (here / "own_optimizers.py").write_text(text + part.format("AdamW", "beta") + part.format("Sgd", "momentum"))
+    monkeypatch.syspath_prepend(here)
+    places = {"adamw": "own_optimizers:AdamW", "sgd": "own_optimizers:Sgd"}
+    monkeypatch.setattr(plugins, "BUILT_IN", plugins.BUILT_IN | {"optimizers": places})
+    monkeypatch.setattr(plugins, "OWN_OPTIONS", ("optimizers",))
+    assert compose.freeze([]).optimizer.options == {"beta": 0.9}
+    config = compose.freeze(["optimizer=sgd", "optimizer.options.momentum=0.5"])
+    assert config.optimizer.options == {"momentum": 0.5}
+    assert from_yaml(to_yaml(config), where="a run") == config
+    changed = compose.Composition([]).with_values({"optimizer.options.momentum": 0.3, "optimizer.name": "sgd"})
+    assert changed.optimizer.options == {"momentum": 0.3}
+    with pytest.raises(ConfigError, match=r"^optimizer.options.momentum is no option of adamw; it has beta$"):
+        compose.freeze(["optimizer.options.momentum=0.5"])

@@ -3,11 +3,12 @@
 import keras
 import pytest
 
-from brainseg import plugins
-from brainseg.compose import freeze
+from brainseg import compose, plugins
 from brainseg.config_file import from_yaml
+from brainseg.evaluate.evaluation import Task, outcome_of, score, split_of
+from brainseg.evaluate.text import sections
 from brainseg.model.keras_file import read_model
-from brainseg.runs.stored_run import read_run
+from brainseg.runs.stored_run import metrics_of, read_run
 from brainseg.tracking import MODEL_FILE, MemoryStore
 from brainseg.train.experiment import run
 from examples import forgotten
@@ -33,7 +34,7 @@ def dtype_policy():
 
 def test_a_run_of_the_examples_is_recorded_and_read_without_them(example, here, slice_cache) -> None:
     files = [example(name) for name in NAMES]
-    config = freeze([*OVERRIDES, f"data.cache_dir={slice_cache}"])
+    config = compose.freeze([*OVERRIDES, f"data.cache_dir={slice_cache}"])
     store = MemoryStore()
     result = run(config, store.open_tracker(run_name="one"))
     tracker = store.trackers[result.run_id]
@@ -56,6 +57,21 @@ def test_a_run_of_the_examples_is_recorded_and_read_without_them(example, here, 
     known = [value for value in values if value == value]
     assert result.further == {"object_f1": pytest.approx(sum(known) / len(known))}
     assert tracker.metrics[-1][1]["object_f1"] == result.further["object_f1"]
+
+    read = read_run(store, result.run_id, root=str(here), folder=here / "fetched")
+    task = Task(runs=(read,), split=split_of(read, split=None, data=None), settings=None)
+    (here / "conf").mkdir()
+    carried = (compose.conf_folder() / "config.yaml").read_text()
+    (here / "conf" / "config.yaml").write_text(f"{carried}\nplugins: [objects]\n")
+    with forgotten():
+        scored = score(task, lambda *_: None)
+        assert scored.evaluation.means() == result.further
+        (section,) = [each for each in sections(outcome_of([scored])) if each.title == "Metrics of plugins"]
+        assert section.rows[0][0] == "object_f1"
+    (here / "conf" / "config.yaml").unlink()
+    with forgotten():
+        assert metrics_of(read.config) == ({}, ["object_f1"])
+        assert outcome_of([score(task, lambda *_: None)]).further == {}
 
     for file in files:
         file.unlink()

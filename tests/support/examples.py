@@ -26,8 +26,8 @@ def write_example(name: str, folder: Path) -> Path:
 
 @contextmanager
 def forgotten() -> Iterator[None]:
-    """What is imported inside as a plugin is unknown outside."""
-    before = {*sys.modules}
+    """What is imported as a plugin inside is unknown outside, and the other way round."""
+    outside = {name: sys.modules.pop(name) for name in plugins._loaded}
     with (
         patch.object(plugins, "_loaded", []),
         patch.object(plugins, "_registered", {kind: {} for kind in plugins.BUILT_IN}),
@@ -37,5 +37,6 @@ def forgotten() -> Iterator[None]:
         try:
             yield
         finally:
-            for name in {*plugins._loaded} - before:
+            for name in plugins._loaded:
                 del sys.modules[name]
+            sys.modules.update(outside)

@@ -1,4 +1,4 @@
-"""A metric: no other kind of part has none of brainseg's own."""
+"""A plugin with one metric."""
 
 from dataclasses import dataclass
 from typing import ClassVar

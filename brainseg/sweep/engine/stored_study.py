@@ -24,7 +24,7 @@ from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.study.definition import check_version, definition_of, differences, from_definition
 from brainseg.sweep.study.recipe import recipe_changes, recipe_of, recipe_of_run
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import PLUGINS, key_of, merged, places_in
+from brainseg.sweep.study.study_rules import PLUGINS, key_of, merged, places_in, without_plugins
 from brainseg.tracking import open_store
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.train.checkpoint import Checkpoints
@@ -163,7 +163,7 @@ def _keep_settings(study: optuna.Study, config: StudyConfig) -> None:
     settings = StudySettings(trials=config.trials, failures=config.failures, retries=config.retries)
     study.set_user_attr(keys.SETTINGS, dataclasses.asdict(settings))
     study.set_user_attr(keys.TRACKING, [item for item in config.tracking if mask(item) == item])
-    if places := [item for item in places_in(config.overrides) if key_of(item) != PLUGINS]:
+    if places := without_plugins(places_in(config.overrides)):
         study.set_user_attr(keys.PLACES, places)
     if plugins := plugins_of(config):
         study.set_user_attr(keys.PLUGINS, plugins)
@@ -196,7 +196,7 @@ def load_config(storage: StudyStorage, name: str) -> StudyConfig:
         trials=settings.trials,
         failures=settings.failures,
         retries=settings.retries,
-        tracking=tuple(attributes[keys.TRACKING]),
+        tracking=tuple(without_plugins(attributes[keys.TRACKING])),
     )
 
 

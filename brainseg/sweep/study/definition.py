@@ -14,7 +14,7 @@ from brainseg.keys import Absent
 from brainseg.plugins import names
 from brainseg.sweep.study.parameter import Parameter
 from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyConfig
-from brainseg.sweep.study.study_rules import LOCATIONS, METRICS, PLUGINS, key_of
+from brainseg.sweep.study.study_rules import LOCATIONS, METRICS, key_of, without_plugins
 
 SCHEMA_VERSION = 1
 PARTS = ("overrides", "baseline", "enqueue", "space", "sampler", "pruner")  # of a StudyConfig, stored as they are
@@ -29,7 +29,7 @@ def definition_of(config: StudyConfig, *, data_fingerprint: str) -> dict[str, An
         # A list: a storage need not keep the order of keys, and the values of a trial stand in this one.
         "metrics": list(config.metrics.items()),
         **{name: parts[name] for name in PARTS},
-        "overrides": [item for item in config.overrides if key_of(item) != PLUGINS],
+        "overrides": without_plugins(config.overrides),
         "data_fingerprint": data_fingerprint,
     }
     # Studies of earlier versions have neither.
@@ -48,7 +48,7 @@ def from_definition(definition: Mapping[str, Any], *, overrides: Sequence[str] =
     return StudyConfig(
         # Of a plugin's metric, which needn't be here to look at the study.
         metrics={name if name in METRICS else Absent(name): direction for name, direction in definition["metrics"]},
-        overrides=(*definition["overrides"], *overrides),
+        overrides=tuple(without_plugins([*definition["overrides"], *overrides])),
         baseline=definition["baseline"],
         enqueue=tuple(definition["enqueue"]),
         space=tuple(_parameter_from(stored) for stored in definition["space"]),

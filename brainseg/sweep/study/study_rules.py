@@ -3,7 +3,7 @@
 Every check raises ConfigError, in one line that names the key, the rule, the value and the remedy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from brainseg.errors import ConfigError
@@ -68,6 +68,11 @@ def key_of(override: str) -> str:
 def places_in(overrides: Sequence[str]) -> list[str]:
     """The overrides that say where the data and the plugins lie."""
     return [item for item in overrides if key_of(item) in LOCATIONS]
+
+
+def without_plugins(overrides: Iterable[str]) -> list[str]:
+    """The overrides as a storage keeps and gives them: whoever writes to it has no say in what is imported."""
+    return [item for item in overrides if key_of(item) != PLUGINS]
 
 
 def merged(overrides: Sequence[str], later: Sequence[str]) -> tuple[str, ...]:
