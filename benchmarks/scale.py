@@ -107,7 +107,8 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
     open_study(open_storage(where, root=root, name=NAME), study_config(NAME, trials=trials), data_fingerprint="")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    start, results = context.Barrier(count + 1), context.Queue()
+    # Trials of no length begin together; else each worker begins when it is there, as those of a sweep do.
+    start, results = context.Barrier(1 if seconds_per_trial else count), context.Queue()
     workers: list[BaseProcess] = [
         context.Process(target=_work, args=(where, root, number, seconds_per_trial, start, results), daemon=True)
         for number in range(count)
@@ -115,9 +116,6 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
     begun = time.perf_counter()
     for worker in workers:
         worker.start()
-    start.wait(timeout=300)
-    started_s = time.perf_counter() - begun
-    begun = time.perf_counter()
     measured: list[tuple[Durations, float]] = [results.get(timeout=3600) for _ in workers]
     for worker in workers:
         worker.join()
@@ -126,13 +124,14 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
     done = optuna.load_study(study_name=NAME, storage=open_storage(where, root=root, name=NAME).optuna).get_trials()
     if [trial.state for trial in done] != [TrialState.COMPLETE] * trials:
         raise RuntimeError(f"{len(done)} trials, and {trials} were asked for")
-    ended = max(own["ended"][0] for own, _ in measured)
+    began, ended = (max(own[name][0] for own, _ in measured) for name in ("began", "ended"))
+    start_s = began - begun
     together = {step: [value for own, _ in measured for value in own[step]] for step in STEPS}
     return [
         str(count),
-        f"{started_s:.1f} s",
+        f"{start_s:.1f} s",
         str(trials),
-        f"{trials / (ended - begun):.2f}",
+        f"{trials / (ended - (begun if seconds_per_trial else began)):.2f}",
         *(percentiles(values) for values in together.values()),
         f"{statistics.median(mib for _, mib in measured):.0f} each",
     ]
@@ -147,12 +146,14 @@ def percentiles(seconds: Sequence[float]) -> str:
 def _work(where: str, root: Path, number: int, seconds_per_trial: float, start: Any, results: Any) -> None:
     """Claims, reports and tells until no trial is left."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    durations: Durations = {step: [] for step in (*STEPS, "ended")}
+    durations: Durations = {step: [] for step in (*STEPS, "began", "ended")}
     random = np.random.default_rng(number)
     with queue_on(where, root, NAME, epochs=EPOCHS) as queue:
-        delete_leftovers(queue.study, root)  # as each worker does, which has read all trials then
+        delete_leftovers(queue.study, root)  # this and the next as each worker does
+        queue.storage.rehearse()
         _time_turns(queue.storage, durations["turn"])
         start.wait(timeout=300)
+        durations["began"] = [time.perf_counter()]
         while True:
             begun = time.perf_counter()
             claim = queue.claim()
