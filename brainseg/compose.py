@@ -145,8 +145,11 @@ class Composition:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Every key with its value; ranges are not checked."""
-        return {key: OmegaConf.select(self._typed, key) for key in KEYS}
+        """Every key with its value, lists and dictionaries as Python has them; ranges are not checked."""
+        found = {key: OmegaConf.select(self._typed, key) for key in KEYS}
+        return {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in found.items()
+        }
 
     def with_values(self, values: Mapping[str, bool | int | float | str]) -> RunConfig:
         """The configuration with these values under their dotted keys, checked. Raises ConfigError."""

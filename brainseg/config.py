@@ -40,7 +40,26 @@ SCORES_BY = ("auto", "slice", "case")
 AUGMENTATIONS = ("none", "light", "standard")  # data/augment.py
 FLIPS = ("none", "left-right", "all")  # of evaluations and predictions
 SHIFTS = ("none", "diagonal")  # likewise
-MODEL_NAMES = ("unet",)  # each a module of model/
+MODEL_NAMES = ("unet", "encoder_unet")  # each a module of model/
+ENCODERS = (  # model/encoders/known.py
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "efficientnetv2_b0",
+    "resnet50v2",
+    "mobilenetv3_large",
+    "densenet121",
+    "convnext_tiny",
+)
+# Of depthwise convolutions, which a processor computes no faster in bfloat16.
+DEPTHWISE_ENCODERS = (
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "efficientnetv2_b0",
+    "mobilenetv3_large",
+    "convnext_tiny",
+)
+ENCODERS_FACTOR = 32  # how many times fewer pixels a side the coarsest features of each have
+IMAGENET = "imagenet"
 STEMS = (1, 2, 4)
 NORMS = ("none", "batch")
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")  # train/optimizers.py
@@ -309,12 +328,15 @@ class ModelConfig:
     """The network."""
 
     name: str = key("unet", choices=MODEL_NAMES, help="the network")
-    depth: int = key(5, low=1, high=8, help="encoder levels before the bottleneck")
-    base_filters: int = key(16, low=1, high=256, help="filters of the first level; each level doubles them")
+    depth: int = key(5, low=1, high=8, only="unet", help="encoder levels before the bottleneck")
+    base_filters: int = key(
+        16, low=1, high=256, only="unet", help="filters of the first level; each level doubles them"
+    )
     stem: int = key(
         1,
         choices=STEMS,
         since=1,
+        only="unet",
         help="pixels a side that the first convolution joins into one, and the last one parts again; above 1: faster",
     )
     standardize: bool = key(False, since=False, help="each slice to mean 0 and variance 1, inside the network")
@@ -327,28 +349,59 @@ class ModelConfig:
         since=0.5,
         help="probability that an untrained network expects at each pixel; the true share saves the first epochs",
     )
+    encoder: str = key(
+        ENCODERS[0], choices=ENCODERS, since=ENCODERS[0], only="encoder_unet", help="the network before the decoder"
+    )
+    decoder_filters: Any = key(
+        (96, 64, 48, 32),
+        since=(96, 64, 48, 32),
+        only="encoder_unet",
+        allowed="four numbers of 1 to 1024",
+        help="filters of the decoder's levels, the coarsest first; convnext_tiny has three levels",
+    )
+    weights: str | None = key(
+        None,
+        since=None,
+        allowed="imagenet, a file, or the id of a run",
+        help="weights to start from: of an encoder, or of a whole network; `null`: drawn from `seed`",
+    )
 
     def __post_init__(self) -> None:
         check_keys("model.", self)
+        object.__setattr__(self, "decoder_filters", _filters(self.decoder_filters))
+        if self.weights == IMAGENET and not self.has_encoder:
+            raise ConfigError(
+                f"model.weights={IMAGENET} is for an encoder, got model.name={self.name}; add model=encoder_unet"
+            )
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the network has one of ENCODERS."""
+        return self.name == "encoder_unet"
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether most of its convolutions are."""
+        return self.has_encoder and self.encoder in DEPTHWISE_ENCODERS
 
     @property
     def size_factor(self) -> int:
         """What the sides of an image must be divisible by: the stem and each level of the encoder shrink it."""
-        return int(self.stem * 2**self.depth)
+        return ENCODERS_FACTOR if self.has_encoder else int(self.stem * 2**self.depth)
 
     @property
     def coarse_levels(self) -> int:
         """How many levels of the decoder are coarser than the one that the mask is made from."""
-        return self.depth - 1
+        return (len(self.decoder_filters) if self.has_encoder else self.depth) - 1
 
     def check_image_size(self, pixels: int) -> None:
         """Raises ConfigError, which names `data.image_size`, unless the network can take so many pixels a side."""
         if pixels % self.size_factor:
             nearest = max(self.size_factor, round(pixels / self.size_factor) * self.size_factor)
             stem = "" if self.stem == 1 else "model.stem * "
+            factors = "" if self.has_encoder else f"{stem}2**model.depth = "
             raise ConfigError(
-                f"data.image_size must be divisible by {stem}2**model.depth = {self.size_factor}, "
-                f"got {pixels}; try {nearest}"
+                f"data.image_size must be divisible by {factors}{self.size_factor}, got {pixels}; try {nearest}"
             )
 
 
@@ -359,6 +412,9 @@ class OptimizerConfig:
     name: str = key("adamw", choices=OPTIMIZER_NAMES, help="sgd has a momentum of 0.9")
     learning_rate: float = key(1e-3, low=0.0, high=10.0, exclusive=True, help="the highest value of the schedule")
     weight_decay: float = key(1e-4, low=0.0, high=1.0, allowed="0 for adam", help="decoupled; kernels only")
+    encoder_rate: float = key(
+        1.0, low=0.0, high=10.0, since=1.0, help="how many times the step of the decoder the encoder's weights move"
+    )
     schedule: str = key("cosine", choices=SCHEDULES, help="cosine: down to 0 at the last epoch")
     warmup_epochs: float = key(
         1.0, low=0.0, high=1000.0, allowed="at most `train.epochs`", help="linear rise from 0 at the start"
@@ -541,6 +597,16 @@ def _channels(given: Any) -> str | tuple[str, ...]:
             "write data.channels=[flair,t1]"
         )
     return names
+
+
+def _filters(given: Any) -> tuple[int, ...]:
+    """`model.decoder_filters`, checked. Raises ConfigError."""
+    filters = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
+    if len(filters) != 4 or not all(isinstance(each, int) and 1 <= each <= 1024 for each in filters):
+        raise ConfigError(
+            f"model.decoder_filters must be four numbers of 1 to 1024, got {given!r}; write [96,64,48,32]"
+        )
+    return filters
 
 
 def _window(given: Any) -> tuple[float, float] | None:

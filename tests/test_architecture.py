@@ -21,7 +21,8 @@ ORDER = (
     {"inference"},
     {"scoring"},
     {"drawing"},
-    {"runs", "train"},
+    {"runs"},
+    {"train"},
     {"training"},  # the former name of train
     {"sweep"},
     {"evaluate", "compare"},

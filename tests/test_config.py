@@ -55,9 +55,13 @@ OTHER_VALUES: dict[str, Any] = {
     "model.dropout": 0.3,
     "model.norm": "none",
     "model.foreground_prior": 0.02,
+    "model.encoder": "resnet50v2",
+    "model.decoder_filters": (64, 32, 16, 8),
+    "model.weights": "last-run",
     "optimizer.name": "sgd",
     "optimizer.learning_rate": 1e-05,
     "optimizer.weight_decay": 0.01,
+    "optimizer.encoder_rate": 0.1,
     "optimizer.schedule": "constant",
     "optimizer.warmup_epochs": 0.5,
     "train.epochs": 7,
@@ -84,6 +88,7 @@ OTHER_VALUES: dict[str, Any] = {
 # Keys that are refused without another one.
 A_FOLDER = {"data.name": "folder", "data.root": "somewhere"}
 THE_PHANTOMS = {"core": 1, "rim": 2, "oedema": 3}  # what the phantom brings with it
+AN_ENCODER = {"model.name": "encoder_unet"}
 NEEDS: dict[str, dict[str, Any]] = {
     "data.name": {"data.root": "somewhere"},
     "data.root": {"data.name": "folder"},
@@ -95,6 +100,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "train.tversky_beta": {"train.loss": "ce+tversky"},
     "train.focal_tversky_gamma": {"train.loss": "focal_tversky"},
     "train.class_weights": {"data.phantom_kind": "classes", "data.classes": THE_PHANTOMS},
+    "model.encoder": AN_ENCODER,
+    "model.decoder_filters": AN_ENCODER,
     "data.folds": {"data.fold": 2},
     "model.stem": {"data.image_size": 128},
     "data.fold": {"data.folds": 5},
@@ -204,9 +211,13 @@ def test_the_reference_is_the_notebook() -> None:
         "model.dropout": 0.1,
         "model.norm": "none",
         "model.foreground_prior": 0.5,
+        "model.encoder": "efficientnet_lite0",
+        "model.decoder_filters": (96, 64, 48, 32),
+        "model.weights": None,
         "optimizer.name": "adam",
         "optimizer.learning_rate": 1e-4,
         "optimizer.weight_decay": 0.0,
+        "optimizer.encoder_rate": 1.0,
         "optimizer.schedule": "constant",
         "optimizer.warmup_epochs": 0.0,
         "train.epochs": 100,

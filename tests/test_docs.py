@@ -36,7 +36,8 @@ ALLOWED = {
     "data.split_by": config.SPLITS_BY,
     "data.augment": config.AUGMENTATIONS,
     "model.name": config.MODEL_NAMES,
-    "model.stem": tuple(map(str, config.STEMS)),
+    "model.stem": (*map(str, config.STEMS), "only with `model=unet`"),
+    "model.encoder": (*config.ENCODERS, "only with `model=encoder_unet`"),
     "model.norm": config.NORMS,
     "optimizer.name": config.OPTIMIZER_NAMES,
     "optimizer.schedule": config.SCHEDULES,
@@ -83,6 +84,8 @@ def table(page: Path) -> dict[str, list[str]]:
 
 def written(value: object) -> str:
     """A default as it stands in a table."""
+    if isinstance(value, tuple):
+        return str(list(value))
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

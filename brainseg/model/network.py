@@ -10,6 +10,8 @@ import numpy as np
 from brainseg.classes import Labels
 from brainseg.config import ModelConfig
 
+HEAD = "head"  # name of the layer that gives the probabilities
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network:
@@ -18,6 +20,8 @@ class Network:
     model: keras.Model  # images to probabilities: what is trained, validated and saved
     # Features of the decoder's coarser levels, (batch, height, width, filters), the finest of them first; may be empty.
     coarse: tuple[keras.KerasTensor, ...]
+    # The part of the model that weights of other images are for: what it gives to the decoder, from scaled images.
+    encoder: keras.Model | None = None
 
 
 def layer_seed(seed: int, name: str) -> int:

@@ -82,13 +82,15 @@ def resolve_threads(threads: int | None) -> int:
 def resolve_precision(
     name: str,
     *,
+    is_depthwise: bool = False,
     flags: Collection[str] | None = None,
     capabilities: Collection[tuple[int, int]] | None = None,
 ) -> str:
     """float32 or mixed_bfloat16; `auto` becomes the faster one on the GPUs, or on the processor if there are none.
 
-    flags: the processor's, by default this machine's. capabilities: the compute capability of each
-    GPU, by default those that TensorFlow sees. Raises ConfigError for an unknown name.
+    is_depthwise: whether the network's convolutions are, which a processor computes no faster in bfloat16.
+    flags: the processor's, by default this machine's. capabilities: the compute capability of each GPU, by default
+    those that TensorFlow sees. Raises ConfigError for an unknown name.
     """
     one_of("train.precision", name, PRECISIONS)
     if name != "auto":
@@ -97,7 +99,7 @@ def resolve_precision(
     if capabilities:
         fast = min(capabilities) >= BFLOAT16_CAPABILITY
     else:
-        fast = not BFLOAT16_FLAGS.isdisjoint(cpu_flags() if flags is None else flags)
+        fast = not is_depthwise and not BFLOAT16_FLAGS.isdisjoint(cpu_flags() if flags is None else flags)
     return "mixed_bfloat16" if fast else "float32"
 
 

@@ -126,6 +126,7 @@ def _training(record: RunRecord, run: StoredRun) -> tuple[tuple[str, ...], ...]:
         ("split", f"by {by}, fingerprint `{record.tags.get('split_fingerprint', '')[:16]}`"),
         ("patients on both sides", record.tags.get("patients_on_both_sides", "unknown")),
         ("epochs", f"{_number(record, 'best_epoch')} of {run.config.train.epochs}, loss {run.config.train.loss}"),
+        *((("starts from", record.tags["weights"]),) if "weights" in record.tags else ()),
         ("number format", record.tags.get("precision", "unknown")),
     )
 

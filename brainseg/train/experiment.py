@@ -13,6 +13,7 @@ from brainseg.data.load import RunData
 from brainseg.errors import Interrupted, Pruned
 from brainseg.inference.prediction import Predictor
 from brainseg.model import runtime as hardware
+from brainseg.model.encoders.weights import Weights
 from brainseg.model.stock import to_stock
 from brainseg.scoring.evaluation import Evaluation, evaluate
 from brainseg.tracking.protocol import Tracker
@@ -23,6 +24,7 @@ from brainseg.train.progress import Reporter, Silent
 from brainseg.train.record import as_recorded, record_pruned, record_result, record_start
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
+from brainseg.train.starting_weights import starting_weights
 
 # Called with each epoch (from 1) and its metrics once they are recorded and the checkpoint is written; after a resume,
 # first with the epochs before it. Raises Pruned or Interrupted to end the run.
@@ -52,6 +54,7 @@ class Prepared:
 
     data: RunData
     manifest: RunManifest
+    weights: Weights | None  # that a new run starts from
 
 
 def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
@@ -67,14 +70,14 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
             config_yaml=to_yaml(as_recorded(config)),
             data_fingerprint=data.slices.fingerprint,
             split_json=data.split.to_json(),
-            precision=hardware.resolve_precision(config.train.precision),
+            precision=hardware.resolve_precision(config.train.precision, is_depthwise=config.model.is_depthwise),
             threads=hardware.resolve_threads(config.train.threads),
         )
     else:
         stored = Checkpoints(Path(config.tracking.root), config.resume).manifest()
         manifest = dataclasses.replace(stored, config_yaml=to_yaml(as_recorded(config)))
     hardware.apply(manifest.precision, manifest.threads)
-    return Prepared(data=data, manifest=manifest)
+    return Prepared(data=data, manifest=manifest, weights=starting_weights(config))
 
 
 def run(
@@ -103,10 +106,14 @@ def run(
         Checkpoints(Path(config.tracking.root), tracker.run_id).lease(attempt=tracker.attempt) as checkpoints,
     ):
         checkpoints.begin(dataclasses.replace(manifest, store=tracker.store))
-        record_start(tracker, config, data, precision=manifest.precision, threads=manifest.threads)
+        record_start(
+            tracker, config, data, precision=manifest.precision, threads=manifest.threads, weights=prepared.weights
+        )
         _announce(reporter, config, data, manifest, tracker.run_id)
         with stop.deferred():  # Keras turns an exception that is raised inside it into another one
-            trainer = Trainer(config, data.slices, data.split)
+            trainer = Trainer(config, data.slices, data.split, weights=prepared.weights)
+        if prepared.weights is not None:
+            reporter.say(f"starts from {prepared.weights.about}{trainer.anew and f'; {trainer.anew}'}")
         stop.check()
         try:
             unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch)

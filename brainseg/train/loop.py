@@ -18,6 +18,7 @@ from brainseg.data.masks import as_file_name
 from brainseg.data.split import Split
 from brainseg.errors import Interrupted
 from brainseg.inference.postprocess import hard_masks
+from brainseg.model.encoders.weights import Weights, start_from
 from brainseg.model.losses import dice_coefficient, loss_of
 from brainseg.model.models import build_network
 from brainseg.model.runtime import device
@@ -26,7 +27,7 @@ from brainseg.train.average import WeightAverage
 from brainseg.train.checkpoint import TrainingProgress, TrainingState
 from brainseg.train.deep_supervision import DeepSupervision
 from brainseg.train.finite import check_finite
-from brainseg.train.optimizers import build_optimizer, learning_rate_at
+from brainseg.train.optimizers import build_optimizer, learning_rate_at, moving_at
 from brainseg.train.progress import Reporter
 from brainseg.train.record import MAX_CLASS_METRICS
 from brainseg.train.signals import StopRequest
@@ -45,7 +46,8 @@ def _copied(variables: Sequence[keras.Variable]) -> list[NDArray[Any]]:
 class Trainer:
     """A model, its optimizer, and how far they have come. Precision and threads are set before it is made."""
 
-    def __init__(self, config: RunConfig, slices: SliceSet, split: Split) -> None:
+    def __init__(self, config: RunConfig, slices: SliceSet, split: Split, *, weights: Weights | None = None) -> None:
+        """weights: what the network starts from; None: drawn from the seed, or about to be restored."""
         self._config = config
         self._slices = slices
         self._split = split
@@ -56,6 +58,8 @@ class Trainer:
         channels = config.data.channel_count
         network = build_network(config.model, input_shape=(size, size, channels), labels=self._labels, seed=config.seed)
         self.model = network.model
+        self.anew = "" if weights is None else start_from(weights, network)  # what stays as it was drawn, for people
+        self._encoder = () if network.encoder is None else network.encoder.trainable_variables
         self._optimizer = build_optimizer(config.optimizer)
         self._deep = DeepSupervision(
             network, config.model, self._labels, weight=config.train.deep_supervision, seed=config.seed
@@ -244,7 +248,8 @@ class Trainer:
             whole = loss + self._deep.loss(self._loss, masks, coarser)
         step = tf.identity(self._optimizer.iterations.value)
         gradients = tape.gradient(whole, [weight.value for weight in self._trained])
-        self._optimizer.apply(gradients, self._trained)
+        with moving_at(self._config.optimizer.encoder_rate, self._encoder):
+            self._optimizer.apply(gradients, self._trained)
         self._average.update(step)
         self._sums.add(loss, dice_coefficient(masks, probability, labels=self._labels))
 

@@ -1,7 +1,8 @@
 """What moves the weights, and how fast at each step."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from brainseg.config import OptimizerConfig, one_of
@@ -54,6 +55,21 @@ OPTIMIZERS: dict[str, Callable[[OptimizerConfig], "keras.optimizers.Optimizer"]]
     "adamw": _adamw,
     "sgd": _sgd,
 }
+
+
+@contextlib.contextmanager
+def moving_at(rate: float, variables: Sequence["keras.Variable"]) -> Iterator[None]:
+    """Inside, a step of the optimizer moves these variables `rate` times as far, its weight decay included.
+
+    Scaled gradients would do nothing under Adam, which divides by their size.
+    """
+    if rate == 1.0:
+        yield
+        return
+    before = [variable.value + 0.0 for variable in variables]  # a copy: the variable is changed in its place
+    yield
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value + rate * (variable.value - value))
 
 
 def learning_rate_at(config: OptimizerConfig, *, step: int, steps_per_epoch: int, epochs: int) -> float:

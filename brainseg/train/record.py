@@ -16,6 +16,7 @@ from brainseg.data.split import count_people
 from brainseg.data.training_statistics import STATISTICS_FILE, statistics_of
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves, save_panels
 from brainseg.errors import Pruned
+from brainseg.model.encoders.weights import Weights
 from brainseg.scoring.evaluation import Evaluation
 from brainseg.scoring.predictions import save_predictions
 from brainseg.scoring.slice_score import TRAINING_COLUMNS, by_slice, slice_dice, to_csv
@@ -27,8 +28,10 @@ RUN_SCHEMA = 1
 MAX_CLASS_METRICS = 8
 
 
-def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precision: str, threads: int) -> None:
-    """Everything that is known before the first step."""
+def record_start(
+    tracker: Tracker, config: RunConfig, data: RunData, *, precision: str, threads: int, weights: Weights | None
+) -> None:
+    """Everything that is known before the first step. weights: that a new run starts from."""
     slices = data.slices
     told = as_recorded(config)
     tracker.log_params({key: value for key, value in flatten(told).items() if key != "resume"})
@@ -44,6 +47,8 @@ def record_start(tracker: Tracker, config: RunConfig, data: RunData, *, precisio
         "precision": precision,
         "threads": str(threads),
     }
+    if weights is not None:
+        tags |= {"weights": weights.about, "weights_sha256": weights.sha256}
     tracker.set_tags(tags)
     tracker.log_dataset(
         DatasetInfo(

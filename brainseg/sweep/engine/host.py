@@ -133,15 +133,15 @@ def with_places(config: StudyConfig, baseline: RunConfig, places: Sequence[str])
     return dataclasses.replace(config, overrides=overrides)
 
 
-def with_precision(storage: StudyStorage, study: optuna.Study, config: StudyConfig, precision: str) -> StudyConfig:
+def with_precision(storage: StudyStorage, study: optuna.Study, config: StudyConfig, baseline: RunConfig) -> StudyConfig:
     """The study with what `auto` was resolved to by the first worker of all, which may be this one.
 
-    precision: of the study's fixed part. Raises ConfigError on a host whose hardware doesn't multiply bfloat16, where
+    baseline: the study's fixed part. Raises ConfigError on a host whose hardware doesn't multiply bfloat16, where
     the study has it.
     """
-    if precision != AUTO or PRECISION in {parameter.key for parameter in config.space}:
+    if baseline.train.precision != AUTO or PRECISION in {parameter.key for parameter in config.space}:
         return config
-    ours = resolve_precision(AUTO)
+    ours = resolve_precision(AUTO, is_depthwise=baseline.model.is_depthwise)
     with storage.lock():
         fixed = study.user_attrs.get(keys.PRECISION)
         if fixed is None:

@@ -464,7 +464,7 @@ def _admitted(name: str, overrides: Sequence[str], where: str | None) -> tuple[S
         import_tensorflow()  # before a trial is claimed: it takes seconds
         # It takes the graph of a new trial for a mistake.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        config = with_precision(storage, study, config, check(config).train.precision)
+        config = with_precision(storage, study, config, check(config))
     if note is not None:
         say(note)
     return storage, config

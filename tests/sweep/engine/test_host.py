@@ -10,6 +10,7 @@ from queue_processes import opened, started
 from study_files import made_study
 
 import brainseg
+from brainseg.config import RunConfig, from_flat
 from brainseg.errors import ConfigError, TrackingError
 from brainseg.sweep.__main__ import main
 from brainseg.sweep.engine import host
@@ -148,8 +149,8 @@ def test_a_phantom_has_no_folder_whatever_the_environment_says(tmp_path: Path, m
 
 
 def fixed_by(where: str, config: Any, ours: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(host, "resolve_precision", lambda name: ours)
-    return with_precision(opened(where), started(where, config), config, "auto")
+    monkeypatch.setattr(host, "resolve_precision", lambda name, **_: ours)
+    return with_precision(opened(where), started(where, config), config, RunConfig())
 
 
 def test_the_first_worker_decides_what_auto_means_for_all(
@@ -182,7 +183,7 @@ def test_a_host_without_bfloat16_is_refused_where_the_study_has_it(
 def test_a_precision_that_the_study_names_stays(journal: str, tmp_path: Path) -> None:
     config = made_study(tmp_path)
     study = started(journal, config)
-    assert with_precision(opened(journal), study, config, "float32") is config
+    assert with_precision(opened(journal), study, config, from_flat({"train.precision": "float32"})) is config
     assert PRECISION not in study.user_attrs
 
 

@@ -1,0 +1,1 @@
+"""Encoders that have seen other images: their graphs, and how their weights are read."""

