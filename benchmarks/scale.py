@@ -13,7 +13,8 @@ on anyway), tells. The server runs beside them with PostgreSQL's defaults but fo
 import argparse
 import contextlib
 import multiprocessing
-import resource
+import os
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -242,6 +243,7 @@ def _measure_trials(counts: Sequence[int]) -> None:
         with _server() as (where, root):
             make_study(where, root, NAME, finished=MADE, epochs=EPOCHS)
             _copy(where, count // MADE)
+            _record(root, count)
             rows.append([str(count), *_claims(where, root), *_commands(where, root)])
     header = ["finished trials", "first claim of a worker", "later claims", "tell", "epoch", "status", "report"]
     print_table(header, rows)
@@ -260,7 +262,33 @@ def _copy(where: str, times: int) -> None:
                     f"SELECT {moved}, {columns} FROM {table}, generate_series(1, {times - 1}) AS k"
                 )
             )
+        own_run = "to_json(lpad(to_hex(number), 32, '0'))"
+        connection.execute(
+            text(
+                f"UPDATE trial_user_attributes AS own SET value_json = {own_run} FROM trials "  # noqa: S608
+                f"WHERE own.trial_id = trials.trial_id AND key = '{keys.RUN_ID}'"
+            )
+        )
         connection.execute(text(f"SELECT setval('trials_trial_id_seq', {MADE * times})"))
+
+
+def _record(root: Path, count: int) -> None:
+    """Trains once, and makes the run so many trials of the study in MLflow's database, which is in SQLite."""
+    small = [f"data.{key}" for key in ("phantom_patients=6", "image_size=16")] + ["model.depth=1", "train.epochs=2"]
+    subprocess.run([sys.executable, "-m", "brainseg.train", *small], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    with contextlib.closing(sqlite3.connect(root / "mlruns" / "mlflow.db")) as database, database:
+        database.execute("CREATE TEMP TABLE trials (number INTEGER PRIMARY KEY)")
+        database.executemany("INSERT INTO trials VALUES (?)", [(number,) for number in range(count)])
+        for table in ("runs", "params", "tags", "metrics", "latest_metrics"):
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            copied = ["printf('%032x', number)" if name == "run_uuid" else name for name in columns]
+            database.execute(
+                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(copied)} FROM {table}, trials"  # noqa: S608
+            )
+        for key, value in (("sweep", f"'{NAME}'"), ("trial", "number")):
+            database.execute(
+                f"INSERT INTO tags (key, value, run_uuid) SELECT '{key}', {value}, printf('%032x', number) FROM trials"  # noqa: S608
+            )
 
 
 def _claims(where: str, root: Path) -> list[str]:
@@ -280,13 +308,14 @@ def _commands(where: str, root: Path) -> list[str]:
     cells = []
     for words in (["sweep", "status", NAME], ["report", NAME, "--force"]):
         begun = time.perf_counter()
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        ended = subprocess.run(
-            [sys.executable, "-m", f"brainseg.{words[0]}", *words[1:], "--storage", where], cwd=root, check=False
+        command = subprocess.Popen(
+            [sys.executable, "-m", f"brainseg.{words[0]}", *words[1:], "--storage", where], cwd=root
         )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        _, code, used = os.wait4(command.pid, 0)
         seconds = time.perf_counter() - begun
-        cells.append(f"{seconds:.1f} s, {max(before, after) / 1024:.0f} MiB, exit code {ended.returncode}")
+        if code:
+            raise RuntimeError(f"{words[0]} has failed")
+        cells.append(f"{seconds:.1f} s, {used.ru_maxrss / 1024:.0f} MiB")
     return cells
 
 
