@@ -151,7 +151,7 @@ class Composition:
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in found.items()
         }
 
-    def with_values(self, values: Mapping[str, bool | int | float | str]) -> RunConfig:
+    def with_values(self, values: Mapping[str, bool | int | float | str | None]) -> RunConfig:
         """The configuration with these values under their dotted keys, checked. Raises ConfigError."""
         changed = copy.deepcopy(self._typed)
         for key, value in values.items():

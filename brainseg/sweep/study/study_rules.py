@@ -4,10 +4,11 @@ Every check raises ConfigError, in one line that names the key, the rule, the va
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
-from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_whole, is_value
+from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_whole, is_number, is_value
 
 # Metric -> what it measures.
 METRICS: Mapping[str, str] = {
@@ -141,11 +142,12 @@ def check_params(
         value = params[key]
         if not is_value(value) or not parameter.holds(value):
             raise ConfigError(f"{before}{key} must be {parameter.rule}, got {value!r}")
-        taken[key] = float(parameter.exact(value)) if parameter.type == "float" else value
+        exact = parameter.exact(value)
+        taken[key] = float(exact) if parameter.type == "float" and is_number(exact) else value
     return taken
 
 
-def check_options(where: str, name: str, options: Mapping[str, Value], rules: Mapping[str, OptionRule]) -> None:
+def check_options(where: str, name: str, options: Mapping[str, Any], rules: Mapping[str, OptionRule]) -> None:
     """Options that the sampler or pruner of this name has, each with a value that it may take."""
     for option, value in options.items():
         if option not in rules:
