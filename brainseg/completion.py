@@ -16,7 +16,8 @@ from typing import Any
 
 import argcomplete
 
-from brainseg.config import GROUPS, KEYS, TrackingConfig
+from brainseg.config import GROUPS, KEYS, OPTIONS, TrackingConfig
+from brainseg.keys import Key
 
 OFFERED_RUNS = 50
 
@@ -63,12 +64,28 @@ def _add_completers(parser: argparse.ArgumentParser) -> None:
             action.completer = COMPLETERS[action.dest]  # type: ignore[attr-defined]  # where argcomplete looks
 
 
-def _overrides(prefix: str, **_: Any) -> list[str]:
-    """Keys, as `model.dropout=`; behind the sign, the values of that key."""
+def _overrides(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Keys, as `model.dropout=`; behind the sign, the values of that key; of the plugins that the line names, too."""
     key, sign, _value = prefix.partition("=")
+    options = _option_keys(parsed_args.overrides or []) if _may_be_an_option(key) else {}
     if sign:
-        return [f"{key}={value}" for value in _values(key)]
-    return [f"{key}=" for key in ("experiment", *GROUPS, *KEYS)]
+        return [f"{key}={value}" for value in (options[key].values if key in options else _values(key))]
+    return [f"{key}=" for key in ("experiment", *GROUPS, *KEYS, *options)]
+
+
+def _may_be_an_option(key: str) -> bool:
+    """Whether plugins have to be imported to complete it: it is an option of a part, or names a part."""
+    names = {name for name, _ in OPTIONS.values()}
+    return key in names or any(key.startswith(f"{where}.") or (key and where.startswith(key)) for where in OPTIONS)
+
+
+def _option_keys(overrides: list[str]) -> Mapping[str, Key]:
+    """The options of the parts that the line has chosen; none where it can't be composed yet."""
+    from brainseg.compose import Composition
+
+    with contextlib.suppress(Exception):  # an error would be printed into the line that is being typed
+        return Composition([item for item in overrides if "=" in item]).option_keys
+    return {}
 
 
 def _values(key: str) -> Iterable[str]:
@@ -91,8 +108,8 @@ def _runs_and_studies(**_: Any) -> list[str]:
     return [*_run_ids(), *_study_files()]
 
 
-def _runs_studies_and_keys(prefix: str, **_: Any) -> list[str]:
-    return [*_runs_and_studies(), *_overrides(prefix)]
+def _runs_studies_and_keys(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    return [*_runs_and_studies(), *_overrides(prefix, parsed_args)]
 
 
 def _run_ids(**_: Any) -> list[str]:

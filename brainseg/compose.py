@@ -30,18 +30,32 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from brainseg.config import GROUPS as KEY_GROUPS
-from brainseg.config import KEYS, RunConfig, did_you_mean, flatten, from_flat, loss_terms
+from brainseg.config import (
+    KEYS,
+    OPTIONS,
+    RunConfig,
+    chosen_parts,
+    flatten,
+    from_flat,
+    loss_terms,
+    place_of_options,
+    texts,
+    with_parts,
+)
 from brainseg.errors import ConfigError, ResumeError
+from brainseg.keys import Key, did_you_mean
+from brainseg.plugins import load, options_of, refuse_unknown
 
 CONFIG_NAME = "config"
+CHOOSING = {name for name, _ in OPTIONS.values()}  # keys that name parts
 # What the files of conf/ start from: the dataclasses' defaults. Neither a file nor an option has this name.
 BASE = "_base_"
 AUTO = "auto"  # a value of several keys: the run finds out
 # What may change on a resume. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
-NOT_PART_OF_THE_RUN = ("resume", "tracking.")
+NOT_PART_OF_THE_RUN = ("resume", "tracking.", "plugins")
 # Not in a run's name: they say where things are and what they are called, not what is done.
-UNNAMED_KEYS = ("data", "data.root", "data.cache_dir", "data.classes", "data.ignore", "resume", "run_name")
+UNNAMED_KEYS = ("data", "data.root", "data.cache_dir", "data.classes", "data.ignore", "resume", "run_name", "plugins")
 # Folders of conf/: the name of a file in them is an option, as in optimizer=sgd.
 GROUPS = (*KEY_GROUPS, "experiment")
 KINDS = {
@@ -95,7 +109,10 @@ def register_local_conf() -> None:
     """Makes Hydra know the defaults, and look into `./conf` first, for `freeze` and for `hydra.main` alike."""
     Plugins.instance().register(LocalConf)
     # Plain dictionaries: nodes made of frozen dataclasses are read-only.
-    defaults = dataclasses.asdict(RunConfig())
+    defaults = OmegaConf.create(dataclasses.asdict(RunConfig()))
+    for where in OPTIONS:  # what options there are depends on the part, which only the composed values tell
+        OmegaConf.update(defaults, where, {}, merge=False)
+        OmegaConf.set_struct(OmegaConf.select(defaults, where), False)
     for group in KEY_GROUPS:
         ConfigStore.instance().store(group=group, name=BASE, node=defaults.pop(group))
     ConfigStore.instance().store(name=BASE, node=defaults)
@@ -135,47 +152,95 @@ class Composition:
 
     @classmethod
     def stored(cls, values: Mapping[str, Any]) -> "Composition":
-        """What has these values under its dotted keys, without Hydra. Raises ConfigError for an unknown key."""
+        """What has these values under its dotted keys, without Hydra. Raises ConfigError for an unknown key.
+
+        Options that the chosen part doesn't have are those of another one, and are left out.
+        """
         made = cls.__new__(cls)
         node = OmegaConf.create()
         for key, value in values.items():
             OmegaConf.update(node, key, value)
-        made._typed = _with_types(node)
+        made._typed = _with_types(node, drop=True)
         return made
 
     @property
     def values(self) -> dict[str, Any]:
-        """Every key with its value, lists and dictionaries as Python has them; ranges are not checked."""
-        found = {key: OmegaConf.select(self._typed, key) for key in KEYS}
+        """Every key with its value, those of the chosen parts' options among them; ranges are not checked."""
+        found = {key: OmegaConf.select(self._typed, key) for key in (*KEYS, *self.option_keys)}
         return {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in found.items()
         }
 
+    @property
+    def option_keys(self) -> dict[str, Key]:
+        """The options of the chosen parts, dotted (`model.options.width`)."""
+        return {
+            f"{where}.{option}": about for where in OPTIONS for option, about in _options_of(where, self._typed).items()
+        }
+
     def with_values(self, values: Mapping[str, bool | int | float | str | None]) -> RunConfig:
-        """The configuration with these values under their dotted keys, checked. Raises ConfigError."""
+        """The configuration with these values under their dotted keys, checked. Raises ConfigError.
+
+        Where they choose another part, the options of the one before are left out.
+        """
         changed = copy.deepcopy(self._typed)
-        for key, value in values.items():
-            if key not in KEYS:
-                raise ConfigError(_unknown_key(key))
-            _check_switch(key, value)
+        for key in sorted(values, key=lambda key: place_of_options(key) is not None):  # parts before their options
+            _check_settable(key, values[key], changed)
             try:
-                OmegaConf.update(changed, key, value, merge=False)
+                OmegaConf.update(changed, key, values[key], merge=False)
+                if key in CHOOSING:
+                    _put_options(changed, drop=True)
             except OmegaConfBaseException as error:
                 raise ConfigError(_explain_value(error)) from error
         _check_use(values, changed)
         return _checked(changed)
 
 
-def _with_types(composed: DictConfig) -> DictConfig:
-    """The composed values as a node with the types of `RunConfig`. Raises ConfigError for a value of another type."""
+def _with_types(composed: DictConfig, *, drop: bool = False) -> DictConfig:
+    """The composed values as a node with the types of `RunConfig` and of the chosen parts; imports the plugins.
+
+    drop: see `_put_options`. Raises ConfigError for a value of another type, an unknown part or option, and a plugin
+    that can't be imported.
+    """
     try:
         for key in KEYS:
             _check_switch(key, OmegaConf.select(composed, key))
         typed = OmegaConf.merge(_types(), composed)
+        assert isinstance(typed, DictConfig)
+        load(texts("plugins", OmegaConf.select(typed, "plugins")))
+        _put_options(typed, drop=drop)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error)) from error
-    assert isinstance(typed, DictConfig)
     return typed
+
+
+def _options_of(where: str, typed: DictConfig) -> dict[str, Key]:
+    """The options that the parts chosen for `where` have. Raises ConfigError for an unknown part."""
+    name, kind = OPTIONS[where]
+    value = OmegaConf.select(typed, name)
+    KEYS[name].check(name, value)
+    return options_of(kind, chosen_parts(kind, value))
+
+
+def _put_options(typed: DictConfig, *, drop: bool) -> None:
+    """Gives the options of the chosen parts their types, and those that are left out their defaults.
+
+    drop: leave out the options of other parts, which are refused else.
+    """
+    for where, (name, kind) in OPTIONS.items():
+        known = _options_of(where, typed)
+        given = OmegaConf.to_container(OmegaConf.select(typed, where))
+        assert isinstance(given, dict)
+        if not drop:
+            refuse_unknown(where, chosen_parts(kind, OmegaConf.select(typed, name)), map(str, given), known)
+        types = [
+            (option, about.type, dataclasses.field(default_factory=functools.partial(copy.copy, about.default)))
+            for option, about in known.items()
+        ]
+        OmegaConf.update(typed, where, OmegaConf.structured(dataclasses.make_dataclass("Options", types)), merge=False)
+        for option, value in given.items():
+            if option in known:
+                OmegaConf.update(typed, f"{where}.{option}", value, merge=False)
 
 
 @functools.cache
@@ -193,6 +258,8 @@ def _types() -> DictConfig:
 def _checked(typed: DictConfig) -> RunConfig:
     """The dataclasses of a typed node; making them checks the values. Raises ConfigError."""
     try:
+        for where in OPTIONS:
+            OmegaConf.update(typed, where, OmegaConf.to_container(OmegaConf.select(typed, where)), merge=False)
         config = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error)) from error
@@ -217,17 +284,21 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
     asked_for: what `overrides` compose to. Raises ResumeError if an override asks to change any other value.
     """
     asked = flatten(asked_for)
-    before = flatten(stored)
+    try:
+        before = flatten(with_parts(stored))
+    except ConfigError as error:
+        needed = f"; add plugins=[{','.join(stored.plugins)}]" if stored.plugins else ""
+        raise ResumeError(f"resume={asked_for.resume}: {error}{needed}") from error
     changed: dict[str, Any] = {}
     for key in asked:
         if key.startswith(NOT_PART_OF_THE_RUN):
             changed[key] = asked[key]
         elif asked[key] == AUTO:  # stands for what the run has resolved it to
             continue
-        elif _is_named(key, overrides) and asked[key] != before[key]:
+        elif _is_named(key, overrides) and asked[key] != before.get(key):
             if key not in RESUMABLE_KEYS:
                 raise ResumeError(
-                    f"{key} can't change on a resume: the run has {before[key]!r}, got {asked[key]!r}; "
+                    f"{key} can't change on a resume: the run has {before.get(key)!r}, got {asked[key]!r}; "
                     f"only {' and '.join(RESUMABLE_KEYS)} may; leave it out, or start a new run without resume"
                 )
             changed[key] = asked[key]
@@ -377,6 +448,20 @@ def _check_switch(key: str, value: object) -> None:
         raise ConfigError(f"{key} must be {KINDS['bool']}, got '{value}'")
 
 
+def _check_settable(key: str, value: object, typed: DictConfig) -> None:
+    """Raises ConfigError for a key that doesn't exist, an option that no chosen part has, and a number for a switch."""
+    where = place_of_options(key)
+    if where is not None:
+        name, kind = OPTIONS[where]
+        option = key.removeprefix(f"{where}.")
+        chosen = chosen_parts(kind, OmegaConf.select(typed, name))
+        refuse_unknown(where, chosen, [option], _options_of(where, typed))
+    elif key in KEYS:
+        _check_switch(key, value)
+    else:
+        raise ConfigError(_unknown_key(key))
+
+
 def _check_use(set_keys: Iterable[str], composed: DictConfig) -> None:
     """Raises ConfigError for a key that was set but has no use with the chosen option of its group."""
 
@@ -385,7 +470,7 @@ def _check_use(set_keys: Iterable[str], composed: DictConfig) -> None:
 
     for key in set_keys:
         about = KEYS.get(key)
-        if about and about.only and chosen(f"{key.partition('.')[0]}.name") != about.only:
+        if about and about.only and chosen(f"{key.partition('.')[0]}.name") not in about.only.split():
             raise ConfigError(_without_use(key))
         if about and about.terms and not set(about.terms).intersection(loss_terms(str(chosen("train.loss")))):
             raise ConfigError(

@@ -8,7 +8,6 @@ A value that breaks a rule raises `ConfigError`, which names the dotted key, the
 """
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,13 +17,14 @@ from typing import Any
 
 from brainseg.classes import BACKGROUND, BINARY, Classes, Labels, parse_classes
 from brainseg.errors import ConfigError
+from brainseg.keys import Absent, Key, check_keys, did_you_mean, in_range, key, one_of
+from brainseg.plugins import REMEDY, Names, completed, is_built_in, made, names
 
 # Raised when the meaning of a stored configuration changes.
 SCHEMA_VERSION = 1
 # Key that is gone -> the only value that can still be read: what every run does now.
 REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
 
-DATA_NAMES = ("phantom", "folder")
 READINGS = (1, 2)  # rules of reading files: 1 is that of version 0.1
 READING_KEYS = ("reading", "channels", "classes", "ignore", "window")
 CHANNEL_COUNTS: Mapping[str, int] = {"grey": 1, "rgb": 3}
@@ -37,10 +37,8 @@ PHANTOM_CLASSES: Mapping[str, Mapping[str, int] | None] = {
 }
 SPLITS_BY = ("image", "patient")
 SCORES_BY = ("auto", "slice", "case")
-AUGMENTATIONS = ("none", "light", "standard")  # data/augment.py
 FLIPS = ("none", "left-right", "all")  # of evaluations and predictions
 SHIFTS = ("none", "diagonal")  # likewise
-MODEL_NAMES = ("unet", "encoder_unet")  # each a module of model/
 ENCODERS = (  # model/encoders/known.py
     "efficientnet_lite0",
     "efficientnet_b0",
@@ -62,68 +60,32 @@ ENCODERS_FACTOR = 32  # how many times fewer pixels a side the coarsest features
 IMAGENET = "imagenet"
 STEMS = (1, 2, 4)
 NORMS = ("none", "batch")
-OPTIMIZER_NAMES = ("adam", "adamw", "sgd")  # train/optimizers.py
 SCHEDULES = ("constant", "cosine")  # train/optimizers.py
-LOSS_TERMS = ("dice", "dice_image", "ce", "focal", "tversky", "focal_tversky")  # model/losses.py
 LOSS_SUMS: Mapping[str, tuple[str, ...]] = {"bce_dice": ("ce", "dice"), "bce_dice_image": ("ce", "dice_image")}
-LOSSES = (*LOSS_TERMS, *LOSS_SUMS)
 TVERSKY = ("tversky", "focal_tversky")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 MAX_SEED = 2**31 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """A configuration key: its default, what its value may be, and what it means."""
-
-    default: Any
-    help: str  # Markdown, a line
-    choices: Sequence[str] | Sequence[int] = ()
-    joined: bool = False  # whether several choices may be joined by `+`
-    low: float | None = None  # the range; a value of null is in any
-    high: float | None = None
-    exclusive: bool = False  # whether low and high themselves are out of range
-    empty: bool = True  # whether a text may be empty
-    allowed: str = ""  # for the manual: what else holds for the value
-    since: object = ...  # the value that runs had in effect before the key existed; `...`: it always existed
-    only: str = ""  # the option of the group (`phantom`) with which the key has a use; with others it is refused
-    terms: Sequence[str] = ()  # likewise, the terms of `train.loss`
-    type: Any = None  # of the value, such as `int | None`; set in `KEYS`
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """All values, as they are typed; empty where they are not named one by one."""
-        return ("true", "false") if self.type is bool else tuple(map(str, self.choices))
-
-    def check(self, name: str, value: Any) -> None:
-        """Raises ConfigError, which calls the key `name`, for a value that it may not have."""
-        if self.choices:
-            for part in value.split("+") if self.joined else [value]:
-                one_of(name, part, self.choices)
-        if self.low is not None:
-            in_range(name, value, low=self.low, high=self.high, exclusive=self.exclusive)
-        if not self.empty:
-            not_empty(name, value)
-
-
-def key(default: Any, **rest: Any) -> Any:
-    """A field of a group: the default, and the fields of `Key`, such as `help`, `choices`, `low` and `high`."""
-    return field(default=default, metadata={"key": Key(default=default, **rest)})
-
-
-def check_keys(group: str, config: Any) -> None:
-    """Checks each value of the dataclass `config` by its key alone. group: what its keys begin with, as `data.`."""
-    for item in dataclasses.fields(config):
-        if "key" in item.metadata:
-            item.metadata["key"].check(f"{group}{item.name}", getattr(config, item.name))
+# The key under which a part's own options are -> the key that names the part, or several, and the kind of part.
+OPTIONS: Mapping[str, tuple[str, str]] = {
+    "data.options": ("data.name", "readers"),
+    "data.augment_options": ("data.augment", "augmentations"),
+    "model.options": ("model.name", "networks"),
+    "optimizer.options": ("optimizer.name", "optimizers"),
+    "train.loss_options": ("train.loss", "losses"),
+    "metric_options": ("metrics", "metrics"),
+}
+BUILT_IN_NETWORKS = "unet encoder_unet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the slices come from, how they are split, and how they are fed to the model."""
 
-    name: str = key("phantom", choices=DATA_NAMES, help="slices made from a seed, or images and masks on disk")
+    name: str = key(
+        "phantom", choices=Names("readers"), remedy=REMEDY, help="slices made from a seed, or images and masks on disk"
+    )
+    options: Any = field(default_factory=dict)
     root: str | None = key(None, allowed="a folder; only with `data=folder`", help="folder of images and masks")
     phantom_patients: int = key(70, low=2, high=10_000, only="phantom", help="patients that the phantom has")
     phantom_seed: int = key(0, low=0, high=MAX_SEED, only="phantom", help="what the phantom is made from")
@@ -217,9 +179,11 @@ class DataConfig:
     )
     augment: str = key(
         "standard",
-        choices=AUGMENTATIONS,
+        choices=Names("augmentations"),
+        remedy=REMEDY,
         help="standard: flips, rotation, scale, shift, intensity; light: less of each, and never upside down",
     )
+    augment_options: Any = field(default_factory=dict)
     limit: int | None = key(None, low=2, help="use at most this many slices, drawn by `data.split_seed`")
     cache_dir: str | None = key(
         None, allowed="a folder", help="where decoded slices are kept; `null`: `cache/` under `tracking.root`"
@@ -227,6 +191,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_keys("data.", self)
+        _complete("data.options", self)
+        _complete("data.augment_options", self)
         if self.name == "folder" and not self.root:
             raise ConfigError(
                 "data.root must name a folder of images and masks for data.name=folder; add data.root=DIR"
@@ -327,7 +293,8 @@ class DataConfig:
 class ModelConfig:
     """The network."""
 
-    name: str = key("unet", choices=MODEL_NAMES, help="the network")
+    name: str = key("unet", choices=Names("networks"), remedy=REMEDY, help="the network")
+    options: Any = field(default_factory=dict)
     depth: int = key(5, low=1, high=8, only="unet", help="encoder levels before the bottleneck")
     base_filters: int = key(
         16, low=1, high=256, only="unet", help="filters of the first level; each level doubles them"
@@ -339,14 +306,22 @@ class ModelConfig:
         only="unet",
         help="pixels a side that the first convolution joins into one, and the last one parts again; above 1: faster",
     )
-    standardize: bool = key(False, since=False, help="each slice to mean 0 and variance 1, inside the network")
-    dropout: float = key(0.1, low=0.0, high=0.9, help="fraction of activations set to zero inside each block")
-    norm: str = key("batch", choices=NORMS, help="normalisation after each 3x3 convolution")
+    standardize: bool = key(
+        False,
+        since=False,
+        only=BUILT_IN_NETWORKS,
+        help="each slice to mean 0 and variance 1, inside the network",
+    )
+    dropout: float = key(
+        0.1, low=0.0, high=0.9, only=BUILT_IN_NETWORKS, help="fraction of activations set to zero inside each block"
+    )
+    norm: str = key("batch", choices=NORMS, only=BUILT_IN_NETWORKS, help="normalisation after each 3x3 convolution")
     foreground_prior: float = key(
         0.5,
         low=0.001,
         high=0.999,
         since=0.5,
+        only=BUILT_IN_NETWORKS,
         help="probability that an untrained network expects at each pixel; the true share saves the first epochs",
     )
     encoder: str = key(
@@ -368,11 +343,19 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_keys("model.", self)
+        _complete("model.options", self)
         object.__setattr__(self, "decoder_filters", _filters(self.decoder_filters))
         if self.weights == IMAGENET and not self.has_encoder:
             raise ConfigError(
                 f"model.weights={IMAGENET} is for an encoder, got model.name={self.name}; add model=encoder_unet"
             )
+
+    @property
+    def own(self) -> Any:
+        """The network of a plugin, with its options; None for one of brainseg's, or where the plugin isn't here."""
+        if isinstance(self.name, Absent) or is_built_in("networks", self.name):
+            return None
+        return made("networks", self.name, self.options)
 
     @property
     def has_encoder(self) -> bool:
@@ -387,19 +370,23 @@ class ModelConfig:
     @property
     def size_factor(self) -> int:
         """What the sides of an image must be divisible by: the stem and each level of the encoder shrink it."""
+        if self.own is not None:
+            return int(self.own.size_factor())
         return ENCODERS_FACTOR if self.has_encoder else int(self.stem * 2**self.depth)
 
     @property
     def coarse_levels(self) -> int:
         """How many levels of the decoder are coarser than the one that the mask is made from."""
+        if self.own is not None:
+            return len(self.own.coarse()) if hasattr(self.own, "coarse") else 0
         return (len(self.decoder_filters) if self.has_encoder else self.depth) - 1
 
     def check_image_size(self, pixels: int) -> None:
         """Raises ConfigError, which names `data.image_size`, unless the network can take so many pixels a side."""
-        if pixels % self.size_factor:
+        if not isinstance(self.name, Absent) and pixels % self.size_factor:
             nearest = max(self.size_factor, round(pixels / self.size_factor) * self.size_factor)
             stem = "" if self.stem == 1 else "model.stem * "
-            factors = "" if self.has_encoder else f"{stem}2**model.depth = "
+            factors = "" if self.name != "unet" else f"{stem}2**model.depth = "
             raise ConfigError(
                 f"data.image_size must be divisible by {factors}{self.size_factor}, got {pixels}; try {nearest}"
             )
@@ -409,7 +396,8 @@ class ModelConfig:
 class OptimizerConfig:
     """How the weights move."""
 
-    name: str = key("adamw", choices=OPTIMIZER_NAMES, help="sgd has a momentum of 0.9")
+    name: str = key("adamw", choices=Names("optimizers"), remedy=REMEDY, help="sgd has a momentum of 0.9")
+    options: Any = field(default_factory=dict)
     learning_rate: float = key(1e-3, low=0.0, high=10.0, exclusive=True, help="the highest value of the schedule")
     weight_decay: float = key(1e-4, low=0.0, high=1.0, allowed="0 for adam", help="decoupled; kernels only")
     encoder_rate: float = key(
@@ -422,6 +410,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_keys("optimizer.", self)
+        _complete("optimizer.options", self)
         if self.name == "adam" and self.weight_decay:
             raise ConfigError(
                 "optimizer.weight_decay must be 0 for optimizer.name=adam, "
@@ -436,12 +425,14 @@ class TrainConfig:
     epochs: int = key(24, low=1, high=100_000, help="times that every training slice is seen")
     loss: str = key(
         "bce_dice",
-        choices=LOSSES,
+        choices=Names("losses", *LOSS_SUMS),
         joined=True,
+        remedy=REMEDY,
         allowed="or several joined by `+`",
         help="Dice loss of the batch or of each image, cross-entropy, focal, Tversky; bce_dice: ce+dice; "
         "bce_dice_image: ce+dice_image",
     )
+    loss_options: Any = field(default_factory=dict)
     focal_gamma: float = key(
         2.0,
         low=0.0,
@@ -492,6 +483,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_keys("train.", self)
+        _complete("train.loss_options", self)
         if not 0.0 <= self.ema_decay < 1.0:
             raise ConfigError(f"train.ema_decay must be at least 0 and below 1, got {self.ema_decay}; try 0.99")
         for name, weight in (self.class_weights or {}).items():
@@ -527,6 +519,14 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    plugins: Any = key(
+        (),
+        since=(),
+        allowed="modules on the path or beside `./conf`",
+        help="modules that register networks, losses and other parts of one's own",
+    )
+    metrics: Any = key((), since=(), allowed="names of metrics", help="what is measured of each validation slice, too")
+    metric_options: Any = field(default_factory=dict)
     seed: int = key(0, low=0, high=MAX_SEED, help="weights, dropout, order and augmentation")
     run_name: str | None = key(None, allowed="any text", help="name in MLflow; `null`: made from the overrides")
     resume: str | None = key(
@@ -537,6 +537,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_keys("", self)
+        object.__setattr__(self, "plugins", texts("plugins", self.plugins))
+        object.__setattr__(self, "metrics", texts("metrics", self.metrics))
+        for name in self.metrics:
+            if not isinstance(name, Absent):
+                one_of("metrics", name, names("metrics"), remedy=REMEDY)
+        _complete("metric_options", self)
         # It becomes the name of a folder, which must not lead out of its parent.
         if self.resume is not None and not RUN_ID.fullmatch(self.resume):
             raise ConfigError(
@@ -550,9 +556,11 @@ class RunConfig:
                 f"optimizer.encoder_rate is for an encoder, got model.name={self.model.name}; add model=encoder_unet"
             )
         if self.train.deep_supervision > 0 and not self.model.coarse_levels:
+            got, remedy = "model.depth=1", "a depth of at least 2"
+            if self.model.own is not None:
+                got, remedy = f"model.name={self.model.name} without coarse()", "a network that has it"
             raise ConfigError(
-                "train.deep_supervision needs coarser levels, got model.depth=1; "
-                "use train.deep_supervision=0 or a depth of at least 2"
+                f"train.deep_supervision needs coarser levels, got {got}; use train.deep_supervision=0 or {remedy}"
             )
         if self.optimizer.warmup_epochs > self.train.epochs:
             raise ConfigError(
@@ -583,6 +591,33 @@ def loss_terms(loss: str) -> tuple[str, ...]:
                 f"train.loss must have each term once, got {loss!r}, which has {term} twice; leave one out"
             )
     return terms
+
+
+def chosen_parts(kind: str, value: Any) -> tuple[str, ...]:
+    """The parts that a key names: one, several losses joined by `+`, or a list of metrics."""
+    if kind == "losses":
+        return loss_terms(value)
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def _complete(where: str, group: Any) -> None:
+    """Checks the options under the key `where`, a field of `group`, and gives those that are left out their defaults.
+
+    Those of a plugin that isn't here stay as they are stored.
+    """
+    (name, kind), field_name = OPTIONS[where], where.rpartition(".")[2]
+    value, given = getattr(group, name.rpartition(".")[2]), getattr(group, field_name)
+    if isinstance(value, Absent) or any(isinstance(each, Absent) for each in value):
+        return
+    object.__setattr__(group, field_name, completed(where, kind, chosen_parts(kind, value), given))
+
+
+def texts(where: str, given: Any) -> tuple[str, ...]:
+    """A list of texts, each once. Raises ConfigError."""
+    texts = (given,) if isinstance(given, str) else tuple(given or ())
+    if not all(isinstance(text, str) for text in texts) or len(set(texts)) < len(texts):
+        raise ConfigError(f"{where} must be a list of different names, got {given!r}; write {where}=[NAME]")
+    return texts
 
 
 def _plain(value: Any) -> Any:
@@ -626,54 +661,6 @@ def _window(given: Any) -> tuple[float, float] | None:
     return float(ends[0]), float(ends[1])
 
 
-def one_of(key: str, value: str | int, allowed: Sequence[str] | Sequence[int]) -> None:
-    """Raises ConfigError, which names the nearest allowed value, unless `value` is allowed."""
-    if value not in allowed:
-        names = [str(each) for each in allowed]
-        raise ConfigError(f"{key} must be one of {', '.join(names)}, got {value!r}{did_you_mean(str(value), names)}")
-
-
-def in_range(key: str, value: float | None, *, low: float, high: float | None = None, exclusive: bool = False) -> None:
-    """Raises ConfigError unless low <= value <= high (strictly between them if exclusive); None passes."""
-    if value is None:
-        return
-    inside = low < value if exclusive else low <= value
-    if high is not None:
-        inside = inside and (value < high if exclusive else value <= high)
-    if not inside:  # NaN ends here as well
-        if high is None:
-            rule = f"above {low}" if exclusive else f"at least {low}"
-        else:
-            rule = f"between {low} and {high}" + (", both excluded" if exclusive else "")
-        raise ConfigError(f"{key} must be {rule}, got {value}")
-
-
-def not_empty(key: str, value: str) -> None:
-    """Raises ConfigError for an empty string."""
-    if not value:
-        raise ConfigError(f"{key} must not be empty; leave it out for the default")
-
-
-def as_text(value: object) -> str:
-    """A value as it is typed: `null`, `true`, `0.1`, `[1, 2]`, `{core: 1}`."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {_inside(each)}" for name, each in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(map(_inside, value)) + "]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _inside(value: object) -> str:
-    """A value within another: a colour needs quotes there."""
-    return f'"{value}"' if isinstance(value, str) and not value.isidentifier() else as_text(value)
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?` for the known word nearest to `word`, or nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def short_names(keys: Iterable[str]) -> dict[str, str]:
     """Each key -> its last part, where no other key has the same: optimizer.learning_rate -> learning_rate."""
     keys = list(keys)
@@ -682,8 +669,9 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
-    """Every key with its value, dotted (`model.dropout`), in the order of the dataclasses."""
-    return {name: attrgetter(name)(config) for name in KEYS}
+    """Every key with its value, dotted (`model.dropout`), in the dataclasses' order; then the options of parts."""
+    options = {f"{where}.{name}": value for where in OPTIONS for name, value in attrgetter(where)(config).items()}
+    return {name: attrgetter(name)(config) for name in KEYS} | options
 
 
 def from_flat(values: Mapping[str, Any]) -> RunConfig:
@@ -692,27 +680,60 @@ def from_flat(values: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError for a key that doesn't exist, with the nearest one, and for values out of range.
     Types are not converted here: `brainseg.compose` does that for what a user types.
     """
-    groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-    top: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {group: {} for group in ("", *GROUPS)}
     for name, value in values.items():
-        if name not in KEYS:
+        where = place_of_options(name)
+        if where is not None:
+            group, _, last = where.rpartition(".")
+            own = value if name == where else {name.removeprefix(f"{where}."): value}
+            groups[group][last] = groups[group].get(last, {}) | own
+        elif name in KEYS:
+            group, _, last = name.rpartition(".")
+            groups[group][last] = value
+        else:
             raise ConfigError(f"{name} is not a configuration key{did_you_mean(name, list(KEYS))}")
-        group, dot, last = name.partition(".")
-        (groups[group] if dot else top)[last or name] = value
+    top = groups.pop("")
     return RunConfig(**{group: GROUPS[group](**items) for group, items in groups.items()}, **top)
+
+
+def place_of_options(name: str) -> str | None:
+    """`model.options` for `model.options.width`, an option of a part; None for any other key."""
+    return next((where for where in OPTIONS if name == where or name.startswith(f"{where}.")), None)
+
+
+def stored(values: Mapping[str, Any]) -> RunConfig:
+    """`from_flat` of a configuration that a run has stored: parts that aren't brainseg's are `Absent`.
+
+    So the record of a run can be read without its plugin, and nothing is imported because a record names it.
+    """
+    found = dict(values)
+    for name, kind in OPTIONS.values():
+        value = values.get(name, KEYS[name].default)
+        if not all(is_built_in(kind, each) for each in chosen_parts(kind, value)):
+            found[name] = Absent(value) if isinstance(value, str) else tuple(map(Absent, value))
+    return from_flat(found)
+
+
+def with_parts(config: RunConfig) -> RunConfig:
+    """A stored configuration that is to be trained: its plugins' parts must be here. Raises ConfigError if not."""
+    values = flatten(config)
+    for name, _ in OPTIONS.values():
+        value = values[name]
+        values[name] = str(value) if isinstance(value, str) else tuple(map(str, value))
+    return from_flat(values)
 
 
 def _keys(group: Any, prefix: str) -> Iterator[tuple[str, Key]]:
     for item in dataclasses.fields(group):
         if "key" in item.metadata:
             yield f"{prefix}{item.name}", dataclasses.replace(item.metadata["key"], type=item.type)
-        else:
+        elif dataclasses.is_dataclass(item.type):
             yield from _keys(item.type, f"{item.name}.")
 
 
 # Group -> its dataclass.
 GROUPS: Mapping[str, Any] = {
-    item.name: item.type for item in dataclasses.fields(RunConfig) if "key" not in item.metadata
+    item.name: item.type for item in dataclasses.fields(RunConfig) if dataclasses.is_dataclass(item.type)
 }
 # Every key, dotted, in the order of the dataclasses.
 KEYS: Mapping[str, Key] = dict(_keys(RunConfig, ""))

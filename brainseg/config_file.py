@@ -5,8 +5,11 @@ from typing import Any
 
 import yaml
 
-from brainseg.config import KEYS, REMOVED_KEYS, SCHEMA_VERSION, RunConfig, from_flat
+from brainseg.config import KEYS, REMOVED_KEYS, SCHEMA_VERSION, RunConfig, stored
 from brainseg.errors import ConfigError
+from brainseg.keys import Absent
+
+yaml.SafeDumper.add_representer(Absent, yaml.SafeDumper.represent_str)
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -19,23 +22,23 @@ def from_yaml(text: str, *, where: str) -> RunConfig:
     """The configuration that `to_yaml` wrote; `where` names it in errors.
 
     A key that is younger than the run takes the value that means the old behaviour (`Key.since`); a key that was
-    removed is left out if that changes nothing (`REMOVED_KEYS`). Raises ConfigError for another schema version, and
-    for text that brainseg didn't write.
+    removed is left out if that changes nothing (`REMOVED_KEYS`). Parts of plugins are `Absent`, see `config.stored`.
+    Raises ConfigError for another schema version, and for text that brainseg didn't write.
     """
     try:
-        stored = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not YAML; restore the file that brainseg wrote") from error
-    version = stored.pop("schema_version", None) if isinstance(stored, dict) else None
+    version = content.pop("schema_version", None) if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise ConfigError(
             f"{where} has schema_version {version}, and this brainseg reads {SCHEMA_VERSION}; "
             "use the brainseg version in the run's environment/packages.txt"
         )
     values: dict[str, Any] = {}
-    for group, value in stored.items():
+    for group, value in content.items():
         values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
-    return from_flat(upgraded(values))
+    return stored(upgraded(values))
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:

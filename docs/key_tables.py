@@ -8,7 +8,8 @@ import re
 import typing
 from pathlib import Path
 
-from brainseg.config import KEYS, Key, as_text
+from brainseg.config import KEYS
+from brainseg.keys import Key, as_text
 
 PAGE = Path(__file__).parent / "configuration.md"
 KINDS = {
@@ -37,7 +38,7 @@ def _table(group: str) -> str:
         if (name.rpartition(".")[0] or "run") == group:
             kind, *_ = typing.get_args(key.type) or (key.type,)  # `int | None` has int first
             kind = typing.get_origin(kind) or kind  # dict of `dict[str, float]`
-            only = f"only with `{group}={key.only}`" if key.only else ""
+            only = f"only with {' or '.join(f'`{group}={each}`' for each in key.only.split())}" if key.only else ""
             terms = f"only with {' or '.join(key.terms)} in `train.loss`" if key.terms else ""
             allowed = ", ".join(part for part in (*key.values, _range(key), key.allowed, only, terms) if part)
             rows.append(f"| `{name}` | {KINDS[kind]} | `{as_text(key.default)}` | {allowed} | {key.help} |")

@@ -13,7 +13,8 @@ MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path i
 # A part (a folder or a module of brainseg) imports only from itself and from rows above its own.
 ORDER = (
     {"__init__", "errors"},
-    {"classes"},
+    {"classes", "keys"},
+    {"plugins"},
     {"config"},
     {"config_file", "compose"},
     {"cli"},
@@ -58,7 +59,7 @@ UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_al
 LOADS_ITS_OWN = {"tracking/mlflow/model_folders": "pyfunc.load_model"}
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "matplotlib", "PIL"}
 # Modules, the commands aside, whose import must not start a heavy library: `--help` needs them.
-LIGHT = ("compose", "config", "errors", "sweep/study/study_file", "sweep/study/plan")
+LIGHT = ("compose", "config", "errors", "keys", "plugins", "sweep/study/study_file", "sweep/study/plan")
 
 
 @functools.cache

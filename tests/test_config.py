@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import metric_of_a_plugin  # noqa: F401  # registers one
 import pytest
 import yaml
 
 import brainseg.compose
 from brainseg.classes import Labels
 from brainseg.compose import Composition, freeze
-from brainseg.config import FIRST_READING, RunConfig, as_text, flatten, from_flat
+from brainseg.config import FIRST_READING, RunConfig, flatten, from_flat
 from brainseg.config_file import from_yaml, to_yaml
 from brainseg.errors import ConfigError
+from brainseg.keys import as_text
 from brainseg.sweep.launchers.config import LauncherConfig
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -81,6 +83,8 @@ OTHER_VALUES: dict[str, Any] = {
     "tracking.experiment": "other",
     "tracking.predictions": 0,
     "tracking.offline": True,
+    "plugins": ("metric_of_a_plugin",),
+    "metrics": ("slices",),
     "seed": 11,
     "run_name": "a name",
     "resume": "0123",
@@ -196,7 +200,7 @@ def test_the_reference_pins_every_scientific_key() -> None:
     pinned = yaml.safe_load((CONF / "experiment" / "reference.yaml").read_text())
     keys = {"seed"} | {f"{group}.{key}" for group in ("data", "model", "optimizer", "train") for key in pinned[group]}
     free = {key for key in KEYS if key.startswith(("tracking.", "data.phantom"))}
-    free |= {"run_name", "resume", "data.name", "data.root", "data.cache_dir", "train.threads"}
+    free |= {"run_name", "resume", "plugins", "metrics", "data.name", "data.root", "data.cache_dir", "train.threads"}
     assert keys == KEYS.keys() - free
 
 
@@ -346,8 +350,11 @@ def test_a_key_of_a_loss_is_refused_where_the_loss_lacks_its_term() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["train.loss=dice+focl"], r"^train.loss must be one of dice, .*, got 'focl'; did you mean 'focal'\?$"),
-        (["train.loss=dice+"], r"^train.loss must be one of dice, .*, got ''$"),
+        (
+            ["train.loss=dice+focl"],
+            r"^train.loss must be one of dice, .*, got 'focl'; did you mean 'focal'\? \(a part of a plugin needs",
+        ),
+        (["train.loss=dice+"], r"^train.loss must be one of dice, .*, got '' \(a part of a plugin needs plugins"),
         (
             ["train.loss=bce_dice+ce"],
             r"^train.loss must have each term once, got 'bce_dice\+ce', which has ce twice; leave one out$",

@@ -15,6 +15,8 @@ import brainseg.sweep.__main__ as sweep
 from brainseg import compose, config
 from brainseg.__main__ import COMMANDS
 from brainseg.config import KEYS, RunConfig, flatten
+from brainseg.plugins import BUILT_IN
+from examples import EXAMPLES, forgotten, write_example
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,19 +31,19 @@ KINDS = {
     Any: "value or list",
 }
 ALLOWED = {
-    "data.name": config.DATA_NAMES,
+    "data.name": tuple(BUILT_IN["readers"]),
     "data.phantom_kind": (*config.PHANTOM_CLASSES, "only with `data=phantom`"),
     "data.reading": tuple(map(str, config.READINGS)),
     "data.score_by": config.SCORES_BY,
     "data.split_by": config.SPLITS_BY,
-    "data.augment": config.AUGMENTATIONS,
-    "model.name": config.MODEL_NAMES,
+    "data.augment": tuple(BUILT_IN["augmentations"]),
+    "model.name": tuple(BUILT_IN["networks"]),
     "model.stem": (*map(str, config.STEMS), "only with `model=unet`"),
     "model.encoder": (*config.ENCODERS, "only with `model=encoder_unet`"),
-    "model.norm": config.NORMS,
-    "optimizer.name": config.OPTIMIZER_NAMES,
+    "model.norm": (*config.NORMS, "only with `model=unet` or `model=encoder_unet`"),
+    "optimizer.name": tuple(BUILT_IN["optimizers"]),
     "optimizer.schedule": config.SCHEDULES,
-    "train.loss": (*config.LOSSES, "or several joined by `+`"),
+    "train.loss": (*BUILT_IN["losses"], *config.LOSS_SUMS, "or several joined by `+`"),
     "train.precision": config.PRECISIONS,
 }
 
@@ -125,7 +127,13 @@ def test_the_table_of_the_readme_has_every_command() -> None:
 def test_a_training_command_composes(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_examples(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = arguments_of(line)
+    for name in EXAMPLES:
+        write_example(name, tmp_path)
+    with forgotten():
+        _compose(arguments_of(line))
+
+
+def _compose(arguments: list[str]) -> None:
     overrides = [word for word in arguments if word not in ("-m", "--multirun", "--cfg", "job", "--help")]
     assert not [word for word in overrides if word.startswith("-")]
     if "-m" in arguments or "--multirun" in arguments:

@@ -7,14 +7,18 @@ TensorFlow is imported inside the functions; all of them work inside `tf.data.Da
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from brainseg.config import AUGMENTATIONS, one_of
+from brainseg.plugins import is_built_in, made, part
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+# Takes images and masks as `augment` does, and a key that it draws from.
+Augmentation: TypeAlias = "Callable[..., tuple[tf.Tensor, tf.Tensor]]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,32 +34,42 @@ class AugmentationRanges:
     contrast: float  # of the factor of the distance from the image's mean, to either side of 1
     noise_stddev: float  # of the range of intensities, from 0
 
+    def __call__(
+        self, images: tf.Tensor, masks: tf.Tensor, *, key: tf.Tensor, alike: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mirrors, rotates, scales and shifts image and mask alike, filling with 0 from outside; then changes the
+        images' gamma, brightness, contrast and noise.
+        """
+        import tensorflow as tf
 
-RANGES: Mapping[str, AugmentationRanges] = {
-    "light": AugmentationRanges(
-        upside_down=False,
-        rotation_deg=10.0,
-        scale=0.1,
-        shift_fraction=0.05,
-        log_gamma=0.15,
-        brightness=0.05,
-        contrast=0.1,
-        noise_stddev=0.01,
-    ),
-    "standard": AugmentationRanges(
-        upside_down=True,
-        rotation_deg=15.0,
-        scale=0.15,
-        shift_fraction=0.08,
-        log_gamma=0.25,
-        brightness=0.1,
-        contrast=0.15,
-        noise_stddev=0.02,
-    ),
-}
+        geometry, intensity = tf.unstack(tf.random.split(key, 2, alg=ALGORITHM))
+        images, masks = warp(images, masks, _draw_transforms(images, geometry, self))
+        return _change_intensity(images, intensity, self, alike=alike), masks
 
-# Named, as TensorFlow's choice depends on the device.
-ALGORITHM = "philox"
+
+LIGHT = AugmentationRanges(
+    upside_down=False,
+    rotation_deg=10.0,
+    scale=0.1,
+    shift_fraction=0.05,
+    log_gamma=0.15,
+    brightness=0.05,
+    contrast=0.1,
+    noise_stddev=0.01,
+)
+STANDARD = AugmentationRanges(
+    upside_down=True,
+    rotation_deg=15.0,
+    scale=0.15,
+    shift_fraction=0.08,
+    log_gamma=0.25,
+    brightness=0.1,
+    contrast=0.15,
+    noise_stddev=0.02,
+)
+
+ALGORITHM = "philox"  # named, as TensorFlow's choice depends on the device
+NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def augment(
@@ -66,6 +80,7 @@ def augment(
     epoch: tf.Tensor | int,
     step: tf.Tensor | int,
     mode: str,
+    options: Mapping[str, Any] = NO_OPTIONS,
     alike: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """A batch of slices, changed as `mode` says; the same values for the same seed, epoch and step.
@@ -73,23 +88,26 @@ def augment(
     images: float32 in [0, 1], (batch, height, width, channels); what is bright may come out above 1.
     masks: float32 whole numbers in [0, 255], (batch, height, width, mask channels). Shapes and dtypes stay.
     seed, epoch, step: integers in [0, 2**31).
-    mode: none gives the batch back; light and standard mirror, rotate, scale and shift image and mask
-    alike, filling with 0 from outside, then change the images' gamma, brightness, contrast and noise, within `RANGES`.
+    mode: none gives the batch back; light and standard change it within their `AugmentationRanges`; any other one is
+    a plugin's, with its options.
     Every image of the batch draws its own values; alike: one for all of its channels, which are colours, and else one
     for each. Raises ConfigError for an unknown mode.
     """
     import tensorflow as tf
 
-    one_of("data.augment", mode, AUGMENTATIONS)
-    if mode == "none":
-        return images, masks
     # int32 throughout: an int64 of the same value folds into another key.
     seed, epoch, step = (tf.cast(number, tf.int32) for number in (seed, epoch, step))
     key = tf.random.fold_in(tf.stack([seed, epoch]), step, alg=ALGORITHM)
-    geometry, intensity = tf.unstack(tf.random.split(key, 2, alg=ALGORITHM))
-    ranges = RANGES[mode]
-    images, masks = warp(images, masks, _draw_transforms(images, geometry, ranges))
-    return _change_intensity(images, intensity, ranges, alike=alike), masks
+    if is_built_in("augmentations", mode):
+        change: Augmentation = part("augmentations", mode)
+        return change(images, masks, key=key, alike=alike)
+    own: Augmentation = made("augmentations", mode, options)
+    return own(images, masks, key=key)
+
+
+def unchanged(images: tf.Tensor, masks: tf.Tensor, *, key: tf.Tensor, alike: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """The batch as it is."""
+    return images, masks
 
 
 def transforms_of(

@@ -9,13 +9,15 @@ import functools
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.classes import IGNORED, Labels
+from brainseg.data.augment import NO_OPTIONS
+from brainseg.data.augment import augment as augmented
 from brainseg.data.cache import SliceSet
 
 # `val_dice` is soft Dice over flattened batches of this size, whatever data.batch_size is.
@@ -80,6 +82,7 @@ class TrainingBatches:
         *,
         batch_size: int,
         augment: str,
+        augment_options: Mapping[str, Any] = NO_OPTIONS,
         foreground_share: float | None,
         seed: int,
         epoch: int,
@@ -95,7 +98,7 @@ class TrainingBatches:
         else:
             foreground = slices_with_foreground(data, self._positions)
             self._order = functools.partial(foreground_order, foreground, share=foreground_share, seed=seed)
-        self._prepare = _preparation(data, augment=augment, seed=seed, device=device)
+        self._prepare = _preparation(data, augment=augment, options=augment_options, seed=seed, device=device)
         self._ready: queue.Queue[tuple[Any, Any] | BaseException] = queue.Queue(maxsize=PREFETCHED)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._fill, args=(epoch, step), name="brainseg-batches", daemon=True)
@@ -149,14 +152,14 @@ class TrainingBatches:
             epoch, step = epoch + 1, 0
 
 
-def _preparation(data: SliceSet, *, augment: str, seed: int, device: str) -> Callable[..., tuple[Any, Any]]:
+def _preparation(
+    data: SliceSet, *, augment: str, options: Mapping[str, Any], seed: int, device: str
+) -> Callable[..., tuple[Any, Any]]:
     """Scaling and augmentation as one compiled function of (images, masks, epoch, step).
 
     Slices travel to the device as they are stored, in a quarter of the bytes of float32.
     """
     import tensorflow as tf
-
-    from brainseg.data.augment import augment as augmented
 
     def prepare(images: Any, masks: Any, epoch: Any, step: Any) -> tuple[Any, Any]:
         images, masks = augmented(
@@ -166,6 +169,7 @@ def _preparation(data: SliceSet, *, augment: str, seed: int, device: str) -> Cal
             epoch=epoch,
             step=step,
             mode=augment,
+            options=options,
             alike=data.channels_are_alike,
         )
         return images, targets(masks, data.labels)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from brainseg.config import CHANNEL_COUNTS, DataConfig, RunConfig
 from brainseg.data.cache import SliceSet, link, load_slices, stored_channels
@@ -9,6 +12,10 @@ from brainseg.data.folder import FolderSource
 from brainseg.data.phantom.source import PhantomSource
 from brainseg.data.source import Source
 from brainseg.data.split import Split, make_split, patients_on_both_sides
+from brainseg.errors import DataError
+from brainseg.plugins import is_built_in, made, part
+
+SOURCE = ("name", "location", "labels", "slices", "read", "holds_colour", "stamp")  # what a Source has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,20 +30,47 @@ class RunData:
 
 
 def source_of(config: RunConfig) -> Source:
-    """The source that `data.name` names. Raises DataError where the folder can't be used."""
-    if config.data.root is not None:
-        return FolderSource(config.data)
+    """The source that `data.name` names, a plugin's reader among them. Raises DataError where it can't be used."""
+    data = config.data
+    if is_built_in("readers", data.name):
+        source: Source = part("readers", data.name)(data)
+        return source
+    return _checked(data, made("readers", data.name, data.options).open(data))
+
+
+def _checked(data: DataConfig, source: Any) -> Source:
+    """What a plugin's reader has opened. Raises DataError where it is no `Source`, by its first slice."""
+    what = f"data.name={data.name}"
+    if missing := [name for name in SOURCE if not hasattr(source, name)]:
+        raise DataError(f"{what} must open a Source, and {', '.join(missing)} is missing; add it")
+    ids = [item.id for item in source.slices()]
+    if not ids or ids != sorted(set(ids)):
+        raise DataError(f"{what} must have slices, each id once and sorted, got {', '.join(ids[:3]) or 'none'}")
+    image, mask = source.read(ids[0])
+    rule = f"uint8 of (height, width, channels) and (height, width, {data.labels.mask_channels})"
+    if (image.dtype, mask.dtype) != (np.uint8, np.uint8) or (image.ndim, mask.ndim) != (3, 3):
+        raise DataError(f"{what} must read {rule}, got {image.dtype} of {image.shape} and {mask.dtype} of {mask.shape}")
+    if mask.shape != (*image.shape[:2], data.labels.mask_channels):
+        raise DataError(f"{what} must read {rule} of one size, got {image.shape} and {mask.shape}")
+    checked: Source = source
+    return checked
+
+
+def folder(data: DataConfig) -> FolderSource:
+    """`data.root`."""
+    return FolderSource(data)
+
+
+def phantom(data: DataConfig) -> PhantomSource:
+    """Slices made from a seed."""
     return PhantomSource(
-        patients=config.data.phantom_patients,
-        seed=config.data.phantom_seed,
-        kind=config.data.phantom_kind,
-        channels=config.data.channels,
+        patients=data.phantom_patients, seed=data.phantom_seed, kind=data.phantom_kind, channels=data.channels
     )
 
 
 def source_of_folder(folder: Path, data: DataConfig | None = None) -> FolderSource:
     """A folder as a source. data: how a run reads its files; without one, as a new run would. Raises DataError."""
-    data = replace(data or DataConfig(), name="folder", root=str(folder))
+    data = replace(data or DataConfig(), name="folder", options={}, root=str(folder))
     source = FolderSource(data)
     return source if data.channels != "auto" else source.read_by(_with_channels(data, source, None))
 

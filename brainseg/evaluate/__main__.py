@@ -82,7 +82,7 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     store = open_store(tracking)
     asked = _asked(parsed, store)
     tasks = _tasks(parsed, store, asked, folder / "runs")
-    for note in dict.fromkeys(note for task in tasks for note in task.split.slices.notes):
+    for note in dict.fromkeys(note for task in tasks for note in (*task.split.slices.notes, *_unmeasured(task))):
         print(f"note: {note}")
     start_tensorflow(tasks[0].runs[0].threads)  # on as many threads as in the training: they decide the last digits
     from brainseg.evaluate.evaluation import outcome_of, score
@@ -97,6 +97,15 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
         print_outcome(outcome, table_console(plain_width=PLAIN_WIDTH))
     _tell_where(outcome, asked, tracking, output=parsed.output)
     return 0
+
+
+def _unmeasured(task: "Task") -> list[str]:
+    from brainseg.runs.stored_run import metrics_of
+
+    return [
+        f"{name} isn't measured: it is a plugin's; name its module in ./conf/config.yaml, plugins: [MODULE]"
+        for name in metrics_of(task.runs[0].config)[1]
+    ]
 
 
 def _asked(parsed: argparse.Namespace, store: "RunStore") -> Asked:

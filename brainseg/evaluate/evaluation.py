@@ -16,12 +16,12 @@ from brainseg.evaluate.summary import GroupScores, ScoreSummary, group_scores, s
 from brainseg.evaluate.tuning import Choice, choose, tables_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor, ensemble
-from brainseg.runs.stored_run import StoredRun, model_of, slices_in, training_slices
+from brainseg.runs.stored_run import StoredRun, metrics_of, model_of, slices_in, training_slices
 from brainseg.scoring.calibration import Calibration
 from brainseg.scoring.confusion import Confusion
 from brainseg.scoring.evaluation import Evaluation, evaluate
 from brainseg.scoring.intervals import Estimate
-from brainseg.scoring.slice_score import SliceScore, by_class, dice_table
+from brainseg.scoring.slice_score import SliceScore, by_class, dice_table, metric_table
 
 SPLITS = ("val", "test")
 
@@ -87,6 +87,7 @@ class Outcome:
     by_type: Mapping[str, Estimate]  # what ranks runs, for the slices of each tumour type
     calibrations: Mapping[str, Calibration]  # by class
     confusion: Confusion | None  # of exclusive classes
+    further: Mapping[str, Estimate]  # metric of a plugin that all of them have -> its mean over slices, then classes
 
     @property
     def has_classes(self) -> bool:
@@ -179,6 +180,7 @@ def score(task: Task, progress: OnProgress) -> Scored:
         task.split.ids,
         score_by=score_by,
         settings=settings,
+        metrics=metrics_of(task.runs[0].config)[0],
         in_full=True,
         on_slice=_counting(progress, f"{runs_short_title(task.runs)}, {task.split.name}", task.split),
     )
@@ -204,7 +206,18 @@ def outcome_of(scored: Sequence[Scored]) -> Outcome:
         by_type={name: table.of_group(name).interval() for name in types},
         calibrations=calibrations,
         confusion=_confusion([each.evaluation for each in scored]),
+        further=_further([each.evaluation for each in scored]),
     )
+
+
+def _further(evaluations: Sequence[Evaluation]) -> dict[str, Estimate]:
+    scores = [item for each in evaluations for item in each.scores]
+    found = {}
+    for name in evaluations[0].further:
+        if all(name in each.further for each in evaluations):
+            table = metric_table(scores, [value for each in evaluations for value in each.further[name]])
+            found |= {name: table.interval()} if table.counted.any() else {}
+    return found
 
 
 def _confusion(evaluations: Sequence[Evaluation]) -> Confusion | None:

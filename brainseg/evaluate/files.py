@@ -25,7 +25,10 @@ GALLERY = 9  # slices: a third each of the worst, the median and the best
 
 def write_files(folder: Path, outcome: Outcome) -> None:
     """Writes all files of an evaluation into an existing folder."""
-    further = {}
+    further = {
+        name: [f"{value:.17g}" for scored in outcome.scored for value in scored.evaluation.further[name]]
+        for name in outcome.further
+    }
     if len(outcome.scored) > 1:
         further["run_id"] = [scored.id for scored in outcome.scored for _ in scored.evaluation.scores]
     (folder / "scores.csv").write_text(to_csv(outcome.scores, EVALUATION_COLUMNS, further=further), encoding="utf-8")
@@ -58,6 +61,7 @@ def tags_of(outcome: Outcome) -> dict[str, str]:
 def summary_json(outcome: Outcome) -> dict[str, Any]:
     """`summary.json`: every number, with the data, runs and settings behind it."""
     source = outcome.scored[0].split.slices
+    further = {name: dataclasses.asdict(each) for name, each in outcome.further.items()}
     summaries = {name: _summary_json(summary) for name, summary in outcome.summaries.items()}
     drawn = next(iter(outcome.summaries.values())).drawn
     calibrations = {
@@ -88,6 +92,7 @@ def summary_json(outcome: Outcome) -> dict[str, Any]:
             "drawn": drawn,
         },
         **(_classes_json(outcome, summaries) if outcome.has_classes else summaries[""]),
+        **({"metrics": further} if further else {}),
         "by_run": [_by_run_json(row) for row in outcome.by_run],
         "calibration": {
             "bins": BINS,

@@ -56,6 +56,9 @@ def head_lines(outcome: Outcome) -> list[str]:
 def sections(outcome: Outcome) -> list[Section]:
     """All tables of an evaluation, the most important first."""
     found = class_sections(outcome) if outcome.has_classes else _binary_sections(outcome)
+    if outcome.further:
+        rows = tuple((name, estimate.text) for name, estimate in outcome.further.items())
+        found.append(Section(title="Metrics of plugins", headings=("", "mean over slices"), rows=rows))
     return [*found, *(_choice(scored, scored.choice) for scored in outcome.scored if scored.choice is not None)]
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainseg.classes import Labels
-from brainseg.config import FLIPS, SHIFTS, in_range, one_of
+from brainseg.config import FLIPS, SHIFTS
+from brainseg.keys import in_range, one_of
 
 # For each of FLIPS, the axes of (batch, height, width, channels) that each forward pass flips. The first pass is the
 # plain prediction, and each choice begins with the passes of the one before it.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from brainseg.classes import BACKGROUND, BINARY, Labels
 from brainseg.config import TrainConfig, loss_terms
+from brainseg.plugins import is_built_in, made, part
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 # Takes (mask, probability) and gives a float32 scalar. mask: `targets`, (batch, height, width, outputs); probability:
 # [0, 1], the same shape. Pixels without a class and ignored ones weigh nothing; means are over the others.
 Loss: TypeAlias = "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]"
-# A term of a loss; it takes the same, in float32.
+# A term of a loss that brainseg has; it takes the same, in float32.
 Term: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, TrainConfig, Labels], tf.Tensor]"
 
+DICE_IMAGE = "dice_image"
 # Added to both sides of the soft Dice fraction: defines it for two empty masks (1), and keeps gradients finite.
 SMOOTH = 1.0
 # What is raised to a power is at least this: the gradient of a root is infinite at 0.
@@ -29,22 +31,30 @@ SMALLEST = 1e-7
 
 
 def loss_of(train: TrainConfig, labels: Labels) -> Loss:
-    """The sum of the terms that `train.loss` names."""
+    """The sum of the terms that `train.loss` names, those of plugins among them."""
     names = loss_terms(train.loss)
+    terms = [_term(name, train, labels) for name in names if name != DICE_IMAGE]
 
     def loss(mask: tf.Tensor, probability: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
         # float32: a sum over a batch in bfloat16 stops growing at 256 pixels.
         mask, probability = tf.cast(mask, tf.float32), tf.cast(probability, tf.float32)
-        values = [TERMS[name](mask, probability, train, labels) for name in names if name != DICE_IMAGE]
+        values = [term(mask, probability) for term in terms]
         if DICE_IMAGE not in names:
             return functools.reduce(operator.add, values)
         # 1 is added first, and so rounded as by version 0.1.
-        each = dice_coefficient(mask, probability, labels=labels, each_image=True)
-        return functools.reduce(operator.add, [*values, 1.0]) - each
+        return functools.reduce(operator.add, [*values, 1.0]) - dice_image(mask, probability, train, labels)
 
     return loss
+
+
+def _term(name: str, train: TrainConfig, labels: Labels) -> Loss:
+    if not is_built_in("losses", name):
+        own: Loss = made("losses", name, train.loss_options)
+        return own
+    term: Term = part("losses", name)
+    return lambda mask, probability: term(mask, probability, train, labels)
 
 
 def dice_coefficient(
@@ -71,16 +81,22 @@ def dice_coefficient(
     return tf.reduce_mean((2.0 * shared + smooth) / (total + smooth))
 
 
-def _dice(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+def dice(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+    """1 - `dice_coefficient` of the batch."""
     return 1.0 - dice_coefficient(mask, probability, labels=labels)
 
 
-def _cross_entropy(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+def dice_image(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+    """The mean over the Dice of each image, which the loss takes from 1: small tumours weigh as much as large ones."""
+    return dice_coefficient(mask, probability, labels=labels, each_image=True)
+
+
+def cross_entropy(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
     """Categorical for exclusive classes, else the mean of each class' binary one."""
     return _mean(_entropy(mask, probability, labels), mask, train, labels)
 
 
-def _focal(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+def focal(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
     """Cross-entropy times (1 - p)**gamma, p the probability of what is true: Lin et al. 2017, arXiv:1708.02002.
 
     Their balancing weights are `train.class_weights`. The mean is over pixels; they divide by the number of objects.
@@ -95,13 +111,14 @@ def _focal(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: 
     return _mean(weight * _entropy(mask, probability, labels), mask, train, labels)
 
 
-def _tversky(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+def tversky(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+    """The mean over the classes of `_tversky_losses`."""
     import tensorflow as tf
 
     return tf.reduce_mean(_tversky_losses(mask, probability, train, labels))
 
 
-def _focal_tversky(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
+def focal_tversky(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:
     """Each class' Tversky loss to the power of 1 / gamma: Abraham and Khan 2019, arXiv:1810.07842.
 
     The mean over the classes, of which they take the sum.
@@ -110,17 +127,6 @@ def _focal_tversky(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, 
 
     losses = tf.maximum(_tversky_losses(mask, probability, train, labels), SMALLEST)
     return tf.reduce_mean(losses ** (1.0 / train.focal_tversky_gamma))
-
-
-# 1 - the mean over the Dice of each image: a small tumour weighs as much as a large one, as it does in the scores.
-DICE_IMAGE = "dice_image"
-TERMS: Mapping[str, Term] = {  # all others
-    "dice": _dice,
-    "ce": _cross_entropy,
-    "focal": _focal,
-    "tversky": _tversky,
-    "focal_tversky": _focal_tversky,
-}
 
 
 def _tversky_losses(mask: tf.Tensor, probability: tf.Tensor, train: TrainConfig, labels: Labels) -> tf.Tensor:

@@ -1,17 +1,18 @@
-"""The networks that `model.name` can choose: each is a module of this folder, with a function `build`."""
+"""The network that `model.name` names: one of this folder's, or a plugin's."""
 
-from importlib import import_module
 from typing import Protocol
 
 import keras
 
 from brainseg.classes import BINARY, Labels
-from brainseg.config import MODEL_NAMES, ModelConfig, one_of
+from brainseg.config import ModelConfig
+from brainseg.errors import ConfigError
 from brainseg.model.network import Network
+from brainseg.plugins import part
 
 
 class Build(Protocol):
-    """The `build` of a network's module."""
+    """The function `build` of a network of brainseg's."""
 
     def __call__(self, config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Labels, seed: int) -> Network:
         """The network with weights and dropout drawn from `seed` alone, under Keras' global dtype policy.
@@ -23,9 +24,20 @@ class Build(Protocol):
 
 def build_network(config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Labels, seed: int) -> Network:
     """The network that `config.name` names, as `Build` says. Raises ConfigError for an unknown name."""
-    one_of("model.name", config.name, MODEL_NAMES)
-    build: Build = import_module(f"brainseg.model.{config.name}").build
-    return build(config, input_shape=input_shape, labels=labels, seed=seed)
+    own = config.own
+    if own is None:
+        build: Build = part("networks", config.name)
+        return build(config, input_shape=input_shape, labels=labels, seed=seed)
+    keras.utils.clear_session(free_memory=False)  # the names of its layers are the same in each process
+    features = own.build(input_shape=input_shape, outputs=labels.outputs, seed=seed)
+    names = own.coarse() if hasattr(own, "coarse") else ()
+    unknown = set(names) - {layer.name for layer in features.layers}
+    if unknown:
+        raise ConfigError(f"model.name={config.name}: coarse() must name layers of its model, got {unknown}")
+    # float32: see `blocks.head`.
+    masks = keras.layers.Activation(labels.activation, dtype="float32", name="probabilities")(features.output)
+    model = keras.Model(features.input, masks, name=config.name)
+    return Network(model=model, coarse=tuple(features.get_layer(name).output for name in names))
 
 
 def build_model(

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from brainseg.config import PRECISIONS, in_range, one_of
+from brainseg.config import PRECISIONS
 from brainseg.errors import ConfigError
+from brainseg.keys import in_range, one_of
 
 # Processors with one of these flags multiply bfloat16 in hardware; the others are slower than in float32.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from brainseg.config import RunConfig, did_you_mean, flatten
+from brainseg.config import RunConfig, flatten, place_of_options
 from brainseg.errors import InputError
+from brainseg.keys import did_you_mean
 from brainseg.tracking.listing import merged
 from brainseg.tracking.protocol import RunFilter, RunList, RunStore, RunSummary
 
@@ -63,11 +64,12 @@ def _with_condition(which: RunFilter, key: str, value: str) -> RunFilter:
     if not re.fullmatch(r"[\w./-]+", key):
         raise InputError(f"'{key}={value}' is not of the form key=value, such as model.depth=5 or state=finished")
     known = flatten(RunConfig())
-    conditions = which.params if key in known else which.tags
-    recorded = _as_recorded(known[key], value) if key in known else value
+    is_parameter = key in known or place_of_options(key) is not None
+    conditions = which.params if is_parameter else which.tags
+    recorded = _as_recorded(known.get(key), value) if is_parameter else value
     if conditions.get(key, recorded) != recorded:
         raise InputError(f"{key} is given twice, and all conditions must hold; leave one out")
-    if key in known:
+    if is_parameter:
         return replace(which, params={**which.params, key: recorded})
     return replace(which, tags={**which.tags, key: recorded})
 

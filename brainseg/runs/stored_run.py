@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brainseg import compose
 from brainseg.config import RunConfig
 from brainseg.config_file import from_yaml
 from brainseg.data.cache import SliceSet, load_slices
@@ -14,6 +15,7 @@ from brainseg.data.source import Source
 from brainseg.data.split import Split, parse_split
 from brainseg.errors import InputError
 from brainseg.model.keras_file import read_model
+from brainseg.plugins import is_built_in, made, names
 from brainseg.runs.artifacts import optional_file
 from brainseg.tracking.protocol import MODEL_FILE, RunStore
 
@@ -91,10 +93,21 @@ def training_slices(run: StoredRun) -> SliceSet:
 
 def source_of_run(run_id: str, config: RunConfig) -> Source:
     """Where the run's slices come from. Raises InputError if their folder isn't there."""
+    if not is_built_in("readers", config.data.name):
+        compose.freeze([])  # imports the plugins that ./conf names, of which one may read it
     root = config.data.root
     if root is not None and not Path(root).is_dir():
         raise InputError(f"run {run_id}: its data {root} isn't there; name where it lies now with --data DIR")
     return source_of(config)
+
+
+def metrics_of(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
+    """The run's metrics of plugins by name, and those that ./conf and installed packages don't have."""
+    if config.metrics:
+        compose.freeze([])  # imports the plugins that ./conf names
+    here = [name for name in config.metrics if name in names("metrics")]
+    found = {name: made("metrics", name, config.metric_options) for name in here}
+    return found, [str(name) for name in config.metrics if name not in found]
 
 
 def slices_in(run: StoredRun, folder: Path) -> SliceSet:

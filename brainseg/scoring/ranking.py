@@ -1,5 +1,6 @@
 """The one number by which epochs, trials and runs are ranked, from the Dice of each slice and class."""
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,6 +49,11 @@ class DiceTable:
     def score(self) -> float:
         """`ranking_score`."""
         return ranking_score(self.dices, self.counted)
+
+    @property
+    def known_score(self) -> float:
+        """`score`; NaN where nothing counts."""
+        return self.score if self.counted.any() else math.nan
 
     def interval(self) -> Estimate:
         """`score` with its interval over people. Raises ValueError for no slices."""

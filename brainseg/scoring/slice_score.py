@@ -4,7 +4,7 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,16 @@ def dice_table(scores: Sequence[SliceScore], *, score_by: str) -> DiceTable:
         people=tuple(score.person for score in slices),
         groups=tuple(score.tumor_type for score in slices),
     )
+
+
+def metric_table(scores: Sequence[SliceScore], values: Sequence[float]) -> DiceTable:
+    """A plugin's metric in place of the Dice; a NaN doesn't count. scores: as `dice_table` takes them."""
+    found: dict[str, list[float]] = {name: [] for name in by_class(scores)}
+    for score, value in zip(scores, values, strict=True):
+        found[score.class_name].append(value)
+    table = np.array([*found.values()]).T
+    counted = ~np.isnan(table)
+    return replace(dice_table(scores, score_by="slice"), dices=np.where(counted, table, 0.0), counted=counted)
 
 
 def by_type(scores: Sequence[SliceScore]) -> dict[str, list[SliceScore]]:

@@ -235,7 +235,7 @@ def _overrides_of_a_host(parsed: argparse.Namespace) -> tuple[str, ...]:
     from brainseg.sweep.study.study_rules import LOCATIONS
 
     keys = [f"{key}=" for key in LOCATIONS]
-    return _allowed(parsed, ("tracking.", *keys), f"tracking.*, {' and '.join(LOCATIONS)}")
+    return _allowed(parsed, ("tracking.", *keys), f"tracking.*, {', '.join(LOCATIONS[:-1])} and {LOCATIONS[-1]}")
 
 
 def _allowed(parsed: argparse.Namespace, beginnings: tuple[str, ...], named: str) -> tuple[str, ...]:

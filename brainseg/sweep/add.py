@@ -12,14 +12,14 @@ from brainseg.cli.tables import Console, say
 from brainseg.errors import ConfigError
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.foreign import OwnStudy, point_of
-from brainseg.sweep.engine.stored_study import load_config
+from brainseg.sweep.engine.stored_study import load_config, with_plugins
 from brainseg.sweep.engine.trial_row import trial_row
 from brainseg.sweep.studies import storage_of, workers_of
 from brainseg.sweep.study.parameter import Parameter, Value
 from brainseg.sweep.study.plan import compose_trial
 from brainseg.sweep.study.space import as_overrides, corners
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import check_params, merged
+from brainseg.sweep.study.study_rules import PLUGINS, check_params, key_of, merged
 
 
 def add_trial(name: str, given: Sequence[str], *, tracking: Sequence[str], where: str | None, console: Console) -> int:
@@ -33,9 +33,10 @@ def add_trial(name: str, given: Sequence[str], *, tracking: Sequence[str], where
     with storage.reached():
         config = load_config(storage, name)
         config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
-        point = checked_point(config, compose.values_in(given))
-        shown = " ".join(as_overrides(point))
         study = OwnStudy(study_name=name, storage=storage.optuna)
+        config = with_plugins(study, config, given)
+        point = checked_point(config, compose.values_in([item for item in given if key_of(item) != PLUGINS]))
+        shown = " ".join(as_overrides(point))
         with storage.lock():
             trials = study.get_trials(deepcopy=False)
             for trial in trials:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from brainseg.cli.secrets import mask
-from brainseg.config import did_you_mean
 from brainseg.errors import TrackingError
+from brainseg.keys import did_you_mean
 from brainseg.tracking.protocol import RunFilter, RunList, RunRecord, RunSummary
 from brainseg.tracking.rules import STATE
 

@@ -15,9 +15,11 @@ from brainseg.inference.prediction import Predictor
 from brainseg.model import runtime as hardware
 from brainseg.model.encoders.weights import Weights
 from brainseg.model.stock import to_stock
+from brainseg.plugins import made
 from brainseg.scoring.evaluation import Evaluation, evaluate
 from brainseg.tracking.protocol import Tracker
 from brainseg.train.checkpoint import Checkpoints, RunManifest
+from brainseg.train.contracts import check_parts
 from brainseg.train.environment import machine
 from brainseg.train.loop import Trainer
 from brainseg.train.progress import Reporter, Silent
@@ -44,6 +46,7 @@ class Result:
     dice_by_type: Mapping[str, float]  # tumour type -> final Dice; empty where types are unknown
     parameters: int  # weights of the saved model
     seconds_per_image: float  # its prediction of one slice
+    further: Mapping[str, float]  # metric of a plugin -> its mean over the validation slices; NaN where it has no value
     unwritten: tuple[str, ...]  # parts of the record that couldn't be written, a line each
     undelivered: int  # records that wait in the spool
 
@@ -78,6 +81,7 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
         manifest = dataclasses.replace(checkpoints.manifest(), config_yaml=to_yaml(as_recorded(config)))
     hardware.apply(manifest.precision, manifest.threads)
     has_own = checkpoints is not None and checkpoints.have_weights
+    check_parts(config, data.slices.labels)
     return Prepared(data=data, manifest=manifest, weights=None if has_own else starting_weights(config))
 
 
@@ -137,6 +141,7 @@ def run(
         dice_by_type=evaluation.dice_by_type(),
         parameters=model.count_params(),
         seconds_per_image=evaluation.seconds_per_image,
+        further=evaluation.means(),
         unwritten=unwritten,
         undelivered=tracker.undelivered,
     )
@@ -150,7 +155,12 @@ def _finish(
     with stop.deferred():  # as for the trainer
         model = to_stock(trainer.best_model())
         evaluation = evaluate(
-            Predictor(model), data.slices, data.split.val, score_by=config.data.score_by, on_batch=stop.check
+            Predictor(model),
+            data.slices,
+            data.split.val,
+            score_by=config.data.score_by,
+            metrics={name: made("metrics", name, config.metric_options) for name in config.metrics},
+            on_batch=stop.check,
         )
         record_result(
             tracker,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from brainseg import compose
-from brainseg.config import GROUPS, KEYS, as_text
+from brainseg.config import GROUPS, KEYS
+from brainseg.keys import as_text
 
 HEADER = """\
 Trains a segmentation model and records the run in MLflow.
@@ -25,14 +26,15 @@ VALUE_WIDTH = 28
 
 def help_text(overrides: Sequence[str]) -> str:
     """What --help prints; the values are those that the overrides compose to. Raises ConfigError like `compose`."""
-    values = compose.Composition(overrides).values
+    composition = compose.Composition(overrides)
+    values, keys = composition.values, {**KEYS, **composition.option_keys}
     lines = [HEADER, *(f"{group}: {', '.join(options)}" for group, options in compose.options().items())]
     lines.append("\nKeys and their values (key=value)\n")
     # The keys without a group first: behind a group they would seem to belong to it.
     for group in ("", *GROUPS):
         lines += [f"{group}:"] if group else []
-        for key, about in KEYS.items():
-            of_group, _, name = key.rpartition(".")
+        for key, about in keys.items():
+            of_group, _, name = key.partition(".") if "." in key else ("", "", key)
             if of_group == group:
                 shown = f"{'  ' if group else ''}{name}: {as_text(values[key])}"
                 choices = f" ({', '.join(about.values)})" if about.choices else ""

@@ -115,6 +115,7 @@ class Trainer:
             self._split.train,
             batch_size=self._config.data.batch_size,
             augment=self._config.data.augment,
+            augment_options=self._config.data.augment_options,
             foreground_share=self._config.data.foreground_share,
             seed=self._config.seed,
             epoch=self.progress.epoch,

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from brainseg.config import OptimizerConfig, one_of
+from brainseg.config import OptimizerConfig
+from brainseg.plugins import is_built_in, made, part
 
 if TYPE_CHECKING:
     import keras
@@ -23,8 +24,11 @@ def build_optimizer(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
     learning_rate * weight_decay of each kernel away. The schedule is not in it: the training loop
     assigns `learning_rate_at` before each step. Raises ConfigError for an unknown name.
     """
-    one_of("optimizer.name", config.name, tuple(OPTIMIZERS))
-    optimizer = OPTIMIZERS[config.name](config)
+    if is_built_in("optimizers", config.name):
+        optimizer = part("optimizers", config.name)(config)
+    else:
+        own = made("optimizers", config.name, config.options)
+        optimizer = own.build(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     # Keras sums gradients over devices, of which there is one, by a custom gradient: TensorFlow registers that for
     # ever, and with it the graph of every model that this process trains.
@@ -32,29 +36,25 @@ def build_optimizer(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
     return optimizer
 
 
-def _adam(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+def adam(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+    """Kingma and Ba 2015, arXiv:1412.6980; without weight decay."""
     import keras
 
     return keras.optimizers.Adam(config.learning_rate)
 
 
-def _adamw(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+def adamw(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+    """Adam with decoupled weight decay."""
     import keras
 
     return keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
 
 
-def _sgd(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+def sgd(config: OptimizerConfig) -> "keras.optimizers.Optimizer":
+    """Steps along the gradient, with momentum."""
     import keras
 
     return keras.optimizers.SGD(config.learning_rate, momentum=SGD_MOMENTUM, weight_decay=config.weight_decay)
-
-
-OPTIMIZERS: dict[str, Callable[[OptimizerConfig], "keras.optimizers.Optimizer"]] = {
-    "adam": _adam,
-    "adamw": _adamw,
-    "sgd": _sgd,
-}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What is recorded of a run, apart from the metrics of each epoch."""
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import keras
 
 from brainseg.cli.secrets import mask
-from brainseg.config import RunConfig, flatten
+from brainseg.config import OPTIONS, RunConfig, chosen_parts, flatten
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
 from brainseg.data.masks import as_file_name
@@ -17,6 +18,7 @@ from brainseg.data.training_statistics import STATISTICS_FILE, statistics_of
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves, save_panels
 from brainseg.errors import Pruned
 from brainseg.model.encoders.weights import Weights
+from brainseg.plugins import is_built_in, origin
 from brainseg.scoring.evaluation import Evaluation
 from brainseg.scoring.predictions import save_predictions
 from brainseg.scoring.slice_score import TRAINING_COLUMNS, by_slice, slice_dice, to_csv
@@ -47,6 +49,8 @@ def record_start(
         "precision": precision,
         "threads": str(threads),
     }
+    if origins := _origins(config):
+        tags["plugins"] = "; ".join(origins)
     if weights is not None:
         tags |= {"weights": weights.about, "weights_sha256": weights.sha256}
     tracker.set_tags(tags)
@@ -63,6 +67,17 @@ def record_start(
     tracker.log_text(data.split.to_json(), "split.json")
     tracker.log_text(statistics_of(slices, data.split.train).to_json(), STATISTICS_FILE)
     record_environment(tracker)
+
+
+def _origins(config: RunConfig) -> list[str]:
+    """Where each part of a plugin comes from: `model.name=attention: my_module sha256:DIGEST`."""
+    values = flatten(config)
+    return [
+        f"{key}={name}: {origin(kind, name)}"
+        for key, kind in OPTIONS.values()
+        for name in chosen_parts(kind, values[key])
+        if not is_built_in(kind, name)
+    ]
 
 
 def as_recorded(config: RunConfig) -> RunConfig:
@@ -90,10 +105,12 @@ def record_result(
         **_class_metrics(evaluation),
         "parameters": float(model.count_params()),
         "seconds_per_image": evaluation.seconds_per_image,
+        **{name: value for name, value in evaluation.means().items() if not math.isnan(value)},
     }
     tracker.log_metrics(metrics, epoch=len(history))
     tracker.set_tags({"description": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))})
-    tracker.log_text(to_csv(evaluation.scores, TRAINING_COLUMNS), "val_scores.csv")
+    further = {name: [f"{value:.17g}" for value in values] for name, values in evaluation.further.items()}
+    tracker.log_text(to_csv(evaluation.scores, TRAINING_COLUMNS, further=further), "val_scores.csv")
     _log_made(tracker, "val_predictions.npz", lambda path: save_predictions(path, evaluation.predictions))
     _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
     if config.tracking.predictions:

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from scipy.ndimage import binary_dilation
 
-from brainseg.config import AUGMENTATIONS
-from brainseg.data.augment import RANGES, AugmentationRanges, augment, transforms_of, warp
+from brainseg.data import augment as augmentation
+from brainseg.data.augment import AugmentationRanges, augment, transforms_of, warp
 from brainseg.errors import ConfigError
+from brainseg.plugins import BUILT_IN
 
 SIZE = 64
 
@@ -58,12 +59,12 @@ def test_mode_none_changes_nothing():
 
 
 def test_every_configurable_mode_is_accepted():
-    for mode in AUGMENTATIONS:
+    for mode in BUILT_IN["augmentations"]:
         augment(*noisy_batch(), seed=0, epoch=0, step=0, mode=mode)
 
 
 def test_an_unknown_mode_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"data.augment must be one of none, light, standard, got 'heavy'"):
+    with pytest.raises(ConfigError, match=r"must be one of none, light, standard, got 'heavy'"):
         augment(*noisy_batch(), seed=0, epoch=0, step=0, mode="heavy")
 
 
@@ -229,7 +230,7 @@ UPPER, LOWER = np.array([0.2, 0.4, 0.8]), np.array([0.1, 0.1, 0.4])
 
 def banded(monkeypatch, *, alike, **ranges):
     """What becomes of the upper and of the lower half in four images, each (images, channels)."""
-    monkeypatch.setitem(RANGES, "light", dataclasses.replace(STILL, **ranges))
+    monkeypatch.setattr(augmentation, "LIGHT", dataclasses.replace(STILL, **ranges))
     bands = np.empty((4, 8, 8, 3), np.float32)
     bands[:, :4], bands[:, 4:] = UPPER, LOWER
     found, _ = augment(tf.constant(bands), tf.zeros((4, 8, 8, 1)), seed=0, epoch=1, step=2, mode="light", alike=alike)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from brainseg.classes import BINARY, Labels
-from brainseg.config import MODEL_NAMES, ModelConfig
+from brainseg.config import ModelConfig
 from brainseg.errors import ConfigError
 from brainseg.model.models import build_model, build_network
 from brainseg.model.stock import to_stock
+from brainseg.plugins import BUILT_IN
 
 CLASSES = Labels(names=("core", "rim", "oedema"), exclusive=True)
 OVERLAPPING = Labels(names=("whole", "core"), exclusive=False)
@@ -130,7 +131,7 @@ def test_dropout_is_off_outside_training():
     np.testing.assert_array_equal(model(images(), training=False), model(images(), training=False))
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", BUILT_IN["networks"])
 @pytest.mark.parametrize("changes", [{}, {"depth": 1}, {"depth": 2, "stem": 4}], ids=str)
 def test_every_configurable_network_gives_a_mask_of_the_images_size_and_its_coarse_levels(name, changes):
     config = ModelConfig(name=name, base_filters=2, **changes)

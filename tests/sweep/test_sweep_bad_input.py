@@ -46,7 +46,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["add", "small", "model.dropout=0.1"], "no study 'small' in "),
         (
             ["worker", "small", "model.depth=3"],
-            "worker takes tracking.*, data.root and data.cache_dir alone, got model.depth=3",
+            "worker takes tracking.*, data.root, data.cache_dir and plugins alone, got model.depth=3",
         ),
         (["status", "small", "data.root=here"], "status takes tracking.* alone, got data.root=here"),
     ],

@@ -47,12 +47,16 @@ UNKNOWN = [
     ("data=null", "data must be one of folder, phantom, got 'null'"),
     ("data=", "data must be one of folder, phantom, got ''"),
     ("experiment=refrence", "experiment must be one of best, reference, got 'refrence'; did you mean 'reference'?"),
-    ("model.name=resnet", "model.name must be one of unet, encoder_unet, got 'resnet'; did you mean 'unet'?"),
+    (
+        "model.name=resnet",
+        "model.name must be one of unet, encoder_unet, got 'resnet'; did you mean 'unet'? "
+        "(a part of a plugin needs plugins=[MODULE])",
+    ),
     ("model.stem=3", "model.stem must be one of 1, 2, 4, got 3"),
     (
         "train.loss=dise",
         "train.loss must be one of dice, dice_image, ce, focal, tversky, focal_tversky, bce_dice, bce_dice_image, "
-        "got 'dise'; did you mean 'dice'?",
+        "got 'dise'; did you mean 'dice'? (a part of a plugin needs plugins=[MODULE])",
     ),
     ("data.split_by=person", "data.split_by must be one of image, patient, got 'person'"),
 ]

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from brainseg.config import OPTIMIZER_NAMES, OptimizerConfig
 from brainseg.config import SCHEDULES as SCHEDULE_NAMES
+from brainseg.config import OptimizerConfig
 from brainseg.errors import ConfigError
-from brainseg.train.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer, learning_rate_at
+from brainseg.train.optimizers import SCHEDULES, build_optimizer, learning_rate_at
 
 
 def config(name="sgd", **keys):
@@ -23,15 +23,14 @@ def rates(optimizer_config, *, steps_per_epoch, epochs, steps=None):
     ]
 
 
-def test_every_configurable_optimizer_and_schedule_is_in_its_table():
-    assert tuple(OPTIMIZERS) == OPTIMIZER_NAMES
+def test_every_configurable_schedule_is_in_its_table():
     assert tuple(SCHEDULES) == SCHEDULE_NAMES
 
 
 def test_an_unknown_optimizer_lists_the_known_ones():
     unknown = config()
     object.__setattr__(unknown, "name", "adem")
-    with pytest.raises(ConfigError, match=r"optimizer.name must be one of adam, adamw, sgd, got 'adem'"):
+    with pytest.raises(ConfigError, match=r"must be one of adam, adamw, sgd, got 'adem'"):
         build_optimizer(unknown)
 
 

@@ -36,6 +36,7 @@ PARENT_LEASE = "parent_lease"  # which supervisor writes that run, or None
 PARENT_HEARTBEAT = "parent_beat"  # when it was last heard of, by the storage's clock
 PARENT_CLAIMS = "parent_claims"  # how often a supervisor has taken it
 OUTCOME = "outcome_recorded"  # how many finished trials the parent run's tables and plots know of
+PLUGINS = "plugins"  # modules that its start had: for messages, and never imported because they stand here
 TRACKING = "tracking"  # overrides of tracking.*, without passwords
 SOFTWARE = "software"  # versions of brainseg and TensorFlow that its workers must have, and the commit of the start
 PRECISION = "precision"  # what train.precision=auto was resolved to, by its first worker

@@ -24,7 +24,7 @@ from brainseg.sweep.engine.storage import StudyStorage
 from brainseg.sweep.study.definition import check_version, definition_of, differences, from_definition
 from brainseg.sweep.study.recipe import recipe_changes, recipe_of, recipe_of_run
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import key_of, merged, places_in
+from brainseg.sweep.study.study_rules import PLUGINS, key_of, merged, places_in
 from brainseg.tracking import open_store
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.train.checkpoint import Checkpoints
@@ -98,6 +98,19 @@ def with_recipe(storage: StudyStorage, config: StudyConfig) -> StudyConfig:
     return dataclasses.replace(config, recipe=recipe)
 
 
+def with_plugins(study: optuna.Study, config: StudyConfig, overrides: Sequence[str]) -> StudyConfig:
+    """The study with the plugins that this host was told of. Raises ConfigError where the study has others."""
+    given = [item for item in overrides if key_of(item) == PLUGINS]
+    config = dataclasses.replace(config, overrides=merged(config.overrides, given))
+    missing = [name for name in study.user_attrs.get(keys.PLUGINS, ()) if name not in plugins_of(config)]
+    if missing:
+        raise ConfigError(
+            f"the study {study.study_name!r} has parts of {', '.join(missing)}, which this process wasn't told to "
+            f"import; if you trust what is there, add plugins=[{','.join(study.user_attrs[keys.PLUGINS])}]"
+        )
+    return config
+
+
 def _first_run(study: optuna.Study, tracking: TrackingConfig) -> RunConfig | None:
     """The configuration of the first trial that has one to read."""
     store = open_store(tracking)
@@ -150,8 +163,15 @@ def _keep_settings(study: optuna.Study, config: StudyConfig) -> None:
     settings = StudySettings(trials=config.trials, failures=config.failures, retries=config.retries)
     study.set_user_attr(keys.SETTINGS, dataclasses.asdict(settings))
     study.set_user_attr(keys.TRACKING, [item for item in config.tracking if mask(item) == item])
-    if places := places_in(config.overrides):
+    if places := [item for item in places_in(config.overrides) if key_of(item) != PLUGINS]:
         study.set_user_attr(keys.PLACES, places)
+    if plugins := plugins_of(config):
+        study.set_user_attr(keys.PLUGINS, plugins)
+
+
+def plugins_of(config: StudyConfig) -> list[str]:
+    """The modules that its overrides and conf/ name here."""
+    return list(compose.freeze([item for item in config.overrides if key_of(item) == PLUGINS]).plugins)
 
 
 def load_config(storage: StudyStorage, name: str) -> StudyConfig:

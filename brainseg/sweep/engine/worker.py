@@ -34,7 +34,7 @@ from brainseg.sweep.engine.leases import HEARTBEAT_S, ProcessLock
 from brainseg.sweep.engine.leftovers import clear_up, delete_leftovers
 from brainseg.sweep.engine.patience import PASSING, Patience, patiently
 from brainseg.sweep.engine.storage import StudyStorage, open_storage
-from brainseg.sweep.engine.stored_study import load_config, with_recipe
+from brainseg.sweep.engine.stored_study import load_config, with_plugins, with_recipe
 from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, TrialQueue, idle_s
 from brainseg.sweep.engine.trial_row import shown_params, trial_name
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
@@ -241,6 +241,7 @@ class Worker:
             "final_dice": result.final_dice,
             "parameters": float(result.parameters),
             "seconds_per_image": result.seconds_per_image,
+            **result.further,
         }
         reached = [values[metric] for metric in self._config.metrics]
         return self._told(lambda: self._queue.tell(claim, TrialState.COMPLETE, reached))
@@ -457,6 +458,7 @@ def _admitted(name: str, overrides: Sequence[str], where: str | None) -> tuple[S
         config = load_config(storage, name)
         config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
         study = optuna.load_study(study_name=name, storage=storage.optuna)
+        config = with_plugins(study, config, overrides)
         note = check_software(study)
         check_parent(study, compose.freeze(config.tracking).tracking)
         config = with_recipe(storage, config)

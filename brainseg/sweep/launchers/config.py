@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from brainseg.compose import conf_folder
-from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
+from brainseg.keys import did_you_mean, in_range, one_of
 
 GROUP = "launcher"
 LOCAL, SLURM, RAY = "local", "slurm", "ray"

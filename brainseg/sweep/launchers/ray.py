@@ -20,7 +20,7 @@ from brainseg.errors import ConfigError
 from brainseg.sweep.engine.storage import ENVIRONMENT_KEY
 from brainseg.sweep.launchers.config import AUTO, GROUP, RAY, LauncherConfig
 from brainseg.sweep.launchers.engine import ENDED, RUNNING, WAITING, Study, Task, Workers
-from brainseg.sweep.study.study_rules import LOCATIONS, key_of
+from brainseg.sweep.study.study_rules import DATA_PLACES, key_of
 from brainseg.tracking.mlflow.connection import UnreachableError, reason
 from brainseg.tracking.paths import ENVIRONMENT_KEY as TRACKING_KEY
 
@@ -139,7 +139,7 @@ class Ray:
 
     def _command(self, workers: Workers) -> list[str]:
         """Without the places of this host's data: each host has its own, or else the study's."""
-        arguments = [item for item in workers.arguments if key_of(item) not in LOCATIONS]
+        arguments = [item for item in workers.arguments if key_of(item) not in DATA_PLACES]
         return [*shlex.split(self.config.command), "-m", "brainseg.sweep", *arguments, "--listen"]
 
     def _check_room(self, ray: Any) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from brainseg.errors import ConfigError
+from brainseg.keys import Absent
 from brainseg.sweep.study.parameter import Parameter
 from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyConfig
-from brainseg.sweep.study.study_rules import LOCATIONS, key_of
+from brainseg.sweep.study.study_rules import LOCATIONS, METRICS, PLUGINS, key_of
 
 SCHEMA_VERSION = 1
 PARTS = ("overrides", "baseline", "enqueue", "space", "sampler", "pruner")  # of a StudyConfig, stored as they are
@@ -27,6 +28,7 @@ def definition_of(config: StudyConfig, *, data_fingerprint: str) -> dict[str, An
         # A list: a storage need not keep the order of keys, and the values of a trial stand in this one.
         "metrics": list(config.metrics.items()),
         **{name: parts[name] for name in PARTS},
+        "overrides": [item for item in config.overrides if key_of(item) != PLUGINS],
         "data_fingerprint": data_fingerprint,
     }
     if config.recipe:
@@ -43,7 +45,8 @@ def from_definition(definition: Mapping[str, Any], *, overrides: Sequence[str] =
     """
     check_version(definition)
     return StudyConfig(
-        metrics=dict(definition["metrics"]),
+        # Of a plugin's metric, which needn't be here to look at the study.
+        metrics={name if name in METRICS else Absent(name): direction for name, direction in definition["metrics"]},
         overrides=(*definition["overrides"], *overrides),
         baseline=definition["baseline"],
         enqueue=tuple(definition["enqueue"]),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TypeGuard
 
-from brainseg.config import as_text, one_of
 from brainseg.errors import ConfigError
+from brainseg.keys import as_text, one_of
 
 Value = bool | int | float | str | None
 
@@ -21,6 +21,7 @@ NOT_SEARCHED: Mapping[str, str] = {
     "experiment": "an experiment may set any key; search the keys instead, and put experiment=NAME into overrides",
     "resume": "the engine itself resumes a trial that was stopped",
     "run_name": "the engine names its runs",
+    "plugins": "what is imported is the same for all trials; put plugins=[MODULE] into overrides",
     "train.threads": "the engine shares the threads among the workers",
 }
 SEARCHED_DATA = ("data.image_size", "data.batch_size", "data.augment", "data.foreground_share")
@@ -186,7 +187,7 @@ def check_whole(key: str, value: object) -> None:
 
 
 def _check_key(key: str) -> None:
-    if key in SEARCHED_DATA + SPLITS:
+    if key in SEARCHED_DATA + SPLITS or key.startswith("data.augment_options."):
         return
     for name, reason in NOT_SEARCHED.items():
         if key == name or key.startswith(f"{name}."):

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from brainseg.compose import GROUPS
-from brainseg.config import RunConfig, did_you_mean, flatten
+from brainseg.config import RunConfig, flatten, place_of_options
 from brainseg.errors import ConfigError
+from brainseg.keys import did_you_mean
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.recipe import THREADS, composition_of, options_in, overrides_of
 from brainseg.sweep.study.space import as_overrides, corners, exact, suggest
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import key_of
+from brainseg.sweep.study.study_rules import METRICS, key_of
 
 SHOWN = 8  # first trials, where they don't depend on the scores of others
 
@@ -43,6 +44,9 @@ def check(config: StudyConfig) -> RunConfig:
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
     build_pruner(config, epochs=first.train.epochs)
+    for metric in config.metrics:
+        if metric not in METRICS and metric not in first.metrics:
+            raise ConfigError(f"metric {metric} isn't measured by the trials; add metrics=[{metric}] to overrides")
     return first
 
 
@@ -135,7 +139,7 @@ def _check_keys(config: StudyConfig) -> None:
     composition_of(config)
     known = [*flatten(RunConfig()), *GROUPS]
     for parameter in config.space:
-        if parameter.key not in known:
+        if parameter.key not in known and place_of_options(parameter.key) is None:
             raise ConfigError(
                 f"space.{parameter.key}: {parameter.key} is not a configuration key"
                 f"{did_you_mean(parameter.key, known) or '; python -m brainseg.train --help lists them'}"

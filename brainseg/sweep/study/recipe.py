@@ -41,7 +41,9 @@ def recipe_of(config: StudyConfig) -> dict[str, dict[str, Any]]:
     for chosen in itertools.product(*choices):
         options = {group.key: choice for group, choice in zip(groups, chosen, strict=True) if choice is not None}
         values = _values(_composition_today(config, options))
-        recipe[_name(options)] = {key: value for key, value in values.items() if fixed[key] != value}
+        recipe[_name(options)] = {
+            key: value for key, value in values.items() if key not in fixed or fixed[key] != value
+        }
     return recipe | {"": fixed}
 
 
@@ -52,7 +54,11 @@ def recipe_of_run(config: StudyConfig, run: RunConfig) -> dict[str, dict[str, An
     """
     today = recipe_of(config)
     searched = (*(parameter.key for parameter in config.space), THREADS)
-    own = {key: value for key, value in flatten(run).items() if not _is_one_of(key, (*searched, *ELSEWHERE))}
+    own = {
+        key: list(value) if isinstance(value, tuple) else value  # as a composition has it
+        for key, value in flatten(run).items()
+        if not _is_one_of(key, (*searched, *ELSEWHERE))
+    }
     return today | {"": today[""] | own}
 
 
@@ -89,7 +95,7 @@ def overrides_of(config: StudyConfig, params: Mapping[str, Value]) -> list[str]:
         except ConfigError:  # conf/ no longer has what they name
             fixed = _only_elsewhere(config)
             found = _values(Composition([*fixed, *as_overrides(options)]))
-        changed = {key: value for key, value in wanted.items() if found[key] != value and key not in params}
+        changed = {key: value for key, value in wanted.items() if found.get(key) != value and key not in params}
     return [*fixed, *as_overrides({**changed, **params})]
 
 

@@ -14,8 +14,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from brainseg.config import did_you_mean, in_range, one_of
+from brainseg import compose
 from brainseg.errors import ConfigError
+from brainseg.keys import did_you_mean, in_range, one_of
 from brainseg.sweep.study import study_rules as rules
 from brainseg.sweep.study.parameter import Parameter, Value, check_number, check_whole, is_number
 
@@ -112,7 +113,11 @@ def read_study(
     """
     path = study_path(name)
     try:
-        config = _from_content(_load(path), name=path.stem)
+        content = _load(path)
+        # Before the rest is read: the study's metric may be a plugin's.
+        fixed = [*_texts("overrides", content.get("overrides")), *overrides]
+        compose.freeze([item for item in fixed if rules.key_of(item) == rules.PLUGINS][-1:])
+        config = _from_content(content, name=path.stem)
     except ConfigError as error:
         raise ConfigError(f"{_shown(path)}: {error}") from error
     return dataclasses.replace(

@@ -6,8 +6,9 @@ Every check raises ConfigError, in one line that names the key, the rule, the va
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from brainseg.config import did_you_mean, in_range, one_of
 from brainseg.errors import ConfigError
+from brainseg.keys import Absent, did_you_mean, in_range, one_of
+from brainseg.plugins import REMEDY, names
 from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_whole, is_number, is_value
 
 # Metric -> what it measures.
@@ -27,7 +28,10 @@ NOT_FIXED: Mapping[str, str] = {
 }
 
 # Where the data lies, which may be elsewhere on each host: the data's fingerprint says whether it is the same.
-LOCATIONS = ("data.root", "data.cache_dir")
+DATA_PLACES = ("data.root", "data.cache_dir")
+PLUGINS = "plugins"
+# What each host says for itself. Of plugins, too: a study may name code, and nobody imports it on a study's word.
+LOCATIONS = (*DATA_PLACES, PLUGINS)
 
 # What an option may be: a whole number of at least this, one of these words, or (bool) true or false.
 OptionRule = int | tuple[str, ...] | type[bool]
@@ -50,7 +54,8 @@ def check_metrics(metrics: Mapping[str, str]) -> None:
     if not metrics:
         raise ConfigError(f"metric must be given: one of {', '.join(METRICS)}")
     for name, direction in metrics.items():
-        one_of("metric", name, tuple(METRICS))
+        if not isinstance(name, Absent):
+            one_of("metric", name, (*METRICS, *names("metrics")), remedy="" if name in METRICS else REMEDY)
         key = "direction" if len(metrics) == 1 else f"metrics.{name}"
         one_of(key, direction, DIRECTIONS)
 
@@ -76,7 +81,7 @@ def key_of(override: str) -> str:
 
 
 def places_in(overrides: Sequence[str]) -> list[str]:
-    """The overrides that say where the data lies."""
+    """The overrides that say where the data and the plugins lie."""
     return [item for item in overrides if key_of(item) in LOCATIONS]
 
 

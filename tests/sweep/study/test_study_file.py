@@ -204,7 +204,7 @@ KEYS_AND_TYPES = [
     (
         {"metric": "val_dice_imag"},
         "metric must be one of val_dice_image, final_dice, parameters, seconds_per_image, got 'val_dice_imag'; "
-        "did you mean 'val_dice_image'?",
+        "did you mean 'val_dice_image'? (a part of a plugin needs plugins=[MODULE])",
     ),
     ({"direction": LEFT_OUT}, "direction must be given: maximize or minimize; add it"),
     (

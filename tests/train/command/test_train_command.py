@@ -168,6 +168,7 @@ def test_a_record_that_could_not_be_written_is_an_error_of_its_own(
         final_dice=0.25,
         dice_by_type={},
         parameters=10,
+        further={},
         seconds_per_image=0.01,
         unwritten=("figures/curves.png (No space left on device)",),
         undelivered=0,

@@ -1,0 +1,1 @@
+"""A U-Net of residual blocks and the logarithm of Dice, for brainseg."""
