@@ -29,7 +29,7 @@ from sweeps import Sweep
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 30  # enough for a trial to be met while it is trained
 MANY = 300  # enough for SLURM to notice something meanwhile
-LONG = 2000  # enough for a minute
+LONG = 1000  # enough for a minute
 # Instead of a worker: says which GPUs it has, and is told to stop as one is.
 STAND_IN = """\
 trap 'echo told to stop; exit 143' TERM
@@ -280,13 +280,13 @@ def test_a_node_that_is_lost_costs_no_trial(sweep: SlurmSweep) -> None:
 
 @pytest.mark.slow
 def test_a_time_limit_costs_no_trial(sweep: SlurmSweep) -> None:
-    # Of four minutes: the worker is told to stop after one or so.
-    command = sweep.launch(f"train.epochs={LONG}", workers=1, options="--time=4")
-    command.wait_for("n1 has lost it; SLURM starts it again")
+    command = sweep.launch(f"train.epochs={LONG}", workers=1, options="--time=60")
+    sweep.wait_for_epochs(command, trials=1)
     (job,) = sweep.slurm.jobs()
-    while command.poll() is None:
-        if sweep.slurm.state(job) == "PENDING":
-            sweep.slurm.start_at_once(job)
+    sweep.slurm.run("scontrol", "update", f"jobid={job}", "endtime=now+110")  # within the two minutes of its warning
+    command.wait_for("lost it; SLURM starts it again")
+    sweep.slurm.run("scontrol", "update", f"jobid={job}", "timelimit=60")
+    sweep.slurm.start_at_once(job)
     assert command.exit_code() == 0, sweep.told(command)
     sweep.assert_whole(LONG)
 
