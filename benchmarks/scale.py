@@ -13,7 +13,8 @@ on anyway), tells. The server runs beside them with PostgreSQL's defaults but fo
 import argparse
 import contextlib
 import multiprocessing
-import resource
+import os
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -107,7 +108,8 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
     open_study(open_storage(where, root=root, name=NAME), study_config(NAME, trials=trials), data_fingerprint="")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    start, results = context.Barrier(count + 1), context.Queue()
+    # Trials of no length begin together; else each worker begins when it is there, as those of a sweep do.
+    start, results = context.Barrier(1 if seconds_per_trial else count), context.Queue()
     workers: list[BaseProcess] = [
         context.Process(target=_work, args=(where, root, number, seconds_per_trial, start, results), daemon=True)
         for number in range(count)
@@ -115,9 +117,6 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
     begun = time.perf_counter()
     for worker in workers:
         worker.start()
-    start.wait(timeout=300)
-    started_s = time.perf_counter() - begun
-    begun = time.perf_counter()
     measured: list[tuple[Durations, float]] = [results.get(timeout=3600) for _ in workers]
     for worker in workers:
         worker.join()
@@ -126,13 +125,14 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
     done = optuna.load_study(study_name=NAME, storage=open_storage(where, root=root, name=NAME).optuna).get_trials()
     if [trial.state for trial in done] != [TrialState.COMPLETE] * trials:
         raise RuntimeError(f"{len(done)} trials, and {trials} were asked for")
-    ended = max(own["ended"][0] for own, _ in measured)
+    began, ended = (max(own[name][0] for own, _ in measured) for name in ("began", "ended"))
+    start_s = began - begun
     together = {step: [value for own, _ in measured for value in own[step]] for step in STEPS}
     return [
         str(count),
-        f"{started_s:.1f} s",
+        f"{start_s:.1f} s",
         str(trials),
-        f"{trials / (ended - begun):.2f}",
+        f"{trials / (ended - (begun if seconds_per_trial else began)):.2f}",
         *(percentiles(values) for values in together.values()),
         f"{statistics.median(mib for _, mib in measured):.0f} each",
     ]
@@ -147,12 +147,14 @@ def percentiles(seconds: Sequence[float]) -> str:
 def _work(where: str, root: Path, number: int, seconds_per_trial: float, start: Any, results: Any) -> None:
     """Claims, reports and tells until no trial is left."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    durations: Durations = {step: [] for step in (*STEPS, "ended")}
+    durations: Durations = {step: [] for step in (*STEPS, "began", "ended")}
     random = np.random.default_rng(number)
     with queue_on(where, root, NAME, epochs=EPOCHS) as queue:
-        delete_leftovers(queue.study, root)  # as each worker does, which has read all trials then
+        delete_leftovers(queue.study, root)  # this and the next as each worker does
+        queue.storage.rehearse()
         _time_turns(queue.storage, durations["turn"])
         start.wait(timeout=300)
+        durations["began"] = [time.perf_counter()]
         while True:
             begun = time.perf_counter()
             claim = queue.claim()
@@ -241,6 +243,7 @@ def _measure_trials(counts: Sequence[int]) -> None:
         with _server() as (where, root):
             make_study(where, root, NAME, finished=MADE, epochs=EPOCHS)
             _copy(where, count // MADE)
+            _record(root, count)
             rows.append([str(count), *_claims(where, root), *_commands(where, root)])
     header = ["finished trials", "first claim of a worker", "later claims", "tell", "epoch", "status", "report"]
     print_table(header, rows)
@@ -259,7 +262,33 @@ def _copy(where: str, times: int) -> None:
                     f"SELECT {moved}, {columns} FROM {table}, generate_series(1, {times - 1}) AS k"
                 )
             )
+        own_run = "to_json(lpad(to_hex(number), 32, '0'))"
+        connection.execute(
+            text(
+                f"UPDATE trial_user_attributes AS own SET value_json = {own_run} FROM trials "  # noqa: S608
+                f"WHERE own.trial_id = trials.trial_id AND key = '{keys.RUN_ID}'"
+            )
+        )
         connection.execute(text(f"SELECT setval('trials_trial_id_seq', {MADE * times})"))
+
+
+def _record(root: Path, count: int) -> None:
+    """Trains once, and makes the run so many trials of the study in MLflow's database, which is in SQLite."""
+    small = [f"data.{key}" for key in ("phantom_patients=6", "image_size=16")] + ["model.depth=1", "train.epochs=2"]
+    subprocess.run([sys.executable, "-m", "brainseg.train", *small], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    with contextlib.closing(sqlite3.connect(root / "mlruns" / "mlflow.db")) as database, database:
+        database.execute("CREATE TEMP TABLE trials (number INTEGER PRIMARY KEY)")
+        database.executemany("INSERT INTO trials VALUES (?)", [(number,) for number in range(count)])
+        for table in ("runs", "params", "tags", "metrics", "latest_metrics"):
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            copied = ["printf('%032x', number)" if name == "run_uuid" else name for name in columns]
+            database.execute(
+                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(copied)} FROM {table}, trials"  # noqa: S608
+            )
+        for key, value in (("sweep", f"'{NAME}'"), ("trial", "number")):
+            database.execute(
+                f"INSERT INTO tags (key, value, run_uuid) SELECT '{key}', {value}, printf('%032x', number) FROM trials"  # noqa: S608
+            )
 
 
 def _claims(where: str, root: Path) -> list[str]:
@@ -279,13 +308,14 @@ def _commands(where: str, root: Path) -> list[str]:
     cells = []
     for words in (["sweep", "status", NAME], ["report", NAME, "--force"]):
         begun = time.perf_counter()
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        ended = subprocess.run(
-            [sys.executable, "-m", f"brainseg.{words[0]}", *words[1:], "--storage", where], cwd=root, check=False
+        command = subprocess.Popen(
+            [sys.executable, "-m", f"brainseg.{words[0]}", *words[1:], "--storage", where], cwd=root
         )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        _, code, used = os.wait4(command.pid, 0)
         seconds = time.perf_counter() - begun
-        cells.append(f"{seconds:.1f} s, {max(before, after) / 1024:.0f} MiB, exit code {ended.returncode}")
+        if code:
+            raise RuntimeError(f"{words[0]} has failed")
+        cells.append(f"{seconds:.1f} s, {used.ru_maxrss / 1024:.0f} MiB")
     return cells
 
 

@@ -183,7 +183,7 @@ class Composition:
             f"{where}.{option}": about for where in OPTIONS for option, about in _options_of(where, self._typed).items()
         }
 
-    def with_values(self, values: Mapping[str, bool | int | float | str]) -> RunConfig:
+    def with_values(self, values: Mapping[str, bool | int | float | str | None]) -> RunConfig:
         """The configuration with these values under their dotted keys, checked. Raises ConfigError.
 
         Where they choose another part, the options of the one before are left out.

@@ -551,6 +551,10 @@ class RunConfig:
             )
         self.data.check_phantom()
         self.model.check_image_size(self.data.image_size)
+        if self.optimizer.encoder_rate != 1.0 and not self.model.has_encoder:
+            raise ConfigError(
+                f"optimizer.encoder_rate is for an encoder, got model.name={self.model.name}; add model=encoder_unet"
+            )
         if self.train.deep_supervision > 0 and not self.model.coarse_levels:
             got, remedy = "model.depth=1", "a depth of at least 2"
             if self.model.own is not None:

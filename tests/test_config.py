@@ -108,6 +108,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "train.class_weights": {"data.phantom_kind": "classes", "data.classes": THE_PHANTOMS},
     "model.encoder": AN_ENCODER,
     "model.decoder_filters": AN_ENCODER,
+    "optimizer.encoder_rate": AN_ENCODER,
     "data.folds": {"data.fold": 2},
     "model.stem": {"data.image_size": 128},
     "data.fold": {"data.folds": 5},

@@ -34,6 +34,7 @@ class StoredRun:
     threads: int | None  # of TensorFlow in its training
     model_file: Path
     evaluated: tuple[str, ...]  # its evaluation splits, as under evaluation/ in its artifacts
+    weights: str = ""  # what it started from; empty: its seed
 
 
 def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> StoredRun:
@@ -67,6 +68,7 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
         threads=int(record.tags["threads"]) if "threads" in record.tags else None,
         model_file=model_file,
         evaluated=evaluated_splits(record.tags),
+        weights=record.tags.get("weights", ""),
     )
 
 

@@ -37,6 +37,7 @@ from brainseg.sweep.studies import asked_for, print_asked, print_workers, status
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import merged
+from brainseg.sweep.study.weights import check_weights
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.tracking.paths import resolve_uri, tracking_paths
@@ -94,6 +95,7 @@ def run_study(
         if where == STORAGE:
             ensure_server(launcher, config.tracking, console)
         check_store(baseline.tracking)
+        check_weights(config)
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
         uri, connections = resolve_uri(baseline.tracking), storage.connections()

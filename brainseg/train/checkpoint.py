@@ -32,6 +32,7 @@ from brainseg.tracking.mlflow.fence import attempt_in_checkpoint
 from brainseg.tracking.paths import HOLDER, HOLDER_LOCK, MANIFEST
 
 CHECKPOINT_SCHEMA = 1
+LAST = "last.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,11 @@ class Checkpoints:
         """Whether there is something to go on from."""
         return (self.folder / MANIFEST).exists()
 
+    @property
+    def have_weights(self) -> bool:
+        """Whether the run came as far as its first checkpoint."""
+        return (self.folder / LAST).exists()
+
     def manifest(self) -> RunManifest:
         """How the run was started. Raises ResumeError where there is nothing to go on from."""
         try:
@@ -118,16 +124,16 @@ class Checkpoints:
             # Under the epoch's name: the best weights that last.npz refers to stay until it is replaced.
             self._write_arrays(_best_name(progress.best_epoch), "", state.best)
             self._best_epoch = progress.best_epoch
-        self._write_arrays("last.npz", json.dumps(dataclasses.asdict(progress)), state.variables)
+        self._write_arrays(LAST, json.dumps(dataclasses.asdict(progress)), state.variables)
         for old in self.folder.glob("best-*.npz"):
             if old.name != _best_name(progress.best_epoch):
                 old.unlink()
 
     def load(self) -> TrainingState | None:
         """The last stored state, or None where the run was killed before its first checkpoint."""
-        if not (self.folder / "last.npz").exists():
+        if not self.have_weights:
             return None
-        text, variables = self._read_arrays("last.npz")
+        text, variables = self._read_arrays(LAST)
         stored = json.loads(text)
         progress = TrainingProgress(**stored | {"history": tuple(stored["history"])})
         best = self._read_arrays(_best_name(progress.best_epoch))[1] if progress.best_epoch else []

@@ -57,7 +57,7 @@ class Prepared:
 
     data: RunData
     manifest: RunManifest
-    weights: Weights | None  # that a new run starts from
+    weights: Weights | None  # that a run starts from which has none of its own yet; None: drawn from the seed
 
 
 def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
@@ -68,7 +68,8 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
     """
     data = data or load_run_data(config)
     config = data.config
-    if config.resume is None:
+    checkpoints = None if config.resume is None else Checkpoints(Path(config.tracking.root), config.resume)
+    if checkpoints is None:
         manifest = RunManifest(
             config_yaml=to_yaml(as_recorded(config)),
             data_fingerprint=data.slices.fingerprint,
@@ -77,11 +78,11 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
             threads=hardware.resolve_threads(config.train.threads),
         )
     else:
-        stored = Checkpoints(Path(config.tracking.root), config.resume).manifest()
-        manifest = dataclasses.replace(stored, config_yaml=to_yaml(as_recorded(config)))
+        manifest = dataclasses.replace(checkpoints.manifest(), config_yaml=to_yaml(as_recorded(config)))
     hardware.apply(manifest.precision, manifest.threads)
+    has_own = checkpoints is not None and checkpoints.have_weights
     check_parts(config, data.slices.labels)
-    return Prepared(data=data, manifest=manifest, weights=starting_weights(config))
+    return Prepared(data=data, manifest=manifest, weights=None if has_own else starting_weights(config))
 
 
 def run(
@@ -122,7 +123,7 @@ def run(
             reporter.say(f"starts from {prepared.weights.about}{trainer.anew and f'; {trainer.anew}'}")
         stop.check()
         try:
-            unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch)
+            unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch, keep=prepared.weights is not None)
         except Pruned as pruned:
             progress = trainer.progress
             record_pruned(tracker, history=progress.history, best_epoch=progress.best_epoch, pruned=pruned)
@@ -225,16 +226,13 @@ def _fit(
     reporter: Reporter,
     stop: StopRequest,
     watch: EpochWatch | None,
+    *,
+    keep: bool,
 ) -> tuple[str, ...]:
-    """Trains to the end, with a checkpoint after each epoch; a line for each checkpoint that couldn't be written."""
-    stored = checkpoints.load()
-    if stored is not None:
-        trainer.restore(stored)
-        reporter.say(f"goes on in epoch {trainer.progress.epoch}, after {trainer.progress.step} of its steps")
-        for epoch, metrics in enumerate(trainer.progress.history, start=1):
-            tracker.log_metrics(metrics, epoch=epoch)  # what a kill may have kept from the store
-            if watch is not None:
-                watch(epoch, metrics)
+    """Trains to the end, with a checkpoint after each epoch; a line for each checkpoint that couldn't be written.
+
+    keep: with a checkpoint before the first one, too, so that a resume doesn't ask for starting weights again.
+    """
     failure: str | None = None
 
     def save() -> None:
@@ -246,6 +244,17 @@ def _fit(
             if failure is None:
                 reporter.say(f"warning: no checkpoint in {checkpoints.folder} ({error.strerror}); training goes on")
             failure = f"the checkpoint of epoch {trainer.progress.epoch} ({error.strerror})"
+
+    stored = checkpoints.load()
+    if stored is not None:
+        trainer.restore(stored)
+        reporter.say(f"goes on in epoch {trainer.progress.epoch}, after {trainer.progress.step} of its steps")
+        for epoch, metrics in enumerate(trainer.progress.history, start=1):
+            tracker.log_metrics(metrics, epoch=epoch)  # what a kill may have kept from the store
+            if watch is not None:
+                watch(epoch, metrics)
+    elif keep:
+        save()
 
     def on_epoch() -> None:
         save()

@@ -58,7 +58,8 @@ class Trainer:
         channels = config.data.channel_count
         network = build_network(config.model, input_shape=(size, size, channels), labels=self._labels, seed=config.seed)
         self.model = network.model
-        self.anew = "" if weights is None else start_from(weights, network)  # what stays as it was drawn, for people
+        # What stays as it was drawn, for people.
+        self.anew = "" if weights is None else start_from(weights, network, self._labels)
         self._encoder = () if network.encoder is None else network.encoder.trainable_variables
         self._optimizer = build_optimizer(config.optimizer)
         self._deep = DeepSupervision(

@@ -13,12 +13,9 @@ ENCODERS_ENDINGS = (".pth", ".h5")
 
 
 def starting_weights(config: RunConfig) -> Weights | None:
-    """The weights that a new run starts from; None: drawn from the seed. A resumed run has its own.
-
-    Raises InputError where they can't be had.
-    """
+    """The weights that a run begins with; None: drawn from the seed. Raises InputError where they can't be had."""
     named = config.model.weights
-    if named is None or config.resume is not None:
+    if named is None:
         return None
     if named == IMAGENET:
         return imagenet_weights(config.model.encoder)
@@ -35,4 +32,6 @@ def _of_network(named: str, config: RunConfig) -> Weights:
         found = segmenter_of(named, config.tracking, folder=Path(folder), given={})
         model = read_model(found.model_file, called=f"model.weights={named}", remedy=found.remedy)
     origin = named if named.endswith(KERAS_ENDING) else found.name
-    return weights_of_model(model, origin=origin)
+    if found.run is not None and found.run.weights:
+        origin += f", which started from {found.run.weights}"
+    return weights_of_model(model, origin=origin, classes=None if found.data is None else found.data.labels.names)

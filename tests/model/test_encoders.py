@@ -1,8 +1,6 @@
 """Encoders: the features of their models, the scale of their images, and weights of other images."""
 
 import importlib.util
-import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from brainseg.errors import InputError
 from brainseg.model.encoders.applications import FUNCTIONS, application_features, application_weights
 from brainseg.model.encoders.efficientnet_lite import STAGES, efficientnet_lite0, lite0_weights
 from brainseg.model.encoders.known import KNOWN
-from brainseg.model.encoders.torch_file import MAGIC, read_torch_file
+from brainseg.model.encoders.torch_file import read_torch_file
 from brainseg.model.encoders.weights import LITE0_FILE, LITE0_PACKAGE, Weights, imagenet_weights, start_from
 from brainseg.model.models import build_network
 from brainseg.model.network import Network
@@ -33,75 +31,9 @@ def picture(size: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:
     return ((np.stack(colours, axis=-1) + 1) / 2).astype(np.float32)[None]
 
 
-def torch_file(path: Path, tensors: dict[str, np.ndarray[Any, Any]]) -> Path:
-    """What torch.save of a state dictionary writes in its layout before version 1.6, put together by hand."""
-    header = [pickle.dumps(MAGIC, 2), pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
-    items, storages = [], b""
-    for key, (name, array) in enumerate(tensors.items()):
-        kind = {"f": "FloatStorage", "i": "LongStorage"}[array.dtype.kind]
-        strides = [step // array.itemsize for step in array.strides]
-        place = b"(" + text("storage") + b"ctorch\n" + kind.encode() + b"\n" + text(str(key)) + text("cpu")
-        place += b"J" + array.size.to_bytes(4, "little") + b"NtQ"
-        tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + place + b"K\x00" + numbers(array.shape) + numbers(strides)
-        items.append(text(name) + tensor + b"\x89ccollections\nOrderedDict\n)RtR")
-        storages += array.size.to_bytes(8, "little") + array.tobytes()
-    dictionary = b"\x80\x02ccollections\nOrderedDict\n)R(" + b"".join(items) + b"u."
-    keys = pickle.dumps([str(key) for key in range(len(tensors))], 2)
-    path.write_bytes(b"".join(header) + dictionary + keys + storages)
-    return path
-
-
 def given(encoder: keras.Model, weights: Weights) -> None:
     """Gives the weights to the encoder of a network."""
-    start_from(weights, Network(model=encoder, coarse=(), encoder=encoder))
-
-
-def text(value: str) -> bytes:
-    return b"X" + len(value).to_bytes(4, "little") + value.encode()
-
-
-def numbers(values: Any) -> bytes:
-    return b"(" + b"".join(b"J" + int(value).to_bytes(4, "little") for value in values) + b"t"
-
-
-def test_the_tensors_of_a_pytorch_file_are_read_in_their_order(tmp_path: Path) -> None:
-    written = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([7, -1])}
-    read = read_torch_file(torch_file(tmp_path / "x.pth", written))
-    assert list(read) == ["b", "a"]
-    for name, array in written.items():
-        np.testing.assert_array_equal(read[name], array)
-        assert read[name].dtype == array.dtype
-
-
-def test_a_file_that_would_run_a_command_is_refused_and_runs_none(tmp_path: Path) -> None:
-    class Command:
-        def __reduce__(self) -> Any:
-            return os.system, (f"touch {tmp_path / 'run'}",)
-
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        path = tmp_path / "x.pth"
-        path.write_bytes(pickle.dumps(MAGIC, 2) + pickle.dumps(1001, 2) + pickle.dumps(Command(), protocol))
-        with pytest.raises(InputError, match=r"x\.pth is not a plain PyTorch file of tensors \("):
-            read_torch_file(path)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("kept", [0, 10, 200, -1])
-def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
-    path = torch_file(tmp_path / "x.pth", {"a": np.arange(6, dtype=np.float32)})
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match="is not a plain PyTorch file"):
-        read_torch_file(path)
-
-
-def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:
-    path = torch_file(tmp_path / "x.pth", {"a": np.arange(6, dtype=np.float32)})
-    content = path.read_bytes()
-    shape = b"(J\x06\0\0\0t"
-    assert content.count(shape) == 1
-    path.write_bytes(content.replace(shape, b"(J\x07\0\0\0t"))
-    with pytest.raises(InputError, match="that its storage doesn't hold"):
-        read_torch_file(path)
+    start_from(weights, Network(model=encoder, coarse=(), encoder=encoder), BINARY)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,11 @@ RANGES = [
         "model.stem=2",
         "data.image_size must be divisible by model.stem * 2**model.depth = 64, got 96; try 128",
     ),
+    (
+        "optimizer.encoder_rate=0.1",
+        "optimizer.encoder_rate is for an encoder, got model.name=unet; add model=encoder_unet",
+    ),
+    ("model.weights=imagenet", "model.weights=imagenet is for an encoder, got model.name=unet; add model=encoder_unet"),
     ("train.ema_decay=1", "train.ema_decay must be at least 0 and below 1, got 1.0; try 0.99"),
     ("train.deep_supervision=2", "train.deep_supervision must be between 0.0 and 1.0, got 2.0"),
     (

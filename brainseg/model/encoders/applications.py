@@ -23,7 +23,7 @@ FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def application(name: str, *, input_shape: tuple[int | None, int | None, int], weights: str | None) -> keras.Model:
+def application(name: str, *, input_shape: tuple[int, int, int], weights: str | None) -> keras.Model:
     """The model of this name, without its top. weights: None or imagenet, which is downloaded once."""
     function, options = FUNCTIONS[name]
     made: keras.Model = getattr(keras.applications, function)(
@@ -78,9 +78,10 @@ def _features(model: keras.Model, *, pixels: int) -> list[keras.KerasTensor]:
     found: dict[int, keras.KerasTensor] = {}
     for layer in model.layers:
         tensor = layer.output
-        if isinstance(layer, (*SCALING, layers.ZeroPadding2D)) or len(tensor.shape) != 4 or tensor.shape[1] == 1:
+        if isinstance(layer, (*SCALING, layers.ZeroPadding2D)) or len(tensor.shape) != 4:
             continue
-        if pixels % tensor.shape[1] == 0:
+        # Of one pixel are the weights of channels, but for the last features of 32 pixels.
+        if pixels % tensor.shape[1] == 0 and (tensor.shape[1] > 1 or layer is model.layers[-1]):
             found[tensor.shape[1]] = tensor
     return [found[size] for size in sorted(found, reverse=True)]
 

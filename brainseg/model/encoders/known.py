@@ -43,6 +43,7 @@ class Encoder:
 
     features: Features
     scale: Scale
+    licence: str  # of its ImageNet weights
 
 
 HALVES = Scale(mean=(0.5,) * RGB, deviation=(0.5,) * RGB)
@@ -50,16 +51,16 @@ LITES = Scale(mean=(127 / 255,) * RGB, deviation=(128 / 255,) * RGB)
 IMAGENETS = Scale(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))  # of its images
 
 
-def _application(name: str, scale: Scale) -> Encoder:
-    return Encoder(features=functools.partial(application_features, name), scale=scale)
+def _application(name: str, scale: Scale, licence: str) -> Encoder:
+    return Encoder(features=functools.partial(application_features, name), scale=scale, licence=licence)
 
 
 KNOWN: Mapping[str, Encoder] = {
-    "efficientnet_lite0": Encoder(features=efficientnet_lite0, scale=LITES),
-    "efficientnet_b0": _application("efficientnet_b0", IMAGENETS),
-    "efficientnetv2_b0": _application("efficientnetv2_b0", IMAGENETS),
-    "resnet50v2": _application("resnet50v2", HALVES),
-    "mobilenetv3_large": _application("mobilenetv3_large", HALVES),
-    "densenet121": _application("densenet121", IMAGENETS),
-    "convnext_tiny": _application("convnext_tiny", IMAGENETS),
+    "efficientnet_lite0": Encoder(features=efficientnet_lite0, scale=LITES, licence="Apache-2.0"),
+    "efficientnet_b0": _application("efficientnet_b0", IMAGENETS, "Apache-2.0"),
+    "efficientnetv2_b0": _application("efficientnetv2_b0", IMAGENETS, "Apache-2.0"),
+    "resnet50v2": _application("resnet50v2", HALVES, "BSD-3-Clause"),
+    "mobilenetv3_large": _application("mobilenetv3_large", HALVES, "Apache-2.0"),
+    "densenet121": _application("densenet121", IMAGENETS, "BSD-3-Clause"),
+    "convnext_tiny": _application("convnext_tiny", IMAGENETS, "MIT"),
 }

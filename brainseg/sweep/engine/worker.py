@@ -441,6 +441,7 @@ def run_worker(
                 with storage.reached():
                     queue = TrialQueue(storage, config, epochs=baseline.train.epochs, lock=lock, supervisor=supervisor)
                     delete_leftovers(queue.study, tracking_paths(baseline.tracking).checkpoints)
+                    storage.rehearse()
                 return queue
 
             queue = patiently(opened, say)

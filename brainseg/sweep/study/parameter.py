@@ -8,9 +8,9 @@ from types import NoneType, UnionType
 from typing import Any, TypeGuard, get_args
 
 from brainseg.errors import ConfigError
-from brainseg.keys import one_of
+from brainseg.keys import as_text, one_of
 
-Value = bool | int | float | str
+Value = bool | int | float | str | None
 
 TYPES = ("float", "int", "categorical")
 # What would make a study's trials incomparable, or belongs to the engine, and why.
@@ -61,7 +61,7 @@ class Parameter:
             raise ConfigError(f"{where}.choices must be a list of at least two values, got {list(self.choices)}")
         for choice in self.choices:
             if not is_value(choice):
-                raise ConfigError(f"{where}.choices must be texts, numbers, true or false, got {choice!r}")
+                raise ConfigError(f"{where}.choices must be texts, numbers, true, false or null, got {choice!r}")
             # 1 and true, or 1 and 1.0, would be one choice to Optuna.
             if sum(choice == other for other in self.choices) > 1:
                 raise ConfigError(f"{where}.choices must differ, got {choice!r} twice; leave one out")
@@ -128,7 +128,7 @@ class Parameter:
             places = [place for place, choice in enumerate(self.choices) if _same(choice, value)]
             return places[0] if places else None
         low, _, step = self.bounds
-        if isinstance(value, str | bool) or step is None or self.size is None:
+        if not is_number(value) or step is None or self.size is None:
             return None
         place = round((value - low) / step)
         # A sum of steps in binary misses the value by some 1e-17.
@@ -141,7 +141,7 @@ class Parameter:
             whole = self.type != "int" or isinstance(value, int)
             return whole and self.place_of(value) is not None
         low, high, _ = self.bounds
-        return not isinstance(value, str | bool) and low <= value <= high
+        return is_number(value) and low <= value <= high
 
     def exact(self, value: Value) -> Value:
         """The value without the rounding error of a sum of steps."""
@@ -158,7 +158,7 @@ class Parameter:
     def rule(self) -> str:
         """What a value must be, as messages say it."""
         if self.type == "categorical":
-            return f"one of {', '.join(str(choice) for choice in self.choices)}"
+            return f"one of {', '.join(map(as_text, self.choices))}"
         low, high, _ = self.bounds
         kind = "a whole number " if self.type == "int" else ""
         steps = "" if self.step is None else f" in steps of {self.step}"
@@ -166,13 +166,18 @@ class Parameter:
 
 
 def is_value(value: object) -> TypeGuard[Value]:
-    """Whether it is a text, a finite number, true or false."""
-    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+    """Whether it is a text, a finite number, true, false or null."""
+    return value is None or isinstance(value, bool | str) or (is_number(value) and math.isfinite(value))
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_number(key: str, value: object) -> None:
     """Raises ConfigError unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise ConfigError(f"{key} must be a number, got {value!r}")
 
 

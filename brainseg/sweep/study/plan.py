@@ -56,6 +56,12 @@ def check(config: StudyConfig) -> RunConfig:
     return first
 
 
+def every_corner(config: StudyConfig) -> list[RunConfig]:
+    """The configurations of the corners of the space and of the trials in the file. Raises ConfigError like `check`."""
+    first = (params for _, params in config.first_points())
+    return [_compose(config, params) for params in (*corners(config.space), *first)]
+
+
 def first_trials(config: StudyConfig, count: int) -> list[dict[str, Value]]:
     """At most `count` first trials: the baseline, what is enqueued, and the sampler's draws.
 

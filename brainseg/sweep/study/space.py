@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainseg.sweep.study.parameter import Parameter, Value
+from brainseg.sweep.study.parameter import Parameter, Value, is_number
 
 if TYPE_CHECKING:
     import optuna
@@ -42,9 +42,7 @@ def _draw(trial: "optuna.Trial", parameter: Parameter) -> Value:
         return trial.suggest_float(parameter.key, found.low, found.high, step=found.step, log=found.log)
     if isinstance(found, IntDistribution):
         return trial.suggest_int(parameter.key, found.low, found.high, step=found.step, log=found.log)
-    choice = trial.suggest_categorical(parameter.key, parameter.choices)
-    assert choice is not None
-    return choice
+    return trial.suggest_categorical(parameter.key, parameter.choices)
 
 
 def distributions(space: Sequence[Parameter]) -> dict[str, "BaseDistribution"]:
@@ -70,12 +68,12 @@ def exact(params: Mapping[str, Value], space: Sequence[Parameter]) -> dict[str, 
     return {key: by_key[key].exact(value) if key in by_key else value for key, value in params.items()}
 
 
-def as_overrides(params: Mapping[str, Value | None]) -> list[str]:
+def as_overrides(params: Mapping[str, Value]) -> list[str]:
     """The values as Hydra reads them back, exactly: `model.dropout=0.2`."""
     return [f"{key}={_written(value)}" for key, value in params.items()]
 
 
-def _written(value: Value | None) -> str:
+def _written(value: Value) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -119,8 +117,8 @@ def _telling_values(parameter: Parameter, space: Sequence[Parameter]) -> list[Va
     if size is not None and (parameter.type == "categorical" or size <= FEW_VALUES):
         return [parameter.value_at(place) for place in range(size)]
     low, high, _ = parameter.bounds
-    named = {value for other in space for value in other.when.get(parameter.key, ())}
-    return [low, high, *sorted(named - {low, high}, key=float)]
+    named = {value for other in space for value in other.when.get(parameter.key, ()) if is_number(value)}
+    return [low, high, *sorted(named - {low, high})]
 
 
 def _spread(space: Sequence[Parameter], values: Sequence[Sequence[Value]], limit: int) -> list[list[Value]]:

@@ -20,7 +20,7 @@ from brainseg.keys import did_you_mean, in_range
 from brainseg.plugins import names
 from brainseg.sweep.study import study_rules as rules
 from brainseg.sweep.study.constraint import check_constraints
-from brainseg.sweep.study.parameter import Parameter, Value, check_number, check_whole
+from brainseg.sweep.study.parameter import Parameter, Value, check_number, check_whole, is_number
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -285,10 +285,9 @@ def _params(where: str, value: object, space: Sequence[Parameter]) -> dict[str, 
     params: dict[str, Value] = {}
     for key in ordered:
         given = content[key]
-        if not isinstance(given, bool | int | float | str):
-            raise ConfigError(f"{where}.{key} must be a text, a number, true or false, got {given!r}")
-        is_whole = isinstance(given, int) and not isinstance(given, bool)
-        params[key] = float(given) if is_whole and types.get(key) == "float" else given
+        if not isinstance(given, bool | int | float | str | None):
+            raise ConfigError(f"{where}.{key} must be a text, a number, true, false or null, got {given!r}")
+        params[key] = float(given) if is_number(given) and types.get(key) == "float" else given
     return params
 
 

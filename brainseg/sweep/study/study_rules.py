@@ -9,7 +9,7 @@ from typing import Any
 from brainseg.errors import ConfigError
 from brainseg.keys import Absent, did_you_mean, one_of
 from brainseg.plugins import REMEDY, fields, made, names, part
-from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_type, is_value
+from brainseg.sweep.study.parameter import SPLITS, Parameter, Value, check_type, is_number, is_value
 
 # Metric -> what it measures.
 METRICS: Mapping[str, str] = {
@@ -137,7 +137,8 @@ def check_params(
         value = params[key]
         if not is_value(value) or not parameter.holds(value):
             raise ConfigError(f"{before}{key} must be {parameter.rule}, got {value!r}")
-        taken[key] = float(parameter.exact(value)) if parameter.type == "float" else value
+        exact = parameter.exact(value)
+        taken[key] = float(exact) if parameter.type == "float" and is_number(exact) else value
     return taken
 
 

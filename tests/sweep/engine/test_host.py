@@ -149,7 +149,7 @@ def test_a_phantom_has_no_folder_whatever_the_environment_says(tmp_path: Path, m
 
 
 def fixed_by(where: str, config: Any, ours: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(host, "resolve_precision", lambda name: ours)
+    monkeypatch.setattr(host, "resolve_precision", lambda name, **_: ours)
     return with_precision(opened(where), started(where, config), config, RunConfig())
 
 

@@ -73,6 +73,9 @@ class Queue:
     def reached(self) -> Iterator[None]:
         yield
 
+    def rehearse(self) -> None:
+        """It has nothing to rehearse."""
+
     def _asked(self) -> None:
         if self.away > 0:
             self.away -= 1

@@ -264,3 +264,9 @@ def test_only_what_is_a_url_is_taken_for_one(tmp_path: Path) -> None:
 def test_a_server_tells_how_many_connections_it_takes(postgres_server: Any, tmp_path: Path) -> None:
     assert opened(str(postgres_server.get_uri())).connections() == 97  # of PostgreSQL's 100, 3 are for superusers
     assert opened(str(tmp_path / "study.journal")).connections() is None
+
+
+def test_a_rehearsal_leaves_nothing_behind(postgres: str, tmp_path: Path) -> None:
+    storage = opened(postgres)
+    storage.rehearse()
+    assert storage.optuna.get_all_studies() == []

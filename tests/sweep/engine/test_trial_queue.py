@@ -274,13 +274,13 @@ def test_a_claim_whose_turn_was_lost_is_no_claim(
     started(where, made_study(tmp_path))
     with queue_on(where) as slow, queue_on(where) as quick:
         monkeypatch.setattr(storage, "TURN_IDLE_S", 0.3)
-        ask = slow._ask
+        read = slow.study.read_trials
 
-        def ask_slowly(trials: Any) -> Any:
+        def read_slowly() -> Any:
             time.sleep(1.0)
-            return ask(trials)
+            return read()
 
-        monkeypatch.setattr(slow, "_ask", ask_slowly)
+        monkeypatch.setattr(slow.study, "read_trials", read_slowly)
         with pytest.raises(UnreachableError, match="can't be reached"):
             slow.claim()
         monkeypatch.setattr(storage, "TURN_IDLE_S", 60.0)

@@ -1,13 +1,17 @@
 """Workers as jobs of a real SLURM: what becomes of them, and of the study in the end."""
 
+import functools
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from backends import Server as TrackingServer
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 from processes import Command, Server, kill, wait_until
 from slurm import Slurm
@@ -17,12 +21,15 @@ from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.launchers import slurm as launcher
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import Study, Workers
+from brainseg.sweep.server.address import STORAGE, ServerFolder
 from brainseg.tracking import RunRecord, open_store
+from brainseg.tracking.paths import SERVER
 from sweeps import Sweep
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 30  # enough for a trial to be met while it is trained
 MANY = 300  # enough for SLURM to notice something meanwhile
+LONG = 1000  # enough for a minute
 # Instead of a worker: says which GPUs it has, and is told to stop as one is.
 STAND_IN = """\
 trap 'echo told to stop; exit 143' TERM
@@ -32,21 +39,32 @@ while :; do sleep 0.1; done
 
 
 class SlurmSweep(Sweep):
-    """A sweep whose commands find a SLURM, a PostgreSQL and an `mlflow server`."""
+    """A sweep whose commands find a SLURM; a job of it serves the study unless `keep_in` names servers."""
 
-    def __init__(self, folder: Path, server: Server, empty_store: Path, slurm: Slurm, where: str, uri: str) -> None:
+    def __init__(self, folder: Path, server: Server, empty_store: Path, slurm: Slurm) -> None:
         overrides = [item for item in self.overrides if "epochs" not in item]
         super().__init__(folder, server, empty_store, trials=2, overrides=[*overrides, f"train.epochs={EPOCHS}"])
         self.slurm = slurm
-        self.store = open_store(TrackingConfig(root=str(self.mlruns), uri=uri, experiment=folder.name))
+        self.address = ServerFolder(self.mlruns).file
+        self.store = open_store(TrackingConfig(root=str(self.mlruns), uri=SERVER))
+        self._where = STORAGE
+        self._places: list[str] = []
+        self._others: set[str] = set()
+
+    def keep_in(self, where: str, uri: str) -> None:
+        """Has the commands keep the study and its records there."""
+        self.store = open_store(TrackingConfig(root=str(self.mlruns), uri=uri, experiment=self.folder.name))
         self._where = where
-        self._tracking = [f"tracking.uri={uri}", f"tracking.experiment={folder.name}"]
-        self._storage = open_storage(where, root=self.mlruns, name="tiny").optuna
+        self._places = [f"tracking.uri={uri}", f"tracking.experiment={self.folder.name}", "--storage", where]
         self._others = set(self.store.find({}))  # the server is shared with other tests
+
+    @functools.cached_property
+    def _storage(self) -> BaseStorage:
+        return open_storage(self._where, root=self.mlruns, name="tiny").optuna
 
     def start(self, *arguments: str, program: str = "brainseg.sweep") -> Command:
         """Starts `COMMAND NAME ARGUMENTS` where SLURM_CONF names the cluster."""
-        told = [*arguments, *self._tracking, "--storage", self._where]
+        told = [*arguments, *self._places]
         code = (
             f"import os; os.environ.update({self.slurm.environment!r}); "
             f"from {program}.__main__ import main; raise SystemExit(main({told!r}))"
@@ -116,10 +134,26 @@ def sweep(
     tmp_path: Path,
 ) -> Iterator[SlurmSweep]:
     """The tiny study in a folder of this test's own."""
-    made = SlurmSweep(tmp_path, process_server, empty_store, cluster, postgres, server.uri)
+    made = SlurmSweep(tmp_path, process_server, empty_store, cluster)
+    made.keep_in(postgres, server.uri)
     yield made
     for command in made.commands:
         command.kill_all()
+
+
+@pytest.fixture
+def served_sweep(
+    process_server: Server, cluster: Slurm, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SlurmSweep]:
+    """The tiny study without a server, in a folder that other users may enter: for root, PostgreSQL runs as one."""
+    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        Path(folder).chmod(0o755)
+        made = SlurmSweep(Path(folder), process_server, empty_store, cluster)
+        monkeypatch.setenv("PGSERVICEFILE", str(made.address))
+        yield made
+        for command in made.commands:
+            command.kill_all()
+        cluster.end_all()
 
 
 @pytest.fixture
@@ -246,8 +280,32 @@ def test_a_node_that_is_lost_costs_no_trial(sweep: SlurmSweep) -> None:
 
 @pytest.mark.slow
 def test_a_time_limit_costs_no_trial(sweep: SlurmSweep) -> None:
-    command = sweep.launch(f"train.epochs={MANY}", workers=1, options="--time=1")
-    command.wait_until(lambda: bool(sweep.slurm.jobs()))
-    sweep.slurm.start_at_once(sweep.slurm.jobs()[0])
+    command = sweep.launch(f"train.epochs={LONG}", workers=1, options="--time=60")
+    sweep.wait_for_epochs(command, trials=1)
+    (job,) = sweep.slurm.jobs()
+    sweep.slurm.run("scontrol", "update", f"jobid={job}", "endtime=now+110")  # within the two minutes of its warning
+    command.wait_for("lost it; SLURM starts it again")
+    sweep.slurm.run("scontrol", "update", f"jobid={job}", "timelimit=60")
+    sweep.slurm.start_at_once(job)
     assert command.exit_code() == 0, sweep.told(command)
-    sweep.assert_whole(MANY)
+    sweep.assert_whole(LONG)
+
+
+@pytest.mark.slow
+def test_a_study_that_a_job_serves_survives_that_its_server_is_killed(served_sweep: SlurmSweep) -> None:
+    sweep = served_sweep
+    command = sweep.launch(f"train.epochs={MANY}")
+    command.wait_until(sweep.address.exists)
+    first = sweep.address.read_text()
+    sweep.wait_for_epochs(command, trials=2)
+    words = {sys.executable, "serve", f"tracking.root={sweep.mlruns}"}
+    found = [each for each in psutil.process_iter(["cmdline"]) if words <= {*(each.info["cmdline"] or ())}]
+    (server,) = [each.pid for each in found if each.name() != "srun"]
+    kill(server)
+    assert command.exit_code() == 0, sweep.told(command)
+    assert sweep.address.read_text() != first
+    sweep.assert_finished()
+    assert sweep.epochs() == 2 * MANY
+    # None twice; of one whose report found no server, no line was printed.
+    assert all(len(set(epochs)) == len(epochs) for epochs in sweep.trained().values())
+    assert [sweep.slurm.state(job) for job in sweep.slurm.jobs()] == ["RUNNING", "COMPLETED", "COMPLETED"]

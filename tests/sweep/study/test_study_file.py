@@ -279,8 +279,8 @@ SPACES = [
         "space.model.norm.choices must be a list of at least two values, got ['none']",
     ),
     (
-        {"model.norm": {"type": "categorical", "choices": ["none", None]}},
-        "space.model.norm.choices must be texts, numbers, true or false, got None",
+        {"model.norm": {"type": "categorical", "choices": ["none", [1]]}},
+        "space.model.norm.choices must be texts, numbers, true, false or null, got [1]",
     ),
     (
         {"model.norm": {"type": "categorical", "choices": ["none", "none"]}},
@@ -333,7 +333,7 @@ FIRST_TRIALS = [
     ),
     (
         {"baseline": {"model.dropout": [0.1], "model.depth": 4}},
-        "baseline.model.dropout must be a text, a number, true or false, got [0.1]",
+        "baseline.model.dropout must be a text, a number, true, false or null, got [0.1]",
     ),
     (
         {"enqueue": [SMALL["baseline"], {"model.dropout": 0.1, "model.depth": 6}]},
