@@ -55,6 +55,12 @@ def test_features_are_those_of_keras_applications_on_a_picture(name: str) -> Non
     np.testing.assert_allclose(encoder(picture())[-1], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_the_smallest_images_have_features_of_one_pixel_and_gates_are_no_features() -> None:
+    features = application_features("mobilenetv3_large", keras.Input((32, 32, 1)), seed=0)
+    assert [each.shape[1] for each in features] == [16, 8, 4, 2, 1]
+    assert features[-1].shape[-1] == 960
+
+
 def test_the_weights_of_a_seed_are_the_same_each_time() -> None:
     def weights(seed: int) -> list[Any]:
         config = ModelConfig(name="encoder_unet", encoder="mobilenetv3_large")

@@ -163,6 +163,13 @@ def test_what_an_evaluation_has_found_stands_in_tags_and_card(memory: InMemory) 
     assert "**3 patients have slices on both sides of the split**" in new.description
 
 
+def test_what_a_model_started_from_stands_in_the_card_with_its_licence(memory: InMemory) -> None:
+    memory.store.trackers["memory-1"].tags["weights"] = "Lite0 of ImageNet (Apache-2.0)"
+    assert register.main(["memory-1"]) == 0
+    ((_, new),) = memory.registry.versions
+    assert "| starts from | Lite0 of ImageNet (Apache-2.0) |" in new.description
+
+
 CHOICE = '{"schema_version": 3, "runs": {"memory-1": {"settings": %s}}}'
 DEFAULTS = "no flips, threshold 0.5, nothing removed"
 TUNED = "mean over left-right flips, threshold 0.4, parts below 25 px removed"

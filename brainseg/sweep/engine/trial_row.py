@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from brainseg.config import as_text
 from brainseg.sweep.engine import keys
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.tracking.listing import INFEASIBLE
@@ -101,9 +102,7 @@ def by_metric(rows: Iterable[TrialRow], config: StudyConfig, metric: str) -> lis
 
 def shown_value(value: Any) -> str:
     """A parameter's value: numbers to four digits, the rest as on the command line."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else as_text(value)
 
 
 def shown_metric(value: float) -> str:
