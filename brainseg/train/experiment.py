@@ -46,6 +46,7 @@ class Result:
     seconds_per_image: float  # its prediction of one slice
     unwritten: tuple[str, ...]  # parts of the record that couldn't be written, a line each
     undelivered: int  # records that wait in the spool
+    stopped_by: int | None = None  # a signal that came while the record was written; nothing more may start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +139,7 @@ def run(
         seconds_per_image=evaluation.seconds_per_image,
         unwritten=unwritten,
         undelivered=tracker.undelivered,
+        stopped_by=stop.signal,
     )
 
 
@@ -146,20 +148,20 @@ def _finish(
 ) -> tuple[keras.Model, Evaluation]:
     """The best model in stock layers, and its scores; both recorded."""
     progress = trainer.progress
-    with stop.deferred():  # as for the trainer
-        model = to_stock(trainer.best_model())
-        evaluation = evaluate(
-            Predictor(model), data.slices, data.split.val, score_by=config.data.score_by, on_batch=stop.check
-        )
-        record_result(
-            tracker,
-            config,
-            data,
-            history=progress.history,
-            best_epoch=progress.best_epoch,
-            evaluation=evaluation,
-            model=model,
-        )
+    stop.defer()  # as for the trainer; then until the record is complete
+    model = to_stock(trainer.best_model())
+    evaluation = evaluate(
+        Predictor(model), data.slices, data.split.val, score_by=config.data.score_by, on_batch=stop.check
+    )
+    record_result(
+        tracker,
+        config,
+        data,
+        history=progress.history,
+        best_epoch=progress.best_epoch,
+        evaluation=evaluation,
+        model=model,
+    )
     return model, evaluation
 
 
