@@ -44,7 +44,7 @@ def sqlite_config(tmp_path: Path, empty_store: Path) -> TrackingConfig:
     root = tmp_path / "my runs"
     root.mkdir()
     shutil.copy(empty_store, root / "mlflow.db")
-    return TrackingConfig(root=str(root))
+    return TrackingConfig(root=str(root), experiment="brainseg")
 
 
 @pytest.fixture

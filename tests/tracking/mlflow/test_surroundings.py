@@ -19,6 +19,12 @@ from brainseg.train.record import as_recorded
 
 
 @pytest.fixture
+def sqlite_config(sqlite_config: TrackingConfig) -> TrackingConfig:
+    """Without an experiment of its own."""
+    return dataclasses.replace(sqlite_config, experiment=None)
+
+
+@pytest.fixture
 def client(sqlite_config: TrackingConfig) -> MlflowClient:
     return connect(resolve_uri(sqlite_config))
 
