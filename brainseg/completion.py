@@ -92,7 +92,9 @@ def _values(key: str) -> Iterable[str]:
     if key == "experiment" or key in GROUPS:
         from brainseg.compose import conf_folder
 
-        return sorted({path.stem for folder in (Path("conf"), conf_folder()) for path in folder.glob(f"{key}/*.yaml")})
+        groups = [folder / key for folder in (Path("conf"), conf_folder())]
+        files = {path.relative_to(group).with_suffix("") for group in groups for path in group.rglob("*.yaml")}
+        return sorted(map(str, files))
     if key == "resume":
         return _resumable_runs()
     return KEYS[key].values if key in KEYS else ()

@@ -7,26 +7,30 @@ ranges. A mistake raises `ConfigError` with one line that names the dotted key.
 import copy
 import dataclasses
 import functools
+import logging
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from brainseg.config import GROUPS as KEY_GROUPS
@@ -46,7 +50,9 @@ from brainseg.errors import ConfigError, ResumeError
 from brainseg.keys import Key, did_you_mean
 from brainseg.plugins import as_stored, load, options_of, refuse_unknown
 
-CONFIG_NAME = "config"
+CONFIG_NAME = "brainseg_config"
+# Of `./conf`, which may be another Hydra project's: it counts if its defaults name CONFIG_NAME.
+OWN_CONFIG = Path("conf", "config.yaml")
 CHOOSING = {name for name, _ in OPTIONS.values()}  # keys that name parts
 # What the files of conf/ start from: the dataclasses' defaults. Neither a file nor an option has this name.
 BASE = "_base_"
@@ -54,8 +60,13 @@ AUTO = "auto"  # a value of several keys: the run finds out
 # What may change on a resume. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.", "plugins")
+KEPT_UNLESS_NAMED = ("tracking.experiment", "tracking.tags")  # of those: `null` stands for what the run has
 # Not in a run's name: they say where things are and what they are called, not what is done.
 UNNAMED_KEYS = ("data", "data.root", "data.cache_dir", "data.classes", "data.ignore", "resume", "run_name", "plugins")
+# A node of keys of one's own, for interpolation: `optimizer.learning_rate=${vars.rate}`. No part of the run.
+HELPERS = "vars"
+OWN_KEYS = (f"{HELPERS}.", "tracking.tags.")  # what keys begin with that the user makes up
+SWEEPER = "hydra/sweeper"
 # Folders of conf/: the name of a file in them is an option, as in optimizer=sgd.
 GROUPS = (*KEY_GROUPS, "experiment")
 KINDS = {
@@ -75,14 +86,21 @@ WRONG_TYPES = (
 )
 
 
+logger = logging.getLogger("brainseg")
+
+
 class LocalConf(SearchPathPlugin):
-    """Lets `./conf`, where it exists, come before the configuration that brainseg carries."""
+    """Lets `./conf`, where it exists, come before the configuration that brainseg carries, and `added` after it."""
+
+    added: ClassVar[Path | None] = None  # the folder of --config-dir, absolute
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Puts `./conf` first; called by Hydra whenever it makes a search path."""
+        """Adds the folders; called by Hydra whenever it makes a search path."""
         local = Path.cwd() / "conf"
         if local.is_dir():
             search_path.prepend(provider="local", path=f"file://{local}")
+        if self.added is not None:
+            search_path.append(provider="command-line", path=f"file://{self.added}")
 
 
 def conf_folder() -> Path:
@@ -92,9 +110,28 @@ def conf_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
+def config_name() -> str:
+    """What Hydra composes: `./conf/config.yaml` where that extends brainseg's own configuration, else the latter."""
+    if not OWN_CONFIG.is_file():
+        return CONFIG_NAME
+    try:
+        extends = CONFIG_NAME in yaml.safe_load(OWN_CONFIG.read_text(encoding="utf-8"))["defaults"]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):  # it isn't made for brainseg
+        extends = False
+    if extends:
+        return OWN_CONFIG.stem
+    _tell_once(f"{OWN_CONFIG} is left aside; it would count with {CONFIG_NAME} among its defaults")
+    return CONFIG_NAME
+
+
+@functools.cache
+def _tell_once(text: str) -> None:
+    logger.warning("%s", text)
+
+
 def run_name(overrides: Sequence[str]) -> str:
     """A short name for a run: its experiment or data, and the values that were set (`phantom dropout=0.2`)."""
-    parsed = {override.key_or_group: override.get_value_element_as_str() for override in _parse(overrides)}
+    parsed = {override.key_or_group: _shown(override) for override in _parse(overrides)}
     base = parsed.pop("experiment", None) or parsed.pop("data", "phantom")
     told = [
         f"{key.rpartition('.')[2]}={value}"
@@ -102,6 +139,22 @@ def run_name(overrides: Sequence[str]) -> str:
         if key not in UNNAMED_KEYS and not key.startswith(("tracking.", "hydra"))
     ]
     return " ".join([base, *told])[:100]
+
+
+def add_folder(folder: str) -> None:
+    """Looks for files in this folder too, where neither `./conf` nor brainseg has one. Raises ConfigError for none."""
+    if not Path(folder).is_dir():
+        raise ConfigError(f"--config-dir must be a folder, got {folder}; name one that has the folders of conf/")
+    LocalConf.added = Path(folder).absolute()
+
+
+def _shown(override: Override) -> str:
+    """The value, or the values of a multirun, as they are typed."""
+    return (
+        str(override.input_line).partition("=")[2]
+        if override.is_sweep_override()
+        else override.get_value_element_as_str()
+    )
 
 
 @functools.cache
@@ -124,7 +177,8 @@ def freeze(overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError for an unknown key or option (with the nearest one), a wrong type or a value out
     of range.
     """
-    return from_dictconfig(_compose(list(overrides)))
+    with _file_named(overrides):
+        return from_dictconfig(_compose(overrides))
 
 
 def options() -> dict[str, list[str]]:
@@ -148,7 +202,8 @@ class Composition:
 
     def __init__(self, overrides: Sequence[str] = ()) -> None:
         """Raises ConfigError for an unknown key or option and for a wrong type; ranges are checked later."""
-        self._typed = _with_types(_compose(list(overrides)))
+        with _file_named(overrides):
+            self._typed = _with_types(_compose(overrides))
 
     @classmethod
     def stored(cls, values: Mapping[str, Any]) -> "Composition":
@@ -210,13 +265,26 @@ def _with_types(composed: DictConfig, *, drop: bool = False) -> DictConfig:
     try:
         for key in KEYS:
             _check_switch(key, KEYS[key], OmegaConf.select(composed, key))
+        helpers, composed = _parted(composed)
         typed = OmegaConf.merge(_types(), composed)
         assert isinstance(typed, DictConfig)
+        if helpers is not None:
+            with open_dict(typed):
+                typed[HELPERS] = helpers
         load(texts("plugins", OmegaConf.select(typed, "plugins")))
         _put_options(typed, drop=drop)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error)) from error
     return typed
+
+
+def _parted(composed: DictConfig) -> tuple[Any, DictConfig]:
+    """The node of keys of one's own, or None; and all else, whose types are known."""
+    if HELPERS not in composed:
+        return None, composed
+    rest = copy.deepcopy(composed)
+    with open_dict(rest):
+        return rest.pop(HELPERS), rest
 
 
 def _options_of(where: str, typed: DictConfig) -> dict[str, Key]:
@@ -269,6 +337,11 @@ def _types() -> DictConfig:
 def _checked(typed: DictConfig) -> RunConfig:
     """The dataclasses of a typed node; making them checks the values. Raises ConfigError."""
     try:
+        if HELPERS in typed:
+            typed = copy.deepcopy(typed)
+            OmegaConf.resolve(typed)
+            with open_dict(typed):
+                del typed[HELPERS]
         for where in OPTIONS:
             if options := OmegaConf.to_container(OmegaConf.select(typed, where)):
                 OmegaConf.update(typed, where, options, merge=False)
@@ -280,9 +353,66 @@ def _checked(typed: DictConfig) -> RunConfig:
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The jobs of a multirun: `model.dropout=0.1,0.2` gives two lists of overrides. Raises ConfigError."""
-    batches = BasicSweeper.split_arguments(_parse(overrides), max_batch_size=None)
+    """The jobs of a multirun: `model.dropout=0.1,0.2` gives two lists of overrides.
+
+    A sweeper that isn't Hydra's own chooses values by itself: one list, of all others. Raises ConfigError for values
+    that can't be listed, and for a sweeper that isn't installed.
+    """
+    parsed = _parse(for_hydra(overrides))
+    sweeper = next((override.value() for override in parsed if override.key_or_group == SWEEPER), "basic")
+    if sweeper != "basic":
+        _check_installed(str(sweeper))
+        return [[str(override.input_line) for override in parsed if not override.is_sweep_override()]]
+    for override in parsed:
+        _check_listed(override)
+    batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return [job for batch in batches for job in batch]
+
+
+def for_hydra(overrides: Sequence[str]) -> list[str]:
+    """The overrides as Hydra takes them. Raises ConfigError.
+
+    Keys of one's own get the ++ that adds them, a group loses its +, and `optimizer=glob(ad*)` becomes a list.
+    """
+    return [_for_hydra(override) for override in _parse(overrides)]
+
+
+def _for_hydra(override: Override) -> str:
+    key, line = override.key_or_group, str(override.input_line)
+    if f"{key}.".startswith(OWN_KEYS):
+        return line if override.is_delete() else f"++{line.lstrip('+')}"
+    if key not in GROUPS:
+        return line
+    pattern: Any = override.value()
+    if not isinstance(pattern, Glob):
+        return line.lstrip("+")
+    register_local_conf()
+    with _conf():
+        return f"{key}={','.join(pattern.filter(_options(key)))}"
+
+
+def _check_installed(sweeper: str) -> None:
+    register_local_conf()
+    with _conf():
+        known = GlobalHydra.instance().config_loader().get_group_options(SWEEPER)
+    if sweeper not in known:
+        raise ConfigError(
+            f"{SWEEPER}={sweeper} is not installed; brainseg searches with Optuna by itself: python -m brainseg.sweep"
+        )
+
+
+def _check_listed(override: Override) -> None:
+    """Raises ConfigError for what isn't one value or several that can be listed."""
+    line, value = override.input_line, cast(Any, override.value())
+    if override.is_interval_sweep():
+        raise ConfigError(
+            f"{line} is an interval, and -m takes values one by one; write them as {override.key_or_group}=0.1,0.2, "
+            "or let python -m brainseg.sweep draw from it"
+        )
+    if isinstance(value, Glob):
+        raise ConfigError(f"{line} is for groups, and {override.key_or_group} is a key; list its values")
+    if isinstance(value, RangeSweep) and (value.step == 0 or not any(True for _ in value.range())):
+        raise ConfigError(f"{line} gives no value; write range(START,STOP,STEP) with a step towards STOP")
 
 
 def as_line(overrides: Sequence[str]) -> str:
@@ -303,10 +433,10 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
         raise ResumeError(f"resume={asked_for.resume}: {error}{needed}") from error
     changed: dict[str, Any] = {}
     for key in asked:
+        if asked[key] == AUTO or (key in KEPT_UNLESS_NAMED and asked[key] is None):
+            continue  # it stands for what the run has
         if key.startswith(NOT_PART_OF_THE_RUN):
             changed[key] = asked[key]
-        elif asked[key] == AUTO:  # stands for what the run has resolved it to
-            continue
         elif _is_named(key, overrides) and asked[key] != before.get(key):
             if key not in RESUMABLE_KEYS:
                 raise ResumeError(
@@ -351,6 +481,8 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 def _check_kind(override: Override) -> None:
     """Raises ConfigError for an override that would add or remove keys: every run has the same ones."""
     key = override.key_or_group
+    if override.is_hydra_override() or f"{key}.".startswith(OWN_KEYS) or (key in GROUPS and not override.is_delete()):
+        return
     if (override.is_delete() or override.is_add()) and not _is_known(key):
         raise ConfigError(_unknown_key(key))
     if override.is_delete():
@@ -359,18 +491,19 @@ def _check_kind(override: Override) -> None:
         raise ConfigError(f"+{key} would add a key that is there already; leave out the +")
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def _compose(overrides: Sequence[str]) -> DictConfig:
     if GlobalHydra.instance().is_initialized():
         raise RuntimeError("brainseg.compose.freeze can't be called inside a Hydra application; pass on its RunConfig")
     register_local_conf()
-    parsed = _parse(overrides)
+    lines = for_hydra(overrides)
+    parsed = _parse(lines)
     with _conf():
         for override in parsed:
             _check_value(override)
         try:
-            composed = hydra_compose(CONFIG_NAME, overrides=overrides)
+            composed = hydra_compose(config_name(), overrides=lines)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise ConfigError(_explain_composition(error)) from error
+            raise ConfigError(_explain_composition(error, parsed)) from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             where = "a file of conf/" if mark is None else mark.name
@@ -386,8 +519,74 @@ def _conf() -> AbstractContextManager[None]:
 
 
 def _options(group: str) -> list[str]:
-    known = GlobalHydra.instance().config_loader().get_group_options(group)
-    return [option for option in known if option != BASE]
+    """What the group can be set to; a file in a folder of its own as `folder/name`."""
+    loader = GlobalHydra.instance().config_loader()
+    folders = loader.get_group_options(group, ObjectType.GROUP)
+    deeper = [f"{folder}/{option}" for folder in folders for option in _options(f"{group}/{folder}")]
+    return [*(option for option in loader.get_group_options(group) if option != BASE), *deeper]
+
+
+@contextmanager
+def _file_named(overrides: Sequence[str]) -> Iterator[None]:
+    """Puts the user's file in front of an error about a key that gets its value there."""
+    try:
+        yield
+    except ConfigError as error:
+        file = _file_of(str(error).partition(" ")[0], overrides)
+        if file is None:
+            raise
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _file_of(key: str, overrides: Sequence[str]) -> str | None:
+    """The user's file that sets this key; None where the command line does, or a file that brainseg carries."""
+    lines = for_hydra(overrides)
+    named = [override.key_or_group for override in _parse(lines) if override.key_or_group not in GROUPS]
+    if any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in named):
+        return None
+    with _conf():
+        loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
+        try:
+            defaults = loader.compute_defaults_list(config_name(), lines, RunMode.RUN).defaults
+        except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError):
+            return None  # there is none to be read
+        for default in reversed(defaults):
+            if default.config_path is None or default.config_path.startswith("hydra/"):
+                continue
+            content = OmegaConf.to_container(loader._load_single_config(default, loader.repository).config)
+            if _has(content, key):
+                return _own_file(default.config_path)
+    return None
+
+
+def _file_that_chooses(group: str, option: str, parsed: Sequence[Override]) -> str | None:
+    """The user's file whose defaults choose this option of a group, if it is one that the command line names."""
+    chosen = [f"{override.key_or_group}/{override.value()}" for override in parsed if override.key_or_group in GROUPS]
+    for file in filter(None, map(_own_file, [*chosen, config_name()])):
+        if re.search(rf"{group}: *{re.escape(option)}\b", Path(file).read_text(encoding="utf-8")):
+            return file
+    return None
+
+
+def _has(content: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(content, dict) or part not in content:
+            return False
+        content = content[part]
+    return True
+
+
+def _own_file(config_path: str) -> str | None:
+    """The path of what Hydra calls `experiment/mine`, as the user would write it; None unless it is the user's own.
+
+    To be called within `_conf`.
+    """
+    loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
+    source = next((each for each in loader.repository.get_sources() if each.is_config(config_path)), None)
+    if source is None or source.scheme() != "file" or Path(source.path) == conf_folder():
+        return None
+    path = Path(source.path, f"{config_path}.yaml")
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _check_value(override: Override) -> None:
@@ -415,14 +614,15 @@ def _explain_syntax(error: HydraException, overrides: Sequence[str]) -> str:
     return f"{' '.join(overrides)}: {_first_line(error)}"
 
 
-def _explain_composition(error: Exception) -> str:
+def _explain_composition(error: Exception, parsed: Sequence[Override]) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException):
         found = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
         if found:
             group, option = found.groups()
             known = [each for each in error.options or [] if each != BASE]
-            return (
+            file = _file_that_chooses(group, option, parsed)
+            return f"{file}: " * bool(file) + (
                 f"{group} must be one of {', '.join(known)}, got {option!r}{did_you_mean(option, known)}"
                 if known
                 else f"{group}={option}: there is no such file in conf/{group}"
@@ -442,8 +642,6 @@ def _explain_value(error: OmegaConfBaseException) -> str:
         return _unknown_key(key)
     if not key:
         return _first_line(error)
-    if isinstance(error, InterpolationResolutionError):
-        return f"{key} refers to what doesn't exist ({_first_line(error)}); write its value"
     for pattern, kind in WRONG_TYPES:
         found = re.search(pattern, str(error))
         if found:
@@ -451,6 +649,8 @@ def _explain_value(error: OmegaConfBaseException) -> str:
             value = names["value"]
             rule = f"{key} must be {KINDS.get(kind or names['kind'], kind or names['kind'])}"
             return f"{rule}, got null; leave it out for the default" if value == "None" else f"{rule}, got {value!r}"
+    if isinstance(error, InterpolationResolutionError):
+        return f"{key} refers to what doesn't exist ({_first_line(error)}); write its value"
     return f"{key}: {_first_line(error)}"
 
 

@@ -66,6 +66,14 @@ TVERSKY = ("tversky", "focal_tversky")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 MAX_SEED = 2**31 - 1
+# Tags of a run that brainseg sets itself.
+OWN_TAGS = (
+    *("attempt", "code_changed", "data", "data_fingerprint", "description", "failure", "git_commit"),
+    *("infeasible_reason", "local_id", "multirun", "overrides", "parent", "patients_on_both_sides", "plugins"),
+    *("precision", "pruned_epoch", "pruned_reason", "schema_version", "source", "split", "split_fingerprint"),
+    *("state", "sweep", "sweep_id", "sweep_role", "threads", "trial", "weights", "weights_sha256"),
+)
+RESERVED_TAGS = ("mlflow", "evaluation_")  # likewise, how they begin
 # The key under which a part's own options are -> the key that names the part, or several, and the kind of part.
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "data.options": ("data.name", "readers"),
@@ -502,12 +510,31 @@ class TrackingConfig:
         "`mlflow.db` under `tracking.root`",
     )
     root: str = key("mlruns", empty=False, allowed="a folder", help="database, artifacts, checkpoints, cache and spool")
-    experiment: str = key("brainseg", empty=False, allowed="any name", help="MLflow experiment")
+    experiment: str | None = key(
+        None,
+        empty=False,
+        allowed="any name",
+        help="MLflow experiment; `null`: `MLFLOW_EXPERIMENT_NAME`, else that of the parent run, else `brainseg`",
+    )
     predictions: int = key(6, low=0, high=100, help="validation slices in the sample panels")
     offline: bool = key(False, help="start even if the store can't be reached, and deliver the record later")
+    tags: dict[str, str] | None = key(
+        None,
+        since=None,
+        allowed="`{name: text}`",
+        help="tags of your own for the run; one alone: `tracking.tags.NAME=TEXT`",
+    )
+    system_metrics: bool = key(
+        False, since=False, help="record the load of processor, memory, disk, network and GPU beside the training"
+    )
 
     def __post_init__(self) -> None:
         check_keys("tracking.", self)
+        for name in self.tags or ():
+            if name in OWN_TAGS or name.startswith(RESERVED_TAGS):
+                raise ConfigError(
+                    f"tracking.tags.{name} is a tag that brainseg or MLflow sets itself; choose another name"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

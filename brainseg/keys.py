@@ -90,9 +90,9 @@ def in_range(key: str, value: float | None, *, low: float, high: float | None = 
         raise ConfigError(f"{key} must be {rule}, got {value}")
 
 
-def not_empty(key: str, value: str) -> None:
-    """Raises ConfigError for an empty string."""
-    if not value:
+def not_empty(key: str, value: str | None) -> None:
+    """Raises ConfigError for an empty string; None passes."""
+    if value == "":
         raise ConfigError(f"{key} must not be empty; leave it out for the default")
 
 

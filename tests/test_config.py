@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 import brainseg.compose
 from brainseg import plugins
 from brainseg.classes import Labels
-from brainseg.compose import Composition, freeze
+from brainseg.compose import Composition, LocalConf, _tell_once, add_folder, freeze, options, resumed
 from brainseg.config import FIRST_READING, RunConfig, flatten, from_flat
 from brainseg.config_file import from_yaml, to_yaml
 from brainseg.errors import ConfigError
@@ -87,6 +88,8 @@ OTHER_VALUES: dict[str, Any] = {
     "tracking.offline": True,
     "plugins": ("metric_of_a_plugin",),
     "metrics": ("slices",),
+    "tracking.tags": {"purpose": "a try"},
+    "tracking.system_metrics": True,
     "seed": 11,
     "run_name": "a name",
     "resume": "0123",
@@ -128,7 +131,8 @@ def test_conf_holds_the_defaults_of_the_dataclasses() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
+    "file",
+    sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml") if path.name != "brainseg_config.yaml"),
 )
 def test_a_group_of_conf_has_no_key_that_the_dataclasses_lack(file: str) -> None:
     group = file.split("/")[0]
@@ -295,7 +299,7 @@ def test_a_local_conf_comes_before_the_built_in_one(tmp_path: Path, monkeypatch:
 
 # As an earlier version carried them, where each file said every key.
 FULL_CONFIG = """
-defaults: [_self_, data: phantom, model: base, optimizer: sgd, train: default, tracking: default, experiment: null]
+defaults: [brainseg_config, _self_, override model: base, override optimizer: sgd]
 seed: 3
 run_name: null
 resume: null
@@ -327,6 +331,88 @@ def test_whole_files_in_a_local_conf_take_the_place_of_the_built_in_ones(
     assert freeze(["model=unet"]).model == RunConfig().model
 
 
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("text", ["model: resnet\n", "defaults: [model: resnet]\n", "- a\n", "model: [\n"])
+def test_the_config_of_another_hydra_project_is_left_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    write(tmp_path / "conf" / "config.yaml", text)
+    monkeypatch.chdir(tmp_path)
+    _tell_once.cache_clear()
+    assert freeze([]) == RunConfig()
+    assert caplog.messages == ["conf/config.yaml is left aside; it would count with brainseg_config among its defaults"]
+
+
+def test_a_config_that_extends_brainsegs_counts_and_is_named_in_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "conf" / "config.yaml"
+    write(file, "defaults: [brainseg_config, _self_, override optimizer: sgd]\nmodel: {dropout: 0.3}\n")
+    monkeypatch.chdir(tmp_path)
+    config = freeze([])
+    assert (config.optimizer.name, config.model.dropout, config.model.depth) == ("sgd", 0.3, 5)
+    write(file, "defaults: [brainseg_config, _self_]\nmodel: {dropout: 3}\n")
+    with pytest.raises(ConfigError, match=r"^conf/config.yaml: model.dropout must be between 0.0 and 0.9, got 3.0$"):
+        freeze([])
+    assert freeze(["model.dropout=0.2"]).model.dropout == 0.2
+
+
+def test_an_experiment_may_lie_deeper_and_be_added_with_a_plus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "conf" / "experiment" / "sub" / "mine.yaml", "# @package _global_\nseed: 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert options()["experiment"] == ["best", "reference", "sub/mine"]
+    for override in ("experiment=sub/mine", "+experiment=sub/mine"):
+        assert freeze([override]).seed == 7
+    with pytest.raises(ConfigError, match=r"^experiment must be one of best, reference, sub/mine, got 'sub/mime'; did"):
+        freeze(["experiment=sub/mime"])
+
+
+def test_a_further_folder_of_files_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalConf, "added", None)
+    write(tmp_path / "more" / "experiment" / "theirs.yaml", "# @package _global_\nseed: 8\n")
+    write(tmp_path / "more" / "experiment" / "best.yaml", "# @package _global_\nseed: 9\n")
+    monkeypatch.chdir(tmp_path)
+    add_folder("more")
+    assert freeze(["experiment=theirs"]).seed == 8
+    assert freeze(["experiment=best", "data.root=slices"]).seed == 0
+    with pytest.raises(ConfigError, match=r"^--config-dir must be a folder, got nowhere; name one that"):
+        add_folder("nowhere")
+
+
+def test_keys_of_ones_own_are_for_interpolation_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = "optimizer.learning_rate=${vars.rate}"
+    expected = replace(RunConfig(), optimizer=replace(RunConfig().optimizer, learning_rate=0.02))
+    for given in ("+vars.rate=0.02", "++vars.rate=0.02", "vars.rate=0.02", "+vars={rate: 0.02}"):
+        assert freeze([given, rate]) == expected
+    assert Composition(["+vars.rate=0.02", rate]).with_values({"seed": 1}) == replace(expected, seed=1)
+    text = "# @package _global_\nvars: {rate: 0.02, depth: 3}\noptimizer: {learning_rate: '${vars.rate}'}\n"
+    write(tmp_path / "conf" / "experiment" / "mine.yaml", text)
+    monkeypatch.chdir(tmp_path)
+    assert freeze(["experiment=mine", "model.depth=${vars.depth}", "vars.depth=2"]).model.depth == 2
+    with pytest.raises(
+        ConfigError, match=r"^conf/experiment/mine.yaml: optimizer.learning_rate must be a n.*, got 'fast'$"
+    ):
+        freeze(["experiment=mine", "vars.rate=fast"])
+    with pytest.raises(ConfigError, match=r"^optimizer.learning_rate refers to what doesn't exist"):
+        freeze([rate])
+
+
+def test_a_tag_of_ones_own_is_set_by_its_name() -> None:
+    tags = freeze(["tracking.tags.purpose=a try", "+tracking.tags.number=3"]).tracking.tags
+    assert tags == {"purpose": "a try", "number": "3"}
+
+
+def test_a_resume_keeps_experiment_and_tags_unless_it_names_others() -> None:
+    stored = freeze(["tracking.experiment=theirs", "tracking.tags.purpose=old"])
+    assert resumed(stored, freeze([]), []) == stored
+    overrides = ["tracking.experiment=mine", "tracking.tags.purpose=new"]
+    assert resumed(stored, freeze(overrides), overrides) == freeze(overrides)
+
+
 def test_the_defaults_are_no_option_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"^optimizer must be one of adafactor, .*, sgd, got '_base_'$"):
         freeze(["optimizer=_base_"])
@@ -334,7 +420,9 @@ def test_the_defaults_are_no_option_of_a_group(tmp_path: Path, monkeypatch: pyte
     text = "# @package _global_\ndefaults:\n  - override /optimizer: adan\n"
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"^optimizer must be one of adafactor, .*, sgd, got 'adan'; did you mean"):
+    with pytest.raises(
+        ConfigError, match=r"^conf/experiment/mine.yaml: optimizer must be one of adafactor, .*, sgd, got 'adan'"
+    ):
         freeze(["experiment=mine"])
 
 

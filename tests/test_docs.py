@@ -261,8 +261,9 @@ def write_examples(folder: Path) -> list[Path]:
 
 
 def test_the_experiment_in_the_manual_sets_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert write_examples(tmp_path) == [tmp_path / "conf" / "experiment" / "small.yaml"]
+    assert write_examples(tmp_path) == [tmp_path / "conf" / name for name in ("config.yaml", "experiment/small.yaml")]
     monkeypatch.chdir(tmp_path)
+    assert compose.freeze([]).train.patience == 10
     frozen = flatten(compose.freeze(["experiment=small", "model.depth=3"]))
     assert {key: frozen[key] for key in ("data.name", "data.root", "optimizer.name", "optimizer.learning_rate")} == {
         "data.name": "folder",

@@ -50,7 +50,7 @@ def test_the_wheel_carries_every_configuration_and_study(wheel: zipfile.ZipFile)
     paths = [path for folder in ("conf", "sweeps") for path in (ROOT / folder).rglob("*.yaml")]
     files = {f"brainseg/{path.relative_to(ROOT).as_posix()}" for path in paths}
     assert {
-        "brainseg/conf/config.yaml",
+        "brainseg/conf/brainseg_config.yaml",
         "brainseg/conf/experiment/reference.yaml",
         "brainseg/sweeps/quick.yaml",
     } <= files

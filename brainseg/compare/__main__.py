@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", metavar="FILE", help="write a row a run (of --pair: a slice); - for stdout")
     parser.add_argument("--json", metavar="FILE", help="write everything; - for stdout")
     parser.add_argument("--force", action="store_true", help="replace FILE where it exists")
-    parser.add_argument("--experiment", default=TrackingConfig().experiment, metavar="NAME", help="%(default)s")
+    parser.add_argument("--experiment", metavar="NAME", help="default: MLFLOW_EXPERIMENT_NAME, else brainseg")
     add_store_options(parser)
     return parser
 
@@ -94,8 +94,10 @@ def _table(parsed: argparse.Namespace, store: "RunStore", console: "Console | No
     from brainseg.compare.comparison import compare
     from brainseg.compare.files import comparison_csv, comparison_json
     from brainseg.compare.text import print_comparison
+    from brainseg.tracking.paths import experiment_in_effect
 
-    found = compare(store, parsed.runs, experiment=parsed.experiment, top=parsed.top)
+    experiment = experiment_in_effect(TrackingConfig(experiment=parsed.experiment))
+    found = compare(store, parsed.runs, experiment=experiment, top=parsed.top)
     if console is not None:
         print_comparison(found, console)
     return comparison_csv(found), comparison_json(found)

@@ -44,6 +44,8 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
     """
     record = store.read(run_id)
     if record.tags.get("sweep_role") == "parent":
+        if "multirun" in record.tags:
+            raise InputError(f"run {run_id} is the parent run of others and has no model; name one of those")
         study = record.tags.get("sweep", "NAME")
         raise InputError(
             f"run {run_id} is the parent run of study {study} and has no model; name one of the study's runs, "

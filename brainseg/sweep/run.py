@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.foreign import OwnStudy
-from brainseg.sweep.engine.host import move_to_this_software, with_store
+from brainseg.sweep.engine.host import move_to_this_software, with_experiment, with_store
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.leftovers import clear_up, delete_leftovers
 from brainseg.sweep.engine.live import LiveTable
@@ -39,6 +39,7 @@ from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import merged
 from brainseg.sweep.study.weights import check_weights
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
+from brainseg.tracking.mlflow.surroundings import place_of_runs
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.tracking.paths import resolve_uri, tracking_paths
 from brainseg.train.run_data import load_run_data
@@ -58,6 +59,7 @@ class Sweep:
     lock: ProcessLock
     lease: ParentLease
     tracking: TrackingConfig
+    above: Mapping[str, str]  # tags of the parent run that name its own parent, if it has one
     launcher: LauncherConfig
     workers: Workers
     console: Console
@@ -96,6 +98,9 @@ def run_study(
             ensure_server(launcher, config.tracking, console)
         check_store(baseline.tracking)
         check_weights(config)
+        surroundings = place_of_runs(baseline.tracking, is_single=False)
+        config = with_experiment(config, surroundings.tracking)
+        baseline = dataclasses.replace(baseline, tracking=surroundings.tracking)
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=root, name=config.name)
         uri, connections = resolve_uri(baseline.tracking), storage.connections()
@@ -131,6 +136,7 @@ def run_study(
                 lock=lock,
                 lease=ParentLease(storage, study, lock),
                 tracking=baseline.tracking,
+                above=surroundings.tags,
                 launcher=launcher,
                 workers=workers,
                 console=console,
@@ -207,7 +213,7 @@ def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command
 
     file: the study file; None if it is no longer the one that the study was started by.
     """
-    parent = open_parent(sweep.lease, sweep.tracking, command=command)
+    parent = open_parent(sweep.lease, sweep.tracking, command=command, above=sweep.above)
     if parent is None:  # another supervisor of this study writes it
         try:
             _train(sweep, None)

@@ -34,7 +34,7 @@ def matches(run: RunSummary, which: RunFilter) -> bool:
 
 
 def is_parent(tags: Mapping[str, str]) -> bool:
-    """Whether these are the tags of a study's parent run."""
+    """Whether these are the tags of the parent run of a study, or of `train -m`."""
     return tags.get(ROLE) == PARENT
 
 

@@ -12,6 +12,8 @@ from brainseg.errors import TrackingError
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 ENVIRONMENT_KEY = "MLFLOW_TRACKING_URI"
+EXPERIMENT_KEY = "MLFLOW_EXPERIMENT_NAME"
+EXPERIMENT = "brainseg"
 SERVER = "server"  # as `tracking.uri`: the server of `tracking.root` itself, which `sweep serve` runs
 SERVICE = "brainseg"  # its name for libpq, which reads address and password in a file at every connection
 SERVICE_FILE_KEY = "PGSERVICEFILE"  # names that file
@@ -69,6 +71,14 @@ def resolve_uri(config: TrackingConfig) -> str:
     if os.environ.get(ENVIRONMENT_KEY):
         return _checked(ENVIRONMENT_KEY, os.environ[ENVIRONMENT_KEY], config)
     return _checked("tracking.root", f"{SQLITE}{tracking_paths(config).database}", config)
+
+
+def experiment_in_effect(config: TrackingConfig, *, parent: str | None = None) -> str:
+    """The MLflow experiment of new runs: `tracking.experiment`, else MLFLOW_EXPERIMENT_NAME, else that of their parent.
+
+    parent: the experiment of the run that they are listed under; without any of these, it is EXPERIMENT.
+    """
+    return config.experiment or os.environ.get(EXPERIMENT_KEY) or parent or EXPERIMENT
 
 
 def check_root(paths: TrackingPaths) -> None:

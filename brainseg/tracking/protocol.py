@@ -139,7 +139,7 @@ class RunFilter:
     id_start: str = ""  # of MLflow's id, or of the local one
     params: Mapping[str, str] = field(default_factory=dict)  # as they were recorded
     tags: Mapping[str, str] = field(default_factory=dict)
-    parents: bool = False  # the parent runs of studies, and no others; else all others
+    parents: bool = False  # the parent runs of studies and of `train -m`, and no others; else all others
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ nothing behind. TensorFlow and MLflow are imported when a run starts, not before
 """
 
 import argparse
+import contextlib
+import dataclasses
 import shutil
 import signal
 import sys
@@ -12,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.utils import get_args_parser  # Hydra's own flags: nothing public reads them
@@ -22,33 +25,42 @@ from brainseg.cli.command import exit_code_of, plain_command
 from brainseg.config import RunConfig
 from brainseg.errors import ConfigError, Interrupted, RecordError
 from brainseg.train.help import help_text
+from brainseg.train.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from brainseg.train.experiment import Result
 
 PROGRAM = "python -m brainseg.train"
 # Hydra's flags that would compose something else than what is checked.
-UNUSED_FLAGS = ("config_path", "config_name", "config_dir", "package", "experimental_rerun")
+UNUSED_FLAGS = ("config_path", "config_name", "package", "experimental_rerun")
+ONE_OF_FLAGS = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
 def _command(arguments: list[str]) -> int:
     sys.argv = [sys.argv[0], *arguments]  # Hydra reads them there
     compose.register_local_conf()
     flags = _read_flags()
+    if flags.config_dir is not None:
+        compose.add_folder(flags.config_dir)
     if flags.help:
         with _ended_by_its_reader():
             print(help_text(flags.overrides))
         return 0
-    only_prints = flags.hydra_help or flags.info or flags.shell_completion
-    if flags.multirun:
-        for job in compose.expand(flags.overrides):
-            _resolve(compose.freeze(job), job)
-    elif flags.cfg or not only_prints:
-        _resolve(compose.freeze(flags.overrides), flags.overrides)
-    with _ended_by_its_reader() if only_prints or flags.cfg else nullcontext():
-        _run_hydra(multirun=flags.multirun)
+    overrides = compose.for_hydra(flags.overrides)
+    sys.argv[1:] = [*overrides, *flags.others]
+    only_prints = flags.hydra_help or flags.shell_completion
+    if flags.multirun and not only_prints:
+        _run_several(overrides)
+        return 0
+    if not only_prints:
+        _resolve(compose.freeze(overrides), overrides)
+    with _ended_by_its_reader() if only_prints or flags.cfg or flags.info else nullcontext():
+        _run_hydra()
     return 0
 
 
 def _read_flags() -> argparse.Namespace:
-    """Hydra's flags and the overrides, which may stand in any order; sys.argv is put into the one that Hydra takes.
+    """Hydra's flags, the overrides, which may stand in any order, and as `others` what else stands in sys.argv.
 
     Raises ConfigError for what is no flag, and for those that would go round the checks here.
     """
@@ -64,9 +76,13 @@ def _read_flags() -> argparse.Namespace:
     for name in UNUSED_FLAGS:
         if getattr(flags, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} is not used here; put your own files into ./conf")
+    chosen = [f"--{name.replace('_', '-')}" for name in ONE_OF_FLAGS if getattr(flags, name)]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' and '.join(chosen)} can't be used together; leave one out, and give each key one value")
+    if flags.resolve and not (flags.cfg or flags.help):
+        raise ConfigError("--resolve goes with --cfg job; add that, or leave it out")
     flags.overrides += rest
-    options = [item for item in sys.argv[1:] if item not in flags.overrides]
-    sys.argv[1:] = [*flags.overrides, *options]
+    flags.others = [item for item in sys.argv[1:] if item not in flags.overrides]
     return flags
 
 
@@ -84,28 +100,51 @@ def _ended_by_its_reader() -> Iterator[None]:
         signal.signal(signal.SIGPIPE, before)
 
 
-def _run_hydra(*, multirun: bool) -> None:
-    if not multirun:
-        _job()
-        return
+def _run_several(overrides: Sequence[str]) -> None:
+    """Runs the jobs of `-m`, once all of them are checked."""
+    from brainseg.train.multirun import multirun
+
+    configs = [_resolve(compose.freeze(job), job) for job in compose.expand(overrides)]
     # Hydra writes a multirun.yaml that nothing here needs.
     folder = tempfile.mkdtemp(prefix="brainseg-")
     sys.argv.insert(1, f"hydra.sweep.dir={folder}")
     try:
-        _job()
+        with stop_on_signals(), multirun(configs, overrides, program=PROGRAM):
+            _run_hydra()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@hydra.main(config_path=str(compose.conf_folder()), config_name=compose.CONFIG_NAME, version_base="1.3")
-def _job(composed: DictConfig) -> None:
-    """One job of Hydra's."""
-    from hydra.core.hydra_config import HydraConfig
+def _run_hydra() -> None:
+    """Does what sys.argv asks Hydra for."""
+    application = hydra.main(
+        config_path=str(compose.conf_folder()), config_name=compose.config_name(), version_base="1.3"
+    )
+    application(_job)()
 
-    overrides = list(HydraConfig.get().overrides.task)
-    code = exit_code_of(lambda: _train(_resolve(compose.from_dictconfig(composed), overrides), overrides))
+
+def _job(composed: DictConfig) -> float:
+    """One job of Hydra's; its score, which a sweeper of Hydra's may search by."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    job = HydraConfig.get()
+    overrides = list(job.overrides.task)
+    results: list[Result] = []
+
+    def train() -> int:
+        results.append(_train(_resolve(compose.from_dictconfig(composed), overrides), overrides))
+        if job.mode == RunMode.MULTIRUN and results[0].stopped_by is not None:
+            stopped = Interrupted(results[0].stopped_by)
+            print(f"{stopped}; this run is complete, and those after it haven't started")
+            raise stopped
+        return 0
+
+    with contextlib.chdir(job.runtime.cwd):  # hydra.job.chdir=true moves neither data nor records
+        code = exit_code_of(train)
     if code:
         sys.exit(code)  # Hydra would print the traceback of an exception
+    return results[0].final_dice
 
 
 def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
@@ -118,16 +157,23 @@ def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     return compose.resumed(stored, config, overrides)
 
 
-def _train(config: RunConfig, overrides: Sequence[str]) -> int:
-    """Trains, and prints the scores and where to look; the exit code."""
+def _train(config: RunConfig, overrides: Sequence[str]) -> "Result":
+    """Trains, and prints the scores and where to look. Raises RecordError where a part couldn't be written."""
     from brainseg.cli.secrets import mask
     from brainseg.model.runtime import import_tensorflow
     from brainseg.tracking import open_tracker
     from brainseg.tracking.mlflow.connection import check_store, where_to_look
+    from brainseg.tracking.mlflow.surroundings import Place, place_of_runs
     from brainseg.tracking.mlflow.sync import waiting_note
+    from brainseg.train.multirun import place_of_job
     from brainseg.train.run_data import load_run_data
 
     check_store(config.tracking)
+    if config.resume is None:
+        place = place_of_job(config.tracking) or place_of_runs(config.tracking, is_single=True)
+    else:
+        place = Place(tracking=config.tracking, run_id=config.resume)
+    config = dataclasses.replace(config, tracking=place.tracking)
     data = load_run_data(config)  # before TensorFlow is imported, so that a bad folder fails at once
     import_tensorflow()
     from brainseg.train.experiment import prepare, run
@@ -135,12 +181,13 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> int:
 
     prepared = prepare(config, data)
     line = mask(compose.as_line(overrides))
+    # A run that goes on keeps its name, and the line that it was started with; one that MLflow has made has a name.
+    name = config.run_name or ("" if place.run_id else compose.run_name(overrides))
     tracker = open_tracker(
         config.tracking,
-        run_name=config.run_name or compose.run_name(overrides),
-        # A run that goes on keeps the line that it was started with.
-        tags={} if config.resume else {"overrides": line, "source": f"{PROGRAM} {line}".rstrip()},
-        run_id=config.resume,
+        run_name="" if config.resume else name,
+        tags=place.tags if config.resume else {**place.tags, "overrides": line, "source": f"{PROGRAM} {line}".rstrip()},
+        run_id=place.run_id,
     )
     terminal = Terminal()
     try:
@@ -164,7 +211,7 @@ def _train(config: RunConfig, overrides: Sequence[str]) -> int:
             f"not everything could be written: {'; '.join(result.unwritten)}; "
             f"make room and run: {PROGRAM} resume={result.run_id}{_kept_elsewhere(config)}"
         )
-    return 0
+    return result
 
 
 def _kept_elsewhere(config: RunConfig) -> str:

@@ -49,6 +49,7 @@ class Result:
     further: Mapping[str, float]  # metric of a plugin -> its mean over the validation slices; NaN where it has no value
     unwritten: tuple[str, ...] = ()  # parts of the record that couldn't be written, a line each
     undelivered: int = 0  # records that wait in the spool
+    stopped_by: int | None = None  # a signal that came while the record was written; nothing more may start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ def run(
     unwritten = (*unsaved, *tracker.unwritten)
     if not unwritten and not keep_checkpoint:
         checkpoints.remove()  # the record has the model
-    return dataclasses.replace(result, unwritten=unwritten, undelivered=tracker.undelivered)
+    return dataclasses.replace(result, unwritten=unwritten, undelivered=tracker.undelivered, stopped_by=stop.signal)
 
 
 def _finish(
@@ -155,25 +156,25 @@ def _finish(
 ) -> tuple[keras.Model, Evaluation]:
     """The best model in stock layers, and its scores; both recorded."""
     progress = trainer.progress
-    with stop.deferred():  # as for the trainer
-        model = to_stock(trainer.best_model())
-        evaluation = evaluate(
-            Predictor(model),
-            data.slices,
-            data.split.val,
-            score_by=config.data.score_by,
-            metrics={name: made("metrics", name, config.metric_options) for name in config.metrics},
-            on_batch=stop.check,
-        )
-        record_result(
-            tracker,
-            config,
-            data,
-            history=progress.history,
-            best_epoch=progress.best_epoch,
-            evaluation=evaluation,
-            model=model,
-        )
+    stop.defer()  # as for the trainer; then until the record is complete
+    model = to_stock(trainer.best_model())
+    evaluation = evaluate(
+        Predictor(model),
+        data.slices,
+        data.split.val,
+        score_by=config.data.score_by,
+        metrics={name: made("metrics", name, config.metric_options) for name in config.metrics},
+        on_batch=stop.check,
+    )
+    record_result(
+        tracker,
+        config,
+        data,
+        history=progress.history,
+        best_epoch=progress.best_epoch,
+        evaluation=evaluation,
+        model=model,
+    )
     return model, evaluation
 
 

@@ -22,6 +22,7 @@ from brainseg.plugins import is_built_in, origin
 from brainseg.scoring.evaluation import Evaluation
 from brainseg.scoring.predictions import save_predictions
 from brainseg.scoring.slice_score import TRAINING_COLUMNS, by_slice, slice_dice, to_csv
+from brainseg.tracking.paths import experiment_in_effect
 from brainseg.tracking.protocol import DatasetInfo, Tracker
 from brainseg.train.environment import record_environment
 
@@ -81,9 +82,10 @@ def _origins(config: RunConfig) -> list[str]:
 
 
 def as_recorded(config: RunConfig) -> RunConfig:
-    """The configuration as it may be written down: no password, and nothing of how the run was resumed."""
+    """The configuration as it may be written down: no password, nothing of a resume, the experiment by its name."""
     uri = None if config.tracking.uri is None else mask(config.tracking.uri)
-    return dataclasses.replace(config, resume=None, tracking=dataclasses.replace(config.tracking, uri=uri))
+    tracking = dataclasses.replace(config.tracking, uri=uri, experiment=experiment_in_effect(config.tracking))
+    return dataclasses.replace(config, resume=None, tracking=tracking)
 
 
 def record_result(

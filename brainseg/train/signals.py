@@ -24,30 +24,34 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.is_urgent = False  # whether a second signal interrupted a step, which may be half done
-        self._signal: int | None = None
+        self.signal: int | None = None  # the first that was deferred
         self._deferring = False
 
     def check(self) -> None:
         """Raises Interrupted if a signal has come."""
-        if self._signal is not None:
-            raise Interrupted(self._signal)
+        if self.signal is not None:
+            raise Interrupted(self.signal)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Inside, the first signal waits for `check`."""
-        self._deferring = True
+        self.defer()
         try:
             yield
         finally:
             self._deferring = False
 
+    def defer(self) -> None:
+        """From here on, the first signal waits for `check`."""
+        self._deferring = True
+
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        if self._signal == number == signal.SIGTERM:
+        if self.signal == number == signal.SIGTERM:
             return
         if self._deferring:
-            if self._signal is None:
-                self._signal = number
+            if self.signal is None:
+                self.signal = number
                 return
             self.is_urgent = True
         raise Interrupted(number)

@@ -13,8 +13,9 @@ from brainseg.tracking.mlflow.database import prepare_database
 
 
 @pytest.fixture(autouse=True)
-def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def _nothing_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ def sqlite_config(tmp_path: Path, empty_store: Path) -> TrackingConfig:
     root = tmp_path / "my runs"
     root.mkdir()
     shutil.copy(empty_store, root / "mlflow.db")
-    return TrackingConfig(root=str(root))
+    return TrackingConfig(root=str(root), experiment="brainseg")
 
 
 @pytest.fixture

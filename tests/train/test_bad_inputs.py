@@ -517,8 +517,17 @@ def test_an_experiment_without_its_first_line_is_refused(
 def test_a_key_that_a_file_misspells_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "conf" / "experiment").mkdir(parents=True)
     (here / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nmodel:\n  dept: 2\n")
-    message = "model.dept is not a configuration key; did you mean 'model.depth'?"
+    message = "conf/experiment/mine.yaml: model.dept is not a configuration key; did you mean 'model.depth'?"
     assert_refused(train.main, ["experiment=mine"], message, here, capsys)
+
+
+def test_a_value_out_of_range_is_said_to_come_from_its_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "conf" / "experiment").mkdir(parents=True)
+    (here / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nmodel:\n  dropout: 2.0\n")
+    message = "conf/experiment/mine.yaml: model.dropout must be between 0.0 and 0.9, got 2.0"
+    assert_refused(train.main, ["experiment=mine"], message, here, capsys)
+    typed = message.removeprefix("conf/experiment/mine.yaml: ")
+    assert_refused(train.main, ["experiment=mine", "model.dropout=2.0"], typed, here, capsys)
 
 
 def test_a_file_that_is_not_yaml_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

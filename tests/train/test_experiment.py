@@ -19,7 +19,7 @@ import tensorflow as tf
 from sklearn.metrics import f1_score, jaccard_score
 from tiny_run import TIMINGS
 
-from brainseg.config import flatten
+from brainseg.config import OWN_TAGS, flatten
 from brainseg.config_file import from_yaml
 from brainseg.data.cache import resize_image
 from brainseg.data.load import load_data
@@ -32,6 +32,7 @@ from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.environment import code_state
 from brainseg.train.experiment import run
 from brainseg.train.progress import Silent
+from brainseg.train.record import as_recorded
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("unrendered")]
 
@@ -106,6 +107,24 @@ def assert_same_weights(tracker, other, folder):
         np.testing.assert_array_equal(array, expected, strict=True)
 
 
+class SignalledAtTheEnd(MemoryTracker):
+    """Is sent a signal while the last of the record is written, and another one while the run is being ended."""
+
+    def log_model(self, path):
+        signal.raise_signal(signal.SIGTERM)
+        super().log_model(path)
+
+    def __exit__(self, *raised):
+        signal.raise_signal(signal.SIGTERM)
+        super().__exit__(*raised)
+
+
+def test_a_signal_while_the_record_is_written_waits_for_its_end_and_is_told(tiny):
+    tracker = SignalledAtTheEnd()
+    result = run(tiny(**KEYS | {"train.epochs": 1}), tracker)
+    assert (tracker.status, MODEL_FILE in tracker.files, result.stopped_by) == ("FINISHED", True, signal.SIGTERM)
+
+
 def without_timings(history):
     return [{k: v for k, v in epoch.items() if k not in TIMINGS} for epoch in history]
 
@@ -113,7 +132,10 @@ def without_timings(history):
 def test_the_record_is_complete(finished):
     tracker, data = finished.tracker, finished.data
     assert tracker.status == "FINISHED"
-    assert tracker.params == {key: str(value) for key, value in flatten(data.config).items() if key != "resume"}
+    recorded = as_recorded(data.config)
+    assert recorded.tracking.experiment == "brainseg"  # what `null` stands for without MLflow's environment
+    assert tracker.params == {key: str(value) for key, value in flatten(recorded).items() if key != "resume"}
+    assert tracker.tags.keys() <= set(OWN_TAGS)
     code = code_state()
     of_code = {} if code is None else {
         "git_commit": code.commit, "code_changed": "yes" if code.diff else "no"
@@ -141,7 +163,7 @@ def test_the_record_is_complete(finished):
         "environment/machine.json",
     }  # fmt: skip
     assert set(tracker.files) == {MODEL_FILE, "val_predictions.npz", "figures/curves.png", "figures/predictions.png"}
-    assert from_yaml(tracker.texts["config.yaml"], where="the record") == data.config
+    assert from_yaml(tracker.texts["config.yaml"], where="the record") == recorded
     assert json.loads(tracker.texts["split.json"])["val"] == list(data.split.val)
     assert tracker.texts["data_statistics.json"] == statistics_of(data.slices, data.split.train).to_json()
 

@@ -121,6 +121,12 @@ def with_store(config: StudyConfig, tracking: TrackingConfig) -> StudyConfig:
     return dataclasses.replace(config, tracking=merged(config.tracking, named))
 
 
+def with_experiment(config: StudyConfig, tracking: TrackingConfig) -> StudyConfig:
+    """The study with the experiment in effect among its overrides, so that every worker uses it."""
+    named = as_overrides({"tracking.experiment": str(tracking.experiment)})
+    return dataclasses.replace(config, tracking=merged(config.tracking, named))
+
+
 def with_places(config: StudyConfig, baseline: RunConfig, places: Sequence[str]) -> StudyConfig:
     """The study with its data where this host has it. places: overrides of the command line, before the environment."""
     named = {key_of(item) for item in places}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from brainseg.config import as_text
+from brainseg.keys import as_text
 from brainseg.sweep.engine import keys
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.tracking.listing import INFEASIBLE

@@ -122,7 +122,7 @@ class Worker:
             patience.worked()
             if ending is not None:
                 return ending
-        return "stopped by the supervisor"
+        return "stopped"
 
     def _work_once(self) -> Recycle | str | None:
         """Trains one trial, or waits a moment for one; what `work` returns, once there is nothing more to do."""
@@ -226,6 +226,7 @@ class Worker:
             is_told = self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
         else:
             is_told = self._complete(claim, result)
+            self._stop.is_requested |= result.stopped_by is not None
         if not is_told:
             self._leave(claim)
         elif result is not None and result.unwritten:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -87,9 +87,12 @@ class ParentLease:
         return stored is not None and stored["worker"] == self._lock.id
 
 
-def open_parent(lease: ParentLease, tracking: TrackingConfig, *, command: str | None) -> MlflowTracker | None:
+def open_parent(
+    lease: ParentLease, tracking: TrackingConfig, *, command: str | None, above: Mapping[str, str] | None = None
+) -> MlflowTracker | None:
     """Opens the study's parent run, and makes it if there is none; None while another process writes it.
 
+    above: tags of a new one, which name the run that it is listed under.
     The lease is this process's then, to be `kept`.
     """
     study = lease.study
@@ -104,7 +107,9 @@ def open_parent(lease: ParentLease, tracking: TrackingConfig, *, command: str | 
             # A process that was killed before it stored the id may have made it.
             found = open_store(tracking).find(identity)
             run_id = found[0] if found else None
-            tracker = open_tracker(tracking, run_name=study.study_name, tags=tags, run_id=run_id, attempt=attempt)
+            tracker = open_tracker(
+                tracking, run_name=study.study_name, tags={**(above or {}), **tags}, run_id=run_id, attempt=attempt
+            )
             study.set_user_attr(keys.PARENT_RUN, tracker.run_id)
             return tracker
     try:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -55,11 +56,14 @@ class UnreachableError(TrackingError):
 def check_store(config: TrackingConfig) -> None:
     """Fails early, before minutes are spent on the data, where the store can't be used; creates nothing.
 
-    Raises TrackingError where `tracking.root` can't be written to, and within 10 s where a server refuses or doesn't
-    answer; for the latter not with `tracking.offline`. A database file isn't opened, since that would create it.
+    Raises TrackingError where `tracking.root` can't be written to or psutil is missing, and within 10 s where a server
+    refuses or doesn't answer; for the latter not with `tracking.offline`. A database file isn't opened, since that
+    would create it.
     """
     uri = resolve_uri(config)
     check_root(tracking_paths(config))
+    if config.system_metrics and find_spec("psutil") is None:
+        raise TrackingError("tracking.system_metrics needs psutil; pip install 'brainseg[monitor]' adds it")
     if sqlite_path(uri) is None and not config.offline:
         reached(uri)
 

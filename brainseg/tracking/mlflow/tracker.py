@@ -20,7 +20,14 @@ from brainseg.tracking.mlflow.fence import attempt_in
 from brainseg.tracking.mlflow.sync import sync_spools
 from brainseg.tracking.mlflow.tags import origin_tags, to_mlflow
 from brainseg.tracking.mlflow.writer import RunWriter, experiment_id, now_ms, opening
-from brainseg.tracking.paths import TrackingPaths, check_root, resolve_uri, store_name, tracking_paths
+from brainseg.tracking.paths import (
+    TrackingPaths,
+    check_root,
+    experiment_in_effect,
+    resolve_uri,
+    store_name,
+    tracking_paths,
+)
 from brainseg.tracking.protocol import DatasetInfo
 from brainseg.tracking.rules import (
     ATTEMPT,
@@ -35,6 +42,7 @@ from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spo
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 LEFTOVERS_S = 3.0  # what a start spends on delivering records of earlier runs, at most
 BEGIN_S = 3.0  # and on this run's own first records
@@ -46,13 +54,22 @@ logger = logging.getLogger("brainseg")
 class MlflowTracker:
     """A `Tracker` whose records reach MLflow through a spool on the local disk. Opened by `open_tracker`."""
 
-    def __init__(self, spool: Spool, delivery: Delivery, *, store: str, attempt: int) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        delivery: Delivery,
+        *,
+        store: str,
+        attempt: int,
+        monitor: "SystemMetricsMonitor | None",
+    ) -> None:
         """Used by `open_tracker`."""
         self._attempt = attempt
         self._run_id = spool.run_id
         self._spool = spool
         self._delivery = delivery
         self._store = store
+        self._monitor = monitor
         self._lost: list[str] = []
         self._inside = False
         self._own_state: str | None = None
@@ -118,11 +135,15 @@ class MlflowTracker:
     def __enter__(self) -> Self:
         self._inside = True
         self._delivery.start()
+        if self._monitor is not None:
+            self._monitor.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
         ending = ending_of(error)
         state = self._own_state if error is None and self._own_state else ending.state
         failure = None if ending.failure is None else mask(ending.failure)
@@ -157,9 +178,9 @@ def open_tracker(
 ) -> MlflowTracker:
     """Opens the tracker of a new run, or of an earlier one, which is then RUNNING again.
 
-    run_id: MLflow's or a local one. attempt: counted up by those who take the run over from one another, from 1; those
-    before write nothing more. Records that earlier runs left in the spool are delivered on the way,
-    as far as a few seconds allow.
+    run_name: empty for the name that an earlier run has. run_id: MLflow's or a local one. attempt: counted up by those
+    who take the run over from one another, from 1; those before write nothing more. Records that earlier runs left in
+    the spool are delivered on the way, as far as a few seconds allow.
     Raises TrackingError for a store that can't be used or doesn't have the run, and within 10 s for one
     that doesn't answer, unless `tracking.offline`; ResumeError where a process still writes the run, or a later
     attempt holds it.
@@ -170,11 +191,11 @@ def open_tracker(
     body: dict[str, Any] = {
         "run_id": run_id,
         "is_new": run_id is None,
-        "experiment": config.experiment,
+        "experiment": experiment_in_effect(config),
         "name": run_name,
         "tags": {
             **(origin_tags() if run_id is None else {}),
-            **to_mlflow(tags),
+            **to_mlflow({**(config.tags or {}), **tags}),
             STATE: RUNNING.lower(),
             **({ATTEMPT: str(attempt)} if attempt else {}),
         },
@@ -184,7 +205,7 @@ def open_tracker(
     client: MlflowClient | None = None
     try:
         client = reached(uri)
-        with store_errors(uri, remedy="check run_name and tracking.experiment"):
+        with store_errors(uri, remedy="check run_name, tracking.experiment and tracking.tags"):
             body["run_id"] = _run_in_store(client, body, uri=uri, paths=paths)
     except UnreachableError as error:
         if not config.offline:
@@ -206,7 +227,18 @@ def open_tracker(
     delivery = Delivery(spool, lambda: writer(connect(uri)), where=mask(uri), attempt=attempt)
     if client is not None:
         _deliver_first(client, spool, writer, delivery, uri=uri, paths=paths)
-    return MlflowTracker(spool, delivery, store=store_name(uri), attempt=attempt)
+    monitor = _monitor(client, body["run_id"]) if config.system_metrics else None
+    return MlflowTracker(spool, delivery, store=store_name(uri), attempt=attempt, monitor=monitor)
+
+
+def _monitor(client: "MlflowClient | None", run_id: str) -> "SystemMetricsMonitor | None":
+    """MLflow's recorder of the machine's load, which writes to the store by itself; None for an offline run."""
+    if client is None or run_id.startswith(LOCAL_PREFIX):
+        logger.warning("tracking.system_metrics needs a store that answers at the start; %s goes on without", run_id)
+        return None
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    return SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=client.tracking_uri)
 
 
 def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, paths: TrackingPaths) -> str:
@@ -224,6 +256,8 @@ def _run_in_store(client: "MlflowClient", body: Mapping[str, Any], *, uri: str, 
         raise ResumeError(f"run {run_id} is written by its attempt {latest}, and this one is {attempt}; leave it alone")
     if attempt:
         client.set_tag(run.info.run_id, ATTEMPT, str(attempt))  # at once: the process before may still live
+    if body["name"] and body["name"] != run.info.run_name:
+        client.update_run(run.info.run_id, name=body["name"])
     return str(run.data.tags.get(LOCAL_ID, run.info.run_id))
 
 

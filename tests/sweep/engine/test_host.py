@@ -10,7 +10,7 @@ from queue_processes import opened, started
 from study_files import made_study
 
 import brainseg
-from brainseg.config import RunConfig, from_flat
+from brainseg.config import RunConfig, TrackingConfig, from_flat
 from brainseg.errors import ConfigError, TrackingError
 from brainseg.sweep.__main__ import main
 from brainseg.sweep.engine import host
@@ -18,6 +18,7 @@ from brainseg.sweep.engine.host import (
     check_parent,
     check_software,
     move_to_this_software,
+    with_experiment,
     with_places,
     with_precision,
     with_store,
@@ -127,6 +128,11 @@ def test_the_store_that_the_environment_names_goes_to_every_worker(
     assert with_store(config, tracking).tracking == ('tracking.uri="http://mlflow:5000"',)
     named = made_study(tmp_path, overrides=["tracking.uri=http://other:5000"])
     assert with_store(named, check(named).tracking) == named
+
+
+def test_the_experiment_in_effect_is_the_workers_too(tmp_path: Path) -> None:
+    study = made_study(tmp_path)
+    assert with_experiment(study, TrackingConfig(experiment="a b")).tracking == ('tracking.experiment="a b"',)
 
 
 def test_a_host_says_where_it_has_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import shutil
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,3 +86,32 @@ def test_auto_on_a_resume_stands_for_what_the_run_found() -> None:
     stored = dataclasses.replace(stored, data=dataclasses.replace(stored.data, channels="grey"))
     for overrides in (["data=folder", "data.root=/d"], ["data=folder", "data.root=/d", "data.channels=auto"]):
         assert compose.resumed(stored, compose.freeze(overrides), overrides).data.channels == "grey"
+
+
+@pytest.mark.parametrize("stopped_by", [None, signal.SIGTERM])
+def test_a_signal_while_a_trial_is_recorded_ends_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_by: int | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = SimpleNamespace(run_id="a", undelivered=0)
+    monkeypatch.setattr("brainseg.train.experiment.prepare", lambda *_: None)
+    result = SimpleNamespace(stopped_by=stopped_by, unwritten=())
+    monkeypatch.setattr("brainseg.train.experiment.run", lambda *_, **__: result)
+    monkeypatch.setattr(Worker, "_run_of", lambda *_: None)
+    monkeypatch.setattr(Worker, "_going_on", lambda self, config, *_: (config, None))
+    monkeypatch.setattr(Worker, "_open_tracker", lambda *_: tracker)
+    monkeypatch.setattr(Worker, "_complete", lambda *_: True)
+    monkeypatch.setattr("brainseg.sweep.engine.worker._Watch", lambda *_, **__: None)
+    config, stop = study_config(), StopAfterEpoch()
+    params = dict(config.baseline or {})
+    claim = Claim(
+        trial=Numbered(),  # type: ignore[arg-type]
+        params=params,
+        attributes={"line": "known"},
+        attempt=1,
+        is_new=True,
+        is_condemned=False,
+    )
+    queue: Any = SimpleNamespace(remember=lambda *_: None)
+    Worker(queue, config, threads=1, stop=stop)._run(claim, 1)
+    assert stop.is_requested == (stopped_by is not None)

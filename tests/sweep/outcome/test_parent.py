@@ -82,3 +82,15 @@ def test_a_second_supervisor_neither_opens_nor_ends_the_parent_run_of_the_first(
             pass
     record = open_store(here).read(parent.run_id)
     assert (again.run_id, record.status, record.tags["attempt"]) == (parent.run_id, "FINISHED", "2")
+
+
+def test_a_new_parent_run_is_listed_under_the_run_above_it(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    tracking = TrackingConfig(root=str(tmp_path))
+    with supervisor(str(tmp_path / "study.journal"), tmp_path) as lease:
+        parent = open_parent(lease, tracking, command="python -m brainseg.sweep run study", above={"parent": "above"})
+        assert parent is not None
+        with lease.kept(), parent:
+            pass
+    tags = open_store(tracking).read(parent.run_id).tags
+    assert (tags["parent"], tags["sweep_role"]) == ("above", "parent")
