@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.errors import InputError
 from brainseg.export.description import BATCH, INPUT, OUTPUT
 
 
 def write_onnx(model: Any, path: Path, description: Mapping[str, str]) -> None:
-    """Writes the model with its description as `metadata_props`; the batch may have any size."""
+    """Writes the model with its description as `metadata_props`; the batch may have any size.
+
+    Raises InputError for a network that ONNX can't hold.
+    """
     with warnings.catch_warnings():
         # Keras looks for a name that NumPy has given up.
         warnings.filterwarnings("ignore", message=".*np.object", category=FutureWarning)
@@ -26,7 +30,11 @@ def write_onnx(model: Any, path: Path, description: Mapping[str, str]) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     written.producer_name = "brainseg"
     onnx.helper.set_model_props(written, dict(description))
-    onnx.checker.check_model(written, full_check=True)
+    try:
+        onnx.checker.check_model(written, full_check=True)
+    except onnx.checker.ValidationError as error:
+        said = str(error).strip().splitlines()[0]
+        raise InputError(f"the network has what ONNX doesn't know ({said}); take --format litert or keras") from error
     onnx.save(written, str(path))
 
 

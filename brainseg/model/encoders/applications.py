@@ -47,6 +47,9 @@ def application_features(name: str, x: keras.KerasTensor, *, seed: int) -> list[
             if isinstance(layer, layers.BatchNormalization):
                 # Its own momentum would take longer than an epoch of a small set to see what these images are like.
                 return FusedBatchNormalization(**{key: config[key] for key in ("name", "dtype", "epsilon")})
+            if _is_depthwise(layer):
+                kept = ("name", "dtype", "kernel_size", "strides", "padding", "activation", "use_bias")
+                return layers.DepthwiseConv2D(**{key: config[key] for key in kept})
             return layer.__class__.from_config(config)
 
         # What `clone_model` does; its own result is cut off from x, where x is no input.
@@ -55,8 +58,17 @@ def application_features(name: str, x: keras.KerasTensor, *, seed: int) -> list[
 
 def application_weights(model: keras.Model) -> list[Any]:
     """The variables of an application, in the order of its layers, without those that scale images."""
-    weighted = [layer for layer in model.layers if not isinstance(layer, SCALING)]
-    return [variable for layer in weighted for variable in layer.get_weights()]
+    found: list[Any] = []
+    for layer in model.layers:
+        if not isinstance(layer, SCALING):
+            arrays = layer.get_weights()
+            found += [arrays[0].swapaxes(2, 3), *arrays[1:]] if _is_depthwise(layer) else arrays
+    return found
+
+
+def _is_depthwise(layer: keras.layers.Layer) -> bool:
+    """Whether each channel is convolved by itself: Keras runs a grouped convolution by XLA, which nothing exports."""
+    return type(layer) is layers.Conv2D and layer.groups == layer.filters > 1
 
 
 def _called(layer: keras.layers.Layer, *arguments: Any, **options: Any) -> Any:
