@@ -188,24 +188,17 @@ def freeze(overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def overrides_of(config: RunConfig) -> list[str]:
-    """What `freeze` composes to this configuration, as short as it goes: the options of groups, then what differs."""
+    """What `freeze` composes to this configuration: the options of groups that it has chosen, then what differs."""
     known = options()
-    names = {group: getattr(getattr(config, group), "name", None) for group in KEY_GROUPS}
-    default = freeze()
+    groups = {group: getattr(config, group) for group in KEY_GROUPS if "name" in vars(getattr(config, group))}
     chosen = [
-        f"{group}={name}"
-        for group, name in names.items()
-        if name in known[group] and name != getattr(config, group).__class__().name
+        f"{group}={part.name}"
+        for group, part in groups.items()
+        if part.name in known[group] and part.name != KEYS[f"{group}.name"].default
     ]
-    composed = flatten(freeze(chosen)) if chosen else flatten(default)
-    return [
-        *chosen,
-        *(
-            f"{key}={_written(value)}"
-            for key, value in flatten(config).items()
-            if key not in composed or composed[key] != value
-        ),
-    ]
+    composed = {key: _written(value) for key, value in Composition(chosen).values.items()}
+    written = {key: _written(value) for key, value in flatten(config).items()}
+    return [*chosen, *(f"{key}={text}" for key, text in written.items() if composed.get(key) != text)]
 
 
 def _written(value: Any) -> str:
@@ -560,13 +553,13 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 @contextmanager
 def _conf() -> Iterator[None]:
     """Within it Hydra composes from conf/; a Hydra that the caller has initialised is as it was afterwards."""
-    version = VersionBase.instance()
-    before = version.getbase()
+    hydra, version = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
             yield
     finally:
-        version.version_base = before
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = hydra, version
 
 
 def _options(group: str) -> list[str]:
