@@ -11,7 +11,7 @@ import logging
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -25,11 +25,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.core.override_parser.types import Glob, Override, OverrideType, Quote, QuotedString, RangeSweep, ValueType
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
@@ -69,6 +70,9 @@ OWN_KEYS = (f"{HELPERS}.", "tracking.tags.")  # what keys begin with that the us
 SWEEPER = "hydra/sweeper"
 # Folders of conf/: the name of a file in them is an option, as in optimizer=sgd.
 GROUPS = (*KEY_GROUPS, "experiment")
+# A text that needs no quotes on the command line, and what would be another value without.
+PLAIN_TEXT = re.compile(r"[A-Za-z_/.][\w./-]*")
+NOT_TEXTS = ("true", "false", "null", "nan", "inf")
 KINDS = {
     "float": "a number",
     "int": "a whole number",
@@ -96,6 +100,8 @@ class LocalConf(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Adds the folders; called by Hydra whenever it makes a search path."""
+        if all(element.path.removeprefix("file://") != str(conf_folder()) for element in search_path.get_path()):
+            return  # it is of another Hydra program in this process
         local = Path.cwd() / "conf"
         if local.is_dir():
             search_path.prepend(provider="local", path=f"file://{local}")
@@ -179,6 +185,39 @@ def freeze(overrides: Sequence[str] = ()) -> RunConfig:
     """
     with _file_named(overrides):
         return from_dictconfig(_compose(overrides))
+
+
+def overrides_of(config: RunConfig) -> list[str]:
+    """What `freeze` composes to this configuration: the options of groups that it has chosen, then what differs."""
+    known = options()
+    groups = {group: getattr(config, group) for group in KEY_GROUPS if "name" in vars(getattr(config, group))}
+    chosen = [
+        f"{group}={part.name}"
+        for group, part in groups.items()
+        if part.name in known[group] and part.name != KEYS[f"{group}.name"].default
+    ]
+    composed = {key: _written(value) for key, value in Composition(chosen).values.items()}
+    written = {key: _written(value) for key, value in flatten(config).items()}
+    return [*chosen, *(f"{key}={text}" for key, text in written.items() if composed.get(key) != text)]
+
+
+def _written(value: Any) -> str:
+    """A value as Hydra reads it on the command line."""
+    override = Override(
+        type=OverrideType.CHANGE, key_or_group="", value_type=ValueType.ELEMENT, _value=_quoted(value), package=None
+    )
+    return override.get_value_element_as_str()
+
+
+def _quoted(value: Any) -> Any:
+    """The value with its texts in quotes, unless they can stand without."""
+    if isinstance(value, Mapping):
+        return {key: _quoted(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_quoted(each) for each in value]
+    if isinstance(value, str) and (not PLAIN_TEXT.fullmatch(value) or value.lower() in NOT_TEXTS):
+        return QuotedString(value, Quote.single)
+    return value
 
 
 def options() -> dict[str, list[str]]:
@@ -492,8 +531,6 @@ def _check_kind(override: Override) -> None:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    if GlobalHydra.instance().is_initialized():
-        raise RuntimeError("brainseg.compose.freeze can't be called inside a Hydra application; pass on its RunConfig")
     register_local_conf()
     lines = for_hydra(overrides)
     parsed = _parse(lines)
@@ -513,9 +550,16 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     return composed
 
 
-def _conf() -> AbstractContextManager[None]:
-    """Within it Hydra composes from conf/."""
-    return initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3")
+@contextmanager
+def _conf() -> Iterator[None]:
+    """Within it Hydra composes from conf/; a Hydra that the caller has initialised is as it was afterwards."""
+    hydra, version = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = hydra, version
 
 
 def _options(group: str) -> list[str]:

@@ -12,7 +12,7 @@ MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path i
 
 # A part (a folder or a module of brainseg) imports only from itself and from rows above its own.
 ORDER = (
-    {"__init__", "errors"},
+    {"errors"},
     {"classes", "keys"},
     {"plugins"},
     {"config"},
@@ -28,9 +28,10 @@ ORDER = (
     {"sweep"},
     {"evaluate", "compare"},
     {"gallery", "report", "predict", "register", "export"},
+    {"library"},
     {"analysis"},  # the loader of registered models of version 0.1
     {"completion"},  # knows the parsers of all commands
-    {"__main__"},
+    {"__init__", "__main__"},
 )
 # Library -> the parts that may import it; a path with a slash allows that folder of a part alone.
 DOORS = {
@@ -59,7 +60,7 @@ UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_al
 LOADS_ITS_OWN = {"tracking/mlflow/model_folders": "pyfunc.load_model"}
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "matplotlib", "PIL"}
 # Modules, the commands aside, whose import must not start a heavy library: `--help` needs them.
-LIGHT = ("compose", "config", "errors", "keys", "plugins", "sweep/study/study_file", "sweep/study/plan")
+LIGHT = ("compose", "config", "errors", "keys", "library", "plugins", "sweep/study/study_file", "sweep/study/plan")
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from brainseg.model.runtime import apply, import_tensorflow, resolve_threads
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.mask_settings import settings_of, settings_source
 from brainseg.runs.stored_run import StoredRun, read_run
-from brainseg.tracking.protocol import MODEL_FILE, REGISTERED_MODEL, RunStore
+from brainseg.tracking.protocol import MODEL_FILE, REGISTERED_MODEL, RunRecord, RunStore
 from brainseg.tracking.rules import UnknownRunError
 
 KERAS_ENDING = ".keras"
@@ -86,6 +86,14 @@ def segmenter_of_file(path: Path, *, given: Mapping[str, Any]) -> Segmenter:
         settings=MaskSettings(**given),
         settings_from=settings_source("the defaults", given),
     )
+
+
+def record_of(store: RunStore, name: str) -> RunRecord:
+    """The record of a run, by its id or by an alias of the registered model. Raises InputError for neither."""
+    try:
+        return store.read(name)
+    except UnknownRunError:
+        return store.read(_aliased(store, name))
 
 
 def _aliased(store: RunStore, name: str) -> str:

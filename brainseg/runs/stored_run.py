@@ -55,7 +55,6 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
     if model_file is None:
         state = record.tags.get("state", record.status.lower())
         raise InputError(f"run {run_id} has no model (state: {state}); name a run that was trained to its end")
-    stored = from_yaml(store.text(run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run_id}")
     split = parse_split(
         store.text(run_id, SPLIT_FILE),
         where=f"{SPLIT_FILE} of run {run_id}",
@@ -64,7 +63,7 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
     return StoredRun(
         id=run_id,
         name=record.name,
-        config=dataclasses.replace(stored, tracking=dataclasses.replace(stored.tracking, root=root)),
+        config=stored_config(store, run_id, root=root),
         split=split,
         fingerprint=record.tags.get("data_fingerprint", ""),
         threads=int(record.tags["threads"]) if "threads" in record.tags else None,
@@ -72,6 +71,12 @@ def read_run(store: RunStore, run_id: str, *, root: str, folder: Path) -> Stored
         evaluated=evaluated_splits(record.tags),
         weights=record.tags.get("weights", ""),
     )
+
+
+def stored_config(store: RunStore, run_id: str, *, root: str) -> RunConfig:
+    """The configuration that the run has recorded, with the present `tracking.root`. Raises InputError for none."""
+    stored = from_yaml(store.text(run_id, CONFIG_FILE), where=f"{CONFIG_FILE} of run {run_id}")
+    return dataclasses.replace(stored, tracking=dataclasses.replace(stored.tracking, root=root))
 
 
 def model_of(run: StoredRun) -> Any:

@@ -6,14 +6,12 @@ nothing behind. TensorFlow and MLflow are imported when a run starts, not before
 
 import argparse
 import contextlib
-import dataclasses
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
@@ -22,15 +20,14 @@ from omegaconf import DictConfig
 
 from brainseg import compose
 from brainseg.cli.command import exit_code_of, plain_command
-from brainseg.config import RunConfig
-from brainseg.errors import ConfigError, Interrupted, RecordError
+from brainseg.errors import ConfigError, Interrupted
 from brainseg.train.help import help_text
 from brainseg.train.signals import stop_on_signals
+from brainseg.train.single import PROGRAM, resolved, train_single
 
 if TYPE_CHECKING:
     from brainseg.train.experiment import Result
 
-PROGRAM = "python -m brainseg.train"
 # Hydra's flags that would compose something else than what is checked.
 UNUSED_FLAGS = ("config_path", "config_name", "package", "experimental_rerun")
 ONE_OF_FLAGS = ("run", "multirun", "cfg", "info", "shell_completion")
@@ -53,7 +50,7 @@ def _command(arguments: list[str]) -> int:
         _run_several(overrides)
         return 0
     if not only_prints:
-        _resolve(compose.freeze(overrides), overrides)
+        resolved(compose.freeze(overrides), overrides)
     with _ended_by_its_reader() if only_prints or flags.cfg or flags.info else nullcontext():
         _run_hydra()
     return 0
@@ -104,7 +101,7 @@ def _run_several(overrides: Sequence[str]) -> None:
     """Runs the jobs of `-m`, once all of them are checked."""
     from brainseg.train.multirun import multirun
 
-    configs = [_resolve(compose.freeze(job), job) for job in compose.expand(overrides)]
+    configs = [resolved(compose.freeze(job), job) for job in compose.expand(overrides)]
     # Hydra writes a multirun.yaml that nothing here needs.
     folder = tempfile.mkdtemp(prefix="brainseg-")
     sys.argv.insert(1, f"hydra.sweep.dir={folder}")
@@ -133,7 +130,7 @@ def _job(composed: DictConfig) -> float:
     results: list[Result] = []
 
     def train() -> int:
-        results.append(_train(_resolve(compose.from_dictconfig(composed), overrides), overrides))
+        results.append(train_single(resolved(compose.from_dictconfig(composed), overrides), overrides))
         if job.mode == RunMode.MULTIRUN and results[0].stopped_by is not None:
             stopped = Interrupted(results[0].stopped_by)
             print(f"{stopped}; this run is complete, and those after it haven't started")
@@ -145,81 +142,6 @@ def _job(composed: DictConfig) -> float:
     if code:
         sys.exit(code)  # Hydra would print the traceback of an exception
     return results[0].final_dice
-
-
-def _resolve(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
-    """The configuration to run: on a resume, the stored one with what may change."""
-    if config.resume is None:
-        return config
-    from brainseg.train.checkpoint import Checkpoints
-
-    stored = Checkpoints(Path(config.tracking.root), config.resume).stored_config()
-    return compose.resumed(stored, config, overrides)
-
-
-def _train(config: RunConfig, overrides: Sequence[str]) -> "Result":
-    """Trains, and prints the scores and where to look. Raises RecordError where a part couldn't be written."""
-    from brainseg.cli.secrets import mask
-    from brainseg.model.runtime import import_tensorflow
-    from brainseg.tracking import open_tracker
-    from brainseg.tracking.mlflow.connection import check_store, where_to_look
-    from brainseg.tracking.mlflow.surroundings import Place, place_of_runs
-    from brainseg.tracking.mlflow.sync import waiting_note
-    from brainseg.train.multirun import place_of_job
-    from brainseg.train.run_data import load_run_data
-
-    check_store(config.tracking)
-    if config.resume is None:
-        place = place_of_job(config.tracking) or place_of_runs(config.tracking, is_single=True)
-    else:
-        place = Place(tracking=config.tracking, run_id=config.resume)
-    config = dataclasses.replace(config, tracking=place.tracking)
-    data = load_run_data(config)  # before TensorFlow is imported, so that a bad folder fails at once
-    import_tensorflow()
-    from brainseg.train.experiment import prepare, run
-    from brainseg.train.progress import Terminal
-
-    prepared = prepare(config, data)
-    line = mask(compose.as_line(overrides))
-    # A run that goes on keeps its name, and the line that it was started with; one that MLflow has made has a name.
-    name = config.run_name or ("" if place.run_id else compose.run_name(overrides))
-    tracker = open_tracker(
-        config.tracking,
-        run_name="" if config.resume else name,
-        tags=place.tags if config.resume else {**place.tags, "overrides": line, "source": f"{PROGRAM} {line}".rstrip()},
-        run_id=place.run_id,
-    )
-    terminal = Terminal()
-    try:
-        result = run(config, tracker, prepared=prepared, reporter=terminal)
-    except Interrupted as stopped:
-        terminal.say(f"{stopped}; go on with: {PROGRAM} resume={tracker.run_id}{_kept_elsewhere(config)}")
-        raise
-    terminal.say("")
-    terminal.say(f"Dice        {result.final_dice:.4f}  mean over validation slices, at their stored size")
-    for heading, dices in (("class", result.dice_by_class), ("type", result.dice_by_type)):
-        if dices:
-            shown = ", ".join(f"{name} {dice:.4f}" for name, dice in dices.items())
-            terminal.say(f"{f'by {heading}':>10}  {shown}")
-    terminal.say(f"best epoch  {result.best_epoch}  with val_dice_image {result.best_val_dice_image:.4f}")
-    terminal.say(f"run         {result.run_id}")
-    terminal.say(f"look at it  {where_to_look(config.tracking, run_id=result.run_id)}")
-    if result.undelivered:
-        terminal.say(waiting_note(config.tracking, result.undelivered, tracker.problem))
-    if result.unwritten:
-        raise RecordError(
-            f"not everything could be written: {'; '.join(result.unwritten)}; "
-            f"make room and run: {PROGRAM} resume={result.run_id}{_kept_elsewhere(config)}"
-        )
-    return result
-
-
-def _kept_elsewhere(config: RunConfig) -> str:
-    """What a resume must say to find the run again; passwords are masked."""
-    from brainseg.cli.secrets import mask
-
-    told = {"tracking.root": (config.tracking.root, "mlruns"), "tracking.uri": (config.tracking.uri, None)}
-    return mask("".join(f" {key}={value}" for key, (value, default) in told.items() if value != default))
 
 
 main = plain_command(_command)

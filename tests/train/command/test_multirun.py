@@ -171,14 +171,14 @@ def test_a_signal_while_a_run_is_recorded_ends_the_others_once_it_is(
 
 
 def test_a_signal_between_two_runs_ends_the_rest(here: Path, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = train._resolve
+    original = train.resolved
 
     def resolve(config: RunConfig, overrides: Any) -> RunConfig:
         if os.environ.get("BRAINSEG_MULTIRUN") and config.seed == 2:
             signal.raise_signal(signal.SIGTERM)
         return original(config, overrides)
 
-    monkeypatch.setattr(train, "_resolve", resolve)
+    monkeypatch.setattr(train, "resolved", resolve)
     assert code_of("-m", "seed=1,2") == 143
     (parent,), runs = records(store)
     assert (parent.status, [run.status for run in runs]) == ("KILLED", ["FINISHED"])

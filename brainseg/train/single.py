@@ -1,0 +1,96 @@
+"""A single run, from a composed configuration to its record and the lines that tell of it.
+
+TensorFlow and MLflow are imported when it starts, not before.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainseg import compose
+from brainseg.config import RunConfig
+from brainseg.errors import Interrupted, RecordError
+
+if TYPE_CHECKING:
+    from brainseg.train.experiment import Result
+
+PROGRAM = "python -m brainseg.train"
+
+
+def resolved(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The configuration to run: on a resume, the stored one with what may change."""
+    if config.resume is None:
+        return config
+    from brainseg.train.checkpoint import Checkpoints
+
+    stored = Checkpoints(Path(config.tracking.root), config.resume).stored_config()
+    return compose.resumed(stored, config, overrides)
+
+
+def train_single(config: RunConfig, overrides: Sequence[str], *, quiet: bool = False) -> "Result":
+    """Trains, and prints the scores and where to look. Raises RecordError where a part couldn't be written.
+
+    overrides: what composes this configuration. quiet: print nothing.
+    """
+    from brainseg.cli.secrets import mask
+    from brainseg.model.runtime import import_tensorflow
+    from brainseg.tracking import open_tracker
+    from brainseg.tracking.mlflow.connection import check_store, where_to_look
+    from brainseg.tracking.mlflow.surroundings import Place, place_of_runs
+    from brainseg.tracking.mlflow.sync import waiting_note
+    from brainseg.train.multirun import place_of_job
+    from brainseg.train.run_data import load_run_data
+
+    check_store(config.tracking)
+    if config.resume is None:
+        place = place_of_job(config.tracking) or place_of_runs(config.tracking, is_single=True)
+    else:
+        place = Place(tracking=config.tracking, run_id=config.resume)
+    config = dataclasses.replace(config, tracking=place.tracking)
+    data = load_run_data(config)  # before TensorFlow is imported, so that a bad folder fails at once
+    import_tensorflow()
+    from brainseg.train.experiment import prepare, run
+    from brainseg.train.progress import Silent, Terminal
+
+    prepared = prepare(config, data)
+    line = mask(compose.as_line(overrides))
+    # A run that goes on keeps its name, and the line that it was started with; one that MLflow has made has a name.
+    name = config.run_name or ("" if place.run_id else compose.run_name(overrides))
+    tracker = open_tracker(
+        config.tracking,
+        run_name="" if config.resume else name,
+        tags=place.tags if config.resume else {**place.tags, "overrides": line, "source": f"{PROGRAM} {line}".rstrip()},
+        run_id=place.run_id,
+    )
+    terminal = Silent() if quiet else Terminal()
+    try:
+        result = run(config, tracker, prepared=prepared, reporter=terminal)
+    except Interrupted as stopped:
+        terminal.say(f"{stopped}; go on with: {PROGRAM} resume={tracker.run_id}{_kept_elsewhere(config)}")
+        raise
+    terminal.say("")
+    terminal.say(f"Dice        {result.final_dice:.4f}  mean over validation slices, at their stored size")
+    for heading, dices in (("class", result.dice_by_class), ("type", result.dice_by_type)):
+        if dices:
+            shown = ", ".join(f"{name} {dice:.4f}" for name, dice in dices.items())
+            terminal.say(f"{f'by {heading}':>10}  {shown}")
+    terminal.say(f"best epoch  {result.best_epoch}  with val_dice_image {result.best_val_dice_image:.4f}")
+    terminal.say(f"run         {result.run_id}")
+    terminal.say(f"look at it  {where_to_look(config.tracking, run_id=result.run_id)}")
+    if result.undelivered:
+        terminal.say(waiting_note(config.tracking, result.undelivered, tracker.problem))
+    if result.unwritten:
+        raise RecordError(
+            f"not everything could be written: {'; '.join(result.unwritten)}; "
+            f"make room and run: {PROGRAM} resume={result.run_id}{_kept_elsewhere(config)}"
+        )
+    return result
+
+
+def _kept_elsewhere(config: RunConfig) -> str:
+    """What a resume must say to find the run again; passwords are masked."""
+    from brainseg.cli.secrets import mask
+
+    told = {"tracking.root": (config.tracking.root, "mlruns"), "tracking.uri": (config.tracking.uri, None)}
+    return mask("".join(f" {key}={value}" for key, (value, default) in told.items() if value != default))
