@@ -79,7 +79,13 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
 def test_the_source_archive_holds_what_a_build_and_the_tests_need(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"pyproject.toml", "LICENSE", "README.md", "conf/config.yaml", "brainseg/train/__main__.py"} <= names
+    assert {
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+        "conf/brainseg_config.yaml",
+        "brainseg/train/__main__.py",
+    } <= names
     assert "tests/conftest.py" in names
     kept_private = [name for name in names if name.startswith(("mlruns/", ".venv/")) and name != "mlruns/README.md"]
     assert kept_private == []

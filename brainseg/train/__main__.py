@@ -22,7 +22,6 @@ from brainseg import compose
 from brainseg.cli.command import exit_code_of, plain_command
 from brainseg.errors import ConfigError, Interrupted
 from brainseg.train.help import help_text
-from brainseg.train.signals import stop_on_signals
 from brainseg.train.single import PROGRAM, resolved, train_single
 
 if TYPE_CHECKING:
@@ -100,6 +99,7 @@ def _ended_by_its_reader() -> Iterator[None]:
 def _run_several(overrides: Sequence[str]) -> None:
     """Runs the jobs of `-m`, once all of them are checked."""
     from brainseg.train.multirun import multirun
+    from brainseg.train.signals import stop_on_signals
 
     configs = [resolved(compose.freeze(job), job) for job in compose.expand(overrides)]
     # Hydra writes a multirun.yaml that nothing here needs.

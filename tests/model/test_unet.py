@@ -157,7 +157,7 @@ def test_an_unknown_model_lists_the_known_ones():
     config = ModelConfig()
     object.__setattr__(config, "name", "unett")
     with pytest.raises(
-        ConfigError, match=r"model.name must be one of unet, encoder_unet, got 'unett'; did you mean 'unet'\?"
+        ConfigError, match=r"networks must be one of unet, encoder_unet, got 'unett'; did you mean 'unet'\?"
     ):
         build_model(config, input_shape=(8, 8, 1), seed=0)
 

@@ -61,8 +61,7 @@ def test_a_run_of_the_examples_is_recorded_and_read_without_them(example, here, 
     read = read_run(store, result.run_id, root=str(here), folder=here / "fetched")
     task = Task(runs=(read,), split=split_of(read, split=None, data=None), settings=None)
     (here / "conf").mkdir()
-    carried = (compose.conf_folder() / "config.yaml").read_text()
-    (here / "conf" / "config.yaml").write_text(f"{carried}\nplugins: [objects]\n")
+    (here / "conf" / "config.yaml").write_text("defaults: [brainseg_config, _self_]\nplugins: [objects]\n")
     with forgotten():
         scored = score(task, lambda *_: None)
         assert scored.evaluation.means() == result.further

@@ -69,7 +69,7 @@ def test_a_run_says_which_device_it_computes_on_and_records_what_the_driver_list
 ):
     gpus(found, seen=seen)
 
-    def ended(*_):
+    def ended(*_, **__):
         raise Interrupted(15)
 
     monkeypatch.setattr(experiment, "Trainer", ended)  # all is said before

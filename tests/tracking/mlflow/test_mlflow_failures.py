@@ -268,7 +268,7 @@ def test_a_run_name_that_the_store_refuses_is_no_reason_to_go_offline(
     too_long = {"error_code": "BAD_REQUEST", "message": "value too long for type character varying(250)"}
     with in_front_of(server, refusing=("runs/create", 400, json.dumps(too_long))) as strict:
         config = dataclasses.replace(server_config, uri=strict.uri, offline=True)
-        said = r"refused this: BAD_REQUEST: value too long .*; check run_name and tracking\.experiment$"
+        said = r"refused this: BAD_REQUEST: value too long .*; check run_name, tracking\.experiment and tracking\.tags$"
         with pytest.raises(TrackingError, match=said):
             open_tracker(config, run_name="x" * 300, tags={})
     assert not Path(config.root).exists()

@@ -63,8 +63,7 @@ def train_by(monkeypatch: pytest.MonkeyPatch, outcome: Trains) -> None:
             dice_by_type={},
             parameters=10,
             seconds_per_image=0.01,
-            unwritten=(),
-            undelivered=0,
+            further={},
             stopped_by=stopped_by,
         )
 
@@ -97,7 +96,10 @@ def records(store: Any) -> tuple[list[RunRecord], list[RunRecord]]:
             "write them as model.dropout=0.1,0.2, or let python -m brainseg.sweep draw from it",
         ),
         ("-m seed=glob(*)", "seed=glob(*) is for groups, and seed is a key; list its values"),
-        ("-m optimizer=glob(x*)", "optimizer must be one of adam, adamw, sgd, got ''"),
+        (
+            "-m optimizer=glob(x*)",
+            "optimizer must be one of adafactor, adam, adamw, lamb, lion, muon, nadam, rmsprop, sgd, got ''",
+        ),
         (
             "-m seed=range(0,3,0)",
             "seed=range(0,3,0) gives no value; write range(START,STOP,STEP) with a step towards STOP",
