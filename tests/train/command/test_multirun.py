@@ -142,7 +142,7 @@ def test_the_runs_share_a_parent_and_a_tag(here: Path, store: Any, capsys: pytes
 
 
 def test_the_options_of_a_group_may_be_named_by_a_pattern(here: Path, store: Any) -> None:
-    assert code_of("-m", "optimizer=glob(ad*)") == 0
+    assert code_of("-m", "optimizer=glob(adam*)") == 0
     lines = [run.tags["overrides"].split()[0] for run in records(store)[1]]
     assert lines == ["optimizer=adam", "optimizer=adamw"]
 
