@@ -44,7 +44,7 @@ EPOCHS = 10
 UNEVEN = 0.2  # trials are by so much shorter or longer than asked for: those of a sweep don't end at one moment
 CONNECTIONS = 300  # of the server
 NAME = "scale"
-STEPS = ("claim", "epoch", "tell", "turn")
+STEPS = ("first claim", "claim", "epoch", "tell", "turn")  # a worker's first claim, and its later ones
 WORKERS, FINISHED = (1, 8, 64), (1000, 10000)
 LONG = ((64, 128), (128, 128))  # workers and trials
 LONG_S = 60.0  # that each trial takes
@@ -108,8 +108,7 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
     open_study(open_storage(where, root=root, name=NAME), study_config(NAME, trials=trials), data_fingerprint="")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    # Trials of no length begin together; else each worker begins when it is there, as those of a sweep do.
-    start, results = context.Barrier(1 if seconds_per_trial else count), context.Queue()
+    start, results = context.Barrier(count), context.Queue()  # all of them ask for their first trial at one moment
     workers: list[BaseProcess] = [
         context.Process(target=_work, args=(where, root, number, seconds_per_trial, start, results), daemon=True)
         for number in range(count)
@@ -132,7 +131,7 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
         str(count),
         f"{start_s:.1f} s",
         str(trials),
-        f"{trials / (ended - (begun if seconds_per_trial else began)):.2f}",
+        f"{trials / (ended - began):.2f}",
         *(percentiles(values) for values in together.values()),
         f"{statistics.median(mib for _, mib in measured):.0f} each",
     ]
@@ -140,6 +139,8 @@ def _crowd(where: str, root: Path, count: int, *, trials: int, seconds_per_trial
 
 def percentiles(seconds: Sequence[float]) -> str:
     """`12/34 ms`: the median, and what 95 of 100 are at most."""
+    if not seconds:
+        return "none"
     median, most = np.percentile(seconds, [50, 95])
     return f"{1000 * median:.0f}/{1000 * most:.0f} ms"
 
@@ -163,7 +164,8 @@ def _work(where: str, root: Path, number: int, seconds_per_trial: float, start: 
                     break
                 time.sleep(idle_s(time.perf_counter() - begun))
                 continue
-            durations["claim"].append(time.perf_counter() - begun)
+            step = "claim" if durations["first claim"] else "first claim"
+            durations[step].append(time.perf_counter() - begun)
             length_s = seconds_per_trial * random.uniform(1 - UNEVEN, 1 + UNEVEN)
             with _heartbeats(queue, claim):
                 _train(queue, claim, made_curve(EPOCHS, random), length_s / EPOCHS, durations)
