@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from brainseg.config import OptimizerConfig
 from brainseg.keys import key
@@ -34,13 +34,36 @@ class OptimizerPart(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adam:
-    """Steps by the gradients' running mean over its size (Kingma and Ba 2015); without weight decay."""
+class _OfKeras:
+    """An optimizer of Keras, whose options the fields are."""
+
+    keras_name: ClassVar[str]
+
+    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
+        """As the protocol says."""
+        import keras
+
+        kind: type[keras.optimizers.Optimizer] = getattr(keras.optimizers, self.keras_name)
+        return kind(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfMoments(_OfKeras):
+    """One that goes by running means of the gradients and of their squares."""
 
     beta_1: float = key(0.9, low=0.0, high=0.99999, help=FIRST)
     beta_2: float = key(0.999, low=0.0, high=0.99999, help=SECOND)
     epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=EPSILON)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LikeAdam(_OfMoments):
     amsgrad: bool = key(False, help="divide by the largest running mean so far")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(_LikeAdam):
+    """Steps by the gradients' running mean over its size (Kingma and Ba 2015); without weight decay."""
 
     def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
         """`OptimizerConfig` lets no weight decay through."""
@@ -50,103 +73,63 @@ class Adam:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamW(Adam):
+class AdamW(_LikeAdam):
     """Adam with decoupled weight decay."""
 
-    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
-        """As the protocol says."""
-        import keras
-
-        return keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+    keras_name = "AdamW"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sgd:
+class Sgd(_OfKeras):
     """Steps by the gradients, with momentum."""
 
+    keras_name = "SGD"
     momentum: float = key(0.9, low=0.0, high=0.99999, help="share of the step before that a step keeps")
     nesterov: bool = key(False, help="take the gradient as if that had been done already")
 
-    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
-        """As the protocol says."""
-        import keras
-
-        return keras.optimizers.SGD(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
-
 
 @dataclass(frozen=True, kw_only=True)
-class Nadam:
+class Nadam(_OfMoments):
     """Adam with Nesterov's momentum (Dozat 2016)."""
 
-    beta_1: float = key(0.9, low=0.0, high=0.99999, help=FIRST)
-    beta_2: float = key(0.999, low=0.0, high=0.99999, help=SECOND)
-    epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=EPSILON)
-
-    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
-        """As the protocol says."""
-        import keras
-
-        return keras.optimizers.Nadam(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+    keras_name = "Nadam"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RmsProp:
+class RmsProp(_OfKeras):
     """Steps by the gradients over their size."""
 
+    keras_name = "RMSprop"
     rho: float = key(0.9, low=0.0, high=0.99999, help=SECOND)
     momentum: float = key(0.0, low=0.0, high=0.99999, help="share of the step before that a step keeps")
     epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=EPSILON)
     centered: bool = key(False, help="divide by the gradients' deviation from their mean")
 
-    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
-        """As the protocol says."""
-        import keras
-
-        return keras.optimizers.RMSprop(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
-
 
 @dataclass(frozen=True, kw_only=True)
-class Lion:
+class Lion(_OfKeras):
     """Steps of one size, by the sign of the running mean (Chen et al. 2023): a third to a tenth of Adam's rate."""
 
+    keras_name = "Lion"
     beta_1: float = key(0.9, low=0.0, high=0.99999, help="share of the running mean in the step's direction")
     beta_2: float = key(0.99, low=0.0, high=0.99999, help=FIRST)
 
-    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
-        """As the protocol says."""
-        import keras
-
-        return keras.optimizers.Lion(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
-
 
 @dataclass(frozen=True, kw_only=True)
-class Lamb:
+class Lamb(_OfMoments):
     """Adam whose step is in proportion to each kernel's size (You et al. 2020): for large batches."""
 
-    beta_1: float = key(0.9, low=0.0, high=0.99999, help=FIRST)
-    beta_2: float = key(0.999, low=0.0, high=0.99999, help=SECOND)
-    epsilon: float = key(1e-7, low=0.0, high=1.0, exclusive=True, help=EPSILON)
-
-    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
-        """As the protocol says."""
-        import keras
-
-        return keras.optimizers.Lamb(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
+    keras_name = "Lamb"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adafactor:
+class Adafactor(_OfKeras):
     """Steps in proportion to each kernel's size, with little memory (Shazeer and Stern 2018); at most 1/sqrt(step)."""
 
+    keras_name = "Adafactor"
     beta_2_decay: float = key(-0.8, low=-10.0, high=0.0, help="power of the step by which the memory grows longer")
     epsilon_2: float = key(1e-3, low=0.0, high=1.0, help="the least size of a kernel")
     clip_threshold: float = key(1.0, low=0.0, high=1e6, exclusive=True, help="the largest update before the rate")
-
-    def build(self, *, learning_rate: float, weight_decay: float) -> "keras.optimizers.Optimizer":
-        """As the protocol says."""
-        import keras
-
-        return keras.optimizers.Adafactor(learning_rate, weight_decay=weight_decay, **dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
