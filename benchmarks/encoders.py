@@ -89,7 +89,7 @@ def epochs_for(slices: int) -> int:
 
 
 def cells(scratch: Sequence[float], imagenet: Sequence[float]) -> list[str]:
-    """Both medians over the seeds, and that of the paired differences, each with the smallest and the largest."""
+    """The median over the seeds of each network's Dice and of their difference, with the smallest and the largest."""
     return [spread(values, digits=3) for values in (scratch, imagenet, np.subtract(imagenet, scratch).tolist())]
 
 

@@ -253,7 +253,7 @@ def _measure_trials(counts: Sequence[int]) -> None:
 
 
 def _copy(where: str, times: int) -> None:
-    """Makes so many times as many trials of those of a database, which has no others."""
+    """Copies the trials of a database that holds MADE of them, until it holds `times` as many."""
     with create_engine(make_url(where).set(drivername="postgresql+psycopg2")).begin() as connection:
         for table, columns in COPIED.items():
             number = ", number" if table == "trials" else ""

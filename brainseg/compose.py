@@ -235,7 +235,7 @@ def from_dictconfig(composed: DictConfig) -> RunConfig:
 class Composition:
     """What overrides compose to, as a start for many configurations that differ in a few values.
 
-    Hydra runs once, in the constructor. Each `with_values` takes about 2 ms and gives what
+    Hydra runs once, in the constructor. Each `with_values` takes a few milliseconds and gives what
     `freeze([*overrides, "key=value", ...])` would. Groups (`optimizer=sgd`) need Hydra and belong to the overrides.
     """
 
@@ -583,7 +583,7 @@ def _file_named(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def _file_of(key: str, overrides: Sequence[str]) -> str | None:
-    """The user's file that sets this key; None where the command line does, or a file that brainseg carries."""
+    """The user's file that sets this key; None if the command line or a file that brainseg carries sets it."""
     lines = for_hydra(overrides)
     named = [override.key_or_group for override in _parse(lines) if override.key_or_group not in GROUPS]
     if any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in named):

@@ -514,7 +514,7 @@ class TrackingConfig:
         None,
         empty=False,
         allowed="any name",
-        help="MLflow experiment; `null`: `MLFLOW_EXPERIMENT_NAME`, else that of the parent run, else `brainseg`",
+        help="MLflow experiment; `null`: what `MLFLOW_EXPERIMENT_NAME` names, else the parent run's, else `brainseg`",
     )
     predictions: int = key(6, low=0, high=100, help="validation slices in the sample panels")
     offline: bool = key(False, help="start even if the store can't be reached, and deliver the record later")

@@ -106,7 +106,7 @@ class Scores:
 
     split: str  # val, test, or data-NAME for another data set
     dice: float  # what ranks runs
-    low: float | None  # the 95 % interval over people; None where only one contributed
+    low: float | None  # the 95 % interval over people; None if all slices are of one person
     high: float | None
     masks: str  # how masks were made of probabilities
     slices: "pandas.DataFrame"  # a row for each slice and class
