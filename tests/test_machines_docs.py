@@ -200,7 +200,7 @@ def test_a_sweep_on_machines_by_the_commands_of_the_page_shows_no_password(
         wait_until(lambda: answers(f"http://{HOST}:{lab.mlflow}/health"), server_log.read_text)
         loop, done, looks = by_hand.partition("done\n")
         lab.run(addresses + loop.replace("ws1 ws2 ws3", " ".join(machines)) + done, machine=machines[0])
-        wait_until(lambda: all("look at it" in log.read_text() for log in logs), lambda: logs[0].read_text())
+        wait_until(lambda: all(log.exists() and "look at it" in log.read_text() for log in logs), logs[0].read_text)
         status = lab.run(addresses + "cd brainseg\n" + looks.splitlines()[0], machine=machines[0])
         of_optuna = [line for line in tools.splitlines() if line.startswith("optuna ") and "HOST" in line]
         studies, best = (lab.run(line, machine=machines[0]) for line in of_optuna)

@@ -64,7 +64,8 @@ def test_an_override_of_the_command_line_reaches_every_trial(finished: Finished)
 def test_a_trial_that_learns_nothing_is_pruned_and_its_run_says_when_and_why(finished: Finished) -> None:
     children = finished.sweep.children()
     trials = finished.sweep.trials()
-    assert {trial.state for trial in trials[2:4]} == {TrialState.PRUNED}
+    # Two trials have ended before the fourth one begins; before the third one, a slow worker may still be at its first.
+    assert trials[3].state == TrialState.PRUNED
     for trial in trials:
         run = children[trial.number]
         assert sorted(run.metrics["val_dice_image"]) == sorted(trial.intermediate_values)
