@@ -16,6 +16,7 @@ COMMANDS = {
     "gallery": "write one HTML file to leaf through predictions",
     "register": "put a model into the registry, ready to serve",
     "export": "write a model as ONNX, LiteRT or Keras file",
+    "plan": "read a folder, and write an experiment for it",
     "sweep": "search hyperparameters; every trial is a tracked run",
     "data": "check, import or preview a data set",
     "tracking": "deliver spooled records, delete old checkpoints",

@@ -25,7 +25,7 @@ ORDER = (
     {"runs"},
     {"train"},
     {"training"},  # the former name of train
-    {"sweep"},
+    {"plan", "sweep"},
     {"evaluate", "compare"},
     {"gallery", "report", "predict", "register", "export"},
     {"library"},

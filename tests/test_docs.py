@@ -134,7 +134,7 @@ def test_a_training_command_composes(line: str, tmp_path: Path, monkeypatch: pyt
 
 
 def _compose(arguments: list[str]) -> None:
-    overrides = [word for word in arguments if word not in ("-m", "--multirun", "--cfg", "job", "--help")]
+    overrides = [word for word in arguments if word not in ("-m", "--multirun", "--cfg", "job", "--help", "--dry-run")]
     assert not [word for word in overrides if word.startswith("-")]
     if "-m" in arguments or "--multirun" in arguments:
         jobs = compose.expand(overrides)

@@ -117,7 +117,7 @@ def test_the_installed_package_has_its_studies(wheel: zipfile.ZipFile, tmp_path:
 def test_the_command_lists_its_commands(tmp_path: Path) -> None:
     shown = run(["-m", "brainseg", "--help"], cwd=tmp_path)
     assert shown.returncode == 0
-    assert [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")][:11] == [
+    assert [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")][:12] == [
         "train",
         "evaluate",
         "predict",
@@ -126,6 +126,7 @@ def test_the_command_lists_its_commands(tmp_path: Path) -> None:
         "gallery",
         "register",
         "export",
+        "plan",
         "sweep",
         "data",
         "tracking",

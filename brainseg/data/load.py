@@ -96,6 +96,11 @@ def load_data(config: RunConfig, *, split: Split | None = None) -> RunData:
     )
 
 
+def resolved_source(config: RunConfig) -> tuple[Source, RunConfig]:
+    """The source, and the configuration with what `auto` stands for. Raises DataError where the set can't be used."""
+    return _resolved(config, source_of(config), cache_dir_of(config))
+
+
 def _resolved(config: RunConfig, source: Source, cache_dir: Path) -> tuple[Source, RunConfig]:
     """The configuration with what `auto` stands for, as the data decides it, and the source that is read so."""
     data = config.data

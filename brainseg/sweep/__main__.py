@@ -60,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--trials", type=int, help="total of finished trials, instead of the file's")
         command.add_argument("--workers", type=int, help="processes that train, instead of the file's")
         command.add_argument("--new", metavar="NAME", help="start another study of the same file under this name")
+    plan.add_argument("--time", action="store_true", help="time a few steps of the baseline here")
     add = _command(commands, "add", _add, "one trial with values of your own, before the sampler's next draw")
     stop = _command(commands, "stop", _stop, "end the workers of a study, on any host, after their epoch")
     listing = commands.add_parser("list", help="the studies of a storage", description="The studies of a storage.")
@@ -125,6 +126,10 @@ def _plan(parsed: argparse.Namespace) -> int:
     launcher = launcher_config(of_launcher)
     study, where = _placed(_study(parsed), None, launcher)
     baseline = show_plan(study)
+    if parsed.time:
+        from brainseg.sweep.study.plan_time import show_time
+
+        show_time(study, baseline)
     if of_launcher:
         from brainseg.sweep.launchers.known import show_submission
         from brainseg.sweep.server.job import show_server

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Hydra's flags that would compose something else than what is checked.
 UNUSED_FLAGS = ("config_path", "config_name", "package", "experimental_rerun")
-ONE_OF_FLAGS = ("run", "multirun", "cfg", "info", "shell_completion")
+ONE_OF_FLAGS = ("run", "multirun", "dry_run", "cfg", "info", "shell_completion")
 
 
 def _command(arguments: list[str]) -> int:
@@ -41,6 +41,11 @@ def _command(arguments: list[str]) -> int:
     if flags.help:
         with _ended_by_its_reader():
             print(help_text(flags.overrides))
+        return 0
+    if flags.dry_run:
+        from brainseg.train.dry_run import dry_run
+
+        dry_run(resolved(compose.freeze(flags.overrides), flags.overrides))
         return 0
     overrides = compose.for_hydra(flags.overrides)
     sys.argv[1:] = [*overrides, *flags.others]
@@ -62,6 +67,7 @@ def _read_flags() -> argparse.Namespace:
     """
     parser = get_args_parser()
     parser.exit_on_error = False
+    parser.add_argument("--dry-run", action="store_true")
     try:
         flags, rest = parser.parse_known_args()
     except argparse.ArgumentError as error:

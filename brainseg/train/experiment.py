@@ -117,7 +117,9 @@ def run(
         record_start(
             tracker, config, data, precision=manifest.precision, threads=manifest.threads, weights=prepared.weights
         )
-        _announce(reporter, config, data, manifest, tracker.run_id)
+        reporter.say(f"run {tracker.run_id}")
+        for line in about(prepared):
+            reporter.say(line)
         with stop.deferred():  # Keras turns an exception that is raised inside it into another one
             trainer = Trainer(config, data.slices, data.split, weights=prepared.weights)
         if prepared.weights is not None:
@@ -178,21 +180,23 @@ def _finish(
     return model, evaluation
 
 
-def _announce(reporter: Reporter, config: RunConfig, data: RunData, manifest: RunManifest, run_id: str) -> None:
-    split = data.split
+def about(prepared: Prepared) -> tuple[str, ...]:
+    """What the run trains on, for people: a line each, notes last."""
+    data, manifest = prepared.data, prepared.manifest
+    config, split = data.config, data.split
     test = f", {len(split.test)} to test on" if split.test else ""
-    reporter.say(f"run {run_id}")
-    reporter.say(
+    lines = [
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
-        f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads, on {_device()}"
-    )
-    for line in (_about_images(config.data), *(f"note: {note}" for note in (*data.notes, *_unseen_gpus()))):
-        reporter.say(line)
+        f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads, on {_device()}",
+        _about_images(config.data),
+        *(f"note: {note}" for note in (*data.notes, *_unseen_gpus())),
+    ]
     if data.patients_on_both_sides:
-        reporter.say(
+        lines.append(
             f"note: {data.patients_on_both_sides} patients have slices on both sides of the split, "
             "so that the scores say little about new patients; data.split_by=patient keeps them apart"
         )
+    return tuple(lines)
 
 
 def _device() -> str:

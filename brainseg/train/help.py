@@ -20,6 +20,7 @@ Groups (group=option)
 """
 FOOTER = """
 --cfg job prints the configuration of a run without starting it.
+--dry-run checks what a run checks before it starts, times a few steps, and says what the run will cost.
 docs/configuration.md explains every key."""
 VALUE_WIDTH = 28
 

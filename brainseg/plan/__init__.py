@@ -1,0 +1,1 @@
+"""Reads a set once, and writes an experiment for it with its reasons."""

@@ -1,0 +1,131 @@
+"""What a training costs on this machine: time, memory and disk, from a few steps on made-up slices."""
+
+import dataclasses
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from brainseg.config import RunConfig
+from brainseg.data.batches import EVALUATION_BATCH, steps_per_epoch
+from brainseg.data.cache import SliceSet
+from brainseg.data.source import SliceInfo, Source
+from brainseg.data.split import Split
+from brainseg.model import runtime as hardware
+from brainseg.train.loop import Trainer
+from brainseg.train.progress import Silent
+from brainseg.train.signals import StopRequest
+
+TIMED_STEPS = 3
+# A checkpoint holds the weights, those of the best epoch, and AdamW's two means of the gradients.
+CHECKPOINT_COPIES = 4
+BYTES_A_WEIGHT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a training costs on this machine; `lines` says it to people."""
+
+    config: RunConfig
+    slices: int  # all of the set: the cache holds them
+    split: Split
+    parameters: int
+    seconds_per_step: float
+    seconds_per_val_slice: float
+    memory_mib: float  # the most that this process has held, libraries included
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Of training and validation."""
+        steps = steps_per_epoch(len(self.split.train), batch_size=self.config.data.batch_size)
+        return steps * self.seconds_per_step + len(self.split.val) * self.seconds_per_val_slice
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs."""
+        return self.config.train.epochs * self.seconds_per_epoch
+
+    @property
+    def cache_mib(self) -> float:
+        """Of the decoded slices."""
+        data = self.config.data
+        channels = data.channel_count + data.labels.mask_channels
+        return self.slices * data.image_size**2 * channels / 2**20
+
+    @property
+    def checkpoint_mib(self) -> float:
+        """Of the checkpoint, which is there while the training lasts."""
+        return CHECKPOINT_COPIES * BYTES_A_WEIGHT * self.parameters / 2**20
+
+    def lines(self) -> tuple[str, ...]:
+        """Time, memory and disk, a line each."""
+        epochs = self.config.train.epochs
+        return (
+            f"time    {time_text(self.seconds_per_epoch)} an epoch, {time_text(self.seconds)} for {epochs}; "
+            f"a step takes {self.seconds_per_step:.3f} s",
+            f"memory  {self.memory_mib:,.0f} MiB; {self.parameters:,} weights",
+            f"disk    {self.cache_mib:,.0f} MiB of decoded slices; {self.checkpoint_mib:,.0f} MiB for a checkpoint "
+            "while it trains",
+        )
+
+
+def measure(config: RunConfig, source: Source, split: Split) -> Cost:
+    """Builds the network, trains it for a few steps here, and forgets it. TensorFlow is imported, nothing is written.
+
+    config: resolved, as `load_data` gives it. split: how many slices there are to train and to validate on. Sets
+    precision and threads, and raises ConfigError, as `experiment.prepare`.
+    """
+    hardware.apply(
+        hardware.resolve_precision(config.train.precision, is_depthwise=config.model.is_depthwise),
+        hardware.resolve_threads(config.train.threads),
+    )
+    batch = min(config.data.batch_size, len(split.train))
+    slices = _made_up(config, source, count=TIMED_STEPS * batch + EVALUATION_BATCH)
+    ids = tuple(item.id for item in slices.slices)
+    parts = Split(train=ids[: TIMED_STEPS * batch], val=ids[TIMED_STEPS * batch :])
+    # Two epochs: the first one builds the graphs.
+    short = dataclasses.replace(
+        config,
+        train=dataclasses.replace(config.train, epochs=2, patience=None),
+        optimizer=dataclasses.replace(config.optimizer, warmup_epochs=0.0),
+    )
+    trainer = Trainer(short, slices, parts)
+    ends: list[float] = []
+    trainer.fit(stop=StopRequest(), reporter=Silent(), on_epoch=lambda: ends.append(time.perf_counter()))
+    training = trainer.progress.history[-1]["seconds"]
+    return Cost(
+        config=config,
+        slices=len(source.slices()),
+        split=split,
+        parameters=trainer.model.count_params(),
+        seconds_per_step=training / TIMED_STEPS,
+        seconds_per_val_slice=max(0.0, ends[1] - ends[0] - training) / EVALUATION_BATCH,
+        memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
+    )
+
+
+def time_text(seconds: float) -> str:
+    """`40 seconds`, `12 minutes`, `3.5 hours`."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _made_up(config: RunConfig, source: Source, *, count: int) -> SliceSet:
+    """Slices of noise, half of each with the first class."""
+    data, size = config.data, config.data.image_size
+    random = np.random.default_rng(0)
+    masks = np.zeros((count, size, size, data.labels.mask_channels), np.uint8)
+    masks[:, : size // 2, :, 0] = 1
+    return SliceSet(
+        slices=tuple(SliceInfo(id=f"{number:04d}") for number in range(count)),
+        images=random.integers(0, 256, (count, size, size, data.channel_count), dtype=np.uint8),
+        masks=masks,
+        labels=data.labels,
+        channels_are_alike=data.channels_are_alike,
+        sizes=np.full((count, 2), size, np.int32),
+        fingerprint="",
+        source=source,
+    )
