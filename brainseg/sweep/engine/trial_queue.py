@@ -134,14 +134,16 @@ class TrialQueue:
 
     def remember(self, claim: Claim, values: Mapping[str, Any]) -> None:
         """Stores user attributes of the trial."""
-        for key, value in values.items():
-            claim.trial.set_user_attr(key, value)
+        with self.storage.together():
+            for key, value in values.items():
+                claim.trial.set_user_attr(key, value)
 
     def heartbeat(self, claim: Claim) -> None:
         """Stores the trial's heartbeat, by which processes on other hosts see that this worker lives."""
-        now = self.storage.now()
-        if now is not None and self.is_mine(claim):  # else it would speak for another worker
-            self.storage.optuna.set_trial_user_attr(claim.trial._trial_id, keys.HEARTBEAT, now)
+        with self.storage.together():
+            now = self.storage.now()
+            if now is not None and self.is_mine(claim):  # else it would speak for another worker
+                self.storage.optuna.set_trial_user_attr(claim.trial._trial_id, keys.HEARTBEAT, now)
 
     @property
     def data_fingerprint(self) -> str:
