@@ -82,7 +82,7 @@ class StudyStorage:
         """
         raise NotImplementedError
 
-    def together(self) -> contextlib.AbstractContextManager[None]:
+    def together(self) -> contextlib.AbstractContextManager[object]:
         """Inside, what this thread does to its own trial is quicker, and seen by others at the end."""
         return contextlib.nullcontext()
 
@@ -218,7 +218,7 @@ class PostgresStudyStorage(StudyStorage):
         up all others which start with it.
         """
         with self.reached(), self._rdb.engine.connect() as connection, connection.begin() as transaction:
-            with self._rdb.batch(connection):
+            with self._rdb.together_on(connection):
                 study = create_study(storage=self._rdb, sampler=RandomSampler())
                 trial = study.ask({"x": FloatDistribution(0.0, 1.0)})
                 trial.set_user_attr("x", 0)
@@ -228,23 +228,19 @@ class PostgresStudyStorage(StudyStorage):
             transaction.rollback()
 
     def _asked(self, query: str) -> Any:
-        ((answer,),) = self._rdb.asked(query)
+        with self._rdb.together() as batch:
+            ((answer,),) = batch.asked(query)
         return answer
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> contextlib.AbstractContextManager[object]:
         """One transaction."""
-        if self._rdb.is_in_batch:
-            yield
-            return
-        with self._rdb.engine.begin() as connection, self._rdb.batch(connection):
-            yield
+        return self._rdb.together()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """An advisory lock, until the end of the transaction in which all that this thread writes meanwhile is kept."""
         try:
-            with self.reached(), self._turn() as connection, self._rdb.batch(connection):
+            with self.reached(), self._turn() as connection, self._rdb.together_on(connection):
                 yield
         except BaseException:
             self._forget()
