@@ -158,7 +158,7 @@ class BatchStorage(RDBStorage):
                 rows = batch.asked(
                     "SELECT key, value_json FROM study_user_attributes WHERE study_id = :id", id=study_id
                 )
-                batch.studies[study_id] = {key: json.loads(value) for key, value in rows}
+                batch.studies[study_id] = _attributes(rows)
             return batch.studies[study_id]
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
@@ -287,11 +287,17 @@ def _trial(row: Any) -> FrozenTrial:
         datetime_complete=row.datetime_complete,
         params={name: distributions[name].to_external_repr(float(value)) for name, value, _ in params},
         distributions=distributions,
-        user_attrs={key: json.loads(value) for key, value in row.trial_user_attributes or ()},
-        system_attrs={key: json.loads(value) for key, value in row.trial_system_attributes or ()},
+        user_attrs=_attributes(row.trial_user_attributes or ()),
+        system_attrs=_attributes(row.trial_system_attributes or ()),
         intermediate_values={step: _value(*value) for step, *value in row.trial_intermediate_values or ()},
         trial_id=row.trial_id,
     )
+
+
+def _attributes(rows: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Read at once: of a study with 64 running trials, there are some 500 at each claim."""
+    values = json.loads(f"[{','.join(value for _, value in rows)}]")
+    return {key: value for (key, _), value in zip(rows, values, strict=True)}
 
 
 def _copied(trial: FrozenTrial) -> FrozenTrial:

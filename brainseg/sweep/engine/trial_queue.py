@@ -109,7 +109,7 @@ class TrialQueue:
         finished, failed = sum(state in keys.COUNTED for state in states), states.count(TrialState.FAIL)
         if failed > settings.failures:
             return NoTrial(is_over=True, reason=f"{failed} trials failed, and {settings.failures} are allowed")
-        if trains_elsewhere(running):
+        if free and trains_elsewhere(running):
             free = [trial for trial in free if not raised_here(trial)]  # another host may do better
         if free:
             return self._hold(self._trial_of(free[0]), now)

@@ -283,8 +283,7 @@ def test_a_time_limit_costs_no_trial(sweep: SlurmSweep) -> None:
     sweep.wait_for_epochs(command, trials=1)
     (job,) = sweep.slurm.jobs()
     (worker,) = [psutil.Process(each.pid) for each in sweep.workers()]
-    # So that no trial ends before SLURM looks at its time limits, which it does every 30 s: its signal wakes the worker.
-    worker.suspend()
+    worker.suspend()  # so that no trial ends before SLURM looks at its time limits, every 30 s; its signal wakes it
     sweep.slurm.run("scontrol", "update", f"jobid={job}", "endtime=now+145")  # the warning is due
     command.wait_for("lost it; SLURM starts it again")
     sweep.slurm.run("scontrol", "update", f"jobid={job}", "timelimit=60")
