@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,10 +109,12 @@ def test_nothing_is_left_that_only_a_sweep_in_progress_needs(finished: Finished)
     assert not list((finished.sweep.mlruns / "studies" / "alive").iterdir())
 
 
-def test_the_line_of_a_trial_gives_the_same_scores_to_the_last_digit(undisturbed: Sweep) -> None:
+def test_the_line_of_a_trial_gives_the_same_scores_to_the_last_digit(undisturbed: Sweep, empty_store: Path) -> None:
     trial = undisturbed.trials()[2]
     child = undisturbed.children()[2]
     assert child.tags["overrides"] == trial.user_attrs["line"]
+    (undisturbed.folder / "pasted").mkdir()
+    shutil.copy(empty_store, undisturbed.folder / "pasted" / "mlflow.db")
     pasted = undisturbed.start(*trial.user_attrs["line"].split(), "tracking.root=pasted", program="brainseg.train")
     assert pasted.exit_code() == 0, pasted.text
     run_id = re.search(r"^run (\w+)$", pasted.text, re.MULTILINE)

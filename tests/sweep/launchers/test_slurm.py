@@ -193,9 +193,9 @@ class StandIns:
 
 
 def test_a_study_of_which_a_job_is_requeued_ends_whole(sweep: SlurmSweep) -> None:
-    command = sweep.launch()
-    sweep.wait_for_epochs(command, trials=2)
-    first = sweep.slurm.jobs()[0]
+    command = sweep.launch(workers=1)
+    sweep.wait_for_epochs(command, trials=1)
+    (first,) = sweep.slurm.jobs()
     sweep.slurm.run("scontrol", "requeue", first)
     sweep.slurm.start_at_once(first)
     assert command.exit_code() == 0, sweep.told(command)
