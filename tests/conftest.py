@@ -62,8 +62,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.ByPlace | None:
-    """For `--dist loadfile`: with folders that stay together, too."""
-    return scheduling.ByPlace(config, log) if config.getoption("dist") == "loadfile" else None
+    """For `--dist loadfile`: with folders that stay together, too, and in the order of collection."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # by their number of tests, the longest would come last: they are few
+    return scheduling.ByPlace(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,7 +3,6 @@
 import re
 import shutil
 import sqlite3
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,10 +207,10 @@ MakeSweep = Callable[..., Sweep]  # name of the folder, changes of the study fil
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A sweep that the real command has run to its end, and how the command ended."""
+    """A sweep that a command has run to its end, and what that has printed."""
 
     sweep: Sweep
-    done: "subprocess.CompletedProcess[str]"
+    text: str
 
 
 def outcome(trial: FrozenTrial) -> tuple[Any, ...]:
