@@ -299,7 +299,8 @@ def test_several_runs_without_a_study_are_pooled_in_the_output_folder(
 @pytest.fixture(scope="module")
 def twin(folds: Folds) -> str:
     """Another run of the second fold, with other weights."""
-    config = dataclasses.replace(folds.configs[1], seed=1)
+    first = folds.configs[1]
+    config = dataclasses.replace(first, seed=1, train=dataclasses.replace(first.train, epochs=2))
     return run(config, open_tracker(config.tracking, run_name="twin", tags={"sweep": "twins"})).run_id
 
 

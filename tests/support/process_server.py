@@ -70,6 +70,7 @@ def main():
     brainseg.compose.freeze([])
     packages()  # kept by the process: which are installed takes half a second to find out
     gc.freeze()  # nor do the forks go through what is imported when they collect garbage
+    gc.set_threshold(50_000, 20, 50)  # as in tests/conftest.py
     codes = {}
     for line in sys.stdin:
         request = json.loads(line)

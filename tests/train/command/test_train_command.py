@@ -21,7 +21,8 @@ from brainseg.train.experiment import Result
 # Half a minute of processor time; on a machine that trains beside the tests it takes its time.
 pytestmark = pytest.mark.timeout(600)
 
-TINY_OVERRIDES = [f"{key}={value}" for key, value in (TINY | {"train.epochs": 1, "model.depth": 1}).items()]
+SMALLER = {"train.epochs": 1, "model.depth": 1, "model.norm": "none", "data.augment": "none", "optimizer.name": "sgd"}
+TINY_OVERRIDES = [f"{key}={value}" for key, value in (TINY | SMALLER).items()]
 # Prints what was imported after the command has answered.
 ANSWER_AND_LIST = """
 import sys
