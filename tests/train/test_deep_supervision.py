@@ -69,6 +69,7 @@ def test_a_pixel_of_a_level_is_of_one_class_and_ignored_if_all_of_it_is(labels):
     assert seen == [[found for _, found in COVERED] if labels.exclusive else every]
 
 
+@pytest.mark.heavy
 def test_with_classes_a_level_that_is_wrong_with_certainty_keeps_its_gradient():
     """In the compiled step, too: the loss goes back to the logits of each head."""
     deep = supervised(labels=CLASSES)
