@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
+from processes import Command, Server
 from tiny_run import TINY
 
 import brainseg as bs
@@ -33,12 +34,15 @@ IMPORTED = "import sys; before = {*sys.modules}; import brainseg; print(*{*sys.m
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig]) -> dict[str, Any]:
+def outcome(
+    tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig], empty_store: Path
+) -> dict[str, Any]:
     """A training in an event loop, below an open run of MLflow's; where it is, and what it has left of the process."""
     folder = tmp_path_factory.mktemp("library")
     before = mlflow.get_tracking_uri()
     uri = f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}"
     (folder / "mlruns").mkdir()
+    shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
     mlflow.set_tracking_uri(uri)
     signals, policy = signal.getsignal(signal.SIGINT), keras.config.dtype_policy()
 
@@ -193,11 +197,12 @@ def shown_in_the_notebook() -> str:
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("shown", [shown_in_the_manual, shown_in_the_notebook])
-def test_what_is_shown_runs(shown: Callable[[], str], tmp_path: Path) -> None:
-    (tmp_path / "shown.py").write_text(shown())
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
-    done = subprocess.run(
-        [sys.executable, "shown.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=580
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Dice  " in done.stdout
+def test_what_is_shown_runs(
+    shown: Callable[[], str], tmp_path: Path, process_server: Server, empty_store: Path
+) -> None:
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
+    output = tmp_path / "printed.txt"
+    command = Command(process_server.start("-c", shown(), folder=tmp_path, output=output), output, process_server)
+    assert command.exit_code() == 0, command.text
+    assert "Dice  " in command.text

@@ -66,7 +66,7 @@ sys.exit(main(["--help"]))
 @pytest.mark.parametrize("module", ["brainseg.__main__", *MODULES.values()])
 def test_on_windows_every_command_names_what_to_use_instead(module: str) -> None:
     command_line = [sys.executable, "-c", ON_WINDOWS, module]
-    done = subprocess.run(command_line, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=240, check=False)
     said = "error: brainseg doesn't run on Windows itself; use WSL, the Windows Subsystem for Linux\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 

@@ -107,6 +107,7 @@ def test_each_image_of_a_batch_is_changed_in_its_own_way():
     assert len({mask.tobytes() for mask in masks}) == 6
 
 
+@pytest.mark.heavy
 def test_a_dataset_gives_the_same_as_a_direct_call():
     images, masks = noisy_batch()
     steps = tf.data.Dataset.range(2).map(

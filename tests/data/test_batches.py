@@ -194,6 +194,7 @@ def test_only_the_named_slices_are_seen_whatever_their_order(slices):
     assert sorted(number for images, _ in epoch for number in numbers(images)) == [2, 11, 30]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("augment", "share"), [("none", None), ("standard", None), ("none", 0.8)])
 def test_starting_in_mid_epoch_gives_the_batches_that_were_left(slices, augment, share):
     whole = batches(slices, 8, augment=augment, foreground_share=share)

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from brainseg.train.experiment import run
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
 FILES = {"scores.csv", "summary.json", "summary.md", "gallery.png", "dice_by_size.png", "reliability.png"}
-PATIENTS = 12
+PATIENTS = 10
 KEYS = {
     "data.phantom_patients": PATIENTS,
     "data.folds": 2,
@@ -300,7 +299,8 @@ def test_several_runs_without_a_study_are_pooled_in_the_output_folder(
 @pytest.fixture(scope="module")
 def twin(folds: Folds) -> str:
     """Another run of the second fold, with other weights."""
-    config = dataclasses.replace(folds.configs[1], seed=1)
+    first = folds.configs[1]
+    config = dataclasses.replace(first, seed=1, train=dataclasses.replace(first.train, epochs=2))
     return run(config, open_tracker(config.tracking, run_name="twin", tags={"sweep": "twins"})).run_id
 
 
@@ -484,13 +484,11 @@ def test_data_that_has_changed_since_the_training_is_refused_until_it_is_named(
     )
 
 
-def test_help_answers_at_once(tmp_path: Path) -> None:
-    begun = time.perf_counter()
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from brainseg.evaluate.__main__ import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert time.perf_counter() - begun < 10  # a busy machine; alone it takes a tenth of a second
     assert "--study NAME" in done.stdout
     assert not {"tensorflow", "mlflow", "scipy", "numpy"} & set(done.stdout.splitlines()[-1].split())
 

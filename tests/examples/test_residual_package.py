@@ -1,6 +1,7 @@
 """The package of examples/residual: its parts are there once it is installed, and no key names it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ OVERRIDES = (
 )
 
 
-def test_the_parts_of_an_installed_package_are_chosen_by_name(tmp_path: Path) -> None:
+def test_the_parts_of_an_installed_package_are_chosen_by_name(tmp_path: Path, empty_store: Path) -> None:
     # The build writes beside pyproject.toml.
     package = tmp_path / "residual"
     for file in (ROOT / "examples" / "residual").rglob("*"):
@@ -32,6 +33,8 @@ def test_the_parts_of_an_installed_package_are_chosen_by_name(tmp_path: Path) ->
     site = tmp_path / "site"
     subprocess.run([*install, "--target", str(site), str(package)], check=True, capture_output=True, timeout=300)
 
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = os.pathsep.join([str(site), str(ROOT)])
     command = [sys.executable, "-m", "brainseg.train", *OVERRIDES]

@@ -5,7 +5,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,10 +196,8 @@ def test_a_process_refuses_before_tensorflow_starts(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_help_answers_at_once(tmp_path: Path) -> None:
-    begun = time.perf_counter()
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = "import sys; from brainseg.export.__main__ import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert time.perf_counter() - begun < 10  # a busy machine; alone it takes a tenth of a second
     assert "--format {onnx,litert,keras}" in done.stdout
     assert not {"tensorflow", "mlflow", "scipy", "numpy"} & set(done.stdout.splitlines()[-1].split())

@@ -3,13 +3,15 @@
 import pytest
 from kept_expected import Expected
 from kept_outcome import Outcome
-from kept_set import Project, unpack
+from kept_set import SETS, Project, unpack
 
 
 @pytest.fixture(scope="session")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """What this version makes of the set."""
-    return Outcome(tmp_path_factory.mktemp("kept"))
+def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What this version makes of the set: of the studies, those that the chosen tests look at."""
+    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    studies = {SETS[0], *(each["study"] for each in parameters if "study" in each)}
+    return Outcome(tmp_path_factory.mktemp("kept"), [name for name in SETS if name in studies])
 
 
 @pytest.fixture(scope="session")

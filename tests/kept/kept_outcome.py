@@ -26,9 +26,10 @@ Arrays = dict[str, NDArray[Any]]
 class Outcome:
     """The set in two folders, `kept` as it is and `anew` without its cache, after all commands were run there."""
 
-    def __init__(self, folder: Path) -> None:
-        """folder: an empty one."""
+    def __init__(self, folder: Path, studies: Sequence[str] = SETS) -> None:
+        """folder: an empty one. studies: the sets whose studies go on; the first set's has to."""
         self.folder = folder
+        self.studies = studies
         self.kept = Project(unpack(folder / "kept"))
         self.anew = Project(unpack(folder / "anew"))
         shutil.rmtree(self.anew.root / "cache")
@@ -107,7 +108,7 @@ class Outcome:
             ],
             "predict": [kept, "brainseg.predict", "champion", *images, "-o", str(self.folder / "predicted")],
             "study grey": [kept, "brainseg.sweep", "run", "grey"],
-            **{f"study {name}": [kept, "brainseg.sweep", "worker", name] for name in SETS[1:]},
+            **{f"study {name}": [kept, "brainseg.sweep", "worker", name] for name in self.studies[1:]},
             **{
                 f"resume {name}": [anew, "brainseg.train", f"resume={self.anew.run_named(f'{name}-run')}"]
                 for name in SETS
@@ -153,7 +154,7 @@ def collect(outcome: Outcome) -> tuple[Facts, Arrays]:
     facts = {
         "cache": outcome.kept.cache(),
         "resumed": {name: found for name, (found, _) in resumed.items()},
-        "studies": {name: outcome.study(name) for name in SETS},
+        "studies": {name: outcome.study(name) for name in outcome.studies},
         "synced": synced,
         "compared": outcome.compared(),
         "evaluated": outcome.evaluated(),

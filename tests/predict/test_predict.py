@@ -4,7 +4,6 @@ import csv
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -224,10 +223,8 @@ def test_a_disk_that_is_full_is_one_line_and_what_is_done_stays(
     )
 
 
-def test_help_answers_at_once(tmp_path: Path) -> None:
-    begun = time.perf_counter()
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = "import sys; from brainseg.predict.__main__ import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert time.perf_counter() - begun < 10  # a busy machine; alone it takes a tenth of a second
     assert "--probabilities BITS" in done.stdout
     assert not {"tensorflow", "mlflow", "scipy", "numpy"} & set(done.stdout.splitlines()[-1].split())

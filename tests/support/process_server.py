@@ -26,6 +26,7 @@ import time
 import traceback
 from types import SimpleNamespace
 
+import composed
 import matplotlib.figure
 import mlflow.pyfunc
 import mlflow.store.model_registry.sqlalchemy_store
@@ -36,6 +37,7 @@ import plotly.graph_objects  # noqa: F401
 import sklearn.ensemble  # noqa: F401
 import tensorflow  # noqa: F401
 
+import brainseg.compose
 import brainseg.sweep.__main__
 import brainseg.sweep.engine.worker
 import brainseg.sweep.outcome.plots
@@ -64,8 +66,11 @@ def main():
     phantom = source.PhantomSource(patients=6)  # that of the small trainings and sweeps
     for item in phantom.slices():
         phantom.read(item.id)
+    brainseg.compose.hydra_compose = composed.remembering(brainseg.compose.hydra_compose)
+    brainseg.compose.freeze([])
     packages()  # kept by the process: which are installed takes half a second to find out
     gc.freeze()  # nor do the forks go through what is imported when they collect garbage
+    gc.set_threshold(50_000, 20, 50)  # as in tests/conftest.py
     codes = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -14,7 +14,7 @@ import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 NODES = ("n1", "n2")
-START_S = 30.0  # about 1 on a machine that does nothing else
+START_S = 200.0  # about 1 on a machine that does nothing else
 LOST_S = 120.0  # until SLURM finds that a node is lost: about 35
 FILES = {
     # Of a node: 4 CPUs, 8000 MB and two GPUs, whatever the machine has.

@@ -178,7 +178,7 @@ def test_an_earlier_attempt_cannot_open_the_run_again(backend: Backend, tmp_path
 
 def eventually(read: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
     """What it gives once that isn't empty: a thread delivers it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (found := read()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found

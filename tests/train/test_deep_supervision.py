@@ -69,6 +69,7 @@ def test_a_pixel_of_a_level_is_of_one_class_and_ignored_if_all_of_it_is(labels):
     assert seen == [[found for _, found in COVERED] if labels.exclusive else every]
 
 
+@pytest.mark.heavy
 def test_with_classes_a_level_that_is_wrong_with_certainty_keeps_its_gradient():
     """In the compiled step, too: the loss goes back to the logits of each head."""
     deep = supervised(labels=CLASSES)
@@ -113,7 +114,9 @@ def test_a_level_learns_the_pixels_that_hold_any_tumour_and_counts_half_of_the_o
 @pytest.mark.usefixtures("unrendered")
 def test_it_trains_the_heads_and_the_saved_model_has_as_many_weights_as_without(tmp_path):
     def trained(weight):
-        config = from_flat(TINY | {"train.epochs": 1, "train.deep_supervision": weight, "tracking.root": str(tmp_path)})
+        small = {"train.epochs": 1, "data.augment": "none", "optimizer.name": "sgd", "tracking.predictions": 0}
+        own = {"train.deep_supervision": weight, "tracking.root": str(tmp_path)}
+        config = from_flat(TINY | small | own)
         return run(config, MemoryTracker(run_id=f"weight-{weight}"))
 
     without, with_it = trained(0.0), trained(0.25)

@@ -147,7 +147,7 @@ def test_a_step_waits_for_the_device_only_to_draw_the_bar_and_at_the_end_of_an_e
     monkeypatch.setattr(loop, "READ_EVERY_S", every_s)
     touches = Touches(monkeypatch)
     # 30 slices; the rate of each step differs, and goes into its graph with the batch.
-    config = tiny(**{"optimizer.schedule": "cosine", "data.batch_size": 10, "train.epochs": 1})
+    config = tiny(**{"optimizer.schedule": "cosine", "data.batch_size": 10, "model.depth": 1, "train.epochs": 1})
     data = prepare(config).data
     trainer = loop.Trainer(data.config, data.slices, data.split)
     trainer.fit(stop=StopRequest(), reporter=touches, on_epoch=lambda: None)

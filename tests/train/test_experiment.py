@@ -345,7 +345,8 @@ class Signals(Silent):
     [
         pytest.param({"epoch": 2, "step": 3}, (2, 3), id="in mid-epoch"),
         pytest.param({"epoch": 4}, (5, 0), id="after the last epoch"),
-        pytest.param({"epoch": 3, "step": 2, "count": 2}, (3, 2), id="twice, as by SLURM"),
+        # test_signals.py has the rule
+        pytest.param({"epoch": 3, "step": 2, "count": 2}, (3, 2), id="twice, as by SLURM", marks=pytest.mark.slow),
     ],
 )
 def test_a_signalled_run_is_killed_and_resumes_to_the_same_end(finished, tiny, tmp_path, moment, stored):
@@ -369,7 +370,11 @@ def test_a_signalled_run_is_killed_and_resumes_to_the_same_end(finished, tiny, t
     assert not checkpoints.folder.exists()
 
 
-@pytest.mark.parametrize("name", ["nadam", "rmsprop", "lion", "lamb", "adafactor", "muon"])
+OTHERS = "nadam", "rmsprop", "lion", "adafactor", "muon"
+
+
+# test_optimizers.py has the rule for each of them.
+@pytest.mark.parametrize("name", ["lamb", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_what_an_optimizer_remembers_is_in_the_checkpoint(tiny, tmp_path, name):
     config = tiny(**SMALLEST, **{"optimizer.name": name, "train.ema_decay": 0.5})
     checkpoint, kept = Checkpoints(tmp_path / "mlruns", "memory").folder, tmp_path / "kept"
@@ -431,7 +436,7 @@ print(tracker.status, sorted({"hydra", "mlflow", "omegaconf", "optuna"} & set(sy
 
 
 def test_a_run_as_a_library_needs_neither_hydra_nor_mlflow(tiny):
-    values = flatten(tiny(**KEYS | {"train.epochs": 1}))
+    values = flatten(tiny(**SMALLEST | {"model.norm": "none", "train.epochs": 1}))
     command = [sys.executable, "-c", AS_A_LIBRARY, json.dumps(values)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert done.stdout.splitlines()[-1:] == ["FINISHED []"], done.stderr

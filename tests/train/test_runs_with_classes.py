@@ -118,6 +118,7 @@ def test_contrast_that_lies_in_colour_alone_is_learned(tiny):
         "data.phantom_kind": "colour",
         "data.phantom_patients": 9,
         "data.augment": "none",
+        "model.depth": 1,
         "model.foreground_prior": 0.05,
         "optimizer.learning_rate": 0.02,
         "train.epochs": 12,

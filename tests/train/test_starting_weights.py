@@ -1,6 +1,7 @@
 """Runs that start from weights of other images, and an encoder whose weights move less than the decoder's."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from trained_run import Trained, record_again
 
 from brainseg.classes import BINARY, Labels
@@ -21,9 +23,11 @@ from brainseg.train.experiment import run
 from brainseg.train.progress import Silent
 from brainseg.train.starting_weights import starting_weights
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("unrendered")]
 
 Make = Callable[..., RunConfig]
+# One step an epoch.
+SMALL = {"model.depth": 1, "data.batch_size": 4096, "data.augment": "none", "tracking.predictions": 0}
 ENCODER = {"model.name": "encoder_unet", "data.image_size": 32, "model.decoder_filters": [8, 8, 4, 4]}
 CLASSES = Labels(names=("a", "b"), exclusive=True)
 # Too small a step to be seen.
@@ -47,6 +51,20 @@ def dtype_policy() -> Iterator[None]:
     keras.config.set_dtype_policy(before)
 
 
+@pytest.fixture(autouse=True)
+def without_graphs() -> Iterator[None]:
+    """TensorFlow computes step by step: the graph of a step costs far more than the one that a run here makes."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def small(tiny: Make) -> Make:
+    """Makes the configuration of a run of one step an epoch."""
+    return functools.partial(tiny, **SMALL)
+
+
 def model_of(config: RunConfig, folder: Path, reporter: Listener | None = None) -> Any:
     """The run's model, its file in the folder."""
     tracker = MemoryTracker()
@@ -66,14 +84,14 @@ def model_of(config: RunConfig, folder: Path, reporter: Listener | None = None) 
     ],
 )
 def test_the_encoders_weights_move_by_a_share_of_the_step(
-    tiny: Make, tmp_path: Path, share: float, keys: dict[str, Any]
+    small: Make, tmp_path: Path, share: float, keys: dict[str, Any]
 ) -> None:
-    one_step = ENCODER | {"train.epochs": 1, "data.batch_size": 4096, "optimizer.warmup_epochs": 0.0} | keys
-    config = tiny(**one_step)
+    one_step = ENCODER | {"train.epochs": 1, "optimizer.warmup_epochs": 0.0} | keys
+    config = small(**one_step)
     start = build_network(config.model, input_shape=(32, 32, 1), labels=BINARY, seed=config.seed).model
 
     def moved(rate: float) -> dict[str, Any]:
-        model = model_of(tiny(**one_step, **{"optimizer.encoder_rate": rate}), tmp_path)
+        model = model_of(small(**one_step, **{"optimizer.encoder_rate": rate}), tmp_path)
         pairs = zip(model.trainable_variables, start.trainable_variables, strict=True)
         return {new.path: np.asarray(new) - np.asarray(old) for new, old in pairs}
 
@@ -86,12 +104,12 @@ def test_the_encoders_weights_move_by_a_share_of_the_step(
     assert np.median(encoders) > 1e-4  # they do move
 
 
-def test_a_model_is_trained_on_for_other_classes_with_a_new_head(tiny: Make, tmp_path: Path) -> None:
-    binary = model_of(tiny(**{"train.epochs": 1}), tmp_path)
+def test_a_model_is_trained_on_for_other_classes_with_a_new_head(small: Make, tmp_path: Path) -> None:
+    binary = model_of(small(**{"train.epochs": 1}), tmp_path)
     classes = {"data.phantom_kind": "classes", "data.score_by": "auto", "train.epochs": 1}
     listener = Listener()
     start = {"model.weights": str(tmp_path / "model.keras")}
-    config = tiny(**classes, **STANDING, **start)
+    config = small(**classes, **STANDING, **start)
     other = model_of(config, tmp_path / "other", listener)
     origin = f"{tmp_path}/model.keras"
     assert f"starts from {origin}; the head starts anew, since {origin} has other classes" in listener.lines
@@ -101,9 +119,9 @@ def test_a_model_is_trained_on_for_other_classes_with_a_new_head(tiny: Make, tmp
             np.testing.assert_allclose(np.asarray(variable), kept[variable.path], atol=1e-6, err_msg=variable.path)
 
 
-def test_weights_of_another_network_are_refused_by_the_layer_that_differs(tiny: Make, tmp_path: Path) -> None:
-    model_of(tiny(**{"train.epochs": 1}), tmp_path)
-    config = tiny(**{"model.base_filters": 8, "model.weights": str(tmp_path / "model.keras")})
+def test_weights_of_another_network_are_refused_by_the_layer_that_differs(small: Make, tmp_path: Path) -> None:
+    model_of(small(**{"train.epochs": 1}), tmp_path)
+    config = small(**{"model.base_filters": 8, "model.weights": str(tmp_path / "model.keras")})
     with pytest.raises(InputError, match=r"model\.keras is of another network, whose layer encoder1_conv1 differs"):
         run(config, MemoryTracker())
 
@@ -123,12 +141,12 @@ def test_weights_of_another_network_are_refused_by_the_layer_that_differs(tiny: 
     ],
 )
 def test_weights_that_cannot_be_had_are_one_line(
-    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, keys: dict[str, Any], told: str
+    small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, keys: dict[str, Any], told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.h5").touch()
     with pytest.raises(InputError) as refused:
-        starting_weights(tiny(**keys, **{"model.weights": weights}))
+        starting_weights(small(**keys, **{"model.weights": weights}))
     assert str(refused.value).startswith(told)
 
 
@@ -141,10 +159,10 @@ def killed(*_: Any, **__: Any) -> None:
 
 
 @pytest.fixture
-def started(tiny: Make, tmp_path: Path) -> RunConfig:
+def started(small: Make, tmp_path: Path) -> RunConfig:
     """The configuration of a run that starts from a file."""
-    model_of(tiny(**{"train.epochs": 1, "seed": 1}), tmp_path)
-    return tiny(**{"train.epochs": 1, "model.weights": str(tmp_path / "model.keras")})
+    model_of(small(**{"train.epochs": 1, "seed": 1}), tmp_path)
+    return small(**{"train.epochs": 1, "model.weights": str(tmp_path / "model.keras")})
 
 
 def whole_of(config: RunConfig, folder: Path) -> Any:
@@ -210,14 +228,14 @@ def store(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_run_is_trained_on_by_its_alias_in_other_channels_for_other_classes_and_its_origin_stays_known(
-    store: MemoryStore, tiny: Make, tmp_path: Path
+    store: MemoryStore, small: Make, tmp_path: Path
 ) -> None:
     file = tmp_path / "model.keras"
     file.write_bytes(store.trackers["memory-1"].files[MODEL_FILE])
     first = keras.saving.load_model(file, compile=False)
     grey = first.get_layer("encoder1_conv1").get_weights()[0]
     keys = {"data.phantom_kind": "classes", "data.channels": "rgb", "data.score_by": "auto", "train.epochs": 1}
-    config = tiny(**keys, **STANDING, **{"model.weights": "champion"})
+    config = small(**keys, **STANDING, **{"model.depth": 2, "model.weights": "champion"})
     listener = Listener()
     origin = "champion, run memory-1, which started from Lite0 of ImageNet (Apache-2.0)"
     tracker = store.open_tracker(run_name="two")
@@ -229,14 +247,14 @@ def test_a_run_is_trained_on_by_its_alias_in_other_channels_for_other_classes_an
     kernel = second.get_layer("encoder1_conv1").get_weights()[0]
     np.testing.assert_allclose(kernel, np.repeat(grey, 3, axis=2) / 3, atol=1e-6)
     assert (
-        starting_weights(tiny(**{"model.weights": "memory-1"})).sha256
+        starting_weights(small(**{"model.weights": "memory-1"})).sha256
         == weights_of_model(first, origin="", classes=None).sha256
     )
 
 
-def test_a_head_for_as_many_classes_of_other_names_starts_anew(tiny: Make) -> None:
+def test_a_head_for_as_many_classes_of_other_names_starts_anew(small: Make) -> None:
     def network(seed: int) -> Network:
-        return build_network(tiny().model, input_shape=(32, 32, 1), labels=CLASSES, seed=seed)
+        return build_network(small().model, input_shape=(32, 32, 1), labels=CLASSES, seed=seed)
 
     given = network(1).model
     for classes, told in [(("a", "b"), ""), (("b", "a"), "the head starts anew, since a test has other classes")]:

@@ -1,13 +1,11 @@
 """Sweeps that tests start, and two that several tests look at."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import PATIENCE_S, Server
+from processes import Server
 
 from sweeps import DROPOUT, RATE, Finished, MakeSweep, Sweep
 
@@ -45,7 +43,7 @@ def undisturbed(make_sweep: MakeSweep) -> Sweep:
 
 @pytest.fixture(scope="session")
 def finished(make_sweep: MakeSweep) -> Finished:
-    """A study with a pruner, run by the real command: two good trials, two that learn nothing, one drawn by TPE."""
+    """A study with a pruner, run to its end: two good trials, two that learn nothing, one drawn by TPE."""
     bad = {RATE: 1e-7, DROPOUT: 0.0}
     sweep = make_sweep(
         "finished",
@@ -60,6 +58,4 @@ def finished(make_sweep: MakeSweep) -> Finished:
         sampler={"name": "tpe", "seed": 0},
         pruner={"name": "median", "n_startup_trials": 2},
     )
-    command = [sys.executable, "-m", "brainseg.sweep", "run", "tiny", "--workers", "2", "optimizer.weight_decay=0.001"]
-    done = subprocess.run(command, cwd=sweep.folder, capture_output=True, text=True, timeout=PATIENCE_S)
-    return Finished(sweep=sweep, done=done)
+    return Finished(sweep=sweep, text=sweep.run("run", "tiny", "--workers", "2", "optimizer.weight_decay=0.001"))

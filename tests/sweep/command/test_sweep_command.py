@@ -119,6 +119,7 @@ def test_several_objectives_give_a_pareto_front(sweep: Sweep, tmp_path: Path) ->
         metric=None,
         direction=None,
         metrics={"val_dice_image": "maximize", "parameters": "minimize"},
+        workers=1,
         trials=2,
         overrides=[item for item in sweep.overrides if "base_filters" not in item],
         baseline={RATE: 1e-2, DROPOUT: 0.1, **largest},

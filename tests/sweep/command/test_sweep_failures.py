@@ -35,6 +35,7 @@ def test_a_trial_whose_loss_is_nan_fails_and_the_sweep_goes_on_until_too_many_ha
     good, bad = {RATE: 1e-2, DROPOUT: 0.1}, {RATE: BAD_RATE, DROPOUT: 0.1}
     study = {
         "trials": 3,
+        "workers": 1,
         "overrides": [*sweep.overrides, DECAY],
         "space": {**sweep.space, RATE: {"type": "float", "low": 1e-3, "high": BAD_RATE, "log": True}},
         "enqueue": [bad, good | {DROPOUT: 0.2}, bad | {DROPOUT: 0.2}, good | {DROPOUT: 0.3}],

@@ -22,7 +22,7 @@ from brainseg.sweep.engine.trial_queue import Claim, NoTrial, TrialQueue
 from brainseg.sweep.study.study_file import StudyConfig
 
 EPOCHS = 3
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0  # only a hang reaches it
 
 # One process imports what all need, and is forked: a test of many processes takes a second, not ten.
 CONTEXT = multiprocessing.get_context("forkserver")

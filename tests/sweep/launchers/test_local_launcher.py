@@ -47,7 +47,7 @@ def ended(pool: Pool) -> "subprocess.Popen[str]":
     """The pool's process, once it has ended."""
     process = pool.slots[0].process
     assert process is not None
-    process.wait(timeout=60)
+    process.wait(timeout=240)
     return process
 
 

@@ -22,6 +22,8 @@ from brainseg.sweep.outcome.summary import summarize
 TWO_METRICS = {"val_dice_image": "maximize", "parameters": "minimize"}
 PRUNED_COLOUR = np.array([0xFF, 0x7F, 0x0E])
 
+pytestmark = pytest.mark.heavy
+
 
 def complete(number, *, values=1):
     given = params(10 ** (-5 + number / 3), 0.05 * number, "batch" if number % 2 else "none", 8 + number)

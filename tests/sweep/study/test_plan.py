@@ -44,6 +44,7 @@ def test_without_a_baseline_the_plan_is_the_first_corner(tmp_path: Path) -> None
     assert changed(check(made_study(tmp_path, baseline={}))) == {"model.depth": 3, "model.dropout": 0.0}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("path", sorted(sweeps_folder().glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_trial_of_a_carried_study_composes(path: Path) -> None:
     overrides = ["data.root=somewhere"] if "  - experiment=" in path.read_text() else []
@@ -184,6 +185,7 @@ def test_a_trial_is_what_its_overrides_compose_to(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("changes", [{}, GROUP], ids=["values", "a group"])
 def test_every_corner_is_what_hydra_makes_of_it(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = made_study(tmp_path, **changes, overrides=["experiment=small"])

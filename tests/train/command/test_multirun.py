@@ -127,6 +127,7 @@ def test_what_can_not_be_run_is_one_line(
     assert refused(train.main, arguments, capsys) == message
 
 
+@pytest.mark.heavy
 def test_the_runs_share_a_parent_and_a_tag(here: Path, store: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("-m", "seed=1,2") == 0
     (parent,), runs = records(store)
@@ -141,6 +142,7 @@ def test_the_runs_share_a_parent_and_a_tag(here: Path, store: Any, capsys: pytes
     assert [run.tags.get("parent") for run in records(store)[1]] == [parent.run_id, parent.run_id, None]
 
 
+@pytest.mark.heavy
 def test_the_options_of_a_group_may_be_named_by_a_pattern(here: Path, store: Any) -> None:
     assert code_of("-m", "optimizer=glob(adam*)") == 0
     lines = [run.tags["overrides"].split()[0] for run in records(store)[1]]

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from brainseg.train.experiment import Result
 # Half a minute of processor time; on a machine that trains beside the tests it takes its time.
 pytestmark = pytest.mark.timeout(600)
 
-TINY_OVERRIDES = [f"{key}={value}" for key, value in (TINY | {"train.epochs": 1}).items()]
+SMALLER = {"train.epochs": 1, "model.depth": 1, "model.norm": "none", "data.augment": "none", "optimizer.name": "sgd"}
+TINY_OVERRIDES = [f"{key}={value}" for key, value in (TINY | SMALLER).items()]
 # Prints what was imported after the command has answered.
 ANSWER_AND_LIST = """
 import sys
@@ -92,9 +94,13 @@ def test_cfg_shows_what_would_run(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def multirun(tmp_path_factory: pytest.TempPathFactory, process_server: Server) -> tuple[Path, Command]:
+def multirun(
+    tmp_path_factory: pytest.TempPathFactory, process_server: Server, empty_store: Path
+) -> tuple[Path, Command]:
     """A multirun of two tiny trainings, its flag between the keys: the folder, and the finished process."""
     folder, output = tmp_path_factory.mktemp("multirun"), tmp_path_factory.mktemp("printed") / "output.txt"
+    (folder / "mlruns").mkdir()
+    shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
     arguments = ["model.dropout=0.1,0.2", "-m", *TINY_OVERRIDES, "tracking.experiment='a name, with a comma'"]
     pid = process_server.start("brainseg.train", *arguments, folder=folder, output=output)
     command = Command(pid, output, process_server)
