@@ -71,7 +71,7 @@ def find_runs(
 
 
 def load_run(run_id: str, *, root: str = ROOT, uri: str | None = None) -> "Run":
-    """A recorded run, by its id or by an alias of the registered model. root, uri: as for `find_runs`.
+    """A recorded run, by its id or by an alias of a registered model. root, uri: as for `find_runs`.
 
     Raises InputError for a name that stands for no run, and for one without a configuration, as a study's parent run.
     """

@@ -37,7 +37,7 @@ def store(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     made = MemoryStore()
     monkeypatch.setattr("brainseg.tracking.open_store", lambda config: made)
     record_again(trained, made.open_tracker(run_name="one"), tmp_path)
-    made.registered["champion"] = "memory-1"
+    made.registered["brainseg@champion"] = "memory-1"
     with pytest.raises(Pruned), made.open_tracker(run_name="pruned"):
         raise Pruned("pruned after epoch 3", epoch=3)
     return made
@@ -58,7 +58,7 @@ def test_an_alias_becomes_an_onnx_file_that_the_example_in_the_manual_runs(
     count = len(trained.masks)
     lines = printed.out.splitlines()
     assert lines[:3] == [
-        "model       champion, run memory-1, at 32x32",
+        "model       brainseg@champion, run memory-1, at 32x32",
         "format      onnx, float32, batches of any size",
         f"checked on  {count} of {count} validation slices of run memory-1",
     ]
@@ -153,7 +153,7 @@ CASES = [
     ("memory-2 --format onnx", "run memory-2 has no model (state: pruned); name a run that was trained to its end"),
     (
         "nobody --format onnx",
-        "'nobody' is no run and no alias of the registered model brainseg (which has champion); "
+        "'nobody' is no run and no alias of a registered model (there are brainseg@champion); "
         "name a run, an alias or a .keras file, or check --root and --uri",
     ),
 ]
