@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import refusal
+from keras_archives import REFUSED, keys_of
 from numpy.typing import NDArray
 from PIL import Image
 from trained_run import Trained, record_again
@@ -97,6 +98,7 @@ def test_a_run_whose_data_is_gone_is_checked_on_the_phantom_or_on_a_folder(
     assert "slices of phantom\n" in printed
     assert "note        run memory-1: its data gone isn't there; name where it lies now with --data DIR\n" in printed
     assert "file        brainseg-memory-1.keras, " in printed
+    assert not keys_of(Path("brainseg-memory-1.keras")) & REFUSED
     # The phantom's own pixels, from a folder: the data that the run was trained on.
     assert main(["memory-1", "--format", "keras", "--data", str(trained.slices), "-o", "other.keras"]) == 0
     assert "validation slices of run memory-1\n" in capsys.readouterr().out

@@ -6,10 +6,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import refusal
 from backends import MlflowBackend
+from keras_archives import REFUSED, keys_of
 from PIL import Image
 from trained_run import Trained, record_again
 
@@ -19,7 +21,7 @@ from brainseg.errors import Interrupted, Pruned
 from brainseg.predict import __main__ as predict
 from brainseg.register import __main__ as register
 from brainseg.runs.models import record_of
-from brainseg.tracking import MemoryRegistry, MemoryStore
+from brainseg.tracking import MODEL_FILE, MemoryRegistry, MemoryStore
 from brainseg.tracking.mlflow.connection import connect
 from brainseg.tracking.paths import resolve_uri
 
@@ -206,6 +208,20 @@ def test_what_an_evaluation_has_found_stands_in_tags_and_card(memory: InMemory) 
     assert version.tags["evaluation_test"] == "0.6000 (0.5000-0.7000)"
     assert "- test, evaluated: 0.6000 (0.5000-0.7000)" in new.description
     assert "**3 patients have slices on both sides of the split**" in new.description
+
+
+def test_the_served_model_loads_in_older_versions_of_keras_whatever_the_run_has_recorded(
+    memory: InMemory, tmp_path: Path
+) -> None:
+    files, path = memory.store.trackers["memory-1"].files, tmp_path / "model.keras"
+    path.write_bytes(files[MODEL_FILE])
+    assert not keys_of(path) & REFUSED  # as a training has left it
+    keras.saving.load_model(path, compile=False).save(path)  # as those before left it
+    assert keys_of(path) & REFUSED
+    files[MODEL_FILE] = path.read_bytes()
+    assert register.main(["memory-1"]) == 0
+    path.write_bytes(files["registered/model/data/data/model.keras"])
+    assert not keys_of(path) & REFUSED
 
 
 def test_what_a_model_started_from_stands_in_the_card_with_its_licence(memory: InMemory) -> None:
