@@ -63,10 +63,12 @@ def find_runs(
     from brainseg.compare.comparison import compare
     from brainseg.compare.files import comparison_csv
     from brainseg.tracking import open_store
+    from brainseg.tracking.mlflow.surroundings import with_experiment_of_id
     from brainseg.tracking.paths import experiment_in_effect
 
-    named = experiment_in_effect(TrackingConfig(experiment=experiment))
-    found = compare(open_store(TrackingConfig(root=root, uri=uri)), words, experiment=named, top=None)
+    tracking = TrackingConfig(root=root, uri=uri, experiment=experiment)
+    named = experiment_in_effect(with_experiment_of_id(tracking))
+    found = compare(open_store(tracking), words, experiment=named, top=None)
     return pandas.read_csv(io.StringIO(comparison_csv(found)), dtype={"run_id": str, "name": str, "rank": "Int64"})
 
 

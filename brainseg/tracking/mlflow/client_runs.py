@@ -39,6 +39,12 @@ def experiment_ids(client: "MlflowClient", name: str | None, *, uri: str) -> lis
     return [found[name]]
 
 
+def experiment_name(client: "MlflowClient", experiment_id: str) -> str | None:
+    """The name of the experiment of this id; None where the store doesn't have it."""
+    found = (experiment for experiment in _experiments(client) if str(experiment.experiment_id) == experiment_id)
+    return next((str(experiment.name) for experiment in found), None)
+
+
 def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":
     """The MLflow run of this id, MLflow's own or a local one.
 
