@@ -514,7 +514,8 @@ class TrackingConfig:
         None,
         empty=False,
         allowed="any name",
-        help="MLflow experiment; `null`: what `MLFLOW_EXPERIMENT_NAME` names, else the parent run's, else `brainseg`",
+        help="MLflow experiment; `null`: what `MLFLOW_EXPERIMENT_NAME` or `MLFLOW_EXPERIMENT_ID` names, else the "
+        "parent run's, else `brainseg`",
     )
     predictions: int = key(6, low=0, high=100, help="validation slices in the sample panels")
     offline: bool = key(False, help="start even if the store can't be reached, and deliver the record later")

@@ -63,15 +63,17 @@ def find_runs(
     from brainseg.compare.comparison import compare
     from brainseg.compare.files import comparison_csv
     from brainseg.tracking import open_store
+    from brainseg.tracking.mlflow.surroundings import with_experiment_of_id
     from brainseg.tracking.paths import experiment_in_effect
 
-    named = experiment_in_effect(TrackingConfig(experiment=experiment))
-    found = compare(open_store(TrackingConfig(root=root, uri=uri)), words, experiment=named, top=None)
+    tracking = TrackingConfig(root=root, uri=uri, experiment=experiment)
+    named = experiment_in_effect(with_experiment_of_id(tracking))
+    found = compare(open_store(tracking), words, experiment=named, top=None)
     return pandas.read_csv(io.StringIO(comparison_csv(found)), dtype={"run_id": str, "name": str, "rank": "Int64"})
 
 
 def load_run(run_id: str, *, root: str = ROOT, uri: str | None = None) -> "Run":
-    """A recorded run, by its id or by an alias of the registered model. root, uri: as for `find_runs`.
+    """A recorded run, by its id or by an alias of a registered model. root, uri: as for `find_runs`.
 
     Raises InputError for a name that stands for no run, and for one without a configuration, as a study's parent run.
     """

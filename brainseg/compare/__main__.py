@@ -4,6 +4,7 @@ TensorFlow is never imported, and MLflow isn't for runs in an SQLite file.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.console import table_console
 from brainseg.cli.options import add_store_options, tracking_of
 from brainseg.cli.output import check_new_file, replacing, writing
-from brainseg.config import TrackingConfig
 from brainseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", metavar="FILE", help="write a row a run (of --pair: a slice); - for stdout")
     parser.add_argument("--json", metavar="FILE", help="write everything; - for stdout")
     parser.add_argument("--force", action="store_true", help="replace FILE where it exists")
-    parser.add_argument("--experiment", metavar="NAME", help="default: MLFLOW_EXPERIMENT_NAME, else brainseg")
+    parser.add_argument("--experiment", metavar="NAME", help="default: MLFLOW_EXPERIMENT_NAME or _ID, else brainseg")
     add_store_options(parser)
     return parser
 
@@ -94,9 +94,11 @@ def _table(parsed: argparse.Namespace, store: "RunStore", console: "Console | No
     from brainseg.compare.comparison import compare
     from brainseg.compare.files import comparison_csv, comparison_json
     from brainseg.compare.text import print_comparison
+    from brainseg.tracking.mlflow.surroundings import with_experiment_of_id
     from brainseg.tracking.paths import experiment_in_effect
 
-    experiment = experiment_in_effect(TrackingConfig(experiment=parsed.experiment))
+    tracking = dataclasses.replace(tracking_of(parsed), experiment=parsed.experiment)
+    experiment = experiment_in_effect(with_experiment_of_id(tracking))
     found = compare(store, parsed.runs, experiment=experiment, top=parsed.top)
     if console is not None:
         print_comparison(found, console)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROGRAM = "python -m brainseg.export"
 EXAMPLES = f"""examples:
   {PROGRAM} RUN_ID --format onnx                    brainseg-RUN.onnx, for ONNX Runtime and others
-  {PROGRAM} champion --format litert -o segment.tflite
+  {PROGRAM} liver@champion --format litert -o segment.tflite
   {PROGRAM} model.keras --format onnx --data DIR    checked on the slices of a data folder
 """
 FORMATS = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras"}  # as in export.formats, which needs NumPy
@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         "with the model before it is kept.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as champion, or a .keras file")
+    parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as liver@champion, or a .keras file")
     parser.add_argument("--format", required=True, choices=FORMATS, help="onnx, litert (TensorFlow Lite) or keras")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a new file; default: brainseg-RUN.onnx")
     parser.add_argument("--data", type=Path, metavar="DIR", help="a data folder to check on, or where the run's lies")

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.model.keras_file import read_model
+from brainseg.model.keras_file import read_model, write_model
 
 
 def write_keras(model: Any, path: Path, description: Mapping[str, str]) -> None:
     """Writes the model without an optimizer. The format has no place for the description."""
-    model.save(str(path), include_optimizer=False)
+    write_model(model, path)
 
 
 class KerasRunner:

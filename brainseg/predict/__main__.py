@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m brainseg.predict"
 EXAMPLES = f"""examples:
-  {PROGRAM} RUN_ID slices -o predicted            every image in a folder and below
-  {PROGRAM} champion a.png b.tif -o predicted     by an alias in MLflow's model registry
+  {PROGRAM} RUN_ID slices -o predicted                 every image in a folder and below
+  {PROGRAM} liver@champion a.png b.tif -o predicted    by an alias in MLflow's model registry
   {PROGRAM} model.keras slices -o predicted --probabilities 16
   {PROGRAM} RUN_ID slices -o predicted --average OTHER_RUN_ID
 """
@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
         "overlays/ and predictions.csv.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as champion, or a .keras file")
+    parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as liver@champion, or a .keras file")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="PNG, JPEG or TIFF files, or folders")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument(

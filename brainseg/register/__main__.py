@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m brainseg.register"
 EXAMPLES = f"""examples:
-  {PROGRAM} RUN_ID                       a new version of the registered model
-  {PROGRAM} RUN_ID --alias champion      and the alias, which brainseg.predict takes, is moved to it
-  {PROGRAM} RUN_ID --again               a further version, with what evaluate --tune has chosen since
+  {PROGRAM} RUN_ID                   a new version of the model that is named like the run's experiment
+  {PROGRAM} RUN_ID --name liver --alias champion    of liver; brainseg.predict takes it by liver@champion
+  {PROGRAM} RUN_ID --again           a further version, with what evaluate --tune has chosen since
 """
 
 FINGERPRINTS = ("data_fingerprint", "split_fingerprint")  # tags: scores on other slices can't be compared
@@ -29,12 +29,13 @@ def make_parser() -> argparse.ArgumentParser:
     """The command's arguments; their errors leave the process."""
     parser = OneLineParser(
         prog=PROGRAM,
-        description="Makes the model of a finished run a version of the registered model brainseg in MLflow, with its "
-        "scores as tags and a model card; `mlflow models serve` then answers images with masks.",
+        description="Makes the model of a finished run a version of a registered model in MLflow, with its scores as "
+        "tags and a model card; `mlflow models serve` then answers images with masks.",
         epilog=EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN_ID", help="the run whose best model is registered")
-    parser.add_argument("--alias", metavar="NAME", help="let this alias name the version: champion, say")
+    parser.add_argument("--name", metavar="NAME", help="the registered model; default: the experiment of the run")
+    parser.add_argument("--alias", metavar="ALIAS", help="let this alias of the model name the version: champion, say")
     parser.add_argument("--again", action="store_true", help="make a further version of a run that has one")
     add_store_options(parser)
     return parser
@@ -44,15 +45,18 @@ def _register(parsed: argparse.Namespace, folder: Path) -> int:
     """Registers, moves the alias and reports; the exit code. folder: for what is fetched and made."""
     from brainseg.register.registering import register_run
     from brainseg.tracking import open_registry, open_store
-    from brainseg.tracking.mlflow.registry import check_alias
+    from brainseg.tracking.mlflow.registry import check_alias, check_name
 
     if parsed.alias is not None:
         check_alias(parsed.alias)
+    if parsed.name is not None:
+        check_name(parsed.name, called="--name")
     tracking = tracking_of(parsed)
     done = register_run(
         open_store(tracking),
         open_registry(tracking),
         parsed.run,
+        name=parsed.name,
         alias=parsed.alias,
         again=parsed.again,
         root=parsed.root,
@@ -64,12 +68,12 @@ def _register(parsed: argparse.Namespace, folder: Path) -> int:
 
 def _tell(done: "Registered", parsed: argparse.Namespace, tracking: TrackingConfig) -> None:
     from brainseg.cli.secrets import mask
+    from brainseg.register.model_card import serve_command
     from brainseg.tracking.paths import resolve_uri
-    from brainseg.tracking.protocol import REGISTERED_MODEL
 
     version = done.version
     already = "" if done.is_new else ", which was registered before and stays as it is"
-    print(f"version   {version.version} of {REGISTERED_MODEL}, run {parsed.run}{already}")
+    print(f"version   {version.version} of {version.name}, run {parsed.run}{already}")
     print(f"score     {_score(version)}")
     if done.changed is not None:
         print(
@@ -77,11 +81,11 @@ def _tell(done: "Registered", parsed: argparse.Namespace, tracking: TrackingConf
             f"{done.changed.now}: register it with --again to serve these"
         )
     if parsed.alias is not None:
-        print(f"alias     {parsed.alias}{_taken_from(done)}")
+        print(f"alias     {version.name}@{parsed.alias}{_taken_from(done)}")
     print(f"card      {done.artifacts}/model_card.md of the run, and the version's description")
-    name = f"{REGISTERED_MODEL}/{version.version}" if parsed.alias is None else f"{REGISTERED_MODEL}@{parsed.alias}"
+    served = f"/{version.version}" if parsed.alias is None else f"@{parsed.alias}"
     print(f"serve it  MLFLOW_TRACKING_URI={shlex.quote(mask(resolve_uri(tracking)))} \\")
-    print(f"          mlflow models serve -m models:/{name} --env-manager local --host 127.0.0.1 --port 5001")
+    print(f"          {serve_command(version.name + served)}")
 
 
 def _taken_from(done: "Registered") -> str:

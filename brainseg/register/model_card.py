@@ -1,6 +1,7 @@
 """The scores of a registered model: as tags of its version, and in its model card."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from brainseg.runs.slice_scores import read_scores, score_rule
 from brainseg.runs.stored_run import StoredRun, evaluated_splits
 from brainseg.scoring.intervals import Estimate
 from brainseg.scoring.slice_score import SliceScore, by_class, by_slice, by_type, count_people, dice_table
-from brainseg.tracking.protocol import REGISTERED_MODEL, RunRecord, RunStore
+from brainseg.tracking.protocol import RunRecord, RunStore
 
 CARD_FILE = "model_card.md"
 BEST = "best_val_dice_image"
@@ -77,13 +78,13 @@ def version_tags(record: RunRecord, scores: Scores) -> dict[str, str]:
     return tags | {"run_id": record.run_id}
 
 
-def model_card(record: RunRecord, segmenter: Segmenter, scores: Scores) -> str:
-    """The card in Markdown. segmenter: the run's model."""
+def model_card(record: RunRecord, segmenter: Segmenter, scores: Scores, *, name: str) -> str:
+    """The card in Markdown. segmenter: the run's model. name: of the registered model."""
     run = segmenter.run
     assert run is not None  # no file is registered
     data = run.config.data
     parts = [
-        f"# {REGISTERED_MODEL}: run {record.name}",
+        f"# {name}: run {record.name}",
         f"**{NOT_CLINICAL}.** brainseg is no medical device, and this model has been tried on the slices below alone. "
         f"It marks {_marked(data)} on single slices, for research.",
         f"Run `{record.run_id}`, registered by brainseg {brainseg.__version__}.",
@@ -105,7 +106,7 @@ def model_card(record: RunRecord, segmenter: Segmenter, scores: Scores) -> str:
         "\n".join(f"- {line}" for line in _limits(data, scores)),
         "## Use",
         f"Masks are made with {segmenter.settings.text} ({segmenter.settings_from}).",
-        _commands(record),
+        _commands(record, name),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -194,15 +195,21 @@ def _limits(data: DataConfig, scores: Scores) -> list[str]:
     return lines
 
 
-def _commands(record: RunRecord) -> str:
+def _commands(record: RunRecord, name: str) -> str:
     return (
         "```sh\n"
         f"python -m brainseg.predict {record.run_id} IMAGES -o DIR\n"
-        f"mlflow models serve -m models:/{REGISTERED_MODEL}/VERSION --env-manager local --host 127.0.0.1 --port 5001\n"
+        f"{serve_command(f'{name}/VERSION')}\n"
         f"python -m brainseg.export {record.run_id} --format onnx\n"
         "```\n\n"
         "The second one answers HTTP requests that carry images; VERSION is the number of this version."
     )
+
+
+def serve_command(version: str) -> str:
+    """The shell command that serves NAME/VERSION or NAME@ALIAS of a registered model."""
+    address = shlex.quote(f"models:/{version}")
+    return f"mlflow models serve -m {address} --env-manager local --host 127.0.0.1 --port 5001"
 
 
 def _of_people(scores: Scores) -> str:

@@ -3,7 +3,9 @@
 Nothing is written to the store before the model, as it will be served, has answered a request.
 """
 
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from brainseg.runs.mask_settings import settings_of
 from brainseg.runs.models import Segmenter, load, segmenter_of_run
 from brainseg.runs.stored_run import evaluated_splits
 from brainseg.tracking.listing import FINISHED, INFEASIBLE
+from brainseg.tracking.mlflow.registry import check_name
 from brainseg.tracking.protocol import ModelRegistry, ModelVersion, NewVersion, RunRecord, RunStore
 
 # The artifact folder of a run with the model that is served, and its card. A further version of a run has a folder of
@@ -54,28 +57,42 @@ def register_run(
     registry: ModelRegistry,
     run_id: str,
     *,
+    name: str | None,
     alias: str | None,
     again: bool,
     root: str,
     folder: Path,
 ) -> Registered:
-    """Makes a version of the run unless it has one, and lets the alias name it.
+    """Makes a version of the run unless the registered model has one, and lets its alias name that.
 
+    name: of the registered model; None for the one that has the run already, else the run's experiment.
     again: make a further version. root: where the cache of decoded slices lies. folder: for what is fetched and made.
     Raises InputError for a run without a model or with artifacts that can't be read, and TrackingError for an unknown
     one.
     """
     record = store.read(run_id)
     _check_finished(record)
-    found = registry.of_run(run_id)
+    versions = registry.of_run(run_id)
+    found = next((version for version in reversed(versions) if name in (None, version.name)), None)
     if found is not None and not again:
         before = _move_alias(registry, alias, found)
         return Registered(version=found, is_new=False, changed=_changed(store, record, found), before=before)
-    artifacts = REGISTERED if found is None else f"{REGISTERED}-after-{found.version}"
-    new = _prepared(store, record, artifacts, root=root, folder=folder)
+    if name is None:
+        name = found.name if found is not None else registry.name_for(run_id)
+        check_name(name, called="the run's experiment")
+    taken = {folder_of(version) for version in versions}
+    artifacts = next(folder for folder in _folders() if folder not in taken)
+    new = _prepared(store, record, artifacts, name=name, root=root, folder=folder)
     store.add(run_id, folder / artifacts, to=artifacts, tags={})
     version = registry.register(run_id, new)
     return Registered(version=version, is_new=True, changed=None, before=_move_alias(registry, alias, version))
+
+
+def _folders() -> Iterator[str]:
+    """The artifact folders of a run's versions, one after the other."""
+    yield REGISTERED
+    for versions in itertools.count(1):
+        yield f"{REGISTERED}-after-{versions}"
 
 
 def folder_of(version: ModelVersion) -> str:
@@ -103,16 +120,16 @@ def _changed(store: RunStore, record: RunRecord, version: ModelVersion) -> Chang
     return None if served == now.text else Changed(served=served, now=now.text)
 
 
-def _prepared(store: RunStore, record: RunRecord, artifacts: str, *, root: str, folder: Path) -> NewVersion:
+def _prepared(store: RunStore, record: RunRecord, artifacts: str, *, name: str, root: str, folder: Path) -> NewVersion:
     """Writes the served model and the card into folder/artifacts, tries the model, and gives the version to be."""
     segmenter = segmenter_of_run(store, record.run_id, root=root, folder=folder / "run", given={})
     scores = scores_of(store, record)
-    card = model_card(record, segmenter, scores)
+    card = model_card(record, segmenter, scores, name=name)
     (folder / artifacts).mkdir()
     _write_served(segmenter, record.run_id, folder / artifacts / SERVED, folder / DATA)
     (folder / artifacts / CARD_FILE).write_text(card, encoding="utf-8")
     tags = version_tags(record, scores) | {FOLDER_TAG: artifacts}
-    return NewVersion(artifact=f"{artifacts}/{SERVED}", tags=tags, description=card)
+    return NewVersion(name=name, artifact=f"{artifacts}/{SERVED}", tags=tags, description=card)
 
 
 def _write_served(segmenter: Segmenter, run_id: str, folder: Path, data: Path) -> None:
@@ -143,7 +160,7 @@ def _move_alias(registry: ModelRegistry, alias: str | None, version: ModelVersio
     """Lets the alias name the version; the other one that it named, if any."""
     if alias is None:
         return None
-    before = registry.with_alias(alias)
+    before = registry.with_alias(version.name, alias)
     if before is not None and before.version == version.version:
         return None
     registry.set_alias(alias, version)

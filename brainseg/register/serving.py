@@ -9,7 +9,6 @@ import binascii
 import contextlib
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from brainseg.errors import DataError, InputError
 from brainseg.inference.apply import MIN_BATCH, TumorFinding, findings_of, masks_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
-from brainseg.model.keras_file import read_model
+from brainseg.model.keras_file import copy_model, read_model
 
 LOADER = __name__  # what MLflow imports
 SERVED_SCHEMA = 3  # 2 read grey images as version 0.1 did
@@ -53,7 +52,7 @@ class Served:
 def write_served(folder: Path, served: Served, *, model_file: Path, statistics: TrainingStatistics | None) -> None:
     """Writes what `_load_pyfunc` reads into a new folder."""
     folder.mkdir()
-    shutil.copyfile(model_file, folder / MODEL_NAME)
+    copy_model(model_file, folder / MODEL_NAME)
     content = {"schema_version": SERVED_SCHEMA} | dataclasses.asdict(served)
     content["data"] = {"image_size": served.data.image_size, **served.data.reading_keys}
     (folder / SETTINGS_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

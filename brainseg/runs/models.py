@@ -1,4 +1,4 @@
-"""Finds the model that a name stands for (a run, an alias of the registered model, a file), and loads it."""
+"""Finds the model that a name stands for (a run, an alias of a registered model, a file), and loads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from brainseg.model.runtime import apply, import_tensorflow, resolve_threads
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.mask_settings import settings_of, settings_source
 from brainseg.runs.stored_run import StoredRun, read_run
-from brainseg.tracking.protocol import MODEL_FILE, REGISTERED_MODEL, RunRecord, RunStore
+from brainseg.tracking.protocol import MODEL_FILE, RunRecord, RunStore
 from brainseg.tracking.rules import UnknownRunError
 
 KERAS_ENDING = ".keras"
@@ -50,7 +50,7 @@ def segmenter_of(name: str, tracking: TrackingConfig, *, folder: Path, given: Ma
 
 
 def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, given: Mapping[str, Any]) -> Segmenter:
-    """The model of a run, by its id or by an alias of the registered model; fetched into `folder`.
+    """The model of a run, by its id or by an alias of a registered model; fetched into `folder`.
 
     given: fields of `MaskSettings` that replace those that `evaluate --tune` has chosen. Raises InputError for an
     unknown name, a run without a model, or artifacts that can't be read.
@@ -58,8 +58,9 @@ def segmenter_of_run(store: RunStore, name: str, *, root: str, folder: Path, giv
     try:
         run, shown = read_run(store, name, root=root, folder=folder), f"run {name}"
     except UnknownRunError:
-        run = read_run(store, _aliased(store, name), root=root, folder=folder)
-        shown = f"{name}, run {run.id}"
+        alias, run_id = _aliased(store, name)
+        run = read_run(store, run_id, root=root, folder=folder)
+        shown = f"{alias}, run {run.id}"
     recorded = optional_text(store, run.id, STATISTICS_FILE)
     settings, source = settings_of(store, run.id, evaluated=run.evaluated, given=given)
     return Segmenter(
@@ -89,28 +90,36 @@ def segmenter_of_file(path: Path, *, given: Mapping[str, Any]) -> Segmenter:
 
 
 def record_of(store: RunStore, name: str) -> RunRecord:
-    """The record of a run, by its id or by an alias of the registered model. Raises InputError for neither."""
+    """The record of a run, by its id or by an alias of a registered model. Raises InputError for neither."""
     try:
         return store.read(name)
     except UnknownRunError:
-        return store.read(_aliased(store, name))
+        return store.read(_aliased(store, name)[1])
 
 
-def _aliased(store: RunStore, name: str) -> str:
-    """The run of an alias of the registered model. Raises InputError if there is no such alias, or no run."""
-    aliases = store.aliases()
-    if name not in aliases:
-        known = f"which has {', '.join(sorted(aliases))}" if aliases else "which has none here"
+def _aliased(store: RunStore, name: str) -> tuple[str, str]:
+    """The alias of a registered model that is meant, `MODEL@ALIAS`, and the id of its run.
+
+    name: `MODEL@ALIAS`, or `ALIAS` where but one registered model has it. Raises InputError where none has it, or
+    several, or where it names no run.
+    """
+    known = store.aliases()
+    meant = [alias for alias in known if name in (alias, alias.rpartition("@")[2])]
+    if not meant:
+        has = f"there are {', '.join(known)}" if known else "there is none"
         raise InputError(
-            f"{name!r} is no run and no alias of the registered model {REGISTERED_MODEL} ({known}); "
+            f"{name!r} is no run and no alias of a registered model ({has}); "
             f"name a run, an alias or a {KERAS_ENDING} file, or check --root and --uri"
         )
-    if not aliases[name]:
+    if len(meant) > 1:
+        raise InputError(f"{name!r} is an alias of several registered models; name one of {', '.join(meant)}")
+    run_id = store.run_of_alias(meant[0])
+    if not run_id:
         raise InputError(
-            f"the alias {name!r} of the registered model {REGISTERED_MODEL} names a version without a run; "
+            f"the alias {meant[0]!r} names a version without a run; "
             f"register the model of a run, or name the {KERAS_ENDING} file"
         )
-    return aliases[name]
+    return meant[0], run_id
 
 
 def ensemble_of(segmenters: Sequence[Segmenter], *, given: Mapping[str, Any]) -> Segmenter:

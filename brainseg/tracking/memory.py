@@ -9,6 +9,7 @@ from typing import Any, Self
 import brainseg
 from brainseg.errors import ResumeError, TrackingError
 from brainseg.tracking.listing import listed, summary_of
+from brainseg.tracking.paths import EXPERIMENT
 from brainseg.tracking.protocol import (
     MADE_BY,
     MODEL_FILE,
@@ -171,7 +172,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.trackers: dict[str, MemoryTracker] = {}
-        self.registered: dict[str, str] = {}  # alias -> run id
+        self.registered: dict[str, str] = {}  # NAME@ALIAS -> run id
 
     def open_tracker(
         self, *, run_name: str, tags: Mapping[str, str] | None = None, run_id: str | None = None, attempt: int = 0
@@ -198,8 +199,11 @@ class MemoryStore:
     def find(self, tags: Mapping[str, str]) -> list[str]:
         return [run_id for run_id, tracker in self.trackers.items() if tags.items() <= tracker.tags.items()]
 
-    def aliases(self) -> Mapping[str, str]:
-        return dict(self.registered)
+    def aliases(self) -> Sequence[str]:
+        return sorted(self.registered)
+
+    def run_of_alias(self, alias: str) -> str:
+        return self.registered[alias]
 
     def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
         """All runs count as of one experiment, whatever its name."""
@@ -245,31 +249,36 @@ class MemoryStore:
 
 
 class MemoryRegistry:
-    """A `ModelRegistry` over the runs of a `MemoryStore`."""
+    """A `ModelRegistry` over the runs of a `MemoryStore`, which are of the experiment `brainseg`."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self.versions: list[tuple[ModelVersion, NewVersion]] = []  # in the order of their numbers
-        self.aliases: dict[str, ModelVersion] = {}
+        self.versions: list[tuple[ModelVersion, NewVersion]] = []  # the oldest first
+        self.aliases: dict[str, ModelVersion] = {}  # by NAME@ALIAS
 
-    def of_run(self, run_id: str) -> ModelVersion | None:
+    def name_for(self, run_id: str) -> str:
         self._store.read(run_id)
-        return next((version for version, _ in reversed(self.versions) if version.run_id == run_id), None)
+        return EXPERIMENT
 
-    def with_alias(self, alias: str) -> ModelVersion | None:
-        return self.aliases.get(alias)
+    def of_run(self, run_id: str) -> Sequence[ModelVersion]:
+        self._store.read(run_id)
+        return [version for version, _ in self.versions if version.run_id == run_id]
+
+    def with_alias(self, name: str, alias: str) -> ModelVersion | None:
+        return self.aliases.get(f"{name}@{alias}")
 
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
         self._store.read(run_id)
         tags = {**new.tags, MADE_BY: brainseg.__version__}
-        version = ModelVersion(version=str(len(self.versions) + 1), run_id=run_id, tags=tags)
+        number = 1 + sum(version.name == new.name for version, _ in self.versions)
+        version = ModelVersion(name=new.name, version=str(number), run_id=run_id, tags=tags)
         self.versions.append((version, new))
         return version
 
     def set_alias(self, alias: str, version: ModelVersion) -> None:
         """Sets the alias, in the store as well."""
-        self.aliases[alias] = version
-        self._store.registered[alias] = version.run_id
+        self.aliases[f"{version.name}@{alias}"] = version
+        self._store.registered[f"{version.name}@{alias}"] = version.run_id
 
 
 def no_artifact(run_id: str, name: str, where: str) -> TrackingError:

@@ -8,8 +8,6 @@ from typing import Any, Protocol, Self
 
 # The artifact path of the `.keras` file inside a run's recorded model.
 MODEL_FILE = "model/data/model.keras"
-# The name in MLflow's model registry under which models of runs are versions; an alias (`champion`) names one of them.
-REGISTERED_MODEL = "brainseg"
 # The tag of the versions that a `ModelRegistry` has made, with brainseg's own version; people make others by hand.
 MADE_BY = "brainseg"
 
@@ -183,11 +181,12 @@ class RunStore(Protocol):
         """The ids of the runs that carry all of these tags, the oldest first."""
         ...
 
-    def aliases(self) -> Mapping[str, str]:
-        """Alias of the registered model `REGISTERED_MODEL` -> id of the run whose model it names; empty without any.
+    def aliases(self) -> Sequence[str]:
+        """The aliases of all registered models, `NAME@ALIAS` each, sorted."""
+        ...
 
-        The id is empty for a version that was registered without a run.
-        """
+    def run_of_alias(self, alias: str) -> str:
+        """The id of the run whose model one of `aliases` names; empty for a version without a run."""
         ...
 
     def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
@@ -226,8 +225,9 @@ class RunStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion:
-    """A version of the registered model `REGISTERED_MODEL`."""
+    """A version of a registered model."""
 
+    name: str  # of the registered model
     version: str
     run_id: str  # MLflow's own; empty for one that was registered without a run
     tags: Mapping[str, str]
@@ -237,20 +237,28 @@ class ModelVersion:
 class NewVersion:
     """A version to register."""
 
+    name: str  # of the registered model, which is made if there is none
     artifact: str  # the artifact folder of its run that holds the model
     tags: Mapping[str, str]
     description: str  # Markdown
 
 
 class ModelRegistry(Protocol):
-    """Models of runs as versions of `REGISTERED_MODEL`. An unknown run raises `TrackingError`."""
+    """Models of runs as versions of registered models. An unknown run raises `TrackingError`."""
 
-    def of_run(self, run_id: str) -> ModelVersion | None:
-        """The newest version that `register` has made of the run; what was made by hand doesn't count."""
+    def name_for(self, run_id: str) -> str:
+        """The name of the run's experiment: what its registered model is called unless another is named."""
         ...
 
-    def with_alias(self, alias: str) -> ModelVersion | None:
-        """The version that the alias names."""
+    def of_run(self, run_id: str) -> Sequence[ModelVersion]:
+        """The versions that `register` has made of the run, under any name, the oldest first.
+
+        What was made by hand doesn't count.
+        """
+        ...
+
+    def with_alias(self, name: str, alias: str) -> ModelVersion | None:
+        """The version of the registered model that the alias names."""
         ...
 
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
@@ -258,5 +266,5 @@ class ModelRegistry(Protocol):
         ...
 
     def set_alias(self, alias: str, version: ModelVersion) -> None:
-        """Moves the alias to this version."""
+        """Moves the alias of its registered model to this version."""
         ...

@@ -18,6 +18,7 @@ from brainseg.data.training_statistics import STATISTICS_FILE, statistics_of
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_curves, save_panels
 from brainseg.errors import Pruned
 from brainseg.model.encoders.weights import Weights
+from brainseg.model.keras_file import write_model
 from brainseg.plugins import is_built_in, origin
 from brainseg.scoring.evaluation import Evaluation
 from brainseg.scoring.predictions import save_predictions
@@ -120,7 +121,7 @@ def record_result(
         _log_made(tracker, "figures/predictions.png", lambda path: save_panels(path, panels))
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         path = Path(folder) / "model.keras"
-        model.save(path)
+        write_model(model, path)
         tracker.log_model(path)
 
 

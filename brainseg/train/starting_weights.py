@@ -27,7 +27,7 @@ def starting_weights(config: RunConfig) -> Weights | None:
 
 
 def _of_network(named: str, config: RunConfig) -> Weights:
-    """Those of a run, by its id or an alias of the registered model, or of a `.keras` file."""
+    """Those of a run, by its id or an alias of a registered model, or of a `.keras` file."""
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         found = segmenter_of(named, config.tracking, folder=Path(folder), given={})
         model = read_model(found.model_file, called=f"model.weights={named}", remedy=found.remedy)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import refusal
+from keras_archives import REFUSED, keys_of
 from numpy.typing import NDArray
 from PIL import Image
 from trained_run import Trained, record_again
@@ -36,7 +37,7 @@ def store(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     made = MemoryStore()
     monkeypatch.setattr("brainseg.tracking.open_store", lambda config: made)
     record_again(trained, made.open_tracker(run_name="one"), tmp_path)
-    made.registered["champion"] = "memory-1"
+    made.registered["brainseg@champion"] = "memory-1"
     with pytest.raises(Pruned), made.open_tracker(run_name="pruned"):
         raise Pruned("pruned after epoch 3", epoch=3)
     return made
@@ -57,7 +58,7 @@ def test_an_alias_becomes_an_onnx_file_that_the_example_in_the_manual_runs(
     count = len(trained.masks)
     lines = printed.out.splitlines()
     assert lines[:3] == [
-        "model       champion, run memory-1, at 32x32",
+        "model       brainseg@champion, run memory-1, at 32x32",
         "format      onnx, float32, batches of any size",
         f"checked on  {count} of {count} validation slices of run memory-1",
     ]
@@ -96,6 +97,7 @@ def test_a_run_whose_data_is_gone_is_checked_on_the_phantom_or_on_a_folder(
     assert "slices of phantom\n" in printed
     assert "note        run memory-1: its data gone isn't there; name where it lies now with --data DIR\n" in printed
     assert "file        brainseg-memory-1.keras, " in printed
+    assert not keys_of(Path("brainseg-memory-1.keras")) & REFUSED
     # The phantom's own pixels, from a folder: the data that the run was trained on.
     assert main(["memory-1", "--format", "keras", "--data", str(trained.slices), "-o", "other.keras"]) == 0
     assert "validation slices of run memory-1\n" in capsys.readouterr().out
@@ -152,7 +154,7 @@ CASES = [
     ("memory-2 --format onnx", "run memory-2 has no model (state: pruned); name a run that was trained to its end"),
     (
         "nobody --format onnx",
-        "'nobody' is no run and no alias of the registered model brainseg (which has champion); "
+        "'nobody' is no run and no alias of a registered model (there are brainseg@champion); "
         "name a run, an alias or a .keras file, or check --root and --uri",
     ),
 ]

@@ -82,7 +82,7 @@ CASES = [
     ),
     (
         "champion in -o out",
-        "'champion' is no run and no alias of the registered model brainseg (which has none here); "
+        "'champion' is no run and no alias of a registered model (there is none); "
         "name a run, an alias or a .keras file, or check --root and --uri",
     ),
     ("memory-2 in -o out", "run memory-2 has no model (state: pruned); name a run that was trained to its end"),
@@ -119,14 +119,14 @@ def test_what_can_not_be_predicted_is_refused(
 def test_an_unknown_alias_is_answered_with_those_that_there_are(
     store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store.registered = {"champion": "memory-1", "by-hand": ""}
+    store.registered = {"brainseg@champion": "memory-1", "brainseg@by-hand": ""}
     Path("x.png").touch()
     assert refused("chmpion x.png -o out", capsys) == (
-        "'chmpion' is no run and no alias of the registered model brainseg (which has by-hand, champion); "
+        "'chmpion' is no run and no alias of a registered model (there are brainseg@by-hand, brainseg@champion); "
         "name a run, an alias or a .keras file, or check --root and --uri"
     )
     assert refused("by-hand x.png -o out", capsys) == (
-        "the alias 'by-hand' of the registered model brainseg names a version without a run; "
+        "the alias 'brainseg@by-hand' names a version without a run; "
         "register the model of a run, or name the .keras file"
     )
 

@@ -44,7 +44,7 @@ def test_the_card_and_the_tags_say_what_the_classes_are_and_how_well_each_is_fou
     assert (scores.slices, scores.empty, scores.dice.value) == (2, 0, 0.8125)
     tags = version_tags(record, scores)
     assert tags["final_dice_car"].startswith("0.6250")
-    card = model_card(record, segmenter, scores)
+    card = model_card(record, segmenter, scores, name="brainseg")
     assert f"It marks car, {NASTY} on single slices, for research." in card
     assert f"| classes | car, {NASTY}; a pixel has one at most |" in card
     assert "| channels | red, green and blue |" in card

@@ -2,22 +2,26 @@
 
 import functools
 import json
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import refusal
 from backends import MlflowBackend
+from keras_archives import REFUSED, keys_of
 from PIL import Image
 from trained_run import Trained, record_again
 
 import brainseg
 from brainseg.config import TrackingConfig
-from brainseg.errors import Interrupted, Pruned
+from brainseg.errors import InputError, Interrupted, Pruned
 from brainseg.predict import __main__ as predict
 from brainseg.register import __main__ as register
-from brainseg.tracking import MemoryRegistry, MemoryStore
+from brainseg.runs.models import record_of
+from brainseg.tracking import MODEL_FILE, MemoryRegistry, MemoryStore
 from brainseg.tracking.mlflow.connection import connect
 from brainseg.tracking.paths import resolve_uri
 
@@ -50,15 +54,15 @@ def test_a_registered_run_has_a_version_with_scores_and_a_card_and_predicts_by_i
     backend = MlflowBackend(config=recorded.config)
     assert register.main([recorded.run_id, *recorded.options]) == 0
     said = capsys.readouterr()
-    first = backend.registry.of_run(recorded.run_id)
-    assert first is not None
+    (first,) = backend.registry.of_run(recorded.run_id)
+    name = recorded.config.experiment
     dice = first.tags["final_dice"]
     assert said.out.splitlines()[:3] == [
-        f"version   {first.version} of brainseg, run {recorded.run_id}",
+        f"version   {first.version} of {name}, run {recorded.run_id}",
         f"score     Dice {dice}",
         "card      registered/model_card.md of the run, and the version's description",
     ]
-    assert f"mlflow models serve -m models:/brainseg/{first.version} --env-manager local" in said.out
+    assert f"mlflow models serve -m models:/{name}/{first.version} --env-manager local" in said.out
 
     tags = trained.tracker.tags
     final = trained.tracker.record().metrics
@@ -70,7 +74,7 @@ def test_a_registered_run_has_a_version_with_scores_and_a_card_and_predicts_by_i
     assert (first.tags["run_id"], first.tags["brainseg"]) == (recorded.run_id, brainseg.__version__)
 
     client = connect(resolve_uri(recorded.config))
-    stored = client.get_model_version("brainseg", first.version)
+    stored = client.get_model_version(name, first.version)
     card = backend.store.text(recorded.run_id, "registered/model_card.md")
     assert stored.description == card
     assert stored.run_id == recorded.run_id
@@ -91,12 +95,12 @@ def test_a_registered_run_has_a_version_with_scores_and_a_card_and_predicts_by_i
     assert register.main([recorded.run_id, "--alias", recorded.alias, *recorded.options]) == 0
     said = capsys.readouterr()
     assert said.out.splitlines()[0].endswith(", which was registered before and stays as it is")
-    assert f"alias     {recorded.alias}\n" in said.out
-    assert backend.registry.of_run(recorded.run_id) == first
+    assert f"alias     {name}@{recorded.alias}\n" in said.out
+    assert backend.registry.of_run(recorded.run_id) == [first]
 
     slice_id, mask = max(trained.masks.items(), key=lambda item: item[1].sum())
     image = str(trained.slices / "images" / f"{slice_id}.png")
-    assert predict.main([recorded.alias, image, "-o", str(tmp_path / "out"), *recorded.options]) == 0
+    assert predict.main([f"{name}@{recorded.alias}", image, "-o", str(tmp_path / "out"), *recorded.options]) == 0
     with Image.open(tmp_path / "out" / "masks" / f"{slice_id}.png") as predicted:
         np.testing.assert_array_equal(np.asarray(predicted), mask * 255)
 
@@ -134,20 +138,64 @@ def test_an_alias_that_is_moved_is_told_with_the_score_that_it_had(
     memory: InMemory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert register.main(["memory-1", "--alias", "champion"]) == 0
-    dice = memory.registry.aliases["champion"].tags["final_dice"]
-    assert "alias     champion\n" in capsys.readouterr().out
+    dice = memory.registry.aliases["brainseg@champion"].tags["final_dice"]
+    assert "alias     brainseg@champion\n" in capsys.readouterr().out
     assert register.main(["memory-2"]) == 0
-    assert memory.store.registered == {"champion": "memory-1"}  # only on request
+    assert memory.store.registered == {"brainseg@champion": "memory-1"}  # only on request
     assert "\nalias " not in capsys.readouterr().out
     assert register.main(["memory-2", "--alias", "champion"]) == 0
     assert (
-        f"alias     champion, taken from version 1 (run memory-1; Dice {dice}, on another split)\n"
+        f"alias     brainseg@champion, taken from version 1 (run memory-1; Dice {dice}, on another split)\n"
         in capsys.readouterr().out
     )
-    assert memory.store.registered == {"champion": "memory-2"}
+    assert memory.store.registered == {"brainseg@champion": "memory-2"}
     assert [version.run_id for version, _ in memory.registry.versions] == ["memory-1", "memory-2"]
     assert register.main(["memory-2", "--alias", "champion"]) == 0
     assert "taken from" not in capsys.readouterr().out
+
+
+def test_the_aliases_of_two_models_are_apart_and_one_alone_is_understood(
+    memory: InMemory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert register.main(["memory-1", "--name", "liver", "--alias", "champion"]) == 0
+    said = capsys.readouterr().out
+    assert "version   1 of liver, run memory-1\n" in said
+    assert "alias     liver@champion\n" in said
+    assert record_of(memory.store, "champion").run_id == "memory-1"
+    assert register.main(["memory-2", "--name", "retina", "--alias", "champion"]) == 0
+    assert "alias     retina@champion\n" in capsys.readouterr().out  # taken from nobody
+    assert record_of(memory.store, "liver@champion").run_id == "memory-1"
+    assert record_of(memory.store, "retina@champion").run_id == "memory-2"
+    with pytest.raises(InputError) as caught:
+        record_of(memory.store, "champion")
+    assert str(caught.value) == (
+        "'champion' is an alias of several registered models; name one of liver@champion, retina@champion"
+    )
+
+
+def test_a_run_stays_in_the_model_that_has_it_unless_another_is_named(memory: InMemory) -> None:
+    assert register.main(["memory-1", "--name", "liver"]) == 0
+    assert register.main(["memory-1", "--again"]) == 0
+    assert register.main(["memory-1", "--name", "retina"]) == 0
+    assert register.main(["memory-1", "--name", "liver"]) == 0  # has it
+    assert [(version.name, version.version, new.artifact) for version, new in memory.registry.versions] == [
+        ("liver", "1", "registered/model"),
+        ("liver", "2", "registered-after-1/model"),
+        ("retina", "1", "registered-after-2/model"),
+    ]
+    (_, (_, second), (_, third)) = memory.registry.versions
+    assert second.description.startswith("# liver: run ")
+    assert "mlflow models serve -m models:/retina/VERSION " in third.description
+
+
+def test_the_command_that_serves_can_be_pasted_whatever_the_name(
+    memory: InMemory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert register.main(["memory-1", "--name", "the liver's $1", "--alias", "champion"]) == 0
+    shown = capsys.readouterr().out.partition("serve it  ")[2]
+    echoed = f'mlflow() {{ printf "%s\\n" "$@"; }}\n{shown}'
+    done = subprocess.run(["bash", "-c", echoed], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[:4] == ["models", "serve", "-m", "models:/the liver's $1@champion"]
 
 
 def test_what_an_evaluation_has_found_stands_in_tags_and_card(memory: InMemory) -> None:
@@ -161,6 +209,20 @@ def test_what_an_evaluation_has_found_stands_in_tags_and_card(memory: InMemory) 
     assert version.tags["evaluation_test"] == "0.6000 (0.5000-0.7000)"
     assert "- test, evaluated: 0.6000 (0.5000-0.7000)" in new.description
     assert "**3 patients have slices on both sides of the split**" in new.description
+
+
+def test_the_served_model_loads_in_older_versions_of_keras_whatever_the_run_has_recorded(
+    memory: InMemory, tmp_path: Path
+) -> None:
+    files, path = memory.store.trackers["memory-1"].files, tmp_path / "model.keras"
+    path.write_bytes(files[MODEL_FILE])
+    assert not keys_of(path) & REFUSED  # as a training has left it
+    keras.saving.load_model(path, compile=False).save(path)  # as those before left it
+    assert keys_of(path) & REFUSED
+    files[MODEL_FILE] = path.read_bytes()
+    assert register.main(["memory-1"]) == 0
+    path.write_bytes(files["registered/model/data/data/model.keras"])
+    assert not keys_of(path) & REFUSED
 
 
 def test_what_a_model_started_from_stands_in_the_card_with_its_licence(memory: InMemory) -> None:
@@ -202,7 +264,7 @@ def test_a_version_that_makes_masks_otherwise_than_the_run_does_now_is_told_and_
     assert register.main(["memory-1", "--again", "--alias", "champion"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "version   2 of brainseg, run memory-1"
-    assert said[2].startswith("alias     champion, taken from version 1 (run memory-1; ")
+    assert said[2].startswith("alias     brainseg@champion, taken from version 1 (run memory-1; ")
     assert said[3] == "card      registered-after-1/model_card.md of the run, and the version's description"
     (_, first), (_, second) = memory.registry.versions
     assert (first.artifact, second.artifact) == ("registered/model", "registered-after-1/model")
@@ -240,6 +302,11 @@ CASES = [
     ),
     ("memory-1 --alias latest", "--alias latest means a version itself in MLflow; name it champion, say"),
     ("memory-1 --alias v1", "--alias v1 means a version itself in MLflow; name it champion, say"),
+    (
+        "memory-1 --name a/b",
+        "--name can't name a registered model, got 'a/b': MLflow takes at most 256 characters, no /, : or ? and not "
+        "dots alone; name another with --name NAME",
+    ),
     (
         "memory-1 --alias a/b",
         "--alias must be letters, digits, _ and -, at most 255 of them, got 'a/b'; name it champion, say",

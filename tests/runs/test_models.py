@@ -69,8 +69,8 @@ def test_a_run_says_everything(store: MemoryStore, tiny: Callable[..., RunConfig
 
 
 def test_an_alias_leads_to_its_run(store: MemoryStore, tmp_path: Path) -> None:
-    store.registered = {"champion": "memory-1"}
-    assert of_run(store, tmp_path, "champion").name == "champion, run memory-1"
+    store.registered = {"brainseg@champion": "memory-1"}
+    assert of_run(store, tmp_path, "champion").name == "brainseg@champion, run memory-1"
 
 
 def test_a_run_without_statistics_has_none(store: MemoryStore, tmp_path: Path) -> None:

@@ -28,8 +28,7 @@ from brainseg.tracking import (
     open_store,
     open_tracker,
 )
-from brainseg.tracking.paths import resolve_uri
-from brainseg.tracking.protocol import REGISTERED_MODEL
+from brainseg.tracking.paths import EXPERIMENT, resolve_uri
 
 SERVER_START_S = 200.0  # about 6 on a machine that does nothing else
 
@@ -50,7 +49,7 @@ class Backend(Protocol):
         ...
 
     def register(self, alias: str, run_id: str) -> None:
-        """Makes the run's model a version of the registered one, under an alias."""
+        """Makes the run's model a version of the registered model `brainseg`, under an alias."""
         ...
 
 
@@ -69,7 +68,7 @@ class MemoryBackend:
         return self
 
     def register(self, alias: str, run_id: str) -> None:
-        self.store.registered[alias] = run_id
+        self.store.registered[f"{EXPERIMENT}@{alias}"] = run_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +100,9 @@ def register(uri: str, alias: str, run_id: str) -> None:
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     with contextlib.suppress(MlflowException):  # it is there already
-        client.create_registered_model(REGISTERED_MODEL)
-    version = client.create_model_version(REGISTERED_MODEL, f"runs:/{run_id}/model", run_id=run_id)
-    client.set_registered_model_alias(REGISTERED_MODEL, alias, version.version)
+        client.create_registered_model(EXPERIMENT)
+    version = client.create_model_version(EXPERIMENT, f"runs:/{run_id}/model", run_id=run_id)
+    client.set_registered_model_alias(EXPERIMENT, alias, version.version)
 
 
 class Server:

@@ -213,16 +213,16 @@ def test_a_run_is_found_while_it_is_running(backend: Backend) -> None:
         assert backend.store.find({"sweep": "still running"}) == [tracker.run_id]
 
 
-def test_an_alias_of_the_registered_model_leads_to_a_run(backend: Backend) -> None:
+def test_an_alias_of_a_registered_model_leads_to_a_run(backend: Backend) -> None:
     with backend.open() as first, backend.open() as second:
         pass
     backend.register("champion", first.run_id)
     backend.register("candidate", second.run_id)
-    aliases = backend.store.aliases()
-    assert (aliases["champion"], aliases["candidate"]) == (first.run_id, second.run_id)
+    assert {"brainseg@champion", "brainseg@candidate"} <= set(backend.store.aliases())
+    assert backend.store.run_of_alias("brainseg@champion") == first.run_id
+    assert backend.store.run_of_alias("brainseg@candidate") == second.run_id
     backend.register("champion", second.run_id)
-    assert backend.store.aliases()["champion"] == second.run_id
-    assert "nobody" not in aliases
+    assert backend.store.run_of_alias("brainseg@champion") == second.run_id
 
 
 def test_an_unknown_run_is_an_error_that_names_it(backend: Backend) -> None:

@@ -223,7 +223,7 @@ def store(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     made = MemoryStore()
     monkeypatch.setattr("brainseg.tracking.open_store", lambda config: made)
     record_again(trained, made.open_tracker(run_name="one"), tmp_path, weights="Lite0 of ImageNet (Apache-2.0)")
-    made.registered["champion"] = "memory-1"
+    made.registered["brainseg@champion"] = "memory-1"
     return made
 
 
@@ -237,7 +237,7 @@ def test_a_run_is_trained_on_by_its_alias_in_other_channels_for_other_classes_an
     keys = {"data.phantom_kind": "classes", "data.channels": "rgb", "data.score_by": "auto", "train.epochs": 1}
     config = small(**keys, **STANDING, **{"model.depth": 2, "model.weights": "champion"})
     listener = Listener()
-    origin = "champion, run memory-1, which started from Lite0 of ImageNet (Apache-2.0)"
+    origin = "brainseg@champion, run memory-1, which started from Lite0 of ImageNet (Apache-2.0)"
     tracker = store.open_tracker(run_name="two")
     run(config, tracker, reporter=listener)
     assert f"starts from {origin}; the head starts anew, since {origin} has other classes" in listener.lines

@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from brainseg.cli.secrets import mask
 from brainseg.errors import TrackingError
@@ -17,6 +17,7 @@ from brainseg.tracking.rules import STATE, UnknownRunError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, LoggedModel, Run
+    from mlflow.entities.model_registry import RegisteredModel
 
 LOCAL_ID = "local_id"  # tag: the id of a run that started offline
 LOCAL_PREFIX = "local-"
@@ -36,6 +37,12 @@ def experiment_ids(client: "MlflowClient", name: str | None, *, uri: str) -> lis
     if name not in found:
         raise UnknownExperimentError(name, list(found), uri=uri)
     return [found[name]]
+
+
+def experiment_name(client: "MlflowClient", experiment_id: str) -> str | None:
+    """The name of the experiment of this id; None where the store doesn't have it."""
+    found = (experiment for experiment in _experiments(client) if str(experiment.experiment_id) == experiment_id)
+    return next((str(experiment.name) for experiment in found), None)
 
 
 def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":
@@ -76,6 +83,23 @@ def find_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":
         [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}' AND name = '{MODEL_NAME}'"
     )
     return found[0] if found else None
+
+
+def find_registered(client: "MlflowClient", name: str) -> "RegisteredModel | None":
+    """The registered model of this name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def registered_models(client: "MlflowClient") -> "Iterator[RegisteredModel]":
+    """All registered models of the store, brainseg's and others."""
+    return _of_pages(lambda token: client.search_registered_models(page_token=token))
 
 
 def dataset_of(run: "Run") -> DatasetInfo | None:
@@ -187,9 +211,14 @@ def search(
 
 
 def _experiments(client: "MlflowClient") -> "Iterator[Experiment]":
+    return _of_pages(lambda token: client.search_experiments(page_token=token))
+
+
+def _of_pages(page: Callable[[str | None], Any]) -> Iterator[Any]:
+    """What is on all pages; page: the one with this token."""
     token = None
     while True:
-        found = client.search_experiments(page_token=token)
+        found = page(token)
         yield from found
         token = found.token
         if not token:

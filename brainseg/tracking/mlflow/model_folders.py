@@ -55,6 +55,8 @@ def write_model_folder(keras_file: Path, folder: Path, *, model: "LoggedModel", 
         mlflow_model=Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id),
         pip_requirements=_requirements(),  # named, or MLflow would start a process to find them out
     )
+    # As it was recorded: MLflow has written it anew, with what older versions of Keras refuse.
+    shutil.copyfile(keras_file, folder / "data" / "model.keras")
 
 
 def write_served_folder(

@@ -28,7 +28,7 @@ from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.mlflow.sqlite_runs import SqliteRuns, UnknownLayoutError
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
 from brainseg.tracking.paths import TrackingPaths, resolve_uri, sqlite_path, tracking_paths
-from brainseg.tracking.protocol import REGISTERED_MODEL, Curves, RunFilter, RunList, RunRecord
+from brainseg.tracking.protocol import Curves, RunFilter, RunList, RunRecord
 from brainseg.tracking.rules import checked_additions, checked_name, files_below
 from brainseg.tracking.spool.spool import spooled_runs
 from brainseg.tracking.spool.spooled_run import experiment_of_spool, memory_of_spool
@@ -91,17 +91,18 @@ class MlflowStore:
             if (spooled := self._spooled(run_id)) is not None and spooled.find(tags)
         ]
 
-    def aliases(self) -> Mapping[str, str]:
-        """Alias of the registered model `brainseg` -> run id, from MLflow's model registry in the same store."""
-
+    def aliases(self) -> Sequence[str]:
+        """Those in MLflow's model registry in the same store."""
         client = self._connected()
         with store_errors(self._uri):
-            found = client.search_registered_models(f"name = '{REGISTERED_MODEL}'")
-            return {
-                alias: client.get_model_version(REGISTERED_MODEL, version).run_id or ""
-                for model in found
-                for alias, version in sorted(model.aliases.items())
-            }
+            models = client_runs.registered_models(client)
+            return sorted(f"{model.name}@{alias}" for model in models for alias in model.aliases)
+
+    def run_of_alias(self, alias: str) -> str:
+        name, _, own = alias.rpartition("@")
+        client = self._connected()
+        with store_errors(self._uri):
+            return client.get_model_version_by_alias(name, own).run_id or ""
 
     def overview(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
         """Lists the runs of the store and those that wait in the spool."""

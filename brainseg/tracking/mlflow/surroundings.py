@@ -7,14 +7,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import ResumeError
-from brainseg.tracking.mlflow.client_runs import find_run
+from brainseg.errors import ResumeError, TrackingError
+from brainseg.tracking.mlflow.client_runs import experiment_name, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, reached, store_errors
-from brainseg.tracking.paths import experiment_in_effect, resolve_uri, sqlite_path
+from brainseg.tracking.paths import EXPERIMENT_KEY, experiment_in_effect, resolve_uri, sqlite_path
 from brainseg.tracking.rules import STATE, UnknownRunError
 
 RUN_KEY = "MLFLOW_RUN_ID"
+ID_KEY = "MLFLOW_EXPERIMENT_ID"
 
 logger = logging.getLogger("brainseg")
 
@@ -54,8 +56,42 @@ def place_of_runs(tracking: TrackingConfig, *, is_single: bool) -> Place:
 
 def place_under(tracking: TrackingConfig, *, tags: Mapping[str, str], experiment: str | None) -> Place:
     """Where runs with these tags are recorded. experiment: that of their parent, in case that none is named."""
-    in_effect = experiment_in_effect(tracking, parent=experiment)
+    in_effect = experiment_in_effect(with_experiment_of_id(tracking), parent=experiment)
     return Place(tracking=dataclasses.replace(tracking, experiment=in_effect), tags=tags)
+
+
+def with_experiment_of_id(tracking: TrackingConfig) -> TrackingConfig:
+    """With the experiment that MLFLOW_EXPERIMENT_ID means, where none is named and MLflow itself uses this store.
+
+    Raises TrackingError where the store doesn't have it, or can't be asked.
+    """
+    experiment_id = os.environ.get(ID_KEY)
+    if not experiment_id or tracking.experiment or os.environ.get(EXPERIMENT_KEY) or not _is_mlflows_own(tracking):
+        return tracking
+    uri = resolve_uri(tracking)
+    try:
+        client = reached(uri)
+        with store_errors(uri):
+            name = experiment_name(client, experiment_id)
+    except UnreachableError as error:
+        if not tracking.offline:
+            raise
+        raise TrackingError(f"{ID_KEY} can't be looked up offline; set {EXPERIMENT_KEY} to the name") from error
+    if name is None:
+        raise TrackingError(
+            f"{ID_KEY}: no experiment {experiment_id!r} in {mask(uri)}; unset it, or name one by tracking.experiment"
+        )
+    return dataclasses.replace(tracking, experiment=name)
+
+
+def _is_mlflows_own(tracking: TrackingConfig) -> bool:
+    """Whether it is the store that MLflow's own functions use here: an id means another experiment in another store."""
+    import mlflow
+
+    try:
+        return resolve_uri(dataclasses.replace(tracking, uri=mlflow.get_tracking_uri())) == resolve_uri(tracking)
+    except TrackingError:  # brainseg has no use for the store that MLflow uses
+        return False
 
 
 def _open_run() -> str | None:

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from brainseg.config import TrackingConfig
 from brainseg.runs.select import select
-from brainseg.tracking import DatasetInfo
+from brainseg.tracking import MODEL_FILE, DatasetInfo
 from brainseg.tracking.paths import resolve_uri
 
 # Loads models, each from its store, where brainseg can't be imported.
@@ -105,7 +105,9 @@ def test_what_the_store_refuses_is_named_and_the_rest_arrives(config: TrackingCo
     assert run.info.status == "FINISHED"
 
 
-def test_a_run_has_one_logged_model_however_often_it_is_logged(sqlite_config: TrackingConfig, keras_file: Path) -> None:
+def test_a_run_has_one_logged_model_however_often_it_is_logged_and_it_is_that_file(
+    sqlite_config: TrackingConfig, keras_file: Path, tmp_path: Path
+) -> None:
     backend, client = MlflowBackend(config=sqlite_config), client_of(sqlite_config)
     with backend.open() as tracker:
         tracker.log_model(keras_file)
@@ -115,6 +117,8 @@ def test_a_run_has_one_logged_model_however_often_it_is_logged(sqlite_config: Tr
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert (model.name, str(model.status), model.source_run_id) == ("model", "READY", tracker.run_id)
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    logged = backend.store.file(tracker.run_id, MODEL_FILE, tmp_path / "read")
+    assert logged.read_bytes() == keras_file.read_bytes()  # not as MLflow writes it, which older versions refuse
 
 
 def test_the_logged_model_loads_where_brainseg_is_not_installed(

@@ -33,7 +33,7 @@ root, run_id, out = sys.argv[1:]
 store = open_store(TrackingConfig(root=root))
 assert store.read(run_id).metrics["final_dice"] == {1: 0.5}
 assert store.find({"sweep": "quick"}) == [run_id]
-assert store.aliases() == {}
+assert store.aliases() == []
 assert store.file(run_id, "val_scores.csv", Path(out)).read_text().startswith("id,")
 assert store.file(run_id, MODEL_FILE, Path(out)).exists()
 try:

@@ -68,6 +68,25 @@ def test_a_new_run_goes_to_the_experiment_that_the_environment_names(
     assert client.get_experiment(run.info.experiment_id).name == "named"
 
 
+def test_a_new_run_goes_to_the_experiment_whose_id_the_environment_gives_unless_one_is_named(
+    sqlite_config: TrackingConfig, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", resolve_uri(sqlite_config))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", client.create_experiment("theirs"))
+    assert place_of_runs(sqlite_config, is_single=True).tracking.experiment == "theirs"
+    elsewhere = dataclasses.replace(sqlite_config, uri=f"sqlite:///{sqlite_config.root}/other.db")
+    assert place_of_runs(elsewhere, is_single=True).tracking.experiment == "brainseg"  # where the id means nothing
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "named")
+    assert place_of_runs(sqlite_config, is_single=True).tracking.experiment == "named"
+
+
+def test_an_id_of_no_experiment_is_refused(sqlite_config: TrackingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", resolve_uri(sqlite_config))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    with pytest.raises(TrackingError, match=r"^MLFLOW_EXPERIMENT_ID: no experiment '77' in .*; unset it, or name one"):
+        place_of_runs(sqlite_config, is_single=True)
+
+
 def test_a_single_run_is_the_one_that_mlflow_has_made(
     sqlite_config: TrackingConfig, client: MlflowClient, theirs: str
 ) -> None:
