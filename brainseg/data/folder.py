@@ -5,12 +5,15 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.config import FIRST_READING, DataConfig
+from brainseg.config import FIRST_READING, MASK_FILES, DataConfig
+from brainseg.data.annotations.dataset_json import DATASET_JSON, of_dataset_json
+from brainseg.data.annotations.drawn import DrawnMasks, taken
 from brainseg.data.decode import RULES_VERSION, holds_colour, read_channels, size_text
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.layout import METADATA, Listing, Pair, list_pairs
@@ -20,7 +23,11 @@ from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.errors import DataError
 
 FOLDERS_AND_PATIENTS = ("split_folder", "folder_as_patient")  # what is found where patients are told by their folders
-NOTED = ("test_left_out", *FOLDERS_AND_PATIENTS)  # what a training says: it changes which slices and patients there are
+NOTED = (
+    "test_left_out",
+    "image_not_annotated",
+    *FOLDERS_AND_PATIENTS,
+)  # what a training says: it changes which slices and patients there are
 
 
 class FolderSource:
@@ -33,26 +40,29 @@ class FolderSource:
         without reading pixels: files without a partner, ids that clash, metadata that don't fit.
         """
         assert data.root is not None
-        self._data = data
-        self.labels = data.labels
         self._root = Path(data.root)
         self.location = str(self._root.resolve())
         self.name = Path(self.location).name
-        listing, metadata = survey(self._root, data)
+        listing, metadata, self.data = open_folder(self._root, data)
         findings = folder_findings(listing, metadata)
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         if errors:
             raise DataError(_first_error(self._root, errors))
-        self.notes = tuple(_as_line(self._root, finding) for finding in findings if finding.check in NOTED)
+        self.labels = self.data.labels
+        self.notes = (
+            *what_is_taken(data, self.data, listing),
+            *(_as_line(self._root, finding) for finding in findings if finding.check in NOTED),
+        )
+        self._annotations = listing.annotations
         self._pairs = {pair.id: pair for pair in listing.pairs}
         self._slices = slice_infos(listing, metadata)
-        self._masks = SetMasks(self._root, [pair.mask for pair in listing.pairs], data)
+        self._masks = self._masks_by(self.data)
 
     def read_by(self, data: DataConfig) -> "FolderSource":
         """The same files, read as `data` says; the folder isn't listed again."""
         other = copy.copy(self)
-        other._data, other.labels = data, data.labels
-        other._masks = SetMasks(self._root, [pair.mask for pair in self._pairs.values()], data)
+        other.data, other.labels = data, data.labels
+        other._masks = self._masks_by(data)
         return other
 
     def slices(self) -> tuple[SliceInfo, ...]:
@@ -62,7 +72,9 @@ class FolderSource:
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
         pair = self._pairs[slice_id]
-        image = read_channels([self._root / path for path in pair.images], self._data)
+        image = read_channels([self._root / path for path in pair.images], self.data)
+        if isinstance(self._masks, DrawnMasks):
+            return image, self._masks.read(pair.annotated or "", *image.shape[:2])
         mask = self._masks.read(pair.mask)
         if image.shape[:2] != mask.shape[:2]:
             raise DataError(
@@ -83,18 +95,55 @@ class FolderSource:
     def stamp(self) -> str:
         """A digest of every used file's path, size and modification time, metadata.csv included."""
         digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
-        digest.update(_how(self._data).encode())
+        digest.update(_how(self.data).encode())
         paths = [path for pair in self._pairs.values() for path in (*pair.images, pair.mask)]
         if (self._root / METADATA).exists():
             paths.append(METADATA)
         prefix = os.path.join(self._root, "")
-        for path in paths:
+        for path in dict.fromkeys(paths):  # annotations of all images may be one file
             try:
                 state = os.stat(prefix + path)
             except OSError as error:
                 raise DataError(f"{prefix + path} can't be read ({error.strerror}); was the folder changed?") from error
             digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+    def _masks_by(self, data: DataConfig) -> SetMasks | DrawnMasks:
+        if self._annotations is not None:
+            return DrawnMasks(self._root, self._annotations, data)
+        return SetMasks(self._root, [pair.mask for pair in self._pairs.values()], data)
+
+
+def open_folder(root: Path, data: DataConfig) -> tuple[Listing, Metadata, DataConfig]:
+    """The folder's files and metadata, and `data` with what the folder says of classes, where that is left out.
+
+    Raises DataError as `survey` does, and where what is given doesn't fit the folder.
+    """
+    if data.annotations is None:
+        data = of_dataset_json(root, data)
+    listing, metadata = survey(root, data)
+    if listing.annotations is not None:
+        return listing, metadata, taken(data, listing.annotations)
+    classes = data.mask_classes
+    if classes is not None and classes.categories:
+        raise DataError(
+            f"{root} has masks in files, and data.classes names categories of annotations ({classes.categories[0]}); "
+            "name the values of the masks, as in data.classes={tumour: 1}"
+        )
+    return listing, metadata, replace(data, annotations=MASK_FILES)
+
+
+def what_is_taken(given: DataConfig, data: DataConfig, listing: Listing) -> tuple[str, ...]:
+    """What the user should know of where classes and masks come from, a line each."""
+    source = listing.annotations.about if listing.annotations is not None else DATASET_JSON
+    told = [] if listing.annotations is None else [f"masks are drawn from {source}"]
+    if data.channels != given.channels:
+        told.append(f"channels are those of {source}: {', '.join(data.channels)}")
+    if data.classes != given.classes:
+        told.append(f"classes are those of {source}: {', '.join(data.labels.names)}")
+    if data.ignore != given.ignore:
+        told.append(f"pixels that {source} ignores have data.ignore={data.ignore}")
+    return tuple(f"{listing.root}: {line}" for line in told)
 
 
 def survey(root: Path, data: DataConfig) -> tuple[Listing, Metadata]:

@@ -1,0 +1,75 @@
+"""Which annotations a folder has: one COCO file, or LabelMe's files beside the images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainseg.data.annotations.annotated import Annotations
+from brainseg.data.annotations.coco import coco_annotations
+from brainseg.data.annotations.json_file import MAX_BYTES
+from brainseg.data.annotations.labelme import LABELME, labelme_annotations, read_labelme
+from brainseg.data.names import is_hidden, is_image, nfc, stem
+from brainseg.data.scan import below
+from brainseg.errors import DataError
+
+_COCO_FOLDERS = ("", "annotations", "images")  # where a COCO file is looked for
+_MARKS = (b'"annotations"', b'"categories"', b'"images"')  # any of them may be far behind the others
+
+
+def find_annotations(root: Path, given: str | None) -> Annotations | None:
+    """The annotations that `data.annotations` names, or those that the folder has; None if there are none.
+
+    Raises DataError for a file that isn't what it has to be, and where there are several.
+    """
+    if given == LABELME:
+        files = _beside_images(root)
+        if not files:
+            raise DataError(f"{root} has no .json file with the name of an image beside it; leave data.annotations out")
+        return labelme_annotations(root, files)
+    if given is not None:
+        return coco_annotations(root, given)
+    labelme = _beside_images(root)
+    if not any(map(_is_labelme, (root / file for file in labelme))):
+        labelme = []
+    coco = [file for file in _json_files(root, _COCO_FOLDERS) if file not in labelme and _looks_like_coco(root / file)]
+    found = [*coco, *([LABELME] if labelme else [])]
+    if len(found) > 1:
+        raise DataError(f"{root} has several annotations ({', '.join(found)}); choose by data.annotations={found[0]}")
+    if coco:
+        return coco_annotations(root, coco[0])
+    return labelme_annotations(root, labelme) if labelme else None
+
+
+def _beside_images(root: Path) -> list[str]:
+    """JSON files with the name of an image in the same folder: in the root, and in its folders."""
+    folders = ["", *sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))]
+    return [file for folder in folders for file in _json_files(root, [folder], of_images=True)]
+
+
+def _json_files(root: Path, folders: Sequence[str], *, of_images: bool = False) -> list[str]:
+    """Paths below the root, sorted in each folder. of_images: those alone that lie beside an image of their name."""
+    found = []
+    for folder in folders:
+        if not (root / folder).is_dir():
+            continue
+        names = sorted(path.name for path in (root / folder).iterdir() if not is_hidden(path.name))
+        images = {nfc(stem(name)) for name in names if is_image(name)}
+        json_names = [name for name in names if name.lower().endswith(".json") and (root / folder / name).is_file()]
+        found += [below(folder, name) for name in json_names if not of_images or nfc(stem(name)) in images]
+    return found
+
+
+def _is_labelme(path: Path) -> bool:
+    try:
+        read_labelme(path)
+    except DataError:
+        return False
+    return True
+
+
+def _looks_like_coco(path: Path) -> bool:
+    """By its names alone: a broken file is one that has to be repaired, and not passed over."""
+    try:
+        content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
+    except OSError:
+        return False
+    return all(mark in content for mark in _MARKS)
