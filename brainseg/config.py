@@ -107,8 +107,9 @@ class DataConfig:
     )
     annotations: str | None = key(
         None,
-        empty=False,
         since=MASK_FILES,
+        only="folder",
+        empty=False,
         allowed="a COCO file, below `data.root` or absolute; `labelme`; `masks`",
         help="what has the masks; masks: image files, and nothing is taken from JSON; `null`: what the folder holds",
     )

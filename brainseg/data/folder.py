@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from brainseg.config import FIRST_READING, MASK_FILES, DataConfig
 from brainseg.data.annotations.dataset_json import DATASET_JSON, of_dataset_json
 from brainseg.data.annotations.drawn import DrawnMasks, taken
+from brainseg.data.annotations.find import find_annotations, named_annotations
+from brainseg.data.annotations.listing import list_annotated
 from brainseg.data.decode import RULES_VERSION, holds_colour, read_channels, size_text
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.layout import METADATA, Listing, Pair, list_pairs
@@ -147,9 +150,35 @@ def what_is_taken(given: DataConfig, data: DataConfig, listing: Listing) -> tupl
 
 
 def survey(root: Path, data: DataConfig) -> tuple[Listing, Metadata]:
-    """The folder's files and its metadata. Raises DataError where no layout is recognised."""
-    listing = list_pairs(root, data)
+    """The folder's files and its metadata.
+
+    Raises DataError where no layout is recognised, and where there are masks of two kinds and nobody chose.
+    """
+    listing = _list(root, data)
     return listing, read_metadata(root / METADATA, ids=listing.ids, left_out=listing.left_out)
+
+
+def _list(root: Path, data: DataConfig) -> Listing:
+    """Images with masks in files, or in annotations; of both those that `data.annotations` names."""
+    if root.is_dir() and data.annotations not in (None, MASK_FILES):
+        return list_annotated(root, data, named_annotations(root, data.annotations))
+    try:
+        listing = list_pairs(root, data)
+    except DataError:
+        annotations = find_annotations(root) if root.is_dir() else None
+        if annotations is None:
+            raise
+        return list_annotated(root, data, annotations)
+    annotations = None if data.annotations == MASK_FILES else find_annotations(root)
+    if annotations is None:
+        return listing
+    if listing.pairs:
+        other = shlex.quote(f"data.annotations={annotations.setting}")
+        raise DataError(
+            f"{root} has masks in {listing.kind} and in {annotations.about}; "
+            f"choose by data.annotations={MASK_FILES} or {other}"
+        )
+    return list_annotated(root, data, annotations)
 
 
 def folder_findings(listing: Listing, metadata: Metadata) -> tuple[Finding, ...]:

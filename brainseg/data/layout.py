@@ -4,9 +4,6 @@
     ROOT/P1/7.tif      ROOT/P1/7_mask.tif      a folder per patient, as in kaggle_3m, or per part of a split
     ROOT/7.tif         ROOT/7_mask.tif         masks beside the images
 
-    ROOT/7.png         ROOT/7.json             annotations of LabelMe beside the images, or of COCO in one file; the
-                                            images in images/, or in the root and its folders
-
 An image of named channels is a file for each: 7_flair.png and 7_t1.png. Its mask is 7_mask.png or 7_seg.png, and in
 masks/ also 7.png.
 
@@ -19,15 +16,13 @@ mistake. Any other is a patient, however few there are; where the name has no nu
 has one behind a word such as class, that is a problem to look at.
 """
 
-import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainseg.config import MASK_FILES, DataConfig
-from brainseg.data.annotations.annotated import AnnotatedImage, Annotations
-from brainseg.data.annotations.find import find_annotations
+from brainseg.config import DataConfig
+from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.decode import EXTENSIONS
 from brainseg.data.names import Part, is_image, looks_like_id, nfc, part_of, stem, unread_ending
 from brainseg.data.scan import Problems, add_other_files, add_unused_folder, below, image_names, scan
@@ -50,7 +45,7 @@ class Pair:
 
     id: str
     images: tuple[str, ...]  # a file for each named channel, in the order of `data.channels`; else one
-    mask: str  # the file; the annotations', where they have it
+    mask: str  # the file; that of the annotations, where they have it
     patient: str | None = None  # the folder's name, where that is a patient
     annotated: str | None = None  # what the annotations call the image, where they have its mask
 
@@ -81,7 +76,6 @@ class _Slice:
     id: str
     images: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # channel -> paths
     masks: list[str] = field(default_factory=list)
-    annotated: str | None = None  # as in `Pair`
 
 
 class _Files:
@@ -134,23 +128,6 @@ class _Files:
             self.problems["test_left_out"].append(f"{folder}/: {len(keys)} slices")
         return frozenset(gone)
 
-    def take_annotations(self, images: Mapping[str, AnnotatedImage]) -> None:
-        """Gives each slice the file of its annotations. Those without any are left out, and a problem."""
-        found: set[str] = set()
-        for key, each in list(self.slices.items()):
-            paths = [path for of_channel in each.images.values() for path in of_channel]
-            names = [name for name in (each.id, *map(self._stem, paths)) if name in images]
-            found.update(names)
-            if names:
-                each.annotated = names[0]
-                each.masks.append(images[names[0]].file)
-            else:
-                self.problems["image_not_annotated"] += paths
-                del self.slices[key]
-        self.problems["annotation_without_image"] += [
-            f"{images[name].file}: {name}" for name in images if name not in found
-        ]
-
     def _slice(self, folder: str, slice_id: str) -> _Slice:
         return self.slices.setdefault((folder, slice_id), _Slice(folder=folder, id=slice_id))
 
@@ -195,56 +172,6 @@ def list_pairs(root: Path, data: DataConfig) -> Listing:
 
 
 def _recognise(root: Path, data: DataConfig) -> Listing | None:
-    """The folder in one of the layouts, or None. Raises DataError where it has masks in two ways, and nobody chose."""
-    listing = _with_mask_files(root, data) if data.annotations in (None, MASK_FILES) else None
-    if listing is not None and data.annotations == MASK_FILES:
-        return listing
-    annotations = find_annotations(root, None if data.annotations == MASK_FILES else data.annotations)
-    if annotations is None:
-        return listing
-    if listing is not None:
-        raise DataError(
-            f"{root} has masks in {listing.kind} and in {annotations.about}; choose by "
-            f"data.annotations={MASK_FILES} or {shlex.quote(f'data.annotations={annotations.setting}')}"
-        )
-    return _list_annotated(root, data, annotations)
-
-
-def _list_annotated(root: Path, data: DataConfig, annotations: Annotations) -> Listing:
-    """Images whose masks annotations have: in images/, or else in the root and its folders."""
-    files = _Files(data)
-    folders, names = scan(root, "", files.problems)
-    has_images = IMAGES in folders
-    with_images = []
-    for folder in folders:
-        here: Problems = defaultdict(list)
-        images = [] if has_images and folder != IMAGES else image_names(root, folder, here)
-        if images:
-            with_images.append(folder)
-        else:
-            here = defaultdict(list)
-            add_unused_folder(root, folder, here)
-        for image in images:
-            files.add_image("" if has_images else folder, f"{folder}/{image}")
-        for check, items in here.items():
-            files.problems[check] += items
-    for image in filter(is_image, () if has_images else names):
-        files.add_image("", image)
-    used = {METADATA, *(image.file for image in annotations.images.values())}
-    add_other_files("", names, files.problems)
-    files.problems["ignored_file"] = [path for path in files.problems["ignored_file"] if path not in used]
-    used_folders = {f"{path.rpartition('/')[0]}/" for path in used}
-    files.problems["ignored_folder"] = [path for path in files.problems["ignored_folder"] if path not in used_folders]
-    files.take_annotations(annotations.images)
-    if not files.slices:
-        raise DataError(f"{root}: none of its images is in {annotations.about}; is it of another folder?")
-    for check, items in annotations.problems.items():
-        files.problems[check] += items
-    parts = {folder: part_of(folder) for folder in with_images} if not has_images else {}
-    return replace(_listing(root, annotations.about, files, parts=parts), annotations=annotations)
-
-
-def _with_mask_files(root: Path, data: DataConfig) -> Listing | None:
     if (root / IMAGES).is_dir() and (root / MASKS).is_dir():
         return _list_images_and_masks(root, data)
     return _list_folders(root, data)
@@ -314,7 +241,7 @@ def _listing(root: Path, kind: str, files: _Files, *, parts: Mapping[str, Part |
         elif in_clashes.isdisjoint((*paths, *each.masks)):
             images = tuple(each.images[channel][0] for channel in files.channels)
             patient = each.folder if each.folder and each.folder not in split_folders else None
-            pairs.append(Pair(id=each.id, images=images, mask=each.masks[0], patient=patient, annotated=each.annotated))
+            pairs.append(Pair(id=each.id, images=images, mask=each.masks[0], patient=patient))
     for check in ("image_without_mask", "mask_without_image"):
         problems[check].sort()
     patients = {pair.patient for pair in pairs if pair.patient is not None}
@@ -352,7 +279,7 @@ def _hint(root: Path, data: DataConfig) -> str:
             return f"; it has {present}/ but no {absent}/"
     problems: Problems = defaultdict(list)
     folders, names = scan(root, "", problems)
-    found = [folder for folder in folders if _is_recognised(root / folder, data)]
+    found = [folder for folder in folders if _recognise(root / folder, data) is not None]
     if found:
         found.sort(key=lambda folder: (_HINT_ORDER.get(part_of(folder), 1), folder))
         more = f" (or one of {len(found) - _HINTS} more)" if len(found) > _HINTS else ""
@@ -363,10 +290,3 @@ def _hint(root: Path, data: DataConfig) -> str:
         return "; MATLAB files are turned into pairs by `python -m brainseg.data import figshare SRC OUT`"
     unread = sorted({ending for name in names if (ending := unread_ending(name))})
     return f"; {', '.join(unread)} files aren't read, convert them to PNG, a file a slice" if unread else ""
-
-
-def _is_recognised(folder: Path, data: DataConfig) -> bool:
-    try:
-        return _recognise(folder, replace(data, annotations=None)) is not None
-    except DataError:
-        return False

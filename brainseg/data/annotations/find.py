@@ -15,18 +15,18 @@ _COCO_FOLDERS = ("", "annotations", "images")  # where a COCO file is looked for
 _MARKS = (b'"annotations"', b'"categories"', b'"images"')  # any of them may be far behind the others
 
 
-def find_annotations(root: Path, given: str | None) -> Annotations | None:
-    """The annotations that `data.annotations` names, or those that the folder has; None if there are none.
-
-    Raises DataError for a file that isn't what it has to be, and where there are several.
-    """
-    if given == LABELME:
-        files = _beside_images(root)
-        if not files:
-            raise DataError(f"{root} has no .json file with the name of an image beside it; leave data.annotations out")
-        return labelme_annotations(root, files)
-    if given is not None:
+def named_annotations(root: Path, given: str) -> Annotations:
+    """The annotations that `data.annotations` names. Raises DataError for a file that isn't what it has to be."""
+    if given != LABELME:
         return coco_annotations(root, given)
+    files = _beside_images(root)
+    if not files:
+        raise DataError(f"{root} has no .json file with the name of an image beside it; leave data.annotations out")
+    return labelme_annotations(root, files)
+
+
+def find_annotations(root: Path) -> Annotations | None:
+    """The annotations that the folder has; None if there are none. Raises DataError where there are several."""
     labelme = _beside_images(root)
     if not any(map(_is_labelme, (root / file for file in labelme))):
         labelme = []
