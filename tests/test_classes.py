@@ -8,7 +8,10 @@ from brainseg.config import DataConfig
 from brainseg.errors import ConfigError
 
 FOLDER = ["data=folder", "data.root=DIR"]
-RULE = "data.classes.car must be whole numbers from 0 to 65535, colours such as '#ff0000' or categories of annotations, got "
+RULE = (
+    "data.classes.car must be whole numbers from 0 to 65535, colours such as '#ff0000' or categories of annotations, "
+    "got "
+)
 
 
 def labels(*overrides):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brainseg.config import FIRST_READING, MASK_FILES, DataConfig
 from brainseg.data.annotations.dataset_json import DATASET_JSON, of_dataset_json
 from brainseg.data.annotations.drawn import DrawnMasks, taken
-from brainseg.data.annotations.find import find_annotations, named_annotations
+from brainseg.data.annotations.find import find_annotations, folder_with_annotations, named_annotations
 from brainseg.data.annotations.listing import list_annotated
 from brainseg.data.decode import RULES_VERSION, holds_colour, read_channels, size_text
 from brainseg.data.findings import Finding, Severity, collect
@@ -164,11 +164,14 @@ def _list(root: Path, data: DataConfig) -> Listing:
         return list_annotated(root, data, named_annotations(root, data.annotations))
     try:
         listing = list_pairs(root, data)
-    except DataError:
+    except DataError as error:
         annotations = find_annotations(root) if root.is_dir() else None
-        if annotations is None:
+        if annotations is not None:
+            return list_annotated(root, data, annotations)
+        inside = folder_with_annotations(root) if root.is_dir() else None
+        if inside is None:
             raise
-        return list_annotated(root, data, annotations)
+        raise DataError(f"{error}; {inside} has annotations: name it by data.root") from None
     annotations = None if data.annotations == MASK_FILES else find_annotations(root)
     if annotations is None:
         return listing

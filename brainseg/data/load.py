@@ -8,7 +8,7 @@ import numpy as np
 
 from brainseg.classes import Labels
 from brainseg.config import CHANNEL_COUNTS, MASK_FILES, DataConfig, RunConfig
-from brainseg.data.annotations.labelme import LABELME
+from brainseg.data.annotations.find import has_annotations
 from brainseg.data.cache import SliceSet, link, load_slices, stored_channels
 from brainseg.data.folder import FolderSource
 from brainseg.data.phantom.source import PhantomSource
@@ -74,8 +74,8 @@ def source_of_folder(folder: Path, data: DataConfig | None = None) -> FolderSour
     """A folder as a source. data: how a run reads its files; without one, as a new run would. Raises DataError."""
     known = data
     data = replace(data or DataConfig(), name="folder", options={}, root=str(folder))
-    if known is not None and known.annotations not in (None, LABELME) and not (folder / known.annotations).is_file():
-        data = replace(data, annotations=MASK_FILES)  # of the other folder's own, masks go first
+    if known is not None and not has_annotations(folder, known.annotations):
+        data = replace(data, annotations=MASK_FILES)  # mask files before annotations, and nothing is taken
     source = FolderSource(data)
     if known is not None and source.labels != known.labels:
         raise DataError(

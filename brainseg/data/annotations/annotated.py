@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from brainseg.data.annotations.regions import Region, ShapeError
 
+_FAR = 1e9  # from any image
 _BEYOND = 1.0  # pixels that tools put points outside by rounding
 
 
@@ -65,7 +66,7 @@ def points_of(given: Any) -> NDArray[np.float64]:
         numbers = np.asarray(given, np.float64)
     except (TypeError, ValueError, OverflowError):
         numbers = np.full(1, np.nan)
-    if numbers.size % 2 or not np.isfinite(numbers).all():
+    if numbers.size % 2 or not (np.abs(numbers) < _FAR).all():  # nor what is no number
         raise ShapeError("has points that aren't pairs of numbers")
     return numbers.reshape(-1, 2)
 

@@ -95,7 +95,7 @@ def _images(path: Path, given: Sequence[Any]) -> dict[Any, str]:
         images[number] = nfc(stem(file.replace("\\", "/").rpartition("/")[2]))
     twice = [image for image, count in Counter(images.values()).items() if count > 1]
     if twice:
-        raise DataError(f"{path} lists several images called {twice[0]}; give each a name of its own")
+        raise DataError(f"{path} lists several images called {twice[0]!r}; give each a name of its own")
     return images
 
 
@@ -153,6 +153,6 @@ def _of_runs(given: Mapping[str, Any], height: int, width: int) -> Region:
     if isinstance(counts, str):
         return run_lengths(decompress(counts), height, width)
     numbers = np.asarray(counts)
-    if numbers.dtype != np.float64 or not (numbers % 1 == 0).all():
+    if numbers.dtype != np.float64 or not np.isfinite(numbers).all() or (numbers % 1).any():
         raise ShapeError("has run lengths that aren't whole numbers")
     return run_lengths(numbers.astype(np.int64), height, width)

@@ -13,6 +13,7 @@ from brainseg.config import DataConfig
 from brainseg.data.annotations.annotated import Annotations, OutsideError
 from brainseg.data.annotations.regions import ShapeError
 from brainseg.data.findings import CHECKS, Severity
+from brainseg.data.names import printable
 from brainseg.errors import ConfigError, DataError
 
 VOID = 255  # what data.ignore becomes where annotations have pixels to ignore
@@ -72,7 +73,7 @@ class DrawnMasks:
         drawn = self.draw(image, height, width)
         for check, items in drawn.problems.items():
             if CHECKS[check].severity is Severity.ERROR:
-                raise DataError(f"{self._root / items[0]}; {CHECKS[check].remedy}")
+                raise DataError(f"{self._root / printable(items[0])}; {CHECKS[check].remedy}")
         return drawn.mask
 
 

@@ -99,7 +99,7 @@ def _category(shape: Mapping[str, Any]) -> str | None:
 
 
 def _draw(shape: Mapping[str, Any], height: int, width: int) -> Drawing:
-    kind = shape.get("shape_type") or "polygon"
+    kind = str(shape.get("shape_type") or "polygon")  # the first versions had no other
     if kind not in _POINTS:
         raise ShapeError(f"is a {kind}, and only these are read: {', '.join(_POINTS)}")
     points = points_of(shape.get("points"))
@@ -111,6 +111,8 @@ def _draw(shape: Mapping[str, Any], height: int, width: int) -> Drawing:
     elif kind == "circle":
         centre, radius = points[0], float(np.hypot(*(points[1] - points[0])))
         low, high = centre - radius, centre + radius
+    elif kind == "mask":
+        high = high + 1  # the corners are pixels
     is_cut = reaches_beyond(low, high, height, width)
     if kind == "circle":
         region = circle(centre, radius, height, width)
