@@ -6,15 +6,15 @@ import json
 import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config import FIRST_READING, MASK_FILES, DataConfig
-from brainseg.data.annotations.dataset_json import DATASET_JSON, of_dataset_json
-from brainseg.data.annotations.drawn import DrawnMasks, taken
+from brainseg.data.annotations.dataset_json import of_dataset_json
+from brainseg.data.annotations.drawn import DrawnMasks, taken_from
 from brainseg.data.annotations.find import find_annotations, folder_with_annotations, named_annotations
 from brainseg.data.annotations.listing import list_annotated
 from brainseg.data.decode import RULES_VERSION, holds_colour, read_channels, size_text
@@ -33,6 +33,16 @@ NOTED = (
 )  # what a training says: it changes which slices and patients there are
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A folder before any pixel is read."""
+
+    listing: Listing
+    metadata: Metadata
+    data: DataConfig  # how it is read: with what the folder says of masks, classes and channels where it is left out
+    taken: str | None  # what that is, for people; None if it is nothing
+
+
 class FolderSource:
     """The slices of a folder, in one of the layouts of `brainseg.data.layout`, with metadata.csv if it has one."""
 
@@ -46,16 +56,16 @@ class FolderSource:
         self._root = Path(data.root)
         self.location = str(self._root.resolve())
         self.name = Path(self.location).name
-        listing, metadata, self.data = open_folder(self._root, data)
+        opened = open_folder(self._root, data)
+        self.data = opened.data
+        listing, metadata = opened.listing, opened.metadata
         findings = folder_findings(listing, metadata)
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         if errors:
             raise DataError(_first_error(self._root, errors))
         self.labels = self.data.labels
-        self.notes = (
-            *what_is_taken(data, self.data, listing),
-            *(_as_line(self._root, finding) for finding in findings if finding.check in NOTED),
-        )
+        noted = [_as_line(self._root, finding) for finding in findings if finding.check in NOTED]
+        self.notes = (*([] if opened.taken is None else [f"{self._root}: {opened.taken}"]), *noted)
         self._annotations = listing.annotations
         self._pairs = {pair.id: pair for pair in listing.pairs}
         self._slices = slice_infos(listing, metadata)
@@ -117,36 +127,27 @@ class FolderSource:
         return SetMasks(self._root, [pair.mask for pair in self._pairs.values()], data)
 
 
-def open_folder(root: Path, data: DataConfig) -> tuple[Listing, Metadata, DataConfig]:
-    """The folder's files and metadata, and `data` with what the folder says of classes, where that is left out.
-
-    Raises DataError as `survey` does, and where what is given doesn't fit the folder.
-    """
+def open_folder(root: Path, data: DataConfig) -> Opened:
+    """Raises DataError as `survey` does, and where what is given doesn't fit the folder."""
+    given, taken = data, None
     if data.annotations is None:
-        data = of_dataset_json(root, data)
+        data, taken = of_dataset_json(root, data)
     listing, metadata = survey(root, data)
     if listing.annotations is not None:
-        return listing, metadata, taken(data, listing.annotations)
-    classes = data.mask_classes
-    if classes is not None and classes.categories:
+        data = taken_from(listing.annotations, data)
+        taken = f"masks are drawn from {listing.annotations.about}"
+        if data.classes != given.classes:
+            taken += f"; classes {', '.join(data.labels.names)}"
+        if data.ignore != given.ignore:
+            taken += f"; data.ignore={data.ignore}"
+    elif data.mask_classes is not None and data.mask_classes.categories:
         raise DataError(
-            f"{root} has masks in files, and data.classes names categories of annotations ({classes.categories[0]}); "
-            "name the values of the masks, as in data.classes={tumour: 1}"
+            f"{root} has masks in files, and data.classes names categories of annotations "
+            f"({data.mask_classes.categories[0]}); name the values of the masks, as in data.classes={{tumour: 1}}"
         )
-    return listing, metadata, replace(data, annotations=MASK_FILES)
-
-
-def what_is_taken(given: DataConfig, data: DataConfig, listing: Listing) -> tuple[str, ...]:
-    """What the user should know of where classes and masks come from, a line each."""
-    source = listing.annotations.about if listing.annotations is not None else DATASET_JSON
-    told = [] if listing.annotations is None else [f"masks are drawn from {source}"]
-    if data.channels != given.channels:
-        told.append(f"channels are those of {source}: {', '.join(data.channels)}")
-    if data.classes != given.classes:
-        told.append(f"classes are those of {source}: {', '.join(data.labels.names)}")
-    if data.ignore != given.ignore:
-        told.append(f"pixels that {source} ignores have data.ignore={data.ignore}")
-    return tuple(f"{listing.root}: {line}" for line in told)
+    else:
+        data = replace(data, annotations=MASK_FILES)
+    return Opened(listing=listing, metadata=metadata, data=data, taken=taken)
 
 
 def survey(root: Path, data: DataConfig) -> tuple[Listing, Metadata]:

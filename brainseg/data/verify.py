@@ -122,7 +122,8 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     data: how a run would read the files; without it, as a run without further keys would.
     """
     data = replace(data or DataConfig(), name="folder", root=str(root))
-    listing, metadata, data = open_folder(root, data)
+    opened = open_folder(root, data)
+    listing, metadata, data = opened.listing, opened.metadata, opened.data
     infos = slice_infos(listing, metadata)
     of_set: SetMasks | DrawnMasks = (
         SetMasks(root, [pair.mask for pair in listing.pairs], data)
@@ -154,7 +155,7 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     colour_images = sum(each.in_colour for each in inspections)
     return FolderReport(
         root=str(root),
-        layout=listing.kind,
+        layout=listing.kind if listing.annotations or not opened.taken else f"{listing.kind}, with {opened.taken}",
         slices=len(listing.pairs),
         patient_ids=len(patient_ids),
         people=len({person_of(patient_id) for patient_id in patient_ids}),

@@ -50,6 +50,7 @@ class Annotations:
     setting: str  # what `data.annotations` says to name them
     categories: tuple[str, ...]  # that are declared, in the order of their classes
     has_ignored: bool
+    files: tuple[str, ...]  # below the root, or absolute
     images: Mapping[str, AnnotatedImage]
     problems: Mapping[str, list[str]]  # by key of findings.CHECKS
     shapes: Callable[[str], Iterator[Shape]]  # of an image, in the order of the file; may raise DataError

@@ -58,6 +58,7 @@ def coco_annotations(root: Path, file: str) -> Annotations:
         setting=file,
         categories=tuple(dict.fromkeys(names.values())),
         has_ignored=any(_is_crowd(each) for annotations in of_image.values() for each in annotations),
+        files=(file,),
         images={image: AnnotatedImage(file=file, size=size) for image, size in sizes.items()},
         problems=problems,
         shapes=lambda image: _shapes(of_image[image], names),

@@ -16,30 +16,35 @@ _IGNORE = "ignore"  # a label of this name is no class
 _CHANNELS = ("channel_names", "modality")
 
 
-def of_dataset_json(root: Path, data: DataConfig) -> DataConfig:
-    """The configuration with what nnU-Net's file in this folder says where it is left out; without one, as it is.
+def of_dataset_json(root: Path, data: DataConfig) -> tuple[DataConfig, str | None]:
+    """The configuration with what nnU-Net's file in this folder says where it is left out, and what that is.
 
     Channels are named as the files are: `0000`, `0001`, where there are several. Raises DataError.
     """
     path = root / DATASET_JSON
-    if not path.is_file():
-        return data
-    content = read_json(path)
-    if not isinstance(content, dict) or not any(isinstance(content.get(name), dict) for name in ("labels", *_CHANNELS)):
-        return data  # another program's
+    content = read_json(path) if path.is_file() else None
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        return data, None
+    channels = next((content[name] for name in _CHANNELS if isinstance(content.get(name), dict)), None)
+    if channels is None:
+        return data, None  # another program's
+    told = []
     try:
         if data.classes is None:
-            labels = dict(_label(*item) for item in content.get("labels", {}).items())
+            labels = dict(_label(*item) for item in content["labels"].items())
             ignore = labels.pop(_IGNORE, None)
-            data = replace(data, classes=labels or None, ignore=ignore if data.ignore is None else data.ignore)
-        channels: dict[str, str] = next((content[name] for name in _CHANNELS if name in content), {})
+            data = replace(data, classes=labels, ignore=ignore if data.ignore is None else data.ignore)
+            told.append(f"classes {', '.join(data.labels.names)}")
+            told += [f"data.ignore={ignore}"] if ignore is not None else []
         if data.channels == "auto" and len(channels) > 1 and any(root.glob("*/*_0001.*")):  # else colours of one file
-            data = replace(data, channels=[f"{number:04}" for number in range(len(channels))])
-    except (ConfigError, TypeError, ValueError, AttributeError) as error:
+            endings = {f"{number:04}": name for number, name in enumerate(channels.values())}
+            data = replace(data, channels=[*endings])
+            told.append(f"channels {', '.join(f'{ending} ({name})' for ending, name in endings.items())}")
+    except (ConfigError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} can't be used ({error}); correct it, or leave it out by data.annotations=masks"
         ) from None
-    return data
+    return data, "; ".join([f"{DATASET_JSON} (nnU-Net)", *told]) if told else None
 
 
 def _label(name: str, value: Any) -> tuple[str, Any]:

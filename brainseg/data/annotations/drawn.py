@@ -32,7 +32,7 @@ class DrawnMasks:
     """Draws the masks of a set; safe to call from several threads."""
 
     def __init__(self, root: Path, annotations: Annotations, data: DataConfig) -> None:
-        """data: `taken` from the annotations, so that it has classes."""
+        """data: `taken_from` the annotations, so that it has classes."""
         self._root = root
         self._annotations = annotations
         self._data = data
@@ -77,7 +77,7 @@ class DrawnMasks:
         return drawn.mask
 
 
-def taken(data: DataConfig, annotations: Annotations) -> DataConfig:
+def taken_from(annotations: Annotations, data: DataConfig) -> DataConfig:
     """The configuration with what the annotations say where it is left out: classes, and a value to ignore.
 
     Raises DataError for categories that can't be classes.
@@ -97,7 +97,7 @@ def codes_of(data: DataConfig, categories: Sequence[str]) -> dict[str, NDArray[n
     """Category -> what its pixels hold in a mask, (mask channels,); without those that `data.classes` doesn't name."""
     classes = data.mask_classes
     assert classes is not None
-    codes = {}
+    codes = {BACKGROUND: np.zeros(data.labels.mask_channels, np.uint8)}
     for category in categories:
         values = classes.of_category(category)
         if values is not None:

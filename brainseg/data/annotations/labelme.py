@@ -63,6 +63,7 @@ def labelme_annotations(root: Path, files: Sequence[str]) -> Annotations:
         setting=LABELME,
         categories=tuple(sorted(label for label in labels if label is not None and label != BACKGROUND)),
         has_ignored=None in labels,
+        files=tuple(files),
         images=images,
         problems=problems,
         shapes=lambda image: _shapes(root / images[image].file),

@@ -17,8 +17,8 @@ from brainseg.errors import DataError
 class _Slice:
     """The files of one id, while the folder is listed."""
 
-    annotated: str
     folder: str
+    names: list[str]  # that annotations may have for it
     images: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # channel -> paths
 
 
@@ -67,7 +67,7 @@ def list_annotated(root: Path, data: DataConfig, annotations: Annotations) -> Li
 
 def _image_paths(root: Path, annotations: Annotations, problems: Problems) -> Iterator[tuple[str, str]]:
     """Folder ('' for images/ and the root) and path of each image. What else is there goes to the problems."""
-    used = {METADATA, *(image.file for image in annotations.images.values())}
+    used = {METADATA, *annotations.files}
     folders, names = scan(root, "", problems)
     has_images = IMAGES in folders
     for folder in ("", *folders):
@@ -89,7 +89,6 @@ def _slices(
 ) -> tuple[dict[str, _Slice], set[str]]:
     """The slices by id, and the names in the annotations that have an image."""
     slices: dict[str, _Slice] = {}
-    found: set[str] = set()
     named = not data.channels_are_alike
     # The longest name first: 7_t1_ce is of the channel t1_ce, if there is one, and not of ce.
     endings = sorted((f"_{nfc(channel)}" for channel in data.channels), key=len, reverse=True) if named else [""]
@@ -100,13 +99,13 @@ def _slices(
             problems["other_channel"].append(path)
             continue
         slice_id = name.removesuffix(ending)
-        called = [each for each in dict.fromkeys((slice_id, name)) if each in annotations.images]
-        found.update(called)
-        if called:
-            each = slices.setdefault(slice_id, _Slice(annotated=called[0], folder=folder))
-            each.images[ending.removeprefix("_")].append(path)
-        else:
-            problems["image_not_annotated"].append(path)
+        each = slices.setdefault(slice_id, _Slice(folder=folder, names=[slice_id]))
+        each.names.append(name)
+        each.images[ending.removeprefix("_")].append(path)
+    found = {name for each in slices.values() for name in each.names if name in annotations.images}
+    without = [slice_id for slice_id, each in slices.items() if found.isdisjoint(each.names)]
+    for slice_id in without:
+        problems["image_not_annotated"] += [path for paths in slices.pop(slice_id).images.values() for path in paths]
     return slices, found
 
 
@@ -123,10 +122,11 @@ def _pairs(
             of_channels = ", ".join(f"{slice_id}_{channel}" for channel in missing)
             problems["missing_channel"].append(f"{slice_id}: no {of_channels}")
         else:
+            name = next(name for name in each.names if name in annotations.images)
             yield Pair(
                 id=slice_id,
                 images=tuple(each.images[channel][0] for channel in channels),
-                mask=annotations.images[each.annotated].file,
+                mask=annotations.images[name].file,
                 patient=each.folder if each.folder in patients else None,
-                annotated=each.annotated,
+                annotated=name,
             )
