@@ -5,6 +5,7 @@ import pytest
 from brainseg.classes import BINARY
 from brainseg.compose import freeze
 from brainseg.config import DataConfig
+from brainseg.data.masks import label_values
 from brainseg.errors import ConfigError
 
 FOLDER = ["data=folder", "data.root=DIR"]
@@ -53,6 +54,8 @@ def test_categories_of_annotations_are_numbered_as_they_are_named():
     assert (found.background, found.categories) == ((4,), ("car", "bus", "tree", "road"))
     assert found.exclusive
     assert DataConfig(classes={"whole": ["rim", "core"], "core": "core"}).labels.activation == "sigmoid"
+    written = label_values(DataConfig(classes={"plant": "tree", "background": "road"}))
+    assert (written.classes, written.background) == ((1,), 0)
 
 
 @pytest.mark.parametrize(

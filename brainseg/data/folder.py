@@ -114,10 +114,11 @@ class FolderSource:
             paths.append(METADATA)
         prefix = os.path.join(self._root, "")
         for path in dict.fromkeys(paths):  # annotations of all images may be one file
+            file = os.path.join(prefix, path)  # which may be absolute
             try:
-                state = os.stat(prefix + path)
+                state = os.stat(file)
             except OSError as error:
-                raise DataError(f"{prefix + path} can't be read ({error.strerror}); was the folder changed?") from error
+                raise DataError(f"{file} can't be read ({error.strerror}); was the folder changed?") from error
             digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -166,10 +167,10 @@ def _list(root: Path, data: DataConfig) -> Listing:
     try:
         listing = list_pairs(root, data)
     except DataError as error:
-        annotations = find_annotations(root) if root.is_dir() else None
+        annotations = find_annotations(root)
         if annotations is not None:
             return list_annotated(root, data, annotations)
-        inside = folder_with_annotations(root) if root.is_dir() else None
+        inside = folder_with_annotations(root)
         if inside is None:
             raise
         raise DataError(f"{error}; {inside} has annotations: name it by data.root") from None

@@ -1,14 +1,14 @@
 """Which annotations a folder has: one COCO file, or LabelMe's files beside the images."""
 
+import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.annotations.coco import coco_annotations
 from brainseg.data.annotations.json_file import MAX_BYTES
 from brainseg.data.annotations.labelme import LABELME, labelme_annotations, read_labelme
-from brainseg.data.names import Part, is_hidden, is_image, is_utf8, nfc, part_of, stem
+from brainseg.data.names import Part, is_hidden, is_image, is_utf8, nfc, part_of, printable, stem
 from brainseg.data.scan import below
 from brainseg.errors import DataError
 
@@ -29,7 +29,7 @@ def named_annotations(root: Path, given: str) -> Annotations:
 def has_annotations(root: Path, given: str | None) -> bool:
     """Whether what `data.annotations` names is there; of masks in files it isn't."""
     if given == LABELME:
-        return root.is_dir() and bool(_beside_images(root))
+        return bool(_beside_images(root))
     return given is not None and (root / given).is_file()
 
 
@@ -38,11 +38,13 @@ def find_annotations(root: Path) -> Annotations | None:
     labelme = _beside_images(root)
     if not any(map(_is_labelme, (root / file for file in labelme))):
         labelme = []
-    coco = [file for file in _json_files(root, _COCO_FOLDERS) if file not in labelme and _looks_like_coco(root / file)]
+    files = [file for folder in _COCO_FOLDERS for file in _json_files(root, folder)]
+    coco = [file for file in files if file not in labelme and _looks_like_coco(root / file)]
     found = [*coco, *([LABELME] if labelme else [])]
     if len(found) > 1:
         example = shlex.quote(f"data.annotations={found[0]}")
-        raise DataError(f"{root} has several annotations ({', '.join(found)}); choose by {example}")
+        shown = ", ".join(map(printable, found))
+        raise DataError(f"{root} has several annotations ({shown}); choose by {printable(example)}")
     if coco:
         return coco_annotations(root, coco[0])
     return labelme_annotations(root, labelme) if labelme else None
@@ -60,26 +62,31 @@ def folder_with_annotations(root: Path) -> Path | None:
 
 
 def _folders(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+    return [name for name in _names(root) if os.path.isdir(root / name)]
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder, sorted; nothing for one that can't be listed: who lists its images will say so."""
+    try:
+        return sorted(name for name in os.listdir(folder) if is_utf8(name) and not is_hidden(name))
+    except OSError:
+        return []
 
 
 def _beside_images(root: Path) -> list[str]:
     """JSON files with the name of an image in the same folder: in the root, and in its folders."""
-    return [file for folder in ("", *_folders(root)) for file in _json_files(root, [folder], of_images=True)]
-
-
-def _json_files(root: Path, folders: Sequence[str], *, of_images: bool = False) -> list[str]:
-    """Paths below the root, sorted in each folder. of_images: those alone that lie beside an image of their name."""
     found = []
-    for folder in folders:
-        if not (root / folder).is_dir():
-            continue
-        every = (path.name for path in (root / folder).iterdir())
-        names = sorted(name for name in every if is_utf8(name) and not is_hidden(name))
-        images = {nfc(stem(name)) for name in names if is_image(name)}
-        json_names = [name for name in names if name.lower().endswith(".json") and (root / folder / name).is_file()]
-        found += [below(folder, name) for name in json_names if not of_images or nfc(stem(name)) in images]
+    for folder in ("", *_folders(root)):
+        files = _json_files(root, folder)
+        images = {nfc(stem(name)) for name in _names(root / folder) if is_image(name)} if files else set()
+        found += [file for file in files if nfc(stem(Path(file).name)) in images]
     return found
+
+
+def _json_files(root: Path, folder: str) -> list[str]:
+    """Paths below the root."""
+    files = [below(folder, name) for name in _names(root / folder) if name.lower().endswith(".json")]
+    return [file for file in files if os.path.isfile(root / file)]
 
 
 def _is_labelme(path: Path) -> bool:

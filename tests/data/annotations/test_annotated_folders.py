@@ -230,6 +230,15 @@ def test_classes_can_join_categories_and_leave_some_to_the_background(tmp_path: 
     assert regions[0].tolist() == [[1, 0]] * 3 + [[0, 0]] + [[1, 1]] * 2
 
 
+def test_a_category_called_background_is_no_class(tmp_path: Path) -> None:
+    image(tmp_path / "1.png")
+    coco(tmp_path, {"category_id": 7, "segmentation": [LEFT]}, {"category_id": 3, "segmentation": [MIDDLE]})
+    file = tmp_path / "annotations.json"
+    file.write_text(file.read_text().replace('"car"', '"background"'))
+    assert mask(tmp_path)[0] == "..111."
+    assert source(tmp_path).data.classes == {"road": 1}
+
+
 def test_categories_of_annotations_are_no_values_of_mask_files(tmp_path: Path, folder: Any) -> None:
     folder.add("1")
     assert refusal(folder.root, classes={"thing": "car"}) == (
@@ -299,7 +308,11 @@ def test_several_annotations_are_refused_until_one_is_chosen(tmp_path: Path) -> 
         "choose by 'data.annotations=annotations/a b.json'"
     )
     assert mask(tmp_path, annotations="annotations/c.json")[0] == "111..."
-    assert mask(tmp_path, annotations=str(tmp_path / "annotations" / "c.json"))[0] == "111..."
+    absolute = {"annotations": str(tmp_path / "annotations" / "c.json")}
+    assert mask(tmp_path, **absolute)[0] == "111..."
+    assert len(source(tmp_path, **absolute).stamp()) == 64
+    typed = freeze(["data=folder", "data.root=DIR", "data.annotations=annotations/a b.json"])
+    assert typed.data.annotations == "annotations/a b.json"
 
 
 def test_a_part_of_a_split_with_annotations_of_its_own_is_named(tmp_path: Path) -> None:
