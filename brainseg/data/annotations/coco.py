@@ -89,8 +89,7 @@ def _images(path: Path, given: Sequence[Any]) -> dict[Any, str]:
     """Image's id -> its name without folder and extension."""
     images: dict[Any, str] = {}
     for each in _objects(path, given, "image"):
-        file = each.get("file_name")
-        number = each.get("id")
+        number, file = each.get("id"), each.get("file_name")
         if not isinstance(file, str) or number is None or number in images:
             raise DataError(f"{path}: image {file!r} needs a file_name, and an id of its own; {_REMEDY}")
         images[number] = nfc(stem(file.replace("\\", "/").rpartition("/")[2]))
@@ -105,7 +104,7 @@ def _objects(path: Path, given: Sequence[Any], what: str) -> Iterator[dict[str, 
     for each in given:
         ids = [each.get(name) for name in ("id", "image_id", "category_id")] if isinstance(each, dict) else [[]]
         if not all(value is None or isinstance(value, int | str) for value in ids):
-            raise DataError(f"{path}: {what} {str(each)[:100]} is no object with an id; {_REMEDY}")
+            raise DataError(f"{path}: {what} {repr(each)[:100]} is no object with an id; {_REMEDY}")
         yield each
 
 
@@ -153,7 +152,6 @@ def _of_runs(given: Mapping[str, Any], height: int, width: int) -> Region:
         raise ShapeError(f"has run lengths of [height, width] {size}, and the image is {width}x{height}")
     if isinstance(counts, str):
         return run_lengths(decompress(counts), height, width)
-    numbers = np.asarray(counts)
-    if numbers.dtype != np.float64 or not np.isfinite(numbers).all() or (numbers % 1).any():
+    if not isinstance(counts, np.ndarray) or not (np.abs(counts) < 2**53).all() or (counts % 1).any():
         raise ShapeError("has run lengths that aren't whole numbers")
-    return run_lengths(numbers.astype(np.int64), height, width)
+    return run_lengths(counts.astype(np.int64), height, width)

@@ -9,6 +9,7 @@ from typing import Any
 
 from brainseg.config import DataConfig
 from brainseg.data.annotations.json_file import read_json
+from brainseg.data.names import printable
 from brainseg.errors import ConfigError, DataError
 
 DATASET_JSON = "dataset.json"
@@ -39,7 +40,9 @@ def of_dataset_json(root: Path, data: DataConfig) -> tuple[DataConfig, str | Non
         if data.channels == "auto" and len(channels) > 1 and any(root.glob("*/*_0001.*")):  # else colours of one file
             endings = {f"{number:04}": name for number, name in enumerate(channels.values())}
             data = replace(data, channels=[*endings])
-            told.append(f"channels {', '.join(f'{ending} ({name})' for ending, name in endings.items())}")
+            told.append(
+                f"channels {', '.join(f'{ending} ({printable(str(name))})' for ending, name in endings.items())}"
+            )
     except (ConfigError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} can't be used ({error}); correct it, or leave it out by data.annotations=masks"

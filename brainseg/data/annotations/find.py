@@ -23,7 +23,7 @@ def named_annotations(root: Path, given: str) -> Annotations:
     files = _beside_images(root)
     if not files:
         raise DataError(f"{root} has no .json file with the name of an image beside it; leave data.annotations out")
-    return labelme_annotations(root, files)
+    return _labelme(root, files)
 
 
 def has_annotations(root: Path, given: str | None) -> bool:
@@ -47,7 +47,7 @@ def find_annotations(root: Path) -> Annotations | None:
         raise DataError(f"{root} has several annotations ({shown}); choose by {printable(example)}")
     if coco:
         return coco_annotations(root, coco[0])
-    return labelme_annotations(root, labelme) if labelme else None
+    return _labelme(root, labelme) if labelme else None
 
 
 def folder_with_annotations(root: Path) -> Path | None:
@@ -87,6 +87,13 @@ def _json_files(root: Path, folder: str) -> list[str]:
     """Paths below the root."""
     files = [below(folder, name) for name in _names(root / folder) if name.lower().endswith(".json")]
     return [file for file in files if os.path.isfile(root / file)]
+
+
+def _labelme(root: Path, beside: list[str]) -> Annotations:
+    """Those of LabelMe's files, in whose folders further ones are of images that are gone."""
+    folders = dict.fromkeys(file.rpartition("/")[0] for file in beside)
+    every, known = [file for folder in folders for file in _json_files(root, folder)], set(beside)
+    return labelme_annotations(root, [file for file in every if file in known or _is_labelme(root / file)])
 
 
 def _is_labelme(path: Path) -> bool:

@@ -13,8 +13,15 @@ from brainseg.errors import DataError
 MAX_BYTES = 2**29  # above COCO's own 448 MiB for 118,287 images
 
 
-def read_json(path: Path, *, keep: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def read_json(path: Path, *, keep: Callable[[dict[str, Any]], Any] = lambda read: read) -> Any:
     """What the file holds. keep: what is kept of each object, once it is read. Raises DataError."""
+
+    def checked(read: dict[str, Any]) -> Any:
+        for text in (*read, *read.values()):
+            if isinstance(text, str):
+                text.encode()  # half of a pair of surrogates is a ValueError here; it could be neither shown nor stored
+        return keep(read)
+
     try:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):  # reading a pipe would wait for ever
@@ -25,7 +32,7 @@ def read_json(path: Path, *, keep: Callable[[dict[str, Any]], Any] | None = None
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror}); restore it, or make it readable") from None
     try:
-        return json.loads(content, object_hook=keep, parse_constant=_no_number)
+        return json.loads(content, object_hook=checked, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         if content.startswith(LFS_POINTER):
             raise DataError(f"{path} is a pointer of Git LFS, not the file; fetch it by `git lfs pull`") from None

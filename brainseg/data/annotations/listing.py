@@ -46,8 +46,10 @@ def list_annotated(root: Path, data: DataConfig, annotations: Annotations) -> Li
             problems["test_left_out"].append(f"{folder}/: {count} slices")
         elif part is not None:
             problems["split_folder"].append(f"{folder}/")
-    missing = [name for name in annotations.images if name not in found | left_out]
-    problems["annotation_without_image"] += [f"{annotations.images[name].file}: {name}" for name in missing]
+    there = found | left_out
+    problems["annotation_without_image"] += [
+        f"{image.file}: {name}" for name, image in annotations.images.items() if name not in there
+    ]
     if not slices:
         raise DataError(f"{root}: {annotations.about} has none of its images; are they in another folder?")
     patients = {
@@ -71,17 +73,19 @@ def _image_paths(root: Path, annotations: Annotations, problems: Problems) -> It
     folders, names = scan(root, "", problems)
     has_images = IMAGES in folders
     for folder in ("", *folders):
-        inside = names if not folder else scan(root, folder, problems)[1]
+        deeper, inside = scan(root, folder, problems) if folder else ([], names)
         others = [name for name in inside if below(folder, name) not in used]
-        if has_images and folder != IMAGES:
-            problems["ignored_file"] += [below(folder, name) for name in others]
-            continue
-        images = [name for name in inside if is_image(name)]
-        if images or not folder:
-            add_other_files(folder, others, problems)
-        elif others:
-            add_unused_folder(root, folder, problems)
+        images = [] if has_images and folder != IMAGES else [name for name in inside if is_image(name)]
         yield from (("" if has_images else folder, below(folder, name)) for name in images)
+        if images or not (folder or has_images):
+            add_other_files(folder, others, problems)
+            problems["nested_folder"] += [f"{below(folder, name)}/" for name in deeper]
+        elif not folder or len(others) < len(inside):
+            problems["ignored_file"] += [below(folder, name) for name in others]
+        elif has_images:
+            problems["ignored_folder"].append(f"{folder}/")
+        else:
+            add_unused_folder(root, folder, problems)
 
 
 def _slices(

@@ -154,6 +154,8 @@ def test_everything_wrong_with_annotations_is_found_in_one_pass(tmp_path: Path) 
         {"category_id": 7, "segmentation": [[1, 1, 2, 2]]},
         {"category_id": 7, "bbox": [0, 0, 3, 2]},
         {"category_id": 7, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [3]}},
+        {"category_id": 7, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [3, [4, 5]]}},
+        {"category_id": 7, "segmentation": {"size": [WIDTH, HEIGHT], "counts": "1"}},
         images=("1.png", "2.png", "3.png", "gone.png"),
     )
     called = "annotations.json: annotation"
@@ -167,6 +169,8 @@ def test_everything_wrong_with_annotations_is_found_in_one_pass(tmp_path: Path) 
             f"{called} 7 of image 1 has a polygon of less than three points",
             f"{called} 8 of image 1 has no segmentation; a box alone is no mask",
             f"{called} 9 of image 1 has run lengths that don't add up to 6x5 pixels",
+            f"{called} 10 of image 1 has run lengths that aren't whole numbers",
+            f"{called} 11 of image 1 has run lengths of [height, width] [6, 5], and the image is 6x5",
         ),
         "size_mismatch": ("annotations.json: 6x5, image 3 7x5",),
         "empty_mask": ("images/3.png",),
@@ -197,10 +201,14 @@ def test_broken_labelme_files_and_shapes_are_findings(tmp_path: Path) -> None:
     )
     labelme(tmp_path / "2.json", {"label": "car", "points": [[0, 0], [2, 2]], "shape_type": "rectangle"}, imageWidth=9)
     (tmp_path / "3.json").write_text('{"shapes": [')
+    labelme(tmp_path / "gone.json", {"label": "car", "points": [[0, 0], [2, 2]], "shape_type": "rectangle"})
+    (tmp_path / "notes.json").write_text("{}")
     found = findings(tmp_path)
     assert [item[:41] for item in found.pop("unreadable_file")] == ["3.json is not JSON, or cut off (Expecting"]
     assert found == {
         "image_not_annotated": ("3.png",),
+        "ignored_file": ("notes.json",),
+        "annotation_without_image": ("gone.json: gone",),
         "annotation_without_area": ("1.json: a line (way\\n)",),
         "annotation_broken": (
             "1.json: shape 2 (car) of image 1 has points that aren't pairs of numbers",
@@ -340,6 +348,21 @@ def test_folders_of_annotated_images_are_patients_or_parts_of_a_split(tmp_path: 
     }
 
 
+def test_nothing_beside_annotated_images_is_passed_over_in_silence(tmp_path: Path) -> None:
+    image(tmp_path / "P1" / "1.png", tmp_path / "P1" / "old" / "9.png", tmp_path / "other" / "deep" / "8.png")
+    coco(tmp_path, {"category_id": 7, "segmentation": [LEFT]}, file="annotations/a.json")
+    (tmp_path / "annotations" / "notes.txt").touch()
+    (tmp_path / "P1" / "1.nii.gz").touch()
+    beside = {"nested_patients": ("other/deep/",), "unread_format": ("P1/1.nii.gz",), "nested_folder": ("P1/old/",)}
+    assert findings(tmp_path) == {**beside, "absent_class": ("road",), "ignored_file": ("annotations/notes.txt",)}
+    image(tmp_path / "images" / "1.png", tmp_path / "x.png")
+    assert findings(tmp_path) == {
+        "absent_class": ("road",),
+        "ignored_folder": ("P1/", "other/"),
+        "ignored_file": ("x.png", "annotations/notes.txt"),
+    }
+
+
 def test_named_channels_share_the_annotations_of_one_of_them(tmp_path: Path) -> None:
     image(tmp_path / "7_flair.png", tmp_path / "7_t1.png", tmp_path / "8_t1.png")
     coco(tmp_path, {"category_id": 7, "segmentation": [LEFT]}, images=("7_flair.png", "8.png"))
@@ -358,6 +381,11 @@ def test_named_channels_share_the_annotations_of_one_of_them(tmp_path: Path) -> 
     [
         ("", "is not JSON, or cut off (Expecting value: line 1 column 1 (char 0)); export it again"),
         ("[" * 100_000, "is not JSON, or cut off (nested too deeply); export it again"),
+        (
+            r'{"a": "\ud800"}',
+            r"is not JSON, or cut off ('utf-8' codec can't encode character '\ud800' in position 0: surrogates not "
+            "allowed); export it again",
+        ),
         ('{"a": NaN}', "is not JSON, or cut off (it holds NaN, which is no number); export it again"),
         ("[1]", "is no COCO file, it lacks a list of images, annotations, categories; export it again as COCO"),
         (
