@@ -63,7 +63,10 @@ RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.", "plugins")
 KEPT_UNLESS_NAMED = ("tracking.experiment", "tracking.tags")  # of those: `null` stands for what the run has
 # Not in a run's name: they say where things are and what they are called, not what is done.
-UNNAMED_KEYS = ("data", "data.root", "data.cache_dir", "data.classes", "data.ignore", "resume", "run_name", "plugins")
+UNNAMED_KEYS = (
+    *("data", "data.root", "data.annotations", "data.cache_dir", "data.classes", "data.ignore"),
+    *("resume", "run_name", "plugins"),
+)
 # A node of keys of one's own, for interpolation: `optimizer.learning_rate=${vars.rate}`. No part of the run.
 HELPERS = "vars"
 OWN_KEYS = (f"{HELPERS}.", "tracking.tags.")  # what keys begin with that the user makes up

@@ -25,6 +25,7 @@ SCHEMA_VERSION = 1
 # Key that is gone -> the only value that can still be read: what every run does now.
 REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
 
+MASK_FILES = "masks"  # of data.annotations
 READINGS = (1, 2)  # rules of reading files: 1 is that of version 0.1
 READING_KEYS = ("reading", "channels", "classes", "ignore", "window")
 CHANNEL_COUNTS: Mapping[str, int] = {"grey": 1, "rgb": 3}
@@ -104,6 +105,14 @@ class DataConfig:
         only="phantom",
         help="binary: tumours in grey; classes: their core, rim and oedema; colour: tumours that colour alone shows",
     )
+    annotations: str | None = key(
+        None,
+        since=MASK_FILES,
+        only="folder",
+        empty=False,
+        allowed="a COCO file, below `data.root` or absolute; `labelme`; `masks`",
+        help="what has the masks; masks: image files, and nothing is taken from JSON; `null`: what the folder holds",
+    )
     reading: int = key(
         2,
         choices=READINGS,
@@ -119,8 +128,9 @@ class DataConfig:
     classes: dict[str, Any] | None = key(
         None,
         since=None,
-        allowed='`{name: 1}`, `{name: [1, 2]}` or `{name: "#rrggbb"}`',
-        help="the classes of the masks and their values; values that overlap: regions; `null`: two kinds of pixels",
+        allowed='`{name: 1}`, `{name: [1, 2]}`, `{name: "#rrggbb"}` or `{name: CATEGORY}`',
+        help="the classes of the masks and their values; values that overlap: regions; `null`: those of annotations or "
+        "of nnU-Net's `dataset.json`, else two kinds of pixels",
     )
     ignore: int | None = key(
         None, low=0, high=65535, since=None, help="value of mask pixels that are left out of loss and scores"
@@ -277,7 +287,7 @@ class DataConfig:
         classes = self.mask_classes
         if self.ignore is not None and classes is not None:
             named = {value for values in (*classes.values.values(), classes.background) for value in values}
-            if self.ignore in named and not classes.are_colours:
+            if self.ignore in named and not classes.are_colours and not classes.categories:
                 raise ConfigError(
                     f"data.ignore must be no value of a class or the background, got {self.ignore}; leave one out"
                 )

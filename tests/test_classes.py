@@ -5,10 +5,14 @@ import pytest
 from brainseg.classes import BINARY
 from brainseg.compose import freeze
 from brainseg.config import DataConfig
+from brainseg.data.masks import label_values
 from brainseg.errors import ConfigError
 
 FOLDER = ["data=folder", "data.root=DIR"]
-RULE = "data.classes.car must be whole numbers from 0 to 65535 or colours such as '#ff0000', got "
+RULE = (
+    "data.classes.car must be whole numbers from 0 to 65535, colours such as '#ff0000' or categories of annotations, "
+    "got "
+)
 
 
 def labels(*overrides):
@@ -44,23 +48,37 @@ def test_colours_are_read_as_numbers():
     assert dict(found.values) == {"car": (0xFF0000,), "road": (0x00FF0A,)}
 
 
+def test_categories_of_annotations_are_numbered_as_they_are_named():
+    found = freeze([*FOLDER, "data.classes={vehicle: [car, bus], plant: tree, background: road}"]).data.mask_classes
+    assert dict(found.values) == {"vehicle": (1, 2), "plant": (3,)}
+    assert (found.background, found.categories) == ((4,), ("car", "bus", "tree", "road"))
+    assert found.exclusive
+    assert DataConfig(classes={"whole": ["rim", "core"], "core": "core"}).labels.activation == "sigmoid"
+    written = label_values(DataConfig(classes={"plant": "tree", "background": "road"}))
+    assert (written.classes, written.background) == ((1,), 0)
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
         ({"car": 1.5}, RULE + "1.5"),
         ({"car": True}, RULE + "True"),
-        ({"car": "red"}, RULE + "'red'"),
+        ({"car": ""}, RULE + "''"),
         ({"car": -1}, RULE + "-1"),
         ({"car": [1, 1]}, "data.classes.car names a value twice, in [1, 1]; name it once"),
         ({"car": []}, "data.classes.car has no value; name one, as in {car: 1}"),
         (
             {"car": 1, "road": "#ff0000"},
-            "data.classes must be numbers or colours for all classes, got both; write one kind",
+            "data.classes must be of one kind for all classes, got colours and numbers; write one kind",
         ),
         ({"background": 0}, "data.classes must name a class beside the background; add one, as in {tumour: 1}"),
         (
             {"background": [0, 1], "car": 1},
             "data.classes names 1 for the background and for a class; name it once",
+        ),
+        (
+            {"background": "tree", "car": ["van", "tree"]},
+            "data.classes names tree for the background and for a class; name it once",
         ),
         ({" ": 1}, "data.classes must have texts for names, got ' '; write {tumour: 1}"),
         ({"a\nb": 1}, "data.classes must have texts for names, got 'a\\nb'; write {tumour: 1}"),

@@ -31,6 +31,7 @@ OTHER_VALUES: dict[str, Any] = {
     "data.phantom_patients": 9,
     "data.phantom_seed": 3,
     "data.phantom_kind": "colour",
+    "data.annotations": "labelme",
     "data.reading": 1,
     "data.channels": "rgb",
     "data.classes": {"tumour": ["#ff0000", "#00ff00"], "cyst": "#0000ff"},
@@ -101,6 +102,7 @@ AN_ENCODER = {"model.name": "encoder_unet"}
 NEEDS: dict[str, dict[str, Any]] = {
     "data.name": {"data.root": "somewhere"},
     "data.root": {"data.name": "folder"},
+    "data.annotations": A_FOLDER,
     "data.classes": A_FOLDER,
     "data.ignore": A_FOLDER,
     "data.window": A_FOLDER,

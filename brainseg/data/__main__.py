@@ -97,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
         "0 no errors (warnings at most), 1 errors, 2 the folder can't be checked at all.",
     )
     verify.set_defaults(work=_verify)
-    verify.add_argument("folder", type=Path, metavar="DIR", help="holds images/ and masks/, or a folder per patient")
+    verify.add_argument("folder", type=Path, metavar="DIR", help="holds images with masks or annotations")
     verify.add_argument(
         "overrides",
         nargs="*",
@@ -114,7 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     preview = commands.add_parser("preview", help="a contact sheet of slices with the outlines of their masks")
     preview.set_defaults(work=_preview)
-    preview.add_argument("folder", type=Path, metavar="DIR", help="holds images/ and masks/, or a folder per patient")
+    preview.add_argument("folder", type=Path, metavar="DIR", help="holds images with masks or annotations")
     preview.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: DIR-preview.png, here")
     preview.add_argument(
         "--count", type=whole_number(low=1), default=24, metavar="N", help="slices (default: %(default)s)"

@@ -52,6 +52,17 @@ CHECKS: Mapping[str, Check] = {
     "duplicate_id": _error("id(s) with several files", "rename or remove one, so that every slice has its own name"),
     "image_without_mask": _error("image(s) without a mask", "add the mask, or remove the image"),
     "mask_without_image": _error("mask(s) without an image", "add the image, or remove the mask"),
+    "annotation_without_image": _error(
+        "annotated image(s) that aren't there", "add the image, or take it out of the annotations"
+    ),
+    "annotation_of_nothing": _error("annotation(s) of an image that isn't listed", "list the image, or remove them"),
+    "unknown_category": _error(
+        "annotation(s) of a category that nobody declared", "declare it in the file, or name it in data.classes"
+    ),
+    "annotation_broken": _error("annotation(s) that can't be drawn", "draw them again, or remove them"),
+    "annotation_outside": _error(
+        "annotation(s) that lie outside their image", "were they drawn at another size? export them at the image's"
+    ),
     "missing_channel": _error(
         "slice(s) without a channel that data.channels names", "add the file, or leave the channel out of data.channels"
     ),
@@ -103,6 +114,11 @@ CHECKS: Mapping[str, Check] = {
     "no_patient_id": _warning(
         "slice(s) without a patient id", "data.split_by=patient needs metadata.csv with id,patient_id"
     ),
+    "image_not_annotated": _warning(
+        "image(s) that the annotations don't list, and left out", "annotate them; without an object: list them alone"
+    ),
+    "annotation_cut": _warning("annotation(s) that reach beyond their image", "they are cut at its border"),
+    "annotation_without_area": _warning("annotation(s) without an area", "they are left out"),
     "metadata_column": _warning("column(s) of metadata.csv with a name of another spelling", "rename the column"),
     "other_channel": _warning("image(s) of a channel that data.channels doesn't name", "they are ignored"),
     "ignored_folder": _warning("folder(s) that hold no slices", "they are ignored"),

@@ -4,13 +4,19 @@ import copy
 import hashlib
 import json
 import os
+import shlex
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.config import FIRST_READING, DataConfig
+from brainseg.config import FIRST_READING, MASK_FILES, DataConfig
+from brainseg.data.annotations.dataset_json import of_dataset_json
+from brainseg.data.annotations.drawn import DrawnMasks, taken_from
+from brainseg.data.annotations.find import find_annotations, folder_with_annotations, named_annotations
+from brainseg.data.annotations.listing import list_annotated
 from brainseg.data.decode import RULES_VERSION, holds_colour, read_channels, size_text
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.layout import METADATA, Listing, Pair, list_pairs
@@ -20,7 +26,21 @@ from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.errors import DataError
 
 FOLDERS_AND_PATIENTS = ("split_folder", "folder_as_patient")  # what is found where patients are told by their folders
-NOTED = ("test_left_out", *FOLDERS_AND_PATIENTS)  # what a training says: it changes which slices and patients there are
+NOTED = (
+    "test_left_out",
+    "image_not_annotated",
+    *FOLDERS_AND_PATIENTS,
+)  # what a training says: it changes which slices and patients there are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A folder before any pixel is read."""
+
+    listing: Listing
+    metadata: Metadata
+    data: DataConfig  # how it is read: with what the folder says of masks, classes and channels where it is left out
+    taken: str | None  # what that is, for people; None if it is nothing
 
 
 class FolderSource:
@@ -33,26 +53,29 @@ class FolderSource:
         without reading pixels: files without a partner, ids that clash, metadata that don't fit.
         """
         assert data.root is not None
-        self._data = data
-        self.labels = data.labels
         self._root = Path(data.root)
         self.location = str(self._root.resolve())
         self.name = Path(self.location).name
-        listing, metadata = survey(self._root, data)
+        opened = open_folder(self._root, data)
+        self.data = opened.data
+        listing, metadata = opened.listing, opened.metadata
         findings = folder_findings(listing, metadata)
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         if errors:
             raise DataError(_first_error(self._root, errors))
-        self.notes = tuple(_as_line(self._root, finding) for finding in findings if finding.check in NOTED)
+        self.labels = self.data.labels
+        noted = [_as_line(self._root, finding) for finding in findings if finding.check in NOTED]
+        self.notes = (*([] if opened.taken is None else [f"{self._root}: {opened.taken}"]), *noted)
+        self._annotations = listing.annotations
         self._pairs = {pair.id: pair for pair in listing.pairs}
         self._slices = slice_infos(listing, metadata)
-        self._masks = SetMasks(self._root, [pair.mask for pair in listing.pairs], data)
+        self._masks = self._masks_by(self.data)
 
     def read_by(self, data: DataConfig) -> "FolderSource":
         """The same files, read as `data` says; the folder isn't listed again."""
         other = copy.copy(self)
-        other._data, other.labels = data, data.labels
-        other._masks = SetMasks(self._root, [pair.mask for pair in self._pairs.values()], data)
+        other.data, other.labels = data, data.labels
+        other._masks = self._masks_by(data)
         return other
 
     def slices(self) -> tuple[SliceInfo, ...]:
@@ -62,7 +85,9 @@ class FolderSource:
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
         pair = self._pairs[slice_id]
-        image = read_channels([self._root / path for path in pair.images], self._data)
+        image = read_channels([self._root / path for path in pair.images], self.data)
+        if isinstance(self._masks, DrawnMasks):
+            return image, self._masks.read(pair.annotated or "", *image.shape[:2])
         mask = self._masks.read(pair.mask)
         if image.shape[:2] != mask.shape[:2]:
             raise DataError(
@@ -83,24 +108,82 @@ class FolderSource:
     def stamp(self) -> str:
         """A digest of every used file's path, size and modification time, metadata.csv included."""
         digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
-        digest.update(_how(self._data).encode())
+        digest.update(_how(self.data).encode())
         paths = [path for pair in self._pairs.values() for path in (*pair.images, pair.mask)]
         if (self._root / METADATA).exists():
             paths.append(METADATA)
         prefix = os.path.join(self._root, "")
-        for path in paths:
+        for path in dict.fromkeys(paths):  # annotations of all images may be one file
+            file = os.path.join(prefix, path)  # which may be absolute
             try:
-                state = os.stat(prefix + path)
+                state = os.stat(file)
             except OSError as error:
-                raise DataError(f"{prefix + path} can't be read ({error.strerror}); was the folder changed?") from error
+                raise DataError(f"{file} can't be read ({error.strerror}); was the folder changed?") from error
             digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
+    def _masks_by(self, data: DataConfig) -> SetMasks | DrawnMasks:
+        if self._annotations is not None:
+            return DrawnMasks(self._root, self._annotations, data)
+        return SetMasks(self._root, [pair.mask for pair in self._pairs.values()], data)
+
+
+def open_folder(root: Path, data: DataConfig) -> Opened:
+    """Raises DataError as `survey` does, and where what is given doesn't fit the folder."""
+    given, taken = data, None
+    if data.annotations is None:
+        data, taken = of_dataset_json(root, data)
+    listing, metadata = survey(root, data)
+    if listing.annotations is not None:
+        data = taken_from(listing.annotations, data)
+        taken = f"masks are drawn from {listing.annotations.about}"
+        if data.classes != given.classes:
+            taken += f"; classes {', '.join(data.labels.names)}"
+        if data.ignore != given.ignore:
+            taken += f"; data.ignore={data.ignore}"
+    elif data.mask_classes is not None and data.mask_classes.categories:
+        raise DataError(
+            f"{root} has masks in files, and data.classes names categories of annotations "
+            f"({data.mask_classes.categories[0]}); name the values of the masks, as in data.classes={{tumour: 1}}"
+        )
+    else:
+        data = replace(data, annotations=MASK_FILES)
+    return Opened(listing=listing, metadata=metadata, data=data, taken=taken)
+
 
 def survey(root: Path, data: DataConfig) -> tuple[Listing, Metadata]:
-    """The folder's files and its metadata. Raises DataError where no layout is recognised."""
-    listing = list_pairs(root, data)
+    """The folder's files and its metadata.
+
+    Raises DataError where no layout is recognised, and where there are masks of two kinds and nobody chose.
+    """
+    listing = _list(root, data)
     return listing, read_metadata(root / METADATA, ids=listing.ids, left_out=listing.left_out)
+
+
+def _list(root: Path, data: DataConfig) -> Listing:
+    """Images with masks in files, or in annotations; of both those that `data.annotations` names."""
+    if root.is_dir() and data.annotations not in (None, MASK_FILES):
+        return list_annotated(root, data, named_annotations(root, data.annotations))
+    try:
+        listing = list_pairs(root, data)
+    except DataError as error:
+        annotations = find_annotations(root)
+        if annotations is not None:
+            return list_annotated(root, data, annotations)
+        inside = folder_with_annotations(root)
+        if inside is None:
+            raise
+        raise DataError(f"{error}; {inside} has annotations: name it by data.root") from None
+    annotations = None if data.annotations == MASK_FILES else find_annotations(root)
+    if annotations is None:
+        return listing
+    if listing.pairs:
+        other = shlex.quote(f"data.annotations={annotations.setting}")
+        raise DataError(
+            f"{root} has masks in {listing.kind} and in {annotations.about}; "
+            f"choose by data.annotations={MASK_FILES} or {other}"
+        )
+    return list_annotated(root, data, annotations)
 
 
 def folder_findings(listing: Listing, metadata: Metadata) -> tuple[Finding, ...]:

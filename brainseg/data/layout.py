@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainseg.config import DataConfig
+from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.decode import EXTENSIONS
 from brainseg.data.names import Part, is_image, looks_like_id, nfc, part_of, stem, unread_ending
 from brainseg.data.scan import Problems, add_other_files, add_unused_folder, below, image_names, scan
@@ -44,8 +45,9 @@ class Pair:
 
     id: str
     images: tuple[str, ...]  # a file for each named channel, in the order of `data.channels`; else one
-    mask: str
+    mask: str  # the file; that of the annotations, where they have it
     patient: str | None = None  # the folder's name, where that is a patient
+    annotated: str | None = None  # what the annotations call the image, where they have its mask
 
     @property
     def image(self) -> str:
@@ -63,6 +65,7 @@ class Listing:
     ids: frozenset[str]  # of the pairs and of the files without a partner
     left_out: frozenset[str]  # ids in folders that are named like a test part
     problems: Mapping[str, list[str]]
+    annotations: Annotations | None = None  # where they have the masks
 
 
 @dataclass(kw_only=True)

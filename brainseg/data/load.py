@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from brainseg.config import CHANNEL_COUNTS, DataConfig, RunConfig
+from brainseg.classes import Labels
+from brainseg.config import CHANNEL_COUNTS, MASK_FILES, DataConfig, RunConfig
+from brainseg.data.annotations.find import has_annotations
 from brainseg.data.cache import SliceSet, link, load_slices, stored_channels
 from brainseg.data.folder import FolderSource
 from brainseg.data.phantom.source import PhantomSource
@@ -70,9 +72,17 @@ def phantom(data: DataConfig) -> PhantomSource:
 
 def source_of_folder(folder: Path, data: DataConfig | None = None) -> FolderSource:
     """A folder as a source. data: how a run reads its files; without one, as a new run would. Raises DataError."""
+    known = data
     data = replace(data or DataConfig(), name="folder", options={}, root=str(folder))
+    if known is not None and not has_annotations(folder, known.annotations):
+        data = replace(data, annotations=MASK_FILES)  # mask files before annotations, and nothing is taken
     source = FolderSource(data)
-    return source if data.channels != "auto" else source.read_by(_with_channels(data, source, None))
+    if known is not None and source.labels != known.labels:
+        raise DataError(
+            f"{folder}: {source.data.annotations} has {_about(source.labels)}, and the run {_about(known.labels)}; "
+            "name a folder that is annotated as the run's"
+        )
+    return source if data.channels != "auto" else source.read_by(_with_channels(source.data, source, None))
 
 
 def load_data(config: RunConfig, *, split: Split | None = None) -> RunData:
@@ -103,7 +113,7 @@ def resolved_source(config: RunConfig) -> tuple[Source, RunConfig]:
 
 def _resolved(config: RunConfig, source: Source, cache_dir: Path) -> tuple[Source, RunConfig]:
     """The configuration with what `auto` stands for, as the data decides it, and the source that is read so."""
-    data = config.data
+    data = source.data if isinstance(source, FolderSource) else config.data
     if data.score_by == "auto":
         data = replace(data, score_by="case" if data.labels.are_named else "slice")
     if data.channels == "auto":
@@ -126,6 +136,12 @@ def _with_channels(data: DataConfig, source: FolderSource, cache_dir: Path | Non
     known = None if cache_dir is None else stored_channels(source, data.image_size, cache_dir=cache_dir)
     in_colour = source.holds_colour() if known is None else known == CHANNEL_COUNTS["rgb"]
     return replace(data, channels="rgb" if in_colour else "grey")
+
+
+def _about(labels: Labels) -> str:
+    """The classes, for an error."""
+    names = f"the classes {', '.join(labels.names)}" if labels.are_named else "no classes"
+    return f"{names}{' and pixels to ignore' if labels.has_ignored else ''}"
 
 
 def cache_dir_of(config: RunConfig) -> Path:

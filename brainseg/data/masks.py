@@ -29,7 +29,7 @@ def label_values(data: DataConfig) -> LabelValues:
     classes = data.mask_classes
     assert classes is not None
     each = tuple(value for values in classes.values.values() for value in values)
-    background = classes.background[:1] or _unused(each, ignore=data.ignore)
+    background = (0,) if classes.categories else classes.background[:1] or _unused(each, ignore=data.ignore)
     if classes.are_colours or len(each) > len(classes.values) or max(*each, *background) > LARGEST:
         return LabelValues(classes=tuple(range(1, len(classes.values) + 1)), background=0)
     return LabelValues(classes=each, background=background[0])

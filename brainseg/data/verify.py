@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from brainseg.classes import IGNORED, Labels, as_colour
 from brainseg.config import DataConfig
+from brainseg.data.annotations.drawn import DrawnMasks
 from brainseg.data.decode import (
     Levels,
     MaskFile,
@@ -30,7 +31,7 @@ from brainseg.data.decode import (
     size_text,
 )
 from brainseg.data.findings import Finding, Severity, collect
-from brainseg.data.folder import folder_findings, slice_infos, survey
+from brainseg.data.folder import folder_findings, open_folder, slice_infos
 from brainseg.data.layout import Pair
 from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
 from brainseg.data.people import people_with_several_ids, person_of
@@ -121,9 +122,14 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     data: how a run would read the files; without it, as a run without further keys would.
     """
     data = replace(data or DataConfig(), name="folder", root=str(root))
-    listing, metadata = survey(root, data)
+    opened = open_folder(root, data)
+    listing, metadata, data = opened.listing, opened.metadata, opened.data
     infos = slice_infos(listing, metadata)
-    of_set = SetMasks(root, [pair.mask for pair in listing.pairs], data)
+    of_set: SetMasks | DrawnMasks = (
+        SetMasks(root, [pair.mask for pair in listing.pairs], data)
+        if listing.annotations is None
+        else DrawnMasks(root, listing.annotations, data)
+    )
     # Threads: PIL and NumPy release the interpreter's lock for most of this.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         inspections = list(pool.map(lambda pair: _inspect(root, pair, data, of_set), listing.pairs))
@@ -133,7 +139,7 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     for inspection in inspections:
         for check, item in inspection.problems:
             problems[check].append(item)
-    if of_set.problem is not None:
+    if isinstance(of_set, SetMasks) and of_set.problem is not None:
         problems["mask_not_binary"].append(of_set.problem)
     if masks and not any(each.foreground_pixels for each in masks):
         problems["no_foreground"] = problems.pop("empty_mask", [])
@@ -149,7 +155,7 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     colour_images = sum(each.in_colour for each in inspections)
     return FolderReport(
         root=str(root),
-        layout=listing.kind,
+        layout=listing.kind if listing.annotations or not opened.taken else f"{listing.kind}, with {opened.taken}",
         slices=len(listing.pairs),
         patient_ids=len(patient_ids),
         people=len({person_of(patient_id) for patient_id in patient_ids}),
@@ -164,7 +170,7 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     )
 
 
-def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks) -> _Inspection:
+def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks | DrawnMasks) -> _Inspection:
     """Reads one slice; what is wrong with one of its files doesn't hide the other."""
     problems: list[tuple[str, str]] = []
     image = mask = None
@@ -175,7 +181,10 @@ def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks) -> _Insp
         problems.append(("unreadable_file", _relative(root, error)))
     values: tuple[str, ...] = ()
     try:
-        mask, values = _read_mask(root, pair, data, masks, problems)
+        if isinstance(masks, SetMasks):
+            mask, values = _read_mask(root, pair, data, masks, problems)
+        elif image is not None:  # whose size the mask has
+            mask, values = _drawn_mask(pair, masks, image.shape[:2], problems)
     except DataError as error:
         problems.append(("unreadable_file", _relative(root, error)))
     if in_colour and data.channels == "grey":
@@ -260,6 +269,17 @@ def _read_mask(
         elif data.classes is None and foreground.all():
             problems.append(("full_mask", pair.mask))
     return mask, shown
+
+
+def _drawn_mask(
+    pair: Pair, masks: DrawnMasks, size: tuple[int, ...], problems: list[tuple[str, str]]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The mask that annotations have of an image of this height and width, and the categories in it."""
+    drawn = masks.draw(pair.annotated or "", *size)
+    problems += [(check, item) for check, items in drawn.problems.items() for item in items]
+    if not ((drawn.mask != 0) & (drawn.mask != IGNORED)).any():
+        problems.append(("empty_mask", pair.image))
+    return drawn.mask, drawn.categories
 
 
 def _without_names(
