@@ -250,7 +250,6 @@ class PostgresStudyStorage(StudyStorage):
     def _turn(self) -> Iterator["Connection"]:
         from sqlalchemy.exc import OperationalError
 
-        self._rdb.remove_session()
         begun = time.monotonic()
         with self._rdb.engine.begin() as connection, _Pulse(connection):
             try:

@@ -9,16 +9,18 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import TypeVar
 
 from brainseg.sweep.launchers.engine import Engine, Study, Task, Workers
 from brainseg.tracking.mlflow.connection import UnreachableError
 
 ANSWER_S = 60.0  # to look, with the import of the library and the first connection
 SUBMIT_S = 300.0  # to check all hosts of a cluster, or to start workers
+
+Answer = TypeVar("Answer")
 
 
 class Apart:
@@ -33,7 +35,7 @@ class Apart:
 
     def check(self, workers: Workers, count: int) -> None:
         """What the engine does; raises UnreachableError where it doesn't answer."""
-        self._ask(SUBMIT_S, "check", workers, count)
+        self._ask(SUBMIT_S, self._engine.check, workers, count)
 
     def shown(self, workers: Workers, count: int) -> str:
         """What the engine shows, which asks nobody."""
@@ -41,22 +43,20 @@ class Apart:
 
     def start(self, workers: Workers, numbers: Sequence[int]) -> str:
         """What the engine does; raises UnreachableError where it doesn't answer."""
-        submitted: str = self._ask(SUBMIT_S, "start", workers, numbers)
-        return submitted
+        return self._ask(SUBMIT_S, self._engine.start, workers, numbers)
 
     def tasks(self, study: Study) -> list[Task]:
         """What the engine says; raises UnreachableError where it doesn't answer."""
-        found: list[Task] = self._ask(ANSWER_S, "tasks", study)
-        return found
+        return self._ask(ANSWER_S, self._engine.tasks, study)
 
     def cancel(self, tasks: Sequence[Task]) -> None:
         """What the engine does; raises UnreachableError where it doesn't answer."""
-        self._ask(ANSWER_S, "cancel", tasks)
+        self._ask(ANSWER_S, self._engine.cancel, tasks)
 
-    def _ask(self, limit_s: float, question: str, *given: Any) -> Any:
+    def _ask(self, limit_s: float, question: Callable[..., Answer], *given: object) -> Answer:
         if self._process is None:
             self._begin()
-        answer: Any = None
+        answer: tuple[Exception | None, Answer] | None = None
         with contextlib.suppress(OSError, EOFError):  # it has ended
             self._connection.send((question, given))
             if self._connection.poll(limit_s):
@@ -72,7 +72,7 @@ class Apart:
     def _begin(self) -> None:
         context = multiprocessing.get_context("spawn")  # not a copy of this process, which has threads
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_answer, args=(theirs, self._engine, os.getcwd()), daemon=True)
+        self._process = context.Process(target=_answer, args=(theirs, os.getcwd()), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -84,7 +84,7 @@ class Apart:
             self._connection.close()
 
 
-def _answer(connection: Connection, engine: Engine, folder: str) -> None:
+def _answer(connection: Connection, folder: str) -> None:
     """Answers until the asking process is gone. folder: where that one is, for whatever is named from there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, it is for who asks
     os.chdir(folder)
@@ -95,6 +95,6 @@ def _answer(connection: Connection, engine: Engine, folder: str) -> None:
         while True:
             question, given = connection.recv()
             try:
-                connection.send((None, getattr(engine, question)(*given)))
+                connection.send((None, question(*given)))
             except Exception as error:
                 connection.send((error, None))

@@ -212,7 +212,7 @@ def test_a_run_that_looks_outlives_the_cluster_and_ends_when_it_is_told_to(hosts
     wait_until(lambda: "no Ray cluster answers at launcher.address=auto" in sweep.text(), sweep.told)
     assert command.poll() is None
     command.send_signal(signal.SIGINT)
-    assert command.wait(60) == 0, sweep.told()
+    assert command.wait(PATIENCE_S) == 0, sweep.told()
     assert "; look again: sweep run tiny launcher=ray; stop them: sweep stop tiny" in sweep.text()
 
 
