@@ -196,7 +196,7 @@ def shown_in_the_notebook() -> str:
 
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("shown", [shown_in_the_manual, shown_in_the_notebook])
+@pytest.mark.parametrize("shown", [shown_in_the_manual, pytest.param(shown_in_the_notebook, marks=pytest.mark.slow)])
 def test_what_is_shown_runs(
     shown: Callable[[], str], tmp_path: Path, process_server: Server, empty_store: Path
 ) -> None:

@@ -177,6 +177,7 @@ def test_a_worker_that_was_taken_for_dead_leaves_its_trial_alone(sweep: Sweep) -
     sweep.assert_nothing_is_open()
 
 
+@pytest.mark.slow  # test_many_workers.py and test_local_launcher.py have the rules
 def test_a_trial_whose_worker_is_killed_again_and_again_in_one_epoch_has_failed(sweep: Sweep) -> None:
     sweep.write(workers=1, trials=1, failures=1)
     command = sweep.start("run", "tiny")

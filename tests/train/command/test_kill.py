@@ -10,7 +10,7 @@ import pytest
 STARTING, IN_AN_EPOCH, WRITING, RECORDING = "starting", "in an epoch", "writing a checkpoint", "recording"
 WAITS_S = {STARTING: 2.0, IN_AN_EPOCH: 0.15, WRITING: 0.0, RECORDING: 0.6}
 
-FEW = (IN_AN_EPOCH, WRITING, RECORDING)
+FEW = (WRITING, RECORDING)
 MANY = (
     *(STARTING, IN_AN_EPOCH, IN_AN_EPOCH, WRITING, IN_AN_EPOCH, WRITING),
     *(STARTING, IN_AN_EPOCH, WRITING, RECORDING, RECORDING, RECORDING),
@@ -35,7 +35,7 @@ def wait_for(moment, training, folder):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("moments", [pytest.param(FEW, id="3"), pytest.param(MANY, id="12", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [pytest.param(FEW, id="2"), pytest.param(MANY, id="12", marks=pytest.mark.slow)])
 def test_a_run_killed_again_and_again_ends_like_one_that_never_was(commands, uninterrupted, tmp_path, moments):
     rng = np.random.default_rng(len(moments))
     training = commands.start(*commands.small)
@@ -50,6 +50,6 @@ def test_a_run_killed_again_and_again_ends_like_one_that_never_was(commands, uni
         kills += 1
         training = commands.start(f"resume={run_id}")
         assert training.run_id == run_id
-    assert kills >= len(moments) - 2
+    assert kills >= max(1, len(moments) - 2)
     assert training.exit_code() == 0, training.text
     commands.assert_same(run_id, uninterrupted, tmp_path)
