@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config import FIRST_READING, DataConfig
-from brainseg.data.decode import RULES_VERSION, holds_colour, read_channels, size_text
+from brainseg.data.decode import RULES_VERSION, check_size, holds_colour, read_channels
 from brainseg.data.findings import Finding, Severity, collect
-from brainseg.data.layout import METADATA, Listing, Pair, list_pairs
+from brainseg.data.layout import METADATA, OLD_LAYOUTS, PLAIN, Listing, Pair, list_pairs
 from brainseg.data.metadata import Metadata, read_metadata
 from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.errors import DataError
+from brainseg.keys import as_line
 
 FOLDERS_AND_PATIENTS = ("split_folder", "folder_as_patient")  # what is found where patients are told by their folders
 NOTED = ("test_left_out", *FOLDERS_AND_PATIENTS)  # what a training says: it changes which slices and patients there are
@@ -42,17 +44,21 @@ class FolderSource:
         findings = folder_findings(listing, metadata)
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         if errors:
-            raise DataError(_first_error(self._root, errors))
-        self.notes = tuple(_as_line(self._root, finding) for finding in findings if finding.check in NOTED)
+            raise DataError(_first_error(data, errors))
+        noted = [_as_line(self._root, finding) for finding in findings if finding.check in NOTED]
+        if data.images is None and listing.layout != PLAIN:
+            noted.insert(0, f"{self._root}: {listing.kind}, as by {listing.layout.line}")
+        self.notes = tuple(noted)
+        self._layout = listing.layout
         self._pairs = {pair.id: pair for pair in listing.pairs}
         self._slices = slice_infos(listing, metadata)
-        self._masks = SetMasks(self._root, [pair.mask for pair in listing.pairs], data)
+        self._masks = _masks_of(self._root, listing.pairs, data)
 
     def read_by(self, data: DataConfig) -> "FolderSource":
         """The same files, read as `data` says; the folder isn't listed again."""
         other = copy.copy(self)
         other._data, other.labels = data, data.labels
-        other._masks = SetMasks(self._root, [pair.mask for pair in self._pairs.values()], data)
+        other._masks = _masks_of(self._root, self._pairs.values(), data)
         return other
 
     def slices(self) -> tuple[SliceInfo, ...]:
@@ -63,12 +69,8 @@ class FolderSource:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
         pair = self._pairs[slice_id]
         image = read_channels([self._root / path for path in pair.images], self._data)
-        mask = self._masks.read(pair.mask)
-        if image.shape[:2] != mask.shape[:2]:
-            raise DataError(
-                f"{self._root / pair.mask} must have the size of {pair.image}, {size_text(image.shape)}, "
-                f"got {size_text(mask.shape)}; export both at one size"
-            )
+        mask = self._masks.merged(pair.masks)
+        check_size(self._root / pair.mask, mask.shape, pair.image, image.shape)
         return image, mask
 
     def holds_colour(self) -> bool:
@@ -84,7 +86,9 @@ class FolderSource:
         """A digest of every used file's path, size and modification time, metadata.csv included."""
         digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
         digest.update(_how(self._data).encode())
-        paths = [path for pair in self._pairs.values() for path in (*pair.images, pair.mask)]
+        if self._layout not in OLD_LAYOUTS:
+            digest.update(f"{self._layout.images}\0{self._layout.masks}\n".encode())
+        paths = [path for pair in self._pairs.values() for path in (*pair.images, *pair.masks)]
         if (self._root / METADATA).exists():
             paths.append(METADATA)
         prefix = os.path.join(self._root, "")
@@ -114,7 +118,11 @@ def folder_findings(listing: Listing, metadata: Metadata) -> tuple[Finding, ...]
 
 def slice_infos(listing: Listing, metadata: Metadata) -> tuple[SliceInfo, ...]:
     """The slices, sorted by id; a patient_id in the metadata goes before the folder's name."""
-    return tuple(SliceInfo(id=pair.id, columns=_columns(pair, metadata)) for pair in listing.pairs)
+    return tuple(SliceInfo(id=pair.id, columns=_columns(pair, metadata), part=pair.part) for pair in listing.pairs)
+
+
+def _masks_of(root: Path, pairs: Iterable[Pair], data: DataConfig) -> SetMasks:
+    return SetMasks(root, [path for pair in pairs for path in pair.masks], data)
 
 
 def _how(data: DataConfig) -> str:
@@ -127,9 +135,13 @@ def _columns(pair: Pair, metadata: Metadata) -> dict[str, str]:
     return {**from_folder, **metadata.rows.get(pair.id, {})}
 
 
-def _first_error(root: Path, errors: list[Finding]) -> str:
-    more = "" if len(errors) == 1 else f" (and {len(errors) - 1} more kind(s): python -m brainseg.data verify {root})"
-    return _as_line(root, errors[0]) + more
+def _first_error(data: DataConfig, errors: list[Finding]) -> str:
+    first = _as_line(Path(str(data.root)), errors[0])
+    if len(errors) == 1:
+        return first
+    named = [f"data.{name}={getattr(data, name)}" for name in ("images", "masks") if getattr(data, name) is not None]
+    command = f"python -m brainseg.data verify {as_line([str(data.root), *named])}"
+    return f"{first} (and {len(errors) - 1} more kind(s): {command})"
 
 
 def _as_line(root: Path, finding: Finding) -> str:

@@ -31,14 +31,16 @@ from brainseg.data.decode import (
 )
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.folder import folder_findings, slice_infos, survey
-from brainseg.data.layout import Pair
+from brainseg.data.layout import Layout, Pair
 from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
+from brainseg.data.opening import moves
 from brainseg.data.people import people_with_several_ids, person_of
-from brainseg.data.set_masks import SetMasks
+from brainseg.data.set_masks import SetMasks, merged
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
 from brainseg.errors import DataError
 
 REPORT_SCHEMA = 2  # 1 had tumor_fraction for foreground_fraction, and neither channels nor classes nor values
+MOVING = (".gif", ".webp")
 FOREGROUND = "foreground"  # what the one class of a binary mask is called
 
 
@@ -57,6 +59,7 @@ class FolderReport:
 
     root: str
     layout: str
+    patterns: Layout  # what data.images and data.masks would say
     slices: int
     patient_ids: int
     people: int  # patient ids that look like one person counted once
@@ -123,7 +126,7 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     data = replace(data or DataConfig(), name="folder", root=str(root))
     listing, metadata = survey(root, data)
     infos = slice_infos(listing, metadata)
-    of_set = SetMasks(root, [pair.mask for pair in listing.pairs], data)
+    of_set = SetMasks(root, [path for pair in listing.pairs for path in pair.masks], data)
     # Threads: PIL and NumPy release the interpreter's lock for most of this.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         inspections = list(pool.map(lambda pair: _inspect(root, pair, data, of_set), listing.pairs))
@@ -150,6 +153,7 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     return FolderReport(
         root=str(root),
         layout=listing.kind,
+        patterns=listing.layout,
         slices=len(listing.pairs),
         patient_ids=len(patient_ids),
         people=len({person_of(patient_id) for patient_id in patient_ids}),
@@ -173,11 +177,19 @@ def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks) -> _Insp
         image, in_colour = _read_image(root, pair, data)
     except DataError as error:
         problems.append(("unreadable_file", _relative(root, error)))
-    values: tuple[str, ...] = ()
-    try:
-        mask, values = _read_mask(root, pair, data, masks, problems)
-    except DataError as error:
-        problems.append(("unreadable_file", _relative(root, error)))
+    values: list[str] = []
+    of_objects: list[NDArray[np.uint8]] = []
+    for path in pair.masks:
+        try:
+            one, found = _read_mask(root, path, data, masks, problems)
+        except DataError as error:
+            problems.append(("unreadable_file", _relative(root, error)))
+            continue
+        values += found
+        of_objects += [] if one is None else [one]
+    if len(of_objects) == len(pair.masks):
+        mask = _merged(pair, of_objects, data, problems)
+    problems += [("several_frames", path) for path in (*pair.images, *pair.masks) if _moves(root / path)]
     if in_colour and data.channels == "grey":
         problems.append(("colour_not_read", pair.image))
     if mask is not None and image is not None and mask.shape[:2] != image.shape[:2]:
@@ -187,7 +199,7 @@ def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks) -> _Insp
     return _Inspection(
         problems=tuple(problems),
         in_colour=in_colour,
-        values=values,
+        values=tuple(dict.fromkeys(values)),
         **({} if mask is None else _counted(mask, data.labels)),
         **({} if image is None else _seen(image)),
     )
@@ -231,14 +243,41 @@ def _counted(mask: NDArray[np.uint8], labels: Labels) -> dict[str, Any]:
     }
 
 
+def _merged(
+    pair: Pair, masks: Sequence[NDArray[np.uint8]], data: DataConfig, problems: list[tuple[str, str]]
+) -> NDArray[np.uint8] | None:
+    """The mask that those of one slice make up; None where they differ in size."""
+    for path, mask in zip(pair.masks, masks, strict=True):
+        if mask.shape != masks[0].shape:
+            sizes = f"{size_text(mask.shape)}, {pair.mask} {size_text(masks[0].shape)}"
+            problems.append(("size_mismatch", f"{path}: {sizes}"))
+            return None
+    mask = merged(masks)
+    if any(((each != 0) & (each != mask)).any() for each in masks):
+        problems.append(("overlapping_masks", pair.image))
+    foreground = (mask != 0) & (mask != IGNORED)
+    if not foreground.any():
+        problems.append(("empty_mask", pair.mask))
+    elif data.classes is None and foreground.all():
+        problems.append(("full_mask", pair.mask))
+    return mask
+
+
+def _moves(path: Path) -> bool:
+    try:
+        return path.suffix.lower() in MOVING and moves(path)
+    except DataError:  # reading it says so
+        return False
+
+
 def _read_mask(
-    root: Path, pair: Pair, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
+    root: Path, name: str, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
 ) -> tuple[NDArray[np.uint8] | None, tuple[str, ...]]:
     """The mask as `data.labels` says, or None where it isn't one; and the values of its file.
 
     masks: of the set, which decides what values without names mean. Raises DataError where the file can't be read.
     """
-    path = root / pair.mask
+    path = root / name
     if data.classes is not None:
         file = read_label_file(path, data)
         values = levels_of(file.values).values
@@ -252,31 +291,25 @@ def _read_mask(
         file = read_mask_file(path, reading=data.reading)
         levels = levels_of(file.values)
         shown = tuple(f"{value:g}" for value in levels.values)
-        mask = _without_names(pair, file, levels, data, masks, problems)
-    if mask is not None:
-        foreground = (mask != 0) & (mask != IGNORED)
-        if not foreground.any():
-            problems.append(("empty_mask", pair.mask))
-        elif data.classes is None and foreground.all():
-            problems.append(("full_mask", pair.mask))
+        mask = _without_names(name, file, levels, data, masks, problems)
     return mask, shown
 
 
 def _without_names(
-    pair: Pair, file: MaskFile, levels: Levels, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
+    name: str, file: MaskFile, levels: Levels, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
 ) -> NDArray[np.uint8] | None:
     """A mask of two kinds of pixels, or None where it isn't one, or where the set holds labels."""
     top = levels.top if file.is_plain or data.reading == 1 else masks.survey().top(file.values)
     if masks.problem is not None:
         return None
     if data.ignore is not None:
-        return masks.read(pair.mask)
+        return masks.read(name)
     kind = mask_kind(levels, top)
     if kind is MaskKind.OTHER:
-        problems.append(("mask_not_binary", f"{pair.mask} {not_a_mask(levels)}"))
+        problems.append(("mask_not_binary", f"{name} {not_a_mask(levels)}"))
         return None
     if kind is MaskKind.SOFT:
-        problems.append(("soft_mask", pair.mask))
+        problems.append(("soft_mask", name))
     return binary_mask(file.values, top)[..., np.newaxis]
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from brainseg.data.image_files import ImageFile, find_images
 from brainseg.errors import DataError
 
-ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff"
+ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
 
 
 @pytest.fixture(autouse=True)
@@ -110,23 +110,23 @@ LABELS = PHOTO % 3
 
 
 def test_images_of_other_formats_are_counted_by_their_kind() -> None:
-    touch("in/1.png", "in/2.bmp", "in/a/3.BMP", "in/4.nii.gz", "in/4_mask.nii.gz", "in/notes.txt")
+    touch("in/1.png", "in/2.jp2", "in/a/3.JP2", "in/4.nii.gz", "in/4_mask.nii.gz", "in/notes.txt")
     images = find_images([Path("in")])
     assert [file.id for file in images.files] == ["1"]
     assert images.notes == (
-        "2 .bmp files were passed over; convert them to PNG",
+        "2 .jp2 files were passed over; convert them to PNG",
         "1 .nii.gz file was passed over; convert them to PNG",
     )
 
 
 @pytest.mark.parametrize("mask", [MASK, MASK * 0, LABELS])
 def test_masks_of_images_that_are_not_read_are_not_predicted(mask: np.ndarray[Any, Any]) -> None:
-    touch("in/1.bmp")
+    touch("in/1.jp2")
     pixels("in/1.png", mask)
     with pytest.raises(DataError) as caught:
         find_images([Path("in")])
     assert str(caught.value) == (
-        f"in holds no image that ends in {ENDINGS} (masks aside); 1 .bmp file was passed over; convert them to PNG; "
+        f"in holds no image that ends in {ENDINGS} (masks aside); 1 .jp2 file was passed over; convert them to PNG; "
         "1 .png file was passed over as masks of those"
     )
     pixels("in/2.png", PHOTO)
@@ -136,7 +136,7 @@ def test_masks_of_images_that_are_not_read_are_not_predicted(mask: np.ndarray[An
 
 
 def test_a_converted_copy_of_an_image_that_is_not_read_is_predicted() -> None:
-    touch("in/1.bmp")
+    touch("in/1.jp2")
     pixels("in/1.png", PHOTO)
     assert found("in") == [("1", "in/1.png")]
 
