@@ -13,6 +13,7 @@ there are; where the name has no number (`anna`, but also `benign`), or has one 
 problem to look at.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -126,8 +127,8 @@ class _Slice:
 class _Reading:
     """The files of a folder, read by one layout."""
 
-    def __init__(self, layout: Layout, tree: Tree, data: DataConfig) -> None:
-        self.layout, self.tree, self.data = layout, tree, data
+    def __init__(self, layout: Layout, tree: Tree, data: DataConfig, kind: str) -> None:
+        self.layout, self.tree, self.data, self.kind = layout, tree, data, kind
         self.images, self.masks = Pattern(layout.images, data), Pattern(layout.masks, data)
         self.channels = tuple(data.channels) if "channel" in self.images.names else ("",)
         self.folders = sorted({*self.images.folders(tree), *self.masks.folders(tree)})
@@ -191,13 +192,12 @@ def list_pairs(root: Path, data: DataConfig) -> Listing:
     if not root.is_dir():
         raise DataError(f"{root} is a file; name a folder that holds {_EXPECTED}")
     tree = Tree(root)
-    found = _recognised(tree, data)
-    if found is None:
+    reading = _recognised(tree, data)
+    if reading is None:
         if tree.denied is not None:
             raise _denied(tree.denied)
         raise DataError(f"{root} holds neither {_EXPECTED}{_hint(tree, data)}")
-    reading, kind = found
-    listing = _listing(reading, kind)
+    listing = _listing(reading)
     if not listing.ids and listing.left_out:
         raise DataError(
             f"{root} holds only slices that are left out of training ({', '.join(listing.problems['test_left_out'])}); "
@@ -212,30 +212,32 @@ def list_pairs(root: Path, data: DataConfig) -> Listing:
     return listing
 
 
-def _recognised(tree: Tree, data: DataConfig) -> tuple[_Reading, str] | None:
-    """How the folder is read, and what people call that. Raises DataError where it could be read in several ways."""
+def _recognised(tree: Tree, data: DataConfig) -> _Reading | None:
+    """How the folder is read. Raises DataError where it could be read in several ways."""
     if data.images is not None and data.masks is not None:
-        return _as_told(Layout(images=data.images, masks=data.masks), tree, data), "data.images and data.masks"
+        return _as_told(Layout(images=data.images, masks=data.masks), tree, data)
     incomplete = None
     for rows in _rows(tree, data):
-        best: dict[tuple[str, str], tuple[_Reading, str]] = {}  # images' folder and masks' folder -> their best reading
+        best: dict[
+            tuple[str, str], list[_Reading]
+        ] = {}  # images' folder and masks' folder -> those with the least left
         for images, masks, kind in rows:
             for layout in _spelt(images, masks, tree, data):
                 folders = (layout.images.rpartition("/")[0], layout.masks.rpartition("/")[0])
-                known = best.get(folders)
-                if (known and not known[0].left_over) or (best and folders == ("", "")):
+                left_over = best[folders][0].left_over if folders in best else math.inf
+                if not left_over or (folders == ("", "") and best.keys() - {folders}):
                     continue
-                reading = _Reading(layout, tree, data)
+                reading = _Reading(layout, tree, data, kind)
                 if not reading.has_pairs:
                     # The first that would be meant: what lacks its partner is a finding.
-                    incomplete = incomplete or ((reading, kind) if _is_meant(reading) else None)
-                elif known is None or reading.left_over < known[0].left_over:
-                    best[folders] = reading, kind
-                elif reading.left_over == known[0].left_over and reading.pairing != known[0].pairing:
-                    _refuse(tree.root, known[0], reading)
-        found = [*best.values()]
-        if len(found) > 1 and data.reading > 1:
-            _refuse(tree.root, found[0][0], found[1][0])
+                    incomplete = incomplete or (reading if _is_meant(reading) else None)
+                elif reading.left_over <= left_over:
+                    same = best[folders] if reading.left_over == left_over else []
+                    best[folders] = [*same, reading]
+        found = [reading for same in best.values() for reading in same]
+        for other in found[1:] if data.reading > 1 else ():
+            if other.pairing != found[0].pairing:
+                _refuse(tree.root, found[0], other)
         if found:
             return found[0]
     return incomplete
@@ -258,7 +260,7 @@ def _refuse(root: Path, one: _Reading, other: _Reading) -> None:
 
 def _as_told(layout: Layout, tree: Tree, data: DataConfig) -> _Reading:
     """By the patterns that the user has typed. Raises DataError where no file fits one of them."""
-    reading = _Reading(layout, tree, data)
+    reading = _Reading(layout, tree, data, "data.images and data.masks")
     slices = reading.slices.values()
     fit = {"images": any(each.images for each in slices), "masks": any(each.masks for each in slices)}
     for name, fits in fit.items():
@@ -311,7 +313,7 @@ def _endings(masks: str, tree: Tree, data: DataConfig) -> list[str]:
     return [each for each in _ENDINGS if not each or any(each.rstrip("_*") in name for name in names)]
 
 
-def _listing(reading: _Reading, kind: str) -> Listing:
+def _listing(reading: _Reading) -> Listing:
     data, tree, layout = reading.data, reading.tree, reading.layout
     problems = _problems_around(reading)
     in_parts = {each.folder: each.part for each in reading.slices.values() if each.part is not None}
@@ -353,7 +355,7 @@ def _listing(reading: _Reading, kind: str) -> Listing:
     folders = {name: getattr(layout, name).rpartition("/")[0] for name in ("images", "masks")}
     return Listing(
         root=tree.root,
-        kind=kind.format(whose=whose, **folders),
+        kind=reading.kind.format(whose=whose, **folders),
         layout=layout,
         pairs=tuple(pairs),
         ids=frozenset(each.id for each in slices),

@@ -460,7 +460,7 @@ def test_samples_are_channels_where_as_many_are_named(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (1, 2, 3, 4)).save(tmp_path / "a.tif")
     data = DataConfig(channels=["dapi", "gfp", "rfp", "bf"])
     assert decode.read_channels([tmp_path / "a.tif"], data)[0, 0].tolist() == [1, 2, 3, 4]
-    with pytest.raises(DataError, match="holds 4 samples a pixel, and data.channels names 2"):
+    with pytest.raises(DataError, match=r"holds 4 samples a pixel, and data\.channels names 2"):
         decode.read_channels([tmp_path / "a.tif"], DataConfig(channels=["dapi", "gfp"]))
 
 
