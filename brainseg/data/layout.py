@@ -16,14 +16,15 @@ problem to look at.
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from brainseg.config import DataConfig
 from brainseg.data.decode import EXTENSIONS
 from brainseg.data.names import Part, is_image, looks_like_id, part_of, unread_ending
-from brainseg.data.patterns import Pattern
-from brainseg.data.scan import Problems, Tree, add_other_files, add_unused_folder, below
+from brainseg.data.patterns import Layout, Pattern
+from brainseg.data.reading import Reading, SliceFiles
+from brainseg.data.scan import Tree, below, cant_be_listed
 from brainseg.errors import DataError
 from brainseg.keys import as_line
 
@@ -35,19 +36,6 @@ _HINTS = 3  # folders that an error names at most
 _HINT_ORDER: Mapping[Part | None, int] = {Part.TRAIN: 0, Part.VAL: 2, Part.TEST: 3}  # others between
 # Version 0.1 passed over these without a word, and trained.
 _SINCE_READING_2 = ("unread_format", "image_outside", "nested_patients")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How the files of a folder are named: what `data.images` and `data.masks` would say."""
-
-    images: str
-    masks: str
-
-    @property
-    def line(self) -> str:
-        """The overrides to paste."""
-        return as_line([f"data.images={self.images}", f"data.masks={self.masks}"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,75 +100,6 @@ _FOLDERS = {
 _ENDINGS = ("", "_mask", "_mask_*", "_mask*", "_segmentation", "_label", "_seg", "_manual1", "_gt")
 
 
-@dataclass(kw_only=True)
-class _Slice:
-    """The files of one id in one folder, while the folder is listed."""
-
-    id: str
-    folder: str = ""  # the one that is named like a patient or a part, if there is one
-    patient: str | None = None
-    part: Part | None = None
-    images: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # channel -> paths
-    masks: list[str] = field(default_factory=list)
-
-
-class _Reading:
-    """The files of a folder, read by one layout."""
-
-    def __init__(self, layout: Layout, tree: Tree, data: DataConfig, kind: str) -> None:
-        self.layout, self.tree, self.data, self.kind = layout, tree, data, kind
-        self.images, self.masks = Pattern(layout.images, data), Pattern(layout.masks, data)
-        self.channels = tuple(data.channels) if "channel" in self.images.names else ("",)
-        self.folders = sorted({*self.images.folders(tree), *self.masks.folders(tree)})
-        self.slices: dict[tuple[str, ...], _Slice] = {}
-        self.unmatched: list[str] = []
-        shared = [name for name in ("part", "patient", "id") if name in self.images.names & self.masks.names]
-        for folder in self.folders:
-            for name in tree[folder].files:
-                if is_image(name, reading=data.reading):
-                    self._add(below(folder, name), shared)
-
-    def _add(self, path: str, shared: Sequence[str]) -> None:
-        image, mask = self.images.fit(path), self.masks.fit(path)
-        # What both fit is of the one that says more: 7_mask.png fits {id}.png, too.
-        if mask is not None and (image is None or self.masks.letters >= self.images.letters):
-            self._slice(mask, path, self.masks, shared).masks.append(path)
-        elif image is not None:
-            self._slice(image, path, self.images, shared).images[image.get("channel", "")].append(path)
-        else:
-            self.unmatched.append(path)
-
-    def _slice(self, names: Mapping[str, str], path: str, pattern: Pattern, shared: Sequence[str]) -> _Slice:
-        found = self.slices.setdefault(tuple(names[name] for name in shared), _Slice(id=names["id"]))
-        named = names.get("part") or names.get("patient")
-        if named is not None:
-            found.folder, part = pattern.whose_folder(path), part_of(named)
-            found.part = part if self.data.reading > 1 else None
-            found.patient = names.get("patient") if found.part is None or "part" in names else None
-        return found
-
-    @property
-    def has_masks(self) -> bool:
-        return any(each.masks for each in self.slices.values())
-
-    @property
-    def has_pairs(self) -> bool:
-        return any(each.masks and each.images for each in self.slices.values())
-
-    @property
-    def pairing(self) -> set[tuple[str, ...]]:
-        """Which files are one slice."""
-        return {
-            (*sorted(path for paths in each.images.values() for path in paths), "", *sorted(each.masks))
-            for each in self.slices.values()
-        }
-
-    @property
-    def left_over(self) -> int:
-        """How many images or masks have no partner."""
-        return len(self.unmatched) + sum(not (each.masks and each.images) for each in self.slices.values())
-
-
 def list_pairs(root: Path, data: DataConfig) -> Listing:
     """The slices under `root`. Raises DataError where the folder as a whole can't be used.
 
@@ -195,7 +114,7 @@ def list_pairs(root: Path, data: DataConfig) -> Listing:
     reading = _recognised(tree, data)
     if reading is None:
         if tree.denied is not None:
-            raise _denied(tree.denied)
+            raise cant_be_listed(tree.denied)
         raise DataError(f"{root} holds neither {_EXPECTED}{_hint(tree, data)}")
     listing = _listing(reading)
     if not listing.ids and listing.left_out:
@@ -212,22 +131,20 @@ def list_pairs(root: Path, data: DataConfig) -> Listing:
     return listing
 
 
-def _recognised(tree: Tree, data: DataConfig) -> _Reading | None:
+def _recognised(tree: Tree, data: DataConfig) -> Reading | None:
     """How the folder is read. Raises DataError where it could be read in several ways."""
     if data.images is not None and data.masks is not None:
         return _as_told(Layout(images=data.images, masks=data.masks), tree, data)
     incomplete = None
     for rows in _rows(tree, data):
-        best: dict[
-            tuple[str, str], list[_Reading]
-        ] = {}  # images' folder and masks' folder -> those with the least left
+        best: dict[tuple[str, str], list[Reading]] = {}  # images' folder and masks' folder -> those with the least left
         for images, masks, kind in rows:
             for layout in _spelt(images, masks, tree, data):
                 folders = (layout.images.rpartition("/")[0], layout.masks.rpartition("/")[0])
                 left_over = best[folders][0].left_over if folders in best else math.inf
                 if not left_over or (folders == ("", "") and best.keys() - {folders}):
                     continue
-                reading = _Reading(layout, tree, data, kind)
+                reading = Reading(layout, tree, data, kind)
                 if not reading.has_pairs:
                     # The first that would be meant: what lacks its partner is a finding.
                     incomplete = incomplete or (reading if _is_meant(reading) else None)
@@ -243,7 +160,7 @@ def _recognised(tree: Tree, data: DataConfig) -> _Reading | None:
     return incomplete
 
 
-def _is_meant(reading: _Reading) -> bool:
+def _is_meant(reading: Reading) -> bool:
     """Whether a layout that gives no pair is the one that is meant, by its two folders or by an ending `_mask`."""
     folder, _, name = reading.layout.masks.rpartition("/")
     if "{" in folder or not folder:
@@ -251,16 +168,16 @@ def _is_meant(reading: _Reading) -> bool:
     return name == "{id}.*"
 
 
-def _refuse(root: Path, one: _Reading, other: _Reading) -> None:
+def _refuse(root: Path, one: Reading, other: Reading) -> None:
     raise DataError(
         f"{root} can be read by {one.layout.line} or by {other.layout.line}; "
         "add those data.images and data.masks that you mean"
     )
 
 
-def _as_told(layout: Layout, tree: Tree, data: DataConfig) -> _Reading:
+def _as_told(layout: Layout, tree: Tree, data: DataConfig) -> Reading:
     """By the patterns that the user has typed. Raises DataError where no file fits one of them."""
-    reading = _Reading(layout, tree, data, "data.images and data.masks")
+    reading = Reading(layout, tree, data, "data.images and data.masks")
     slices = reading.slices.values()
     fit = {"images": any(each.images for each in slices), "masks": any(each.masks for each in slices)}
     for name, fits in fit.items():
@@ -313,9 +230,9 @@ def _endings(masks: str, tree: Tree, data: DataConfig) -> list[str]:
     return [each for each in _ENDINGS if not each or any(each.rstrip("_*") in name for name in names)]
 
 
-def _listing(reading: _Reading) -> Listing:
+def _listing(reading: Reading) -> Listing:
     data, tree, layout = reading.data, reading.tree, reading.layout
-    problems = _problems_around(reading)
+    problems = reading.problems_around(METADATA)
     in_parts = {each.folder: each.part for each in reading.slices.values() if each.part is not None}
     left_out: set[str] = set()
     if data.split_by != "folder":
@@ -364,9 +281,9 @@ def _listing(reading: _Reading) -> Listing:
     )
 
 
-def _clashes(slices: Sequence[_Slice], reading: _Reading) -> list[list[str]]:
+def _clashes(slices: Sequence[SliceFiles], reading: Reading) -> list[list[str]]:
     """Files that would be one image or one mask of one id."""
-    with_id: dict[str, list[_Slice]] = defaultdict(list)
+    with_id: dict[str, list[SliceFiles]] = defaultdict(list)
     for each in slices:
         with_id[each.id].append(each)
     images = [
@@ -376,46 +293,6 @@ def _clashes(slices: Sequence[_Slice], reading: _Reading) -> list[list[str]]:
     ]
     masks = [] if reading.masks.takes_several else [each.masks for each in slices]
     return [paths for paths in (*images, *masks) if len(paths) > 1]
-
-
-def _problems_around(reading: _Reading) -> Problems:
-    """What the folders hold beside the files that fit."""
-    tree, told = reading.tree, reading.data.images is not None
-    problems: Problems = defaultdict(list)
-    by_patient = reading.layout.images.startswith("{patient}/") and not told
-    used = {
-        folder
-        for folder in reading.folders
-        if not by_patient or any(is_image(name, reading=reading.data.reading) for name in tree[folder].files)
-    }
-    above = {"", *(folder[:place] for folder in used for place, sign in enumerate(folder) if sign == "/")}
-    named = "other_channel" if "channel" in reading.images.names else "unmatched_file"
-    problems[named] += reading.unmatched
-    for folder in sorted(used | above, key=lambda folder: (not folder, folder)):  # the root last
-        inside = tree[folder]
-        if inside.denied is not None:
-            raise _denied(inside.denied)
-        for check, items in inside.problems.items():
-            problems[check] += items
-        deeper = [below(folder, name) for name in inside.folders if below(folder, name) not in used | above]
-        others = [name for name in inside.files if name != METADATA or folder]
-        for name in deeper:
-            if (by_patient and not folder) or (reading.layout.images == "{id}.*" and not told):
-                add_unused_folder(tree.root, name, problems)
-            else:
-                problems["nested_folder" if folder in used and not told else "ignored_folder"].append(f"{name}/")
-        if folder in used:
-            add_other_files(folder, others, problems, reading=reading.data.reading)
-        elif by_patient:
-            problems["image_outside"] += [name for name in others if is_image(name, reading=reading.data.reading)]
-            add_other_files(folder, others, problems, reading=reading.data.reading)
-        else:
-            problems["ignored_file"] += [below(folder, name) for name in others]
-    return problems
-
-
-def _denied(error: PermissionError) -> DataError:
-    return DataError(f"{error.filename} can't be listed (permission denied); make it readable")
 
 
 def _some_image(tree: Tree) -> str | None:

@@ -6,13 +6,28 @@ Where a name stands twice, it is the same text. Capitals and small letters are o
 """
 
 import re
+from dataclasses import dataclass
 
 from brainseg.config import DataConfig
 from brainseg.data.names import nfc, part_of
 from brainseg.data.scan import Tree, below
+from brainseg.keys import as_line
 
 _PIECE = re.compile(r"(\{\w+\}|\*)")
 ANY_EXTENSION = ".*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How the files of a folder are named: what `data.images` and `data.masks` would say."""
+
+    images: str
+    masks: str
+
+    @property
+    def line(self) -> str:
+        """The overrides to paste."""
+        return as_line([f"data.images={self.images}", f"data.masks={self.masks}"])
 
 
 class Pattern:

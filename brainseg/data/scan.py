@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainseg.data.names import is_hidden, is_image, is_utf8, unread_ending
+from brainseg.errors import DataError
 
 Problems = dict[str, list[str]]  # check -> paths, relative to the root
 
@@ -90,6 +91,11 @@ def add_unused_folder(root: Path, folder: str, problems: Problems) -> None:
     problems["nested_patients"] += deeper
     if not unread and not deeper:
         problems["ignored_folder"].append(f"{folder}/")
+
+
+def cant_be_listed(error: PermissionError) -> DataError:
+    """The error of a folder that the user may not list."""
+    return DataError(f"{error.filename} can't be listed (permission denied); make it readable")
 
 
 def below(folder: str, name: str) -> str:

@@ -31,9 +31,10 @@ from brainseg.data.decode import (
 )
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.folder import folder_findings, slice_infos, survey
-from brainseg.data.layout import Layout, Pair
+from brainseg.data.layout import Pair
 from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
 from brainseg.data.opening import moves
+from brainseg.data.patterns import Layout
 from brainseg.data.people import people_with_several_ids, person_of
 from brainseg.data.set_masks import SetMasks, merged
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo

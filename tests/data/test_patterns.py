@@ -14,8 +14,9 @@ from brainseg.compose import expand, for_hydra, freeze, overrides_of, values_in
 from brainseg.config import DataConfig
 from brainseg.data.__main__ import main
 from brainseg.data.folder import FolderSource
-from brainseg.data.layout import Layout, Listing, list_pairs
+from brainseg.data.layout import Listing, list_pairs
 from brainseg.data.load import source_of_folder
+from brainseg.data.patterns import Layout
 from brainseg.data.split import make_split
 from brainseg.data.verify import verify
 from brainseg.errors import ConfigError, DataError

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 from scipy import ndimage
 
-from brainseg.data.layout import Layout
 from brainseg.data.near_duplicates import COARSE_PX, near_duplicates, thumbnail
+from brainseg.data.patterns import Layout
 from brainseg.data.verify import FolderReport, ForegroundFraction, verify
 from brainseg.errors import DataError
 
