@@ -93,10 +93,9 @@ _FIRST_LAYOUTS = (  # those of version 0.1; the first that a folder had counted
 )
 OLD_LAYOUTS = tuple(Layout(images=images, masks=masks) for images, masks, _ in _FIRST_LAYOUTS)
 PLAIN = OLD_LAYOUTS[0]
-_FOLDERS = {
-    "<images>": ("images", "image", "imgs", "img", "imagestr"),
-    "<masks>": ("masks", "mask", "labels", "label", "gt", "labelstr", "segmentations", "annotations", "1st_manual"),
-}
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "imagestr")  # in lower case, as are the next
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "labelstr", "segmentations", "annotations", "1st_manual")
+_FOLDERS = {"<images>": IMAGE_FOLDERS, "<masks>": MASK_FOLDERS}
 _ENDINGS = ("", "_mask", "_mask_*", "_mask*", "_segmentation", "_label", "_seg", "_manual1", "_gt")
 
 

@@ -40,6 +40,13 @@ def test_a_folder_per_patient_gives_its_slices_without_masks() -> None:
     assert found("set") == [("P1/7", "set/P1/7.tif"), ("P2/7", "set/P2/7.tif")]
 
 
+def test_masks_in_other_layouts_are_no_images_either() -> None:
+    touch("one/Image/1.png", "one/Label/1.png", "two/a/images/a.png", "two/a/masks/1.png", "three/gt/1.png")
+    assert found("one") == [("1", "one/Image/1.png")]
+    assert found("two") == [("a/images/a", "two/a/images/a.png")]
+    assert found("three") == [("gt/1", "three/gt/1.png")]
+
+
 def test_folders_are_searched_to_the_end_and_names_keep_the_way() -> None:
     touch("in/x.png", "in/a/x.png", "in/a/b/x.tiff", "in/.cache/x.png", "in/site/images/1.png", "in/site/masks/1.png")
     assert [name for name, _ in found("in")] == ["a/b/x", "a/x", "site/images/1", "x"]

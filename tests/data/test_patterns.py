@@ -21,6 +21,7 @@ from brainseg.data.split import make_split
 from brainseg.data.verify import verify
 from brainseg.errors import ConfigError, DataError
 from brainseg.keys import as_line
+from brainseg.sweep.__main__ import main as sweep
 
 
 def grey(root: Path, *names: str, value: int = 7) -> None:
@@ -236,6 +237,13 @@ def test_what_is_typed_behind_a_pattern_is_text(text: str) -> None:
     assert values_in([override]) == {"data.images": text}
     assert values_in(for_hydra([override])) == {"data.images": text}
     assert expand([override, "seed=1,2"]) == [[*for_hydra([override]), f"seed={seed}"] for seed in (1, 2)]
+
+
+def test_a_study_takes_patterns_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    study = Path(__file__).parents[2] / "sweeps" / "quick.yaml"
+    typed = ["data=folder", "data.root=x", "data.images=images/{id}, a.jpg", "data.masks=gt/{id}.png"]
+    assert sweep(["plan", str(study), *typed]) == 0
+    assert "can be trained" in capsys.readouterr().out
 
 
 @pytest.mark.heavy
