@@ -15,7 +15,7 @@ problem to look at.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -220,10 +220,10 @@ def _named(pattern: str, sort: str, tree: Tree) -> list[str]:
     return sorted(names.values())
 
 
-def _endings(masks: str, tree: Tree, data: DataConfig) -> list[str]:
-    """Those that a file has where masks are."""
+def _endings(masks: str, tree: Tree, data: DataConfig) -> Sequence[str]:
+    """Those that a file has where masks are; any one where the row has none to choose."""
     if "<ending>" not in masks:
-        return ["-"]
+        return _ENDINGS[1:2]
     folders = Pattern(masks.replace("<ending>", ""), data).folders(tree)
     names = [name.lower() for folder in folders for name in tree[folder].files]
     return [each for each in _ENDINGS if not each or any(each.rstrip("_*") in name for name in names)]
@@ -240,6 +240,7 @@ def _listing(reading: Reading) -> Listing:
             left_out |= {reading.slices.pop(key).id for key in gone}
             problems["test_left_out"].append(f"{folder}/: {len(gone)} slices")
         problems["split_folder"] = sorted(f"{folder}/" for folder, part in in_parts.items() if part is not Part.TEST)
+    _tell_apart(reading.slices.values())
     slices = sorted(reading.slices.values(), key=lambda each: (each.id, each.folder))
     clashes = _clashes(slices, reading)
     problems["duplicate_id"] = sorted(" and ".join(sorted(paths)) for paths in clashes)
@@ -278,6 +279,14 @@ def _listing(reading: Reading) -> Listing:
         left_out=frozenset(left_out),
         problems=problems,
     )
+
+
+def _tell_apart(slices: Collection[SliceFiles]) -> None:
+    """Gives slices of a split's parts the part's name in their ids, as in `train_1`, where `1` is in several parts."""
+    of_parts = [each for each in slices if each.part is not None]
+    if len({each.id for each in of_parts}) < len(of_parts):
+        for each in of_parts:
+            each.id = f"{each.named}_{each.id}"
 
 
 def _clashes(slices: Sequence[SliceFiles], reading: Reading) -> list[list[str]]:

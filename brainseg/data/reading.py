@@ -15,7 +15,8 @@ class SliceFiles:
     """The files of one id in one folder, while the folder is listed."""
 
     id: str
-    folder: str = ""  # the one that is named like a patient or a part, if there is one
+    folder: str = ""  # the one that names a patient or a part, if there is one
+    named: str = ""  # how it does
     patient: str | None = None
     part: Part | None = None
     images: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # channel -> paths
@@ -52,7 +53,7 @@ class Reading:
         found = self.slices.setdefault(tuple(names[name] for name in shared), SliceFiles(id=names["id"]))
         named = names.get("part") or names.get("patient")
         if named is not None:
-            found.folder, part = pattern.whose_folder(path), part_of(named)
+            found.folder, found.named, part = pattern.whose_folder(path), named, part_of(named)
             found.part = part if self.data.reading > 1 else None
             found.patient = names.get("patient") if found.part is None or "part" in names else None
         return found

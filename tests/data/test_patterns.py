@@ -240,7 +240,7 @@ def test_what_is_typed_behind_a_pattern_is_text(text: str) -> None:
 
 
 def test_a_study_takes_patterns_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
-    study = Path(__file__).parents[2] / "sweeps" / "quick.yaml"
+    study = Path(__file__).parents[2] / "sweeps" / "ablation.yaml"
     typed = ["data=folder", "data.root=x", "data.images=images/{id}, a.jpg", "data.masks=gt/{id}.png"]
     assert sweep(["plan", str(study), *typed]) == 0
     assert "can be trained" in capsys.readouterr().out
@@ -282,6 +282,12 @@ def test_without_a_folder_val_it_is_drawn_from_train(tmp_path: Path) -> None:
     data = parts(tmp_path, training="12345678", test="9")
     split = make_split(FolderSource(data).slices(), data)
     assert (len(split.val), split.test) == (2, ("9",))  # a fifth of 8, rounded
+
+
+def test_slices_of_two_parts_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    data = parts(tmp_path, train="12", val="1", test="1")
+    split = make_split(FolderSource(data).slices(), data)
+    assert (split.train, split.val, split.test) == (("train_1", "train_2"), ("val_1",), ("test_1",))
 
 
 def test_a_slice_outside_of_the_parts_is_named(tmp_path: Path) -> None:
