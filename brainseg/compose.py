@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import logging
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +48,7 @@ from brainseg.config import (
 )
 from brainseg.errors import ConfigError, ResumeError
 from brainseg.keys import Key, did_you_mean
+from brainseg.keys import as_line as as_line
 from brainseg.plugins import as_stored, load, options_of, refuse_unknown
 
 CONFIG_NAME = "brainseg_config"
@@ -64,7 +64,8 @@ NOT_PART_OF_THE_RUN = ("resume", "tracking.", "plugins")
 KEPT_UNLESS_NAMED = ("tracking.experiment", "tracking.tags")  # of those: `null` stands for what the run has
 # Not in a run's name: they say where things are and what they are called, not what is done.
 UNNAMED_KEYS = (
-    *("data", "data.root", "data.annotations", "data.cache_dir", "data.classes", "data.ignore"),
+    *("data", "data.root", "data.images", "data.masks", "data.annotations"),
+    *("data.cache_dir", "data.classes", "data.ignore"),
     *("resume", "run_name", "plugins"),
 )
 # A node of keys of one's own, for interpolation: `optimizer.learning_rate=${vars.rate}`. No part of the run.
@@ -457,11 +458,6 @@ def _check_listed(override: Override) -> None:
         raise ConfigError(f"{line} gives no value; write range(START,STOP,STEP) with a step towards STOP")
 
 
-def as_line(overrides: Sequence[str]) -> str:
-    """The overrides as they can be pasted behind `python -m brainseg.train`."""
-    return shlex.join(overrides)
-
-
 def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -> RunConfig:
     """The configuration of a resumed run: the stored one, with the values that may change taken from `asked_for`.
 
@@ -512,12 +508,21 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         if text.startswith("="):
             raise ConfigError(f"{text!r} has no key; write key=value, such as model.dropout=0.2")
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides([*map(_literal, overrides)])
     except HydraException as error:
         raise ConfigError(_explain_syntax(error, overrides)) from error
     for override in parsed:
         _check_kind(override)
     return parsed
+
+
+def _literal(override: str) -> str:
+    """The override with quotes around its value, where that is a text whatever signs it has (`Key.literal`)."""
+    name, _, text = override.partition("=")
+    about = KEYS.get(name.lstrip("+"))
+    if about is None or not about.literal or text in ("", "null") or text[0] in "'\"":
+        return override
+    return f"{name}={QuotedString(text, Quote.double).with_quotes()}"
 
 
 def _check_kind(override: Override) -> None:

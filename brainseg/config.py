@@ -36,7 +36,9 @@ PHANTOM_CLASSES: Mapping[str, Mapping[str, int] | None] = {
     "classes": {"core": 1, "rim": 2, "oedema": 3},
     "colour": None,
 }
-SPLITS_BY = ("image", "patient")
+SPLITS_BY = ("image", "patient", "folder")
+PATTERN = "a path below `data.root` with `{id}`, `{patient}`, `{part}`, `{channel}` and `*`"
+_IN_PATTERNS = re.compile(r"\{(?:id|patient|part|channel)\}")
 SCORES_BY = ("auto", "slice", "case")
 FLIPS = ("none", "left-right", "all")  # of evaluations and predictions
 SHIFTS = ("none", "diagonal")  # likewise
@@ -96,6 +98,22 @@ class DataConfig:
     )
     options: Any = field(default_factory=dict)
     root: str | None = key(None, allowed="a folder; only with `data=folder`", help="folder of images and masks")
+    images: str | None = key(
+        None,
+        since=None,
+        only="folder",
+        literal=True,
+        allowed=PATTERN,
+        help="which files are images; `null`: found out by the names of folders and files",
+    )
+    masks: str | None = key(
+        None,
+        since=None,
+        only="folder",
+        literal=True,
+        allowed="likewise, without `{channel}`",
+        help="which files are masks; several of one image, by a `*`, are merged",
+    )
     phantom_patients: int = key(70, low=2, high=10_000, only="phantom", help="patients that the phantom has")
     phantom_seed: int = key(0, low=0, high=MAX_SEED, only="phantom", help="what the phantom is made from")
     phantom_kind: str = key(
@@ -148,7 +166,12 @@ class DataConfig:
         allowed="divisible by `model.stem` * 2**`model.depth`",
         help="pixels a side of what the model sees; slices are resized to it",
     )
-    split_by: str = key("patient", choices=SPLITS_BY, help="what stays together: a slice, or all slices of a patient")
+    split_by: str = key(
+        "patient",
+        choices=SPLITS_BY,
+        help="what stays together: a slice, or all slices of a patient; folder: the split is that of folders train, "
+        "val and test",
+    )
     group_by: str = key(
         "patient_id",
         empty=False,
@@ -229,6 +252,7 @@ class DataConfig:
         # Plain values, however they came: a stored configuration equals the composed one.
         object.__setattr__(self, "channels", _channels(self.channels))
         object.__setattr__(self, "window", _window(self.window))
+        self._check_patterns()
         if self.classes is not None:
             object.__setattr__(self, "classes", {name: _plain(value) for name, value in self.classes.items()})
         if self.classes is None:
@@ -292,7 +316,30 @@ class DataConfig:
                     f"data.ignore must be no value of a class or the background, got {self.ignore}; leave one out"
                 )
 
+    def _check_patterns(self) -> None:
+        if (self.images is None) != (self.masks is None):
+            given, other = ("images", "masks") if self.masks is None else ("masks", "images")
+            raise ConfigError(f"data.{given} needs data.{other}; add data.{other}=PATTERN")
+        if self.images is None or self.masks is None:
+            return
+        for name, text in (("images", self.images), ("masks", self.masks)):
+            steps = text.split("/")
+            if "{id}" not in text or {"", ".", ".."} & {*steps} or re.search("[{}]", _IN_PATTERNS.sub("", text)):
+                raise ConfigError(
+                    f"data.{name} must be {PATTERN.replace('`', '')}, {{id}} among them, got {text!r}; "
+                    f"write data.{name}={name}/{{id}}.png"
+                )
+        if "{channel}" in self.masks or ("{channel}" in self.images and self.channels_are_alike):
+            raise ConfigError(
+                "{channel} is for data.images, with the channels' names in data.channels=[flair,t1]; "
+                f"got data.images={self.images} data.masks={self.masks}"
+            )
+
     def _check_folds(self) -> None:
+        if self.split_by == "folder" and (self.folds is not None or self.test_fraction):
+            raise ConfigError(
+                "data.split_by=folder has the test part that lies in test/; leave out data.folds and data.test_fraction"
+            )
         if self.fold is not None and self.folds is None:
             raise ConfigError(f"data.fold needs data.folds, got data.fold={self.fold} alone; add data.folds=5")
         if self.folds is None:

@@ -5,7 +5,8 @@ Standard library only. `brainseg.config` has the keys of a run, `brainseg.plugin
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,7 @@ class Key:
     since: object = ...  # the value that runs had in effect before the key existed; `...`: it always existed
     only: str = ""  # the options of the group (`phantom`) with which the key has a use; with others it is refused
     terms: Sequence[str] = ()  # likewise, the terms of `train.loss`
+    literal: bool = False  # whether what is typed is a text, whatever signs it has: braces and commas are its own
     type: Any = None  # of the value, such as `int | None`; set in `KEYS`
 
     @property
@@ -108,6 +110,11 @@ def as_text(value: object) -> str:
 def _inside(value: object) -> str:
     """A value within another: a colour needs quotes there."""
     return f'"{value}"' if isinstance(value, str) and not value.isidentifier() else as_text(value)
+
+
+def as_line(words: Iterable[str]) -> str:
+    """Overrides and other words of a command line as they can be pasted into a POSIX shell."""
+    return shlex.join(words)
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

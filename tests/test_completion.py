@@ -94,8 +94,8 @@ def test_a_word_that_no_command_knows_gets_no_offer(offered):
 
 @pytest.mark.parametrize("key", [key for key in KEYS if KEYS[key].values])
 def test_every_offered_value_is_allowed(key):
-    needs = {"folder": ["data.root=x"], "adam": ["optimizer.weight_decay=0"]}
+    needs = {"data.name=folder": ["data.root=x"], "optimizer.name=adam": ["optimizer.weight_decay=0"]}
     group, options = key.partition(".")[0], KEYS[key].only.split()
     chosen = [f"{group}={options[0]}"] if options else []
     for value in KEYS[key].values:
-        freeze([*chosen, *needs.get(value, []), "data.image_size=128", f"{key}={value}"])
+        freeze([*chosen, *needs.get(f"{key}={value}", []), "data.image_size=128", f"{key}={value}"])

@@ -28,6 +28,8 @@ KEYS = flatten(RunConfig())
 OTHER_VALUES: dict[str, Any] = {
     "data.name": "folder",
     "data.root": "somewhere",
+    "data.images": "images/{id}.jpg",
+    "data.masks": "gt/{id}, *.png",
     "data.phantom_patients": 9,
     "data.phantom_seed": 3,
     "data.phantom_kind": "colour",
@@ -103,6 +105,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "data.name": {"data.root": "somewhere"},
     "data.root": {"data.name": "folder"},
     "data.annotations": A_FOLDER,
+    "data.images": A_FOLDER | {"data.masks": "gt/{id}.png"},
+    "data.masks": A_FOLDER | {"data.images": "{patient}/{id}.jpg"},
     "data.classes": A_FOLDER,
     "data.ignore": A_FOLDER,
     "data.window": A_FOLDER,
@@ -216,7 +220,8 @@ def test_the_reference_pins_every_scientific_key() -> None:
     pinned = yaml.safe_load((CONF / "experiment" / "reference.yaml").read_text())
     keys = {"seed"} | {f"{group}.{key}" for group in ("data", "model", "optimizer", "train") for key in pinned[group]}
     free = {key for key in KEYS if key.startswith(("tracking.", "data.phantom"))}
-    free |= {"run_name", "resume", "plugins", "metrics", "data.name", "data.root", "data.cache_dir", "train.threads"}
+    free |= {"run_name", "resume", "plugins", "metrics", "train.threads"}
+    free |= {f"data.{name}" for name in ("name", "root", "images", "masks", "cache_dir")}  # where the data is
     assert keys == KEYS.keys() - free
 
 

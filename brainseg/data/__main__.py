@@ -6,7 +6,7 @@ Libraries are imported inside the commands, so that `--help` answers at once.
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.console import Progress
 from brainseg.cli.options import whole_number
 from brainseg.cli.output import writing
-from brainseg.config import PHANTOM_CLASSES
+from brainseg.config import PHANTOM_CLASSES, DataConfig
+from brainseg.keys import as_line
 
 if TYPE_CHECKING:
     from brainseg.data.findings import Finding
@@ -33,11 +34,9 @@ examples:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    from brainseg.compose import freeze
     from brainseg.data.verify import verify
 
-    # Its folder replaces the root, which may have signs that an override would have to quote.
-    report = verify(parsed.folder, freeze(["data=folder", "data.root=.", *parsed.overrides]).data)
+    report = verify(parsed.folder, _data_of(parsed.overrides))
     if parsed.json:
         print(json.dumps(report.as_json(), indent=2))
     else:
@@ -45,12 +44,19 @@ def _verify(parsed: argparse.Namespace) -> int:
     return 1 if report.errors else 0
 
 
+def _data_of(overrides: Sequence[str]) -> DataConfig:
+    """How a training with these overrides reads a folder, which takes the place of the root: it may have any signs."""
+    from brainseg.compose import freeze
+
+    return freeze(["data=folder", "data.root=.", *overrides]).data
+
+
 def _import(parsed: argparse.Namespace) -> int:
     from brainseg.data.figshare import import_figshare
 
     with Progress(unit="slices") as progress, writing(parsed.out):
         count = import_figshare(parsed.src, parsed.out, progress=progress)
-    print(f"{parsed.out}: {count} slices; check them with python -m brainseg.data verify {parsed.out}")
+    print(f"{parsed.out}: {count} slices; check them with python -m brainseg.data verify {as_line([str(parsed.out)])}")
     return 0
 
 
@@ -58,7 +64,7 @@ def _preview(parsed: argparse.Namespace) -> int:
     from brainseg.data.load import source_of_folder
     from brainseg.data.preview import write_preview
 
-    source = source_of_folder(parsed.folder)
+    source = source_of_folder(parsed.folder, _data_of(parsed.overrides))
     file = parsed.output or Path(f"{source.name}-preview.png")
     with writing(file):
         write_preview(source, file, count=parsed.count, force=parsed.force)
@@ -77,7 +83,7 @@ def _phantom(parsed: argparse.Namespace) -> int:
     print(f"{parsed.out}: {len(source.slices())} slices of {parsed.patients} patients")
     if classes := PHANTOM_CLASSES[parsed.kind]:
         named = ", ".join(f"{name}: {value}" for name, value in classes.items())
-        print(f"train on it with data=folder data.root={parsed.out} 'data.classes={{{named}}}'")
+        print(f"train on it with {as_line(['data=folder', f'data.root={parsed.out}', f'data.classes={{{named}}}'])}")
     return 0
 
 
@@ -97,13 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
         "0 no errors (warnings at most), 1 errors, 2 the folder can't be checked at all.",
     )
     verify.set_defaults(work=_verify)
-    verify.add_argument("folder", type=Path, metavar="DIR", help="holds images with masks or annotations")
-    verify.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="as for training, such as data.classes='{car: 1, road: 2}'",
-    )
+    _add_folder(verify)
     verify.add_argument("--json", action="store_true", help="print the whole report as JSON")
 
     importer = commands.add_parser("import", help="turn another format into images, masks and metadata.csv")
@@ -114,7 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     preview = commands.add_parser("preview", help="a contact sheet of slices with the outlines of their masks")
     preview.set_defaults(work=_preview)
-    preview.add_argument("folder", type=Path, metavar="DIR", help="holds images with masks or annotations")
+    _add_folder(preview)
     preview.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: DIR-preview.png, here")
     preview.add_argument(
         "--count", type=whole_number(low=1), default=24, metavar="N", help="slices (default: %(default)s)"
@@ -132,11 +132,22 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="holds images with masks or annotations")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="as for training, such as data.images=images/{id}.jpg data.masks=gt/{id}.png",
+    )
+
+
 def _report_lines(report: "FolderReport") -> list[str]:
     """The report for a terminal."""
     people = f" of {report.patient_ids} patient ids" if report.patient_ids else ", patients unknown"
     people += f" ({report.people} people)" if report.people < report.patient_ids else ""
     lines = [f"{report.root}: {report.slices} slices{people}, {report.layout}"]
+    lines += [f"layout   {report.patterns.line}"] if report.patterns is not None else []
     lines += _count_line("types", report.tumor_types) + _count_line("sizes", report.sizes)
     colour = f"; {report.colour_images} of {report.slices} images hold colour" if report.colour_images else ""
     lines.append(f"channels {', '.join(report.channels)}{colour}")

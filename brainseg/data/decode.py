@@ -17,10 +17,11 @@ from PIL import Image
 from brainseg.classes import IGNORED, as_colour
 from brainseg.config import DataConfig
 from brainseg.data.channels import join_channels
-from brainseg.data.opening import load_content, load_file, mode_of_file
+from brainseg.data.opening import load_content, load_file, load_pages, mode_of_file
 from brainseg.errors import DataError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+FIRST_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # of version 0.1
+EXTENSIONS = (*FIRST_EXTENSIONS, ".bmp", ".gif", ".webp")
 
 # Raised when the same file would decode to other pixels; part of a folder's stamp.
 RULES_VERSION = 1
@@ -86,8 +87,29 @@ def read_image(path: Path, data: DataConfig) -> NDArray[np.uint8]:
 
 
 def read_channels(paths: Sequence[Path], data: DataConfig) -> NDArray[np.uint8]:
-    """The image that these files make up, (height, width, channels), in their order. Raises DataError."""
+    """The image that these files make up, (height, width, channels), in their order.
+
+    One file of several named channels has them as its pages, or as the samples of its pixels. Raises DataError.
+    """
+    if len(paths) == 1 and not data.channels_are_alike and data.channel_count > 1:
+        return _channels_in(paths[0], data)
     return join_channels([read_image(path, data) for path in paths], called=[*map(str, paths)])
+
+
+def _channels_in(path: Path, data: DataConfig) -> NDArray[np.uint8]:
+    pages = load_pages(path)
+    kind = "pages" if len(pages) > 1 else "samples a pixel"
+    channels = pages if len(pages) > 1 else list(pages[0].split())
+    if len(channels) != data.channel_count:
+        names = ", ".join(data.channels)
+        raise DataError(
+            f"{path} holds {len(channels)} {kind}, and data.channels names {data.channel_count} ({names}); name each "
+            "of them; slices of a volume aren't read, export a file a slice"
+        )
+    return join_channels(
+        [_pixels(path, channel, data) for channel in channels],
+        called=[f"{path}, {name}" for name in data.channels],
+    )
 
 
 def decode_image(content: bytes, data: DataConfig, *, called: str) -> NDArray[np.uint8]:
@@ -218,6 +240,15 @@ def not_a_mask(levels: Levels) -> str:
 def size_text(shape: tuple[int, ...]) -> str:
     """(height, width) as people write it: width x height."""
     return f"{shape[1]}x{shape[0]}"
+
+
+def check_size(path: Path, shape: tuple[int, ...], other: str, others: tuple[int, ...]) -> None:
+    """Raises DataError where the mask at `path` has another size than the file `other`."""
+    if shape[:2] != others[:2]:
+        raise DataError(
+            f"{path} must have the size of {other}, {size_text(others)}, got {size_text(shape)}; "
+            "export both at one size"
+        )
 
 
 def scale_to_uint8(values: Values, ends: tuple[float, float] | None = None) -> NDArray[np.uint8]:

@@ -105,11 +105,12 @@ CHECKS: Mapping[str, Check] = {
     ),
     "split_folder": _warning(
         "folder(s) named like a part of a split, and taken for no patient",
-        "add metadata.csv with id,patient_id, or use data.split_by=image",
+        "add metadata.csv with id,patient_id, or use data.split_by=folder or data.split_by=image",
     ),
     "test_left_out": _warning(
         "folder(s) left out of training, since they are named like a test part",
-        "data.root, or --data of brainseg.evaluate, may name that folder; rename it to train on it",
+        "data.split_by=folder makes them the test part; data.root, or --data of brainseg.evaluate, may name that "
+        "folder",
     ),
     "no_patient_id": _warning(
         "slice(s) without a patient id", "data.split_by=patient needs metadata.csv with id,patient_id"
@@ -120,6 +121,13 @@ CHECKS: Mapping[str, Check] = {
     "annotation_cut": _warning("annotation(s) that reach beyond their image", "they are cut at its border"),
     "annotation_without_area": _warning("annotation(s) without an area", "they are left out"),
     "metadata_column": _warning("column(s) of metadata.csv with a name of another spelling", "rename the column"),
+    "unmatched_file": _warning(
+        "image file(s) that fit neither data.images nor data.masks", "they are ignored; correct the patterns"
+    ),
+    "several_frames": _warning("file(s) that move (GIF or WebP)", "the first picture of each is read"),
+    "overlapping_masks": _warning(
+        "slice(s) whose masks overlap with different classes", "the later one, by its name, covers the earlier one"
+    ),
     "other_channel": _warning("image(s) of a channel that data.channels doesn't name", "they are ignored"),
     "ignored_folder": _warning("folder(s) that hold no slices", "they are ignored"),
     "ignored_file": _warning("file(s) that are no slice", "they are ignored"),

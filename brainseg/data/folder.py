@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import os
-import shlex
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config import FIRST_READING, MASK_FILES, DataConfig
+from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.annotations.dataset_json import of_dataset_json
 from brainseg.data.annotations.drawn import DrawnMasks, taken_from
 from brainseg.data.annotations.find import find_annotations, folder_with_annotations, named_annotations
 from brainseg.data.annotations.listing import list_annotated
-from brainseg.data.decode import RULES_VERSION, holds_colour, read_channels, size_text
+from brainseg.data.decode import RULES_VERSION, check_size, holds_colour, read_channels
 from brainseg.data.findings import Finding, Severity, collect
-from brainseg.data.layout import METADATA, Listing, Pair, list_pairs
+from brainseg.data.layout import METADATA, OLD_LAYOUTS, PLAIN, Listing, Pair, list_pairs
 from brainseg.data.metadata import Metadata, read_metadata
 from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.errors import DataError
+from brainseg.keys import as_line
 
 FOLDERS_AND_PATIENTS = ("split_folder", "folder_as_patient")  # what is found where patients are told by their folders
 NOTED = (
@@ -62,20 +64,26 @@ class FolderSource:
         findings = folder_findings(listing, metadata)
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         if errors:
-            raise DataError(_first_error(self._root, errors))
+            raise DataError(_first_error(self.data, errors))
         self.labels = self.data.labels
         noted = [_as_line(self._root, finding) for finding in findings if finding.check in NOTED]
-        self.notes = (*([] if opened.taken is None else [f"{self._root}: {opened.taken}"]), *noted)
+        layout = listing.layout
+        if opened.taken is not None:
+            noted.insert(0, f"{self._root}: {opened.taken}")
+        if data.images is None and layout is not None and layout != PLAIN:
+            noted.insert(0, f"{self._root}: {listing.kind}, as by {layout.line}")
+        self.notes = tuple(noted)
+        self._layout = layout
         self._annotations = listing.annotations
         self._pairs = {pair.id: pair for pair in listing.pairs}
         self._slices = slice_infos(listing, metadata)
-        self._masks = self._masks_by(self.data)
+        self._masks = masks_of(self._root, listing.pairs, self._annotations, self.data)
 
     def read_by(self, data: DataConfig) -> "FolderSource":
         """The same files, read as `data` says; the folder isn't listed again."""
         other = copy.copy(self)
         other.data, other.labels = data, data.labels
-        other._masks = self._masks_by(data)
+        other._masks = masks_of(self._root, self._pairs.values(), self._annotations, data)
         return other
 
     def slices(self) -> tuple[SliceInfo, ...]:
@@ -88,12 +96,8 @@ class FolderSource:
         image = read_channels([self._root / path for path in pair.images], self.data)
         if isinstance(self._masks, DrawnMasks):
             return image, self._masks.read(pair.annotated or "", *image.shape[:2])
-        mask = self._masks.read(pair.mask)
-        if image.shape[:2] != mask.shape[:2]:
-            raise DataError(
-                f"{self._root / pair.mask} must have the size of {pair.image}, {size_text(image.shape)}, "
-                f"got {size_text(mask.shape)}; export both at one size"
-            )
+        mask = self._masks.merged(pair.masks)
+        check_size(self._root / pair.mask, mask.shape, pair.image, image.shape)
         return image, mask
 
     def holds_colour(self) -> bool:
@@ -109,7 +113,9 @@ class FolderSource:
         """A digest of every used file's path, size and modification time, metadata.csv included."""
         digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
         digest.update(_how(self.data).encode())
-        paths = [path for pair in self._pairs.values() for path in (*pair.images, pair.mask)]
+        if self._layout is not None and self._layout not in OLD_LAYOUTS:
+            digest.update(f"{self._layout.images}\0{self._layout.masks}\n".encode())
+        paths = [path for pair in self._pairs.values() for path in (*pair.images, *pair.masks)]
         if (self._root / METADATA).exists():
             paths.append(METADATA)
         prefix = os.path.join(self._root, "")
@@ -121,11 +127,6 @@ class FolderSource:
                 raise DataError(f"{file} can't be read ({error.strerror}); was the folder changed?") from error
             digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
-
-    def _masks_by(self, data: DataConfig) -> SetMasks | DrawnMasks:
-        if self._annotations is not None:
-            return DrawnMasks(self._root, self._annotations, data)
-        return SetMasks(self._root, [pair.mask for pair in self._pairs.values()], data)
 
 
 def open_folder(root: Path, data: DataConfig) -> Opened:
@@ -178,7 +179,7 @@ def _list(root: Path, data: DataConfig) -> Listing:
     if annotations is None:
         return listing
     if listing.pairs:
-        other = shlex.quote(f"data.annotations={annotations.setting}")
+        other = as_line([f"data.annotations={annotations.setting}"])
         raise DataError(
             f"{root} has masks in {listing.kind} and in {annotations.about}; "
             f"choose by data.annotations={MASK_FILES} or {other}"
@@ -197,7 +198,16 @@ def folder_findings(listing: Listing, metadata: Metadata) -> tuple[Finding, ...]
 
 def slice_infos(listing: Listing, metadata: Metadata) -> tuple[SliceInfo, ...]:
     """The slices, sorted by id; a patient_id in the metadata goes before the folder's name."""
-    return tuple(SliceInfo(id=pair.id, columns=_columns(pair, metadata)) for pair in listing.pairs)
+    return tuple(SliceInfo(id=pair.id, columns=_columns(pair, metadata), part=pair.part) for pair in listing.pairs)
+
+
+def masks_of(
+    root: Path, pairs: Iterable[Pair], annotations: Annotations | None, data: DataConfig
+) -> SetMasks | DrawnMasks:
+    """What reads the masks of these slices: of files, or drawn from annotations."""
+    if annotations is not None:
+        return DrawnMasks(root, annotations, data)
+    return SetMasks(root, [path for pair in pairs for path in pair.masks], data)
 
 
 def _how(data: DataConfig) -> str:
@@ -210,9 +220,13 @@ def _columns(pair: Pair, metadata: Metadata) -> dict[str, str]:
     return {**from_folder, **metadata.rows.get(pair.id, {})}
 
 
-def _first_error(root: Path, errors: list[Finding]) -> str:
-    more = "" if len(errors) == 1 else f" (and {len(errors) - 1} more kind(s): python -m brainseg.data verify {root})"
-    return _as_line(root, errors[0]) + more
+def _first_error(data: DataConfig, errors: list[Finding]) -> str:
+    first = _as_line(Path(str(data.root)), errors[0])
+    if len(errors) == 1:
+        return first
+    named = [f"data.{name}={getattr(data, name)}" for name in ("images", "masks") if getattr(data, name) is not None]
+    command = f"python -m brainseg.data verify {as_line([str(data.root), *named])}"
+    return f"{first} (and {len(errors) - 1} more kind(s): {command})"
 
 
 def _as_line(root: Path, finding: Finding) -> str:

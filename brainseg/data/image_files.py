@@ -2,13 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainseg.config import READINGS
 from brainseg.data.decode import EXTENSIONS, MaskKind, levels_of, mask_kind, read_mask_file
-from brainseg.data.layout import IMAGES, MASK_ENDING, MASKS
+from brainseg.data.layout import IMAGE_FOLDERS, MASK_ENDING, MASK_FOLDERS
 from brainseg.data.names import is_hidden, is_image, is_utf8, nfc, printable, stem, unread_ending
 from brainseg.errors import DataError
 
@@ -56,11 +56,11 @@ class _Found:
 def find_images(named: Sequence[Path]) -> FoundImages:
     """The image files among `named` and below its folders, each once, and what was passed over.
 
-    Folders are searched with their subfolders. Names that begin with a dot are passed over, as are `masks/`
-    beside `images/` and names that end in `_mask`, unless they are named themselves. Beside an image of a format that
-    isn't read, a file of the same name is its copy in a format that is, or its mask: its pixels decide, and a mask is
-    passed over. Where two files of one folder differ in their extension alone, the ids of that folder keep the
-    extensions.
+    Folders are searched with their subfolders. Names that begin with a dot are passed over, as are folders of masks
+    beside one of images (see `data.layout`) and names that end in `_mask`, unless they are named themselves. Beside
+    an image of a format that isn't read, a file of the same name is its copy in a format that is, or its mask: its
+    pixels decide, and a mask is passed over. Where two files of one folder differ in their extension alone, the ids of
+    that folder keep the extensions.
     named: at least one. Raises DataError for what doesn't exist, for a file of another kind, for a name that isn't
     UTF-8 and for a folder without images.
     """
@@ -113,20 +113,33 @@ def _with_ids(found: dict[Path, Path]) -> tuple[ImageFile, ...]:
 
 def _images_of(folder: Path) -> Path:
     """Where a data folder has its slices."""
-    return folder / IMAGES if (folder / IMAGES).is_dir() and (folder / MASKS).is_dir() else folder
+    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    images = [name for name in names if name.lower() in IMAGE_FOLDERS]
+    return folder / images[0] if len(images) == 1 and _masks_beside(names) else folder
+
+
+def _masks_beside(names: Collection[str]) -> list[str]:
+    """The folders of masks, where there is one of images."""
+    lower = {name.lower() for name in names}
+    return [name for name in names if name.lower() in MASK_FOLDERS] if lower.intersection(IMAGE_FOLDERS) else []
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        raise DataError(f"{folder} can't be listed (permission denied); make it readable") from None
 
 
 def _search(folder: Path, seen: set[str], found: _Found) -> None:
     """Adds what lies in a folder and its subfolders. seen: folders that were searched, for links that lead back."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except PermissionError:
-        raise DataError(f"{folder} can't be listed (permission denied); make it readable") from None
-    names = {entry.name for entry in entries}
+    entries = _entries(folder)
+    names = [entry.name for entry in entries]
+    masks = _masks_beside(names)
     unread = {nfc(stem(name)) for name in names if unread_ending(name) and not is_hidden(name)}
     for entry in entries:
         path = folder / entry.name
-        if is_hidden(entry.name) or (entry.name == MASKS and IMAGES in names):
+        if is_hidden(entry.name) or (entry.name in masks and entry.is_dir()):
             continue
         if entry.is_dir():
             real = os.path.realpath(path)

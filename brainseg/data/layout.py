@@ -1,37 +1,37 @@
 """Which files of a folder are slices and masks, and which belong together.
 
-    ROOT/images/7.png  ROOT/masks/7.png        two folders: one stem, the extensions may differ
-    ROOT/P1/7.tif      ROOT/P1/7_mask.tif      a folder per patient, as in kaggle_3m, or per part of a split
-    ROOT/7.tif         ROOT/7_mask.tif         masks beside the images
-
-An image of named channels is a file for each: 7_flair.png and 7_t1.png. Its mask is 7_mask.png or 7_seg.png, and in
-masks/ also 7.png.
+Two patterns say so: those that `data.images` and `data.masks` name, or a row of `LAYOUTS`, which are found by
+themselves. Where a folder fits two of them, and they mean other files, it is refused.
 
 Ids are compared in one form of Unicode. Names that begin with a dot are passed over; anything else that isn't used is
 a problem, by key of findings.CHECKS.
 
 Whose slices a folder holds is known only from its name. One that is named like a part of a split (train, val, test) is
 no patient: the patients of its slices are unknown, and those of test/ are left out, so that nobody trains on them by
-mistake. Any other is a patient, however few there are; where the name has no number (`anna`, but also `benign`), or
-has one behind a word such as class, that is a problem to look at.
+mistake, unless `data.split_by=folder` asks for that split. Any other that stands for `{patient}` is one, however few
+there are; where the name has no number (`anna`, but also `benign`), or has one behind a word such as class, that is a
+problem to look at.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from brainseg.config import DataConfig
 from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.decode import EXTENSIONS
-from brainseg.data.names import Part, is_image, looks_like_id, nfc, part_of, stem, unread_ending
-from brainseg.data.scan import Problems, add_other_files, add_unused_folder, below, image_names, scan
+from brainseg.data.names import Part, is_image, looks_like_id, part_of, unread_ending
+from brainseg.data.patterns import Layout, Pattern
+from brainseg.data.reading import Reading, SliceFiles
+from brainseg.data.scan import Tree, below, cant_be_listed
 from brainseg.errors import DataError
+from brainseg.keys import as_line
 
 METADATA = "metadata.csv"
 IMAGES, MASKS = "images", "masks"
 MASK_ENDING = "_mask"
-CHANNELS_MASK_ENDING = "_seg"  # of named channels, as well
 _EXPECTED = f"{IMAGES}/7.png with {MASKS}/7.png, or PATIENT/7.tif with PATIENT/7{MASK_ENDING}.tif"
 _HINTS = 3  # folders that an error names at most
 _HINT_ORDER: Mapping[Part | None, int] = {Part.TRAIN: 0, Part.VAL: 2, Part.TEST: 3}  # others between
@@ -45,14 +45,20 @@ class Pair:
 
     id: str
     images: tuple[str, ...]  # a file for each named channel, in the order of `data.channels`; else one
-    mask: str  # the file; that of the annotations, where they have it
+    masks: tuple[str, ...]  # one; several of one object each, in the order of their names; or that of the annotations
     patient: str | None = None  # the folder's name, where that is a patient
+    part: Part | None = None  # where a folder is named like a part of a split
     annotated: str | None = None  # what the annotations call the image, where they have its mask
 
     @property
     def image(self) -> str:
         """The file, or the first channel's."""
         return self.images[0]
+
+    @property
+    def mask(self) -> str:
+        """The file, or the first one."""
+        return self.masks[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,7 @@ class Listing:
 
     root: Path
     kind: str  # for people
+    layout: Layout | None  # None where annotations have the masks
     pairs: tuple[Pair, ...]
     ids: frozenset[str]  # of the pairs and of the files without a partner
     left_out: frozenset[str]  # ids in folders that are named like a test part
@@ -68,94 +75,50 @@ class Listing:
     annotations: Annotations | None = None  # where they have the masks
 
 
-@dataclass(kw_only=True)
-class _Slice:
-    """The files of one id in one folder, while the folder is listed."""
-
-    folder: str  # '' in images/, masks/ and the root
-    id: str
-    images: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # channel -> paths
-    masks: list[str] = field(default_factory=list)
-
-
-class _Files:
-    """What has been found so far."""
-
-    def __init__(self, data: DataConfig) -> None:
-        self.reading = data.reading
-        self.named = not data.channels_are_alike
-        self.channels: tuple[str, ...] = tuple(map(nfc, data.channels)) if self.named else ("",)
-        self.slices: dict[tuple[str, str], _Slice] = {}
-        self.problems: Problems = defaultdict(list)
-
-    def add_image(self, folder: str, path: str) -> None:
-        name = self._stem(path)
-        if not self.named:
-            self._slice(folder, name).images[""].append(path)
-            return
-        # The longest name first: 7_t1_ce is of the channel t1_ce, if there is one, and not of ce.
-        for channel in sorted(self.channels, key=len, reverse=True):
-            if name.endswith(f"_{channel}"):
-                self._slice(folder, name.removesuffix(f"_{channel}")).images[channel].append(path)
-                return
-        self.problems["other_channel"].append(path)
-
-    def add_mask(self, path: str) -> None:
-        """A file of masks/."""
-        name = self._stem(path)
-        self._slice("", name.removesuffix(self._mask_ending(name)) if self.named else name).masks.append(path)
-
-    def add_beside(self, folder: str, names: Iterable[str]) -> None:
-        """Images and masks of one folder."""
-        for name in names:
-            path = below(folder, name)
-            ending = self._mask_ending(self._stem(path))
-            if ending:
-                self._slice(folder, self._stem(path).removesuffix(ending)).masks.append(path)
-            else:
-                self.add_image(folder, path)
-
-    @property
-    def has_masks(self) -> bool:
-        return any(each.masks for each in self.slices.values())
-
-    def leave_out(self, folders: Sequence[str]) -> frozenset[str]:
-        """Takes the slices of these folders out, and gives their ids."""
-        gone: set[str] = set()
-        for folder in folders:
-            keys = [key for key, each in self.slices.items() if each.folder == folder]
-            gone |= {self.slices.pop(key).id for key in keys}
-            self.problems["test_left_out"].append(f"{folder}/: {len(keys)} slices")
-        return frozenset(gone)
-
-    def _slice(self, folder: str, slice_id: str) -> _Slice:
-        return self.slices.setdefault((folder, slice_id), _Slice(folder=folder, id=slice_id))
-
-    def _mask_ending(self, name: str) -> str:
-        endings = (MASK_ENDING, CHANNELS_MASK_ENDING) if self.named else (MASK_ENDING,)
-        return next((ending for ending in endings if name.endswith(ending)), "")
-
-    def _stem(self, path: str) -> str:
-        name = stem(path.rpartition("/")[2])
-        return name if self.reading == 1 else nfc(name)  # version 0.1 took names as they were
+# What is found by itself: patterns of images and of masks, and what people call it. <images> and <masks> are any names
+# of such folders that a root has, <ending> any ending of a mask's name; the first of two that mean the same counts.
+IN_FOLDERS, BESIDE = "{images}/ and {masks}/", "masks beside the images"
+A_FOLDER_EACH = "a folder per {whose}"
+LAYOUTS = (
+    ("<images>/{id}.*", "<masks>/{id}<ending>.*", IN_FOLDERS),
+    ("<images>/{id}_0000.*", "<masks>/{id}.*", IN_FOLDERS),  # the first channel, as nnU-Net calls it
+    ("<images>/{id}_training.*", "<masks>/{id}_manual1.*", IN_FOLDERS),  # DRIVE
+    ("{part}/<images>/{id}.*", "{part}/<masks>/{id}<ending>.*", IN_FOLDERS),
+    ("<images>/{part}/{id}.*", "<masks>/{part}/{id}<ending>.*", IN_FOLDERS),
+    ("{id}/<images>/{id}.*", "{id}/<masks>/*.*", "a folder per image, its masks merged"),
+    ("{patient}/{id}.*", "{patient}/{id}<ending>.*", A_FOLDER_EACH),
+    ("{id}.*", "{id}<ending>.*", BESIDE),
+)
+_FIRST_LAYOUTS = (  # those of version 0.1; the first that a folder had counted
+    (f"{IMAGES}/{{id}}.*", f"{MASKS}/{{id}}.*", IN_FOLDERS),
+    ("{patient}/{id}.*", f"{{patient}}/{{id}}{MASK_ENDING}.*", A_FOLDER_EACH),
+    ("{id}.*", f"{{id}}{MASK_ENDING}.*", BESIDE),
+)
+OLD_LAYOUTS = tuple(Layout(images=images, masks=masks) for images, masks, _ in _FIRST_LAYOUTS)
+PLAIN = OLD_LAYOUTS[0]
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "imagestr")  # in lower case, as are the next
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "labelstr", "segmentations", "annotations", "1st_manual")
+_FOLDERS = {"<images>": IMAGE_FOLDERS, "<masks>": MASK_FOLDERS}
+_ENDINGS = ("", "_mask", "_mask_*", "_mask*", "_segmentation", "_label", "_seg", "_manual1", "_gt")
 
 
 def list_pairs(root: Path, data: DataConfig) -> Listing:
     """The slices under `root`. Raises DataError where the folder as a whole can't be used.
 
-    data: its `channels` say which files are one image. With `data.reading` 1 every folder is a patient, and what
-    version 0.1 passed over is no error.
+    data: its patterns, and its `channels`, which say which files are one image. With `data.reading` 1 every folder is a
+    patient, and what version 0.1 passed over is no error.
     """
     if not root.exists():
         raise DataError(f"{root} doesn't exist; name a folder that holds {_EXPECTED}")
     if not root.is_dir():
         raise DataError(f"{root} is a file; name a folder that holds {_EXPECTED}")
-    try:
-        listing = _recognise(root, data)
-        if listing is None:
-            raise DataError(f"{root} holds neither {_EXPECTED}{_hint(root, data)}")
-    except PermissionError as error:
-        raise DataError(f"{error.filename} can't be listed (permission denied); make it readable") from None
+    tree = Tree(root)
+    reading = _recognised(tree, data)
+    if reading is None:
+        if tree.denied is not None:
+            raise cant_be_listed(tree.denied)
+        raise DataError(f"{root} holds neither {_EXPECTED}{_hint(tree, data)}")
+    listing = _listing(reading)
     if not listing.ids and listing.left_out:
         raise DataError(
             f"{root} holds only slices that are left out of training ({', '.join(listing.problems['test_left_out'])}); "
@@ -165,72 +128,130 @@ def list_pairs(root: Path, data: DataConfig) -> Listing:
         unread = listing.problems.get("unread_format", [])
         there = f" ({len(unread)} of formats that aren't read, such as {unread[0]})" if unread else ""
         raise DataError(
-            f"{root}: {IMAGES}/ and {MASKS}/ hold no file that ends in {', '.join(EXTENSIONS)}{there}; "
-            "add slices and masks"
+            f"{root}: {listing.kind} hold no file that ends in {', '.join(EXTENSIONS)}{there}; add slices and masks"
         )
     return listing
 
 
-def _recognise(root: Path, data: DataConfig) -> Listing | None:
-    if (root / IMAGES).is_dir() and (root / MASKS).is_dir():
-        return _list_images_and_masks(root, data)
-    return _list_folders(root, data)
+def _recognised(tree: Tree, data: DataConfig) -> Reading | None:
+    """How the folder is read. Raises DataError where it could be read in several ways."""
+    if data.images is not None and data.masks is not None:
+        return _as_told(Layout(images=data.images, masks=data.masks), tree, data)
+    incomplete = None
+    for rows in _rows(tree, data):
+        best: dict[tuple[str, str], list[Reading]] = {}  # images' folder and masks' folder -> those with the least left
+        for images, masks, kind in rows:
+            for layout in _spelt(images, masks, tree, data):
+                folders = (layout.images.rpartition("/")[0], layout.masks.rpartition("/")[0])
+                left_over = best[folders][0].left_over if folders in best else math.inf
+                if not left_over or (folders == ("", "") and best.keys() - {folders}):
+                    continue
+                reading = Reading(layout, tree, data, kind)
+                if not reading.has_pairs:
+                    # The first that would be meant: what lacks its partner is a finding.
+                    incomplete = incomplete or (reading if _is_meant(reading) else None)
+                elif reading.left_over <= left_over:
+                    same = best[folders] if reading.left_over == left_over else []
+                    best[folders] = [*same, reading]
+        found = [reading for same in best.values() for reading in same]
+        for other in found[1:] if data.reading > 1 else ():
+            if other.pairing != found[0].pairing:
+                _refuse(tree.root, found[0], other)
+        if found:
+            return found[0]
+    return incomplete
 
 
-def _list_images_and_masks(root: Path, data: DataConfig) -> Listing:
-    files = _Files(data)
-    for name in image_names(root, IMAGES, files.problems):
-        files.add_image("", f"{IMAGES}/{name}")
-    for name in image_names(root, MASKS, files.problems):
-        files.add_mask(f"{MASKS}/{name}")
-    # What lies beside the two folders is no slice, whatever it is.
-    folders, names = scan(root, "", files.problems)
-    files.problems["ignored_folder"] += [f"{name}/" for name in folders if name not in (IMAGES, MASKS)]
-    files.problems["ignored_file"] += [name for name in names if name != METADATA]
-    return _listing(root, f"{IMAGES}/ and {MASKS}/", files)
+def _is_meant(reading: Reading) -> bool:
+    """Whether a layout that gives no pair is the one that is meant, by its two folders or by an ending `_mask`."""
+    folder, _, name = reading.layout.masks.rpartition("/")
+    if "{" in folder or not folder:
+        return reading.has_masks and name == f"{{id}}{MASK_ENDING}.*"
+    return name == "{id}.*"
 
 
-def _list_folders(root: Path, data: DataConfig) -> Listing | None:
-    """Images with their masks beside them: in the folders of the root, or in the root itself."""
-    files = _Files(data)
-    folders, names = scan(root, "", files.problems)
-    with_images = []
-    for folder in folders:
-        here: Problems = defaultdict(list)
-        images = image_names(root, folder, here)
-        if images:
-            with_images.append(folder)
-            files.add_beside(folder, images)
-        else:
-            here = defaultdict(list)
-            add_unused_folder(root, folder, here)
-        for check, items in here.items():
-            files.problems[check] += items
-    images_in_root = [name for name in names if is_image(name)]
-    add_other_files("", [name for name in names if name != METADATA], files.problems)
-    if files.has_masks:
-        files.problems["image_outside"] += images_in_root
-        parts = {folder: part_of(folder) for folder in with_images} if data.reading > 1 else {}
-        kind = "part of a split" if any(parts.values()) else "patient"
-        return _listing(root, f"a folder per {kind}", files, parts=parts)
-    files.add_beside("", images_in_root)
-    return _listing(root, "masks beside the images", files) if files.has_masks else None
+def _refuse(root: Path, one: Reading, other: Reading) -> None:
+    raise DataError(
+        f"{root} can be read by {one.layout.line} or by {other.layout.line}; "
+        "add those data.images and data.masks that you mean"
+    )
 
 
-def _listing(root: Path, kind: str, files: _Files, *, parts: Mapping[str, Part | None] | None = None) -> Listing:
-    """parts: folder -> the part of a split that its name says it is."""
-    parts, problems = parts or {}, files.problems
-    split_folders = [folder for folder, part in parts.items() if part is not None]
-    left_out = files.leave_out([folder for folder in split_folders if parts[folder] is Part.TEST])
-    problems["split_folder"] = [f"{folder}/" for folder in split_folders if parts[folder] is not Part.TEST]
-    slices = sorted(files.slices.values(), key=lambda each: (each.id, each.folder))
-    clashes = _clashes(slices, files.channels)
+def _as_told(layout: Layout, tree: Tree, data: DataConfig) -> Reading:
+    """By the patterns that the user has typed. Raises DataError where no file fits one of them."""
+    reading = Reading(layout, tree, data, "data.images and data.masks")
+    slices = reading.slices.values()
+    fit = {"images": any(each.images for each in slices), "masks": any(each.masks for each in slices)}
+    for name, fits in fit.items():
+        if not fits:
+            there = _some_image(tree)
+            such = f" (it holds files such as {there})" if there else ""
+            typed = as_line([f"data.{name}={getattr(layout, name)}"])
+            raise DataError(f"{tree.root}: no file fits {typed}{such}; correct the pattern")
+    return reading
+
+
+def _rows(tree: Tree, data: DataConfig) -> Iterator[Sequence[tuple[str, str, str]]]:
+    """The rows of LAYOUTS that count: first those with a file for each channel, where channels are named."""
+    if not data.channels_are_alike:
+        yield [(images.replace("{id}.*", "{id}_{channel}.*"), masks, kind) for images, masks, kind in LAYOUTS]
+    if data.reading > 1:
+        yield LAYOUTS
+    elif {IMAGES, MASKS} <= {*tree[""].folders}:
+        yield _FIRST_LAYOUTS[:1]
+    else:
+        yield from ([row] for row in _FIRST_LAYOUTS[1:])
+
+
+def _spelt(images: str, masks: str, tree: Tree, data: DataConfig) -> Iterator[Layout]:
+    """A row of LAYOUTS with the folders and endings that are there."""
+    for image_folder in _named(images, "<images>", tree):
+        for mask_folder in _named(masks, "<masks>", tree):
+            of_images, of_masks = images.replace("<images>", image_folder), masks.replace("<masks>", mask_folder)
+            for ending in _endings(of_masks, tree, data):
+                if of_images.rpartition("/")[0] != of_masks.rpartition("/")[0] or ending:
+                    yield Layout(images=of_images, masks=of_masks.replace("<ending>", ending))
+
+
+def _named(pattern: str, sort: str, tree: Tree) -> list[str]:
+    """The folders at this place of the pattern that have one of the names, each spelling of a name once."""
+    if sort not in pattern:
+        return [""]
+    level = pattern.split("/").index(sort)
+    places = [""] if level == 0 else tree[""].folders
+    names = {name.lower(): name for place in places for name in tree[place].folders if name.lower() in _FOLDERS[sort]}
+    return sorted(names.values())
+
+
+def _endings(masks: str, tree: Tree, data: DataConfig) -> Sequence[str]:
+    """Those that a file has where masks are; any one where the row has none to choose."""
+    if "<ending>" not in masks:
+        return _ENDINGS[1:2]
+    folders = Pattern(masks.replace("<ending>", ""), data).folders(tree)
+    names = [name.lower() for folder in folders for name in tree[folder].files]
+    return [each for each in _ENDINGS if not each or any(each.rstrip("_*") in name for name in names)]
+
+
+def _listing(reading: Reading) -> Listing:
+    data, tree, layout = reading.data, reading.tree, reading.layout
+    problems = reading.problems_around(METADATA)
+    in_parts = {each.folder: each.part for each in reading.slices.values() if each.part is not None}
+    left_out: set[str] = set()
+    if data.split_by != "folder":
+        for folder in sorted(folder for folder, part in in_parts.items() if part is Part.TEST):
+            gone = [key for key, each in reading.slices.items() if each.folder == folder]
+            left_out |= {reading.slices.pop(key).id for key in gone}
+            problems["test_left_out"].append(f"{folder}/: {len(gone)} slices")
+        problems["split_folder"] = sorted(f"{folder}/" for folder, part in in_parts.items() if part is not Part.TEST)
+    _tell_apart(reading.slices.values())
+    slices = sorted(reading.slices.values(), key=lambda each: (each.id, each.folder))
+    clashes = _clashes(slices, reading)
     problems["duplicate_id"] = sorted(" and ".join(sorted(paths)) for paths in clashes)
     in_clashes = {path for paths in clashes for path in paths}
     pairs = []
     for each in slices:
         paths = [path for of_channel in each.images.values() for path in of_channel]
-        missing = [channel for channel in files.channels if channel not in each.images]
+        missing = [channel for channel in reading.channels if channel not in each.images]
         if not each.masks:
             problems["image_without_mask"] += paths
         elif not paths:
@@ -239,54 +260,86 @@ def _listing(root: Path, kind: str, files: _Files, *, parts: Mapping[str, Part |
             of_channels = ", ".join(f"{each.id}_{channel}" for channel in missing)
             problems["missing_channel"].append(f"{each.masks[0]}: no {of_channels}")
         elif in_clashes.isdisjoint((*paths, *each.masks)):
-            images = tuple(each.images[channel][0] for channel in files.channels)
-            patient = each.folder if each.folder and each.folder not in split_folders else None
-            pairs.append(Pair(id=each.id, images=images, mask=each.masks[0], patient=patient))
+            images = tuple(each.images[channel][0] for channel in reading.channels)
+            pairs.append(
+                Pair(id=each.id, images=images, masks=tuple(sorted(each.masks)), patient=each.patient, part=each.part)
+            )
     for check in ("image_without_mask", "mask_without_image"):
         problems[check].sort()
     patients = {pair.patient for pair in pairs if pair.patient is not None}
     problems["folder_as_patient"] = sorted(name for name in patients if not looks_like_id(name))
-    if files.reading == 1:
+    if data.reading == 1:
         for check in _SINCE_READING_2:
             problems["ignored_file"] += problems.pop(check, [])
+    whose = "part of a split" if in_parts else "patient"
+    folders = {name: getattr(layout, name).rpartition("/")[0] for name in ("images", "masks")}
     return Listing(
-        root=root,
-        kind=kind,
+        root=tree.root,
+        kind=reading.kind.format(whose=whose, **folders),
+        layout=layout,
         pairs=tuple(pairs),
         ids=frozenset(each.id for each in slices),
-        left_out=left_out,
+        left_out=frozenset(left_out),
         problems=problems,
     )
 
 
-def _clashes(slices: Sequence[_Slice], channels: Sequence[str]) -> list[list[str]]:
+def _tell_apart(slices: Collection[SliceFiles]) -> None:
+    """Gives slices of a split's parts the part's name in their ids, as in `train_1`, where `1` is in several parts."""
+    of_parts = [each for each in slices if each.part is not None]
+    if len({each.id for each in of_parts}) < len(of_parts):
+        for each in of_parts:
+            each.id = f"{each.named}_{each.id}"
+
+
+def _clashes(slices: Sequence[SliceFiles], reading: Reading) -> list[list[str]]:
     """Files that would be one image or one mask of one id."""
-    with_id: dict[str, list[_Slice]] = defaultdict(list)
+    with_id: dict[str, list[SliceFiles]] = defaultdict(list)
     for each in slices:
         with_id[each.id].append(each)
     images = [
         [path for each in same for path in each.images.get(channel, ())]
         for same in with_id.values()
-        for channel in channels
+        for channel in reading.channels
     ]
-    return [paths for paths in (*images, *(each.masks for each in slices)) if len(paths) > 1]
+    masks = [] if reading.masks.takes_several else [each.masks for each in slices]
+    return [paths for paths in (*images, *masks) if len(paths) > 1]
 
 
-def _hint(root: Path, data: DataConfig) -> str:
+def _some_image(tree: Tree) -> str | None:
+    """An image file of the root, or of a folder in it or in one of those."""
+    folders = ["", *tree[""].folders]
+    folders += [below(folder, name) for folder in folders[1:] for name in tree[folder].folders]
+    return next((below(folder, name) for folder in folders for name in tree[folder].files if is_image(name)), None)
+
+
+def _hint(tree: Tree, data: DataConfig) -> str:
     """The likely remedy where no layout was recognised."""
+    root, folders = tree.root, tree[""].folders
     for present, absent in ((IMAGES, MASKS), (MASKS, IMAGES)):
-        if (root / present).is_dir():
+        if present in folders and absent not in folders:
             return f"; it has {present}/ but no {absent}/"
-    problems: Problems = defaultdict(list)
-    folders, names = scan(root, "", problems)
-    found = [folder for folder in folders if _recognise(root / folder, data) is not None]
+    found = [folder for folder in folders if _is_recognised(root / folder, data)]
     if found:
         found.sort(key=lambda folder: (_HINT_ORDER.get(part_of(folder), 1), folder))
         more = f" (or one of {len(found) - _HINTS} more)" if len(found) > _HINTS else ""
         return f"; did you mean {' or '.join(str(root / folder) for folder in found[:_HINTS])}{more}?"
-    for folder in folders:
-        names += scan(root, folder, problems)[1]
+    names = [name for folder in ("", *folders) for name in tree[folder].files]
     if any(name.lower().endswith((".mat", ".zip")) for name in names):
         return "; MATLAB files are turned into pairs by `python -m brainseg.data import figshare SRC OUT`"
     unread = sorted({ending for name in names if (ending := unread_ending(name))})
-    return f"; {', '.join(unread)} files aren't read, convert them to PNG, a file a slice" if unread else ""
+    if unread:
+        return f"; {', '.join(unread)} files aren't read, convert them to PNG, a file a slice"
+    return _by_patterns(tree)
+
+
+def _by_patterns(tree: Tree) -> str:
+    there = _some_image(tree)
+    return f"; name files such as {there} by data.images=PATTERN data.masks=PATTERN" if there else ""
+
+
+def _is_recognised(folder: Path, data: DataConfig) -> bool:
+    try:
+        return _recognised(Tree(folder), data) is not None
+    except DataError:  # in two ways
+        return True

@@ -5,11 +5,11 @@ import unicodedata
 from enum import StrEnum
 from pathlib import PurePath
 
-from brainseg.data.decode import EXTENSIONS
+from brainseg.data.decode import EXTENSIONS, FIRST_EXTENSIONS
 
 # Images and volumes that brainseg doesn't read.
 UNREAD = (
-    *(".bmp", ".dib", ".gif", ".webp", ".jp2", ".jfif", ".heic", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".exr"),
+    *(".dib", ".jp2", ".jfif", ".heic", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".exr"),
     *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".mgz", ".hdr", ".img"),
     *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".svs", ".czi"),
 )
@@ -63,13 +63,13 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def is_image(name: str) -> bool:
-    """Whether the ending is that of a file that brainseg reads as image or mask."""
-    return name.lower().endswith(EXTENSIONS)
+def is_image(name: str, *, reading: int = 2) -> bool:
+    """Whether the ending is that of a file that brainseg reads as image or mask. reading: 1 as version 0.1."""
+    return name.lower().endswith(EXTENSIONS if reading > 1 else FIRST_EXTENSIONS)
 
 
 def unread_ending(name: str) -> str | None:
-    """`.bmp` for an image or volume of a format that brainseg doesn't read, else None."""
+    """`.jp2` for an image or volume of a format that brainseg doesn't read, else None."""
     return max((ending for ending in UNREAD if name.lower().endswith(ending)), key=len, default=None)
 
 

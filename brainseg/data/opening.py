@@ -1,7 +1,7 @@
 """The one door for image files from outside: it opens, bounds and decodes them.
 
-PNG, JPEG or TIFF, recognised by content. What a header claims is checked before any pixel is decoded. Every failure is
-one line that names the file and the remedy.
+PNG, JPEG, TIFF, BMP, GIF or WebP, recognised by content. What a header claims is checked before any pixel is decoded.
+Every failure is one line that names the file and the remedy.
 """
 
 import io
@@ -25,8 +25,18 @@ MAX_PIXELS = 8192 * 8192  # far above any slice, far below what a decompression 
 MAX_SIDE = 32_768
 MAX_SCANS = 100  # of a JPEG, each as long as decoding it once; encoders write about ten
 
-_FORMATS = ("PNG", "JPEG", "TIFF")
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # what a file of these formats begins with
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+_MOVING = ("GIF", "WEBP")  # of several frames, the first is the picture
+_SIGNATURES = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"BM",
+    b"GIF8",
+    b"RIFF",
+)  # what a file of these formats begins with
+_DESCRIPTION = 270  # the tag of a TIFF
 _START_OF_SCAN = b"\xff\xda"  # never inside a scan: there, a byte 0xff is followed by 0 or a restart marker
 _CHUNK_BYTES = 2**20
 # Control characters, line ends, and the surrogates that stand for bytes that aren't UTF-8.
@@ -43,6 +53,27 @@ def load_file(path: Path, *, upright: bool) -> Image.Image:
     """
     with _opened(path) as file:
         return _loaded(path, file, upright=upright)
+
+
+def load_pages(path: Path) -> list[Image.Image]:
+    """Every page of a TIFF, or the one frame of another file, in their order. Raises DataError."""
+    with _opened(path) as file, _explained(path, file):
+        image = _open(path, file, pages=True)
+        pages = []
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for number in range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1):
+                image.seek(number)
+                _check_side(path, image.size)
+                pages.append(image.copy())
+    return pages
+
+
+def moves(path: Path) -> bool:
+    """Whether a file is a GIF or WebP of several frames. Raises DataError."""
+    with _opened(path) as file, _explained(path, file):
+        image = _open(path, file)
+        return image.format in _MOVING and getattr(image, "n_frames", 1) > 1
 
 
 def load_content(content: bytes, *, called: str, upright: bool) -> Image.Image:
@@ -98,29 +129,58 @@ def _explained(name: Path | str, file: IO[bytes]) -> Iterator[None]:
         raise _damaged(name, error) from error
 
 
-def _open(name: Path | str, file: IO[bytes]) -> Image.Image:
-    """Checks the header before any pixel is decoded."""
+def _open(name: Path | str, file: IO[bytes], *, pages: bool = False) -> Image.Image:
+    """Checks the header before any pixel is decoded. pages: whether a TIFF may have several."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the size is checked here, and odd tags don't matter
         try:
             image = Image.open(file, formats=_FORMATS)
         except Image.DecompressionBombError:
             raise DataError(_too_large(name)) from None
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(_too_large(name))
-        if max(width, height) > MAX_SIDE:
-            raise DataError(f"{name} is {width}x{height}, and no side may be above {MAX_SIDE}; cut it into parts")
-        if not width or not height:
-            raise DataError(f"{name} has no pixels ({width}x{height}); export it again")
+        _check_side(name, image.size)
         frames = getattr(image, "n_frames", 1)  # only the formats that can hold several have it
-        if frames > 1:
+        if frames > 1 and image.format == "TIFF" and not (pages and _pages_of(image) != "slices"):
+            raise DataError(f"{name} {_told_of_pages(image, frames)}")
+        if frames > 1 and image.format not in ("TIFF", *_MOVING):
             raise DataError(f"{name} holds {frames} frames; export each slice to a file of its own")
         if image.format == "JPEG":
             _check_scans(name, file)
         if image.format == "TIFF":
             image.load()  # TIFF tags can warn as late as here; PNG and JPEG only warn on opening
     return image
+
+
+def _check_side(name: Path | str, size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise DataError(_too_large(name))
+    if max(width, height) > MAX_SIDE:
+        raise DataError(f"{name} is {width}x{height}, and no side may be above {MAX_SIDE}; cut it into parts")
+    if not width or not height:
+        raise DataError(f"{name} has no pixels ({width}x{height}); export it again")
+
+
+def _pages_of(image: Image.Image) -> str | None:
+    """`slices` or `channels`, where ImageJ or OME has written in a TIFF what its pages are."""
+    about = str(getattr(image, "tag_v2", {}).get(_DESCRIPTION, ""))
+    for kind, names in (("slices", "slices|SizeZ"), ("channels", "channels|SizeC")):
+        found = re.search(rf"\b(?:{names})=\"?(\d+)", about)
+        if found and int(found[1]) > 1:
+            return kind
+    return None
+
+
+def _told_of_pages(image: Image.Image, frames: int) -> str:
+    """What a TIFF of several pages is, and what to do; follows its name."""
+    kind = _pages_of(image)
+    if kind == "slices":
+        return f"is a volume of {frames} slices, as its header says, and volumes aren't read; export a file a slice"
+    if kind == "channels":
+        return f"holds {frames} channels, as its header says; name them all by data.channels=[NAME,...]"
+    return (
+        f"holds {frames} pages: name them by data.channels=[NAME,...] if they are channels; slices of a volume aren't "
+        "read, export a file a slice"
+    )
 
 
 def _check_scans(name: Path | str, file: IO[bytes]) -> None:
@@ -158,4 +218,4 @@ def _unidentified(file: IO[bytes]) -> str:
         return "is empty (0 bytes); copy or export it again"
     if begins.startswith(_SIGNATURES):  # a TIFF's directory may lie at its end
         return "is damaged or cut off (no readable header); copy or export it again"
-    return "is not a PNG, JPEG or TIFF image; export it as PNG"
+    return "is not a PNG, JPEG, TIFF, BMP, GIF or WebP image; export it as PNG"

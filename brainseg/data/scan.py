@@ -4,9 +4,12 @@ What is of no use is a problem, by key of findings.CHECKS. Names that begin with
 """
 
 import os
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainseg.data.names import is_hidden, is_image, is_utf8, unread_ending
+from brainseg.errors import DataError
 
 Problems = dict[str, list[str]]  # check -> paths, relative to the root
 
@@ -32,18 +35,46 @@ def scan(root: Path, folder: str, problems: Problems) -> tuple[list[str], list[s
     return folders, files
 
 
-def image_names(root: Path, folder: str, problems: Problems) -> list[str]:
-    """Names of the image files in root/folder, sorted; what else is there goes to the problems."""
-    folders, files = scan(root, folder, problems)
-    problems["nested_folder"] += [f"{below(folder, name)}/" for name in folders]
-    add_other_files(folder, files, problems)
-    return [name for name in files if is_image(name)]
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """What lies in one folder, sorted."""
+
+    folders: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    problems: Problems = field(default_factory=lambda: defaultdict(list))
+    denied: PermissionError | None = None  # it can't be listed
 
 
-def add_other_files(folder: str, names: list[str], problems: Problems) -> None:
+class Tree:
+    """The folders below a root, each listed when it is asked for, once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._known: dict[str, Folder] = {}
+
+    def __getitem__(self, folder: str) -> Folder:
+        if folder not in self._known:
+            self._known[folder] = self._listed(folder)
+        return self._known[folder]
+
+    @property
+    def denied(self) -> PermissionError | None:
+        """Why a folder that was asked for can't be listed; None if all could be."""
+        return next((each.denied for each in self._known.values() if each.denied is not None), None)
+
+    def _listed(self, folder: str) -> Folder:
+        problems: Problems = defaultdict(list)
+        try:
+            folders, files = scan(self.root, folder, problems)
+        except PermissionError as error:
+            return Folder(denied=error)
+        return Folder(folders=folders, files=files, problems=problems)
+
+
+def add_other_files(folder: str, names: list[str], problems: Problems, *, reading: int) -> None:
     """The files that are no image which brainseg reads, as problems."""
     for name in names:
-        if not is_image(name):
+        if not is_image(name, reading=reading):
             problems["unread_format" if unread_ending(name) else "ignored_file"].append(below(folder, name))
 
 
@@ -60,6 +91,11 @@ def add_unused_folder(root: Path, folder: str, problems: Problems) -> None:
     problems["nested_patients"] += deeper
     if not unread and not deeper:
         problems["ignored_folder"].append(f"{folder}/")
+
+
+def cant_be_listed(error: PermissionError) -> DataError:
+    """The error of a folder that the user may not list."""
+    return DataError(f"{error.filename} can't be listed (permission denied); make it readable")
 
 
 def below(folder: str, name: str) -> str:

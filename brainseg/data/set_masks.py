@@ -5,7 +5,6 @@ another is a class. Sets whose masks hold 0 and 255 need no look at other files,
 """
 
 import os
-import shlex
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from brainseg.data.decode import (
     MaskKind,
     Values,
     binary_mask,
+    check_size,
     levels_of,
     mask_kind,
     not_a_mask,
@@ -32,6 +32,7 @@ from brainseg.data.decode import (
     read_mask_file,
 )
 from brainseg.errors import DataError
+from brainseg.keys import as_line
 
 VOID = 255  # what many sets write where nobody labelled
 _VOID_FROM = 4  # times the largest label: from there on, 255 is no label itself
@@ -76,6 +77,16 @@ class SetMasks:
         self._data = data
         self._lock = threading.Lock()
         self._survey: MaskSurvey | None = None
+
+    def merged(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+        """The mask that these files make up, as `read` gives one: where one isn't background, it covers those before.
+
+        Raises DataError like `read`, and where their sizes differ.
+        """
+        masks = [self.read(path) for path in paths]
+        for path, mask in zip(paths, masks, strict=True):
+            check_size(self._root / path, mask.shape, paths[0], masks[0].shape)
+        return merged(masks)
 
     def read(self, path: str) -> NDArray[np.uint8]:
         """The mask as `data.labels` describes it, (height, width, mask channels).
@@ -136,6 +147,14 @@ class SetMasks:
         )
 
 
+def merged(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """One mask of several of one shape: where one isn't background, it covers those before."""
+    whole = masks[0]
+    for mask in masks[1:]:
+        whole = np.where(mask != 0, mask, whole)
+    return whole
+
+
 def survey_of(files: Sequence[_Surveyed]) -> MaskSurvey:
     """What the masks of a set hold, from each file's part."""
     tops: dict[str, float] = {}
@@ -163,7 +182,7 @@ def _numbers_found(files: Sequence[_Surveyed], tops: Mapping[str, float]) -> str
         return f"the masks hold the {seen}; write class numbers from 1, and name them by data.classes"
     named = [f"{value:g}" for value in values]
     if all(len(each) <= 1 for each in own):  # files were exported in two ways, or each has another class
-        same = shlex.quote(f"data.classes={{class1: [{', '.join(named)}]}}")
+        same = as_line([f"data.classes={{class1: [{', '.join(named)}]}}"])
         return f"the masks hold the {seen}; {_remedy(named, [], files)}, or if they mean the same: {same}"
     void = values[-1] == VOID and len(values) > 1 and values[-2] * _VOID_FROM <= VOID
     remedy = _remedy(named[:-1] if void else named, [f"data.ignore={VOID}"] if void else [], files)
@@ -229,7 +248,7 @@ def _remedy(values: Sequence[str], also: Sequence[str], files: Sequence[_Surveye
             "and choose it by data=NAME"
         )
     classes = ", ".join(f"class{number}: {value}" for number, value in enumerate(values, start=1))
-    return f"name them: {shlex.join([f'data.classes={{{classes}}}', *also])}"
+    return f"name them: {as_line([f'data.classes={{{classes}}}', *also])}"
 
 
 def _listed(seen: Sequence[str]) -> str:

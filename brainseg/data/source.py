@@ -20,6 +20,7 @@ class SliceInfo:
 
     id: str
     columns: Mapping[str, str] = field(default_factory=dict)
+    part: str | None = None  # train, val, test or fold, where a folder says so
 
 
 class Source(Protocol):

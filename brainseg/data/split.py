@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,8 @@ def make_split(slices: Sequence[SliceInfo], config: DataConfig) -> Split:
     if config.split_file is not None:
         return read_split(Path(config.split_file), slices)
     slices = limited(slices, limit=config.limit, seed=config.split_seed)
+    if config.split_by == "folder":
+        return _split_of_folders(slices, config)
     groups = _groups(slices, config)
     strata = _strata(groups, config.stratify_by)
     # One stream for each purpose: the test part stays the same when the validation share changes.
@@ -66,6 +68,26 @@ def make_split(slices: Sequence[SliceInfo], config: DataConfig) -> Split:
     split = Split(train=_ids(groups, train), val=_ids(groups, val), test=_ids(groups, test))
     _check_parts(split, config, groups=len(groups))
     return split
+
+
+def _split_of_folders(slices: Sequence[SliceInfo], config: DataConfig) -> Split:
+    """The parts that folders are named like. Without a folder val, it is drawn from train."""
+    ids: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for item in slices:
+        if item.part not in ids:
+            raise DataError(
+                f"data.split_by=folder needs each slice in a folder named train, val or test, and slice {item.id} is "
+                f"in {'none' if item.part is None else 'a fold'}; move it, or use data.split_by=patient or image"
+            )
+        ids[item.part].append(item.id)
+    if not ids["train"]:
+        raise DataError("data.split_by=folder has no slices in a folder named train; add them, or use another split")
+    if ids["val"]:
+        return Split(**{part: tuple(sorted(members)) for part, members in ids.items()})
+    known = all(config.group_by in item.columns for item in slices)
+    rest = replace(config, split_by="patient" if known else "image", limit=None)
+    drawn = make_split([item for item in slices if item.part == "train"], rest)
+    return replace(drawn, test=tuple(sorted(ids["test"])))
 
 
 def limited(slices: Sequence[SliceInfo], *, limit: int | None, seed: int) -> list[SliceInfo]:

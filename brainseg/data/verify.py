@@ -31,15 +31,18 @@ from brainseg.data.decode import (
     size_text,
 )
 from brainseg.data.findings import Finding, Severity, collect
-from brainseg.data.folder import folder_findings, open_folder, slice_infos
+from brainseg.data.folder import folder_findings, masks_of, open_folder, slice_infos
 from brainseg.data.layout import Pair
 from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
+from brainseg.data.opening import moves
+from brainseg.data.patterns import Layout
 from brainseg.data.people import people_with_several_ids, person_of
-from brainseg.data.set_masks import SetMasks
+from brainseg.data.set_masks import SetMasks, merged
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
 from brainseg.errors import DataError
 
 REPORT_SCHEMA = 2  # 1 had tumor_fraction for foreground_fraction, and neither channels nor classes nor values
+MOVING = (".gif", ".webp")
 FOREGROUND = "foreground"  # what the one class of a binary mask is called
 
 
@@ -58,6 +61,7 @@ class FolderReport:
 
     root: str
     layout: str
+    patterns: Layout | None  # what data.images and data.masks would say; None where annotations have the masks
     slices: int
     patient_ids: int
     people: int  # patient ids that look like one person counted once
@@ -125,11 +129,7 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     opened = open_folder(root, data)
     listing, metadata, data = opened.listing, opened.metadata, opened.data
     infos = slice_infos(listing, metadata)
-    of_set: SetMasks | DrawnMasks = (
-        SetMasks(root, [pair.mask for pair in listing.pairs], data)
-        if listing.annotations is None
-        else DrawnMasks(root, listing.annotations, data)
-    )
+    of_set = masks_of(root, listing.pairs, listing.annotations, data)
     # Threads: PIL and NumPy release the interpreter's lock for most of this.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         inspections = list(pool.map(lambda pair: _inspect(root, pair, data, of_set), listing.pairs))
@@ -156,6 +156,7 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     return FolderReport(
         root=str(root),
         layout=listing.kind if listing.annotations or not opened.taken else f"{listing.kind}, with {opened.taken}",
+        patterns=listing.layout,
         slices=len(listing.pairs),
         patient_ids=len(patient_ids),
         people=len({person_of(patient_id) for patient_id in patient_ids}),
@@ -180,13 +181,15 @@ def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks | DrawnMa
     except DataError as error:
         problems.append(("unreadable_file", _relative(root, error)))
     values: tuple[str, ...] = ()
-    try:
-        if isinstance(masks, SetMasks):
-            mask, values = _read_mask(root, pair, data, masks, problems)
-        elif image is not None:  # whose size the mask has
+    if isinstance(masks, SetMasks):
+        mask, values = _read_masks(root, pair, data, masks, problems)
+    elif image is not None:  # whose size the mask has
+        try:
             mask, values = _drawn_mask(pair, masks, image.shape[:2], problems)
-    except DataError as error:
-        problems.append(("unreadable_file", _relative(root, error)))
+        except DataError as error:
+            problems.append(("unreadable_file", _relative(root, error)))
+    files = (*pair.images, *(pair.masks if isinstance(masks, SetMasks) else ()))
+    problems += [("several_frames", path) for path in files if _moves(root / path)]
     if in_colour and data.channels == "grey":
         problems.append(("colour_not_read", pair.image))
     if mask is not None and image is not None and mask.shape[:2] != image.shape[:2]:
@@ -240,14 +243,59 @@ def _counted(mask: NDArray[np.uint8], labels: Labels) -> dict[str, Any]:
     }
 
 
-def _read_mask(
+def _read_masks(
     root: Path, pair: Pair, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
+) -> tuple[NDArray[np.uint8] | None, tuple[str, ...]]:
+    """What the masks of a slice make up, or None where one isn't a mask; and the values of their files."""
+    values: list[str] = []
+    of_objects: list[NDArray[np.uint8]] = []
+    for path in pair.masks:
+        try:
+            one, found = _read_mask(root, path, data, masks, problems)
+        except DataError as error:
+            problems.append(("unreadable_file", _relative(root, error)))
+            continue
+        values += found
+        of_objects += [] if one is None else [one]
+    mask = _merged(pair, of_objects, data, problems) if len(of_objects) == len(pair.masks) else None
+    return mask, tuple(dict.fromkeys(values))
+
+
+def _merged(
+    pair: Pair, masks: Sequence[NDArray[np.uint8]], data: DataConfig, problems: list[tuple[str, str]]
+) -> NDArray[np.uint8] | None:
+    """The mask that those of one slice make up; None where they differ in size."""
+    for path, mask in zip(pair.masks, masks, strict=True):
+        if mask.shape != masks[0].shape:
+            sizes = f"{size_text(mask.shape)}, {pair.mask} {size_text(masks[0].shape)}"
+            problems.append(("size_mismatch", f"{path}: {sizes}"))
+            return None
+    mask = merged(masks)
+    if any(((each != 0) & (each != mask)).any() for each in masks):
+        problems.append(("overlapping_masks", pair.image))
+    foreground = (mask != 0) & (mask != IGNORED)
+    if not foreground.any():
+        problems.append(("empty_mask", pair.mask))
+    elif data.classes is None and foreground.all():
+        problems.append(("full_mask", pair.mask))
+    return mask
+
+
+def _moves(path: Path) -> bool:
+    try:
+        return path.suffix.lower() in MOVING and moves(path)
+    except DataError:  # reading it says so
+        return False
+
+
+def _read_mask(
+    root: Path, name: str, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
 ) -> tuple[NDArray[np.uint8] | None, tuple[str, ...]]:
     """The mask as `data.labels` says, or None where it isn't one; and the values of its file.
 
     masks: of the set, which decides what values without names mean. Raises DataError where the file can't be read.
     """
-    path = root / pair.mask
+    path = root / name
     if data.classes is not None:
         file = read_label_file(path, data)
         values = levels_of(file.values).values
@@ -261,13 +309,7 @@ def _read_mask(
         file = read_mask_file(path, reading=data.reading)
         levels = levels_of(file.values)
         shown = tuple(f"{value:g}" for value in levels.values)
-        mask = _without_names(pair, file, levels, data, masks, problems)
-    if mask is not None:
-        foreground = (mask != 0) & (mask != IGNORED)
-        if not foreground.any():
-            problems.append(("empty_mask", pair.mask))
-        elif data.classes is None and foreground.all():
-            problems.append(("full_mask", pair.mask))
+        mask = _without_names(name, file, levels, data, masks, problems)
     return mask, shown
 
 
@@ -283,20 +325,20 @@ def _drawn_mask(
 
 
 def _without_names(
-    pair: Pair, file: MaskFile, levels: Levels, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
+    name: str, file: MaskFile, levels: Levels, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
 ) -> NDArray[np.uint8] | None:
     """A mask of two kinds of pixels, or None where it isn't one, or where the set holds labels."""
     top = levels.top if file.is_plain or data.reading == 1 else masks.survey().top(file.values)
     if masks.problem is not None:
         return None
     if data.ignore is not None:
-        return masks.read(pair.mask)
+        return masks.read(name)
     kind = mask_kind(levels, top)
     if kind is MaskKind.OTHER:
-        problems.append(("mask_not_binary", f"{pair.mask} {not_a_mask(levels)}"))
+        problems.append(("mask_not_binary", f"{name} {not_a_mask(levels)}"))
         return None
     if kind is MaskKind.SOFT:
-        problems.append(("soft_mask", pair.mask))
+        problems.append(("soft_mask", name))
     return binary_mask(file.values, top)[..., np.newaxis]
 
 

@@ -13,6 +13,8 @@ from brainseg.data.decode import read_channels
 from brainseg.data.image_files import ImageFile
 from brainseg.errors import DataError
 
+TIFF = (".tif", ".tiff")
+
 
 @dataclass(frozen=True, kw_only=True)
 class InputImage:
@@ -37,7 +39,8 @@ class InputImage:
 def input_images(files: Sequence[ImageFile], data: DataConfig) -> tuple[InputImage, ...]:
     """The images that these files are, sorted by id. Of named channels `ID_flair.png` and `ID_t1.png` are one image.
 
-    Files of other channels are passed over. Raises DataError where none has the name of a channel.
+    Files of other channels are passed over. Where no file has the name of a channel, each TIFF holds them all; raises
+    DataError if there is none.
     """
     if data.channels_are_alike:
         return tuple(InputImage(id=file.id, paths=(file.path,)) for file in files)
@@ -47,6 +50,8 @@ def input_images(files: Sequence[ImageFile], data: DataConfig) -> tuple[InputIma
         if named is not None:
             image_id, channel = named
             of_images[image_id][channel].append(file.path)
+    if not of_images and (whole := [file for file in files if file.path.suffix.lower() in TIFF]):
+        return tuple(InputImage(id=file.id, paths=(file.path,)) for file in whole)
     if not of_images:
         endings = ", ".join(f"_{name}" for name in data.channels)
         raise DataError(

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from brainseg.cli.command import OneLineParser, plain_command
 from brainseg.cli.secrets import hide_secrets, mask
 from brainseg.errors import ConfigError
+from brainseg.keys import as_line
 
 if TYPE_CHECKING:
     from brainseg.sweep.launchers.config import LauncherConfig
@@ -256,7 +256,7 @@ def _command_line(parsed: argparse.Namespace) -> str:
     words = [parsed.study, *parsed.overrides]
     for option, value in options.items():
         words += [] if value is None else [option, str(value)]
-    return mask(f"{PROGRAM} run {shlex.join(words)}")
+    return mask(f"{PROGRAM} run {as_line(words)}")
 
 
 main = plain_command(_sweep)

@@ -1,7 +1,6 @@
 """`sweep add`: a trial with values of the user's own choice, which comes before the sampler's next draw."""
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
@@ -10,6 +9,7 @@ from brainseg import compose
 from brainseg.cli.secrets import mask
 from brainseg.cli.tables import Console, say
 from brainseg.errors import ConfigError
+from brainseg.keys import as_line
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.foreign import OwnStudy, point_of
 from brainseg.sweep.engine.stored_study import load_config, with_plugins
@@ -52,7 +52,7 @@ def add_trial(name: str, given: Sequence[str], *, tracking: Sequence[str], where
     needed = [] if total <= keys.settings_of(study).trials else ["--trials", str(total)]
     if needed or not workers_of(storage, trials):
         words = [name, *tracking, *([] if where is None else ["--storage", where]), *needed]
-        say(mask(f"go on with: python -m brainseg.sweep run {shlex.join(words)}"), console)
+        say(mask(f"go on with: python -m brainseg.sweep run {as_line(words)}"), console)
     else:
         say("the next worker that is free takes it", console)
     return 0

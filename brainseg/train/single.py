@@ -93,4 +93,5 @@ def _kept_elsewhere(config: RunConfig) -> str:
     from brainseg.cli.secrets import mask
 
     told = {"tracking.root": (config.tracking.root, "mlruns"), "tracking.uri": (config.tracking.uri, None)}
-    return mask("".join(f" {key}={value}" for key, (value, default) in told.items() if value != default))
+    words = [f"{key}={value}" for key, (value, default) in told.items() if value != default]
+    return mask(" ".join(["", *map(compose.as_line, ([word] for word in words))]))

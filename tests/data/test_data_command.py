@@ -28,6 +28,7 @@ def test_a_clean_folder_is_verified_with_exit_code_0(folder: Any, capsys: pytest
     assert main(["verify", str(folder.root)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{folder.root}: 2 slices of 2 patient ids, images/ and masks/",
+        "layout   'data.images=images/{id}.*' 'data.masks=masks/{id}.*'",
         "types    glioma 2",
         "sizes    20x24 2",
         "channels grey",
@@ -69,7 +70,7 @@ def test_verify_reads_as_a_training_with_the_same_overrides(folder: Any, capsys:
         folder.add(slice_id, image=np.random.default_rng(int(slice_id)).integers(0, 256, (10, 20), np.uint8), mask=mask)
     folder.metadata({"1": "P1", "2": "P2"})
     assert main(["verify", str(folder.root), "data.classes={car: 1, road: 2, sky: 3}", "data.ignore=255"]) == 0
-    assert capsys.readouterr().out.splitlines()[3:] == [
+    assert capsys.readouterr().out.splitlines()[4:] == [
         "channels grey",
         "values   0 in 2 masks, 1 in 2 masks, 2 in 2 masks, 255 in 2 masks",
         "classes  car 2.50%, road 4.00%, sky 0.00% of all pixels",

@@ -333,8 +333,8 @@ def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
     ("content", "wrong"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"patient,age\n", "is not a PNG, JPEG or TIFF image"),
-        (b"GIF89a" + b"\0" * 99, "is not a PNG"),
+        (b"patient,age\n", "is not a PNG, JPEG, TIFF, BMP, GIF or WebP image"),
+        (b"P5 1 1 255 " + b"\0" * 99, "is not a PNG"),
     ],
 )
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes, wrong: str) -> None:
@@ -423,10 +423,59 @@ def test_an_image_without_pixels_is_named(tmp_path: Path) -> None:
     one_line(read_image, png_header(tmp_path / "a.png", 0, 5))
 
 
-def test_several_frames_in_one_file_are_refused(tmp_path: Path) -> None:
-    frames = [Image.new("L", (4, 4), value) for value in (1, 2, 3)]
-    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
-    assert "holds 3 frames; export each slice to a file of its own" in one_line(read_image, tmp_path / "a.tif")
+def pages(path: Path, *values: int, about: str = "") -> Path:
+    """A TIFF of 4x4 pixels a page, each of one value."""
+    frames = [Image.new("L", (4, 4), value) for value in values]
+    frames[0].save(path, save_all=True, append_images=frames[1:], description=about)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("about", "told"),
+    [
+        ("", "holds 3 pages: name them by data.channels=[NAME,...] if they are channels; slices of a volume aren't"),
+        ("ImageJ=1.53\nimages=3\nslices=3\n", "is a volume of 3 slices, as its header says, and volumes aren't read"),
+        ("ImageJ=1.53\nimages=3\nchannels=3\n", "holds 3 channels, as its header says; name them all by data.channels"),
+        ('<Pixels SizeC="1" SizeZ="3"/>', "is a volume of 3 slices"),
+    ],
+)
+def test_a_tiff_of_several_pages_is_said_to_be_a_volume_or_channels(tmp_path: Path, about: str, told: str) -> None:
+    assert told in one_line(read_image, pages(tmp_path / "a.tif", 1, 2, 3, about=about))
+
+
+def test_pages_are_channels_where_as_many_are_named(tmp_path: Path) -> None:
+    path = pages(tmp_path / "a.tif", 10, 20, 30)
+    image = decode.read_channels([path], DataConfig(channels=["flair", "t1", "t2"]))
+    assert (image.shape, image[0, 0].tolist()) == ((4, 4, 3), [10, 20, 30])
+    with pytest.raises(
+        DataError, match=r"a\.tif holds 3 pages, and data\.channels names 2 \(flair, t1\); name each of"
+    ):
+        decode.read_channels([path], DataConfig(channels=["flair", "t1"]))
+    volume = pages(tmp_path / "b.tif", 1, 2, 3, about="ImageJ=1.53\nslices=3\n")
+    with pytest.raises(DataError, match=r"b\.tif is a volume of 3 slices"):
+        decode.read_channels([volume], DataConfig(channels=["flair", "t1", "t2"]))
+
+
+def test_samples_are_channels_where_as_many_are_named(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (1, 2, 3, 4)).save(tmp_path / "a.tif")
+    data = DataConfig(channels=["dapi", "gfp", "rfp", "bf"])
+    assert decode.read_channels([tmp_path / "a.tif"], data)[0, 0].tolist() == [1, 2, 3, 4]
+    with pytest.raises(DataError, match=r"holds 4 samples a pixel, and data\.channels names 2"):
+        decode.read_channels([tmp_path / "a.tif"], DataConfig(channels=["dapi", "gfp"]))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp", "gif", "webp"])
+def test_every_format_gives_the_same_pixels(tmp_path: Path, ending: str) -> None:
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    Image.fromarray(values).save(tmp_path / f"a.{ending}", **({"lossless": True} if ending == "webp" else {}))
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{ending}"), values)
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_of_what_moves_the_first_picture_is_read(tmp_path: Path, ending: str) -> None:
+    frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 255)]
+    frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:], duration=50)
+    assert read_image(tmp_path / f"a.{ending}").max() == 0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

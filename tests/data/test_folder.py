@@ -160,7 +160,8 @@ def test_a_root_one_level_too_high_gets_a_hint(folder: Any) -> None:
 
 
 def test_empty_folders_are_refused(folder: Any) -> None:
-    assert "hold no file that ends in .png, .jpg, .jpeg, .tif, .tiff; add slices and masks" in refusal(folder.root)
+    endings = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
+    assert f"hold no file that ends in {endings}; add slices and masks" in refusal(folder.root)
 
 
 def test_images_without_a_mask_are_counted_and_the_first_is_named(folder: Any) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from brainseg.data.image_files import ImageFile, find_images
 from brainseg.errors import DataError
 
-ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff"
+ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,13 @@ def test_a_data_folder_gives_its_slices_without_masks_and_metadata() -> None:
 def test_a_folder_per_patient_gives_its_slices_without_masks() -> None:
     touch("set/P1/7.tif", "set/P1/7_mask.tif", "set/P2/7.tif", "set/P2/7_mask.tif", "set/notes.txt", "set/.hidden.png")
     assert found("set") == [("P1/7", "set/P1/7.tif"), ("P2/7", "set/P2/7.tif")]
+
+
+def test_masks_in_other_layouts_are_no_images_either() -> None:
+    touch("one/Image/1.png", "one/Label/1.png", "two/a/images/a.png", "two/a/masks/1.png", "three/gt/1.png")
+    assert found("one") == [("1", "one/Image/1.png")]
+    assert found("two") == [("a/images/a", "two/a/images/a.png")]
+    assert found("three") == [("gt/1", "three/gt/1.png")]
 
 
 def test_folders_are_searched_to_the_end_and_names_keep_the_way() -> None:
@@ -110,23 +117,23 @@ LABELS = PHOTO % 3
 
 
 def test_images_of_other_formats_are_counted_by_their_kind() -> None:
-    touch("in/1.png", "in/2.bmp", "in/a/3.BMP", "in/4.nii.gz", "in/4_mask.nii.gz", "in/notes.txt")
+    touch("in/1.png", "in/2.jp2", "in/a/3.JP2", "in/4.nii.gz", "in/4_mask.nii.gz", "in/notes.txt")
     images = find_images([Path("in")])
     assert [file.id for file in images.files] == ["1"]
     assert images.notes == (
-        "2 .bmp files were passed over; convert them to PNG",
+        "2 .jp2 files were passed over; convert them to PNG",
         "1 .nii.gz file was passed over; convert them to PNG",
     )
 
 
 @pytest.mark.parametrize("mask", [MASK, MASK * 0, LABELS])
 def test_masks_of_images_that_are_not_read_are_not_predicted(mask: np.ndarray[Any, Any]) -> None:
-    touch("in/1.bmp")
+    touch("in/1.jp2")
     pixels("in/1.png", mask)
     with pytest.raises(DataError) as caught:
         find_images([Path("in")])
     assert str(caught.value) == (
-        f"in holds no image that ends in {ENDINGS} (masks aside); 1 .bmp file was passed over; convert them to PNG; "
+        f"in holds no image that ends in {ENDINGS} (masks aside); 1 .jp2 file was passed over; convert them to PNG; "
         "1 .png file was passed over as masks of those"
     )
     pixels("in/2.png", PHOTO)
@@ -136,7 +143,7 @@ def test_masks_of_images_that_are_not_read_are_not_predicted(mask: np.ndarray[An
 
 
 def test_a_converted_copy_of_an_image_that_is_not_read_is_predicted() -> None:
-    touch("in/1.bmp")
+    touch("in/1.jp2")
     pixels("in/1.png", PHOTO)
     assert found("in") == [("1", "in/1.png")]
 

@@ -50,7 +50,9 @@ def refusal(root: Path) -> str:
 
 def test_every_folder_and_file_that_is_passed_over_is_a_finding(tmp_path: Path) -> None:
     beside(tmp_path, "P1/1", "P2/2", "HGG/P5/5", "6")
-    grey(tmp_path / "P3" / "3.bmp", tmp_path / "P3" / "3_mask.bmp")
+    (tmp_path / "P3").mkdir()
+    for name in ("3.jp2", "3_mask.jp2"):
+        (tmp_path / "P3" / name).touch()
     (tmp_path / "P1" / "1.nii.gz").touch()
     (tmp_path / "P2" / "Thumbs.db").touch()
     (tmp_path / "notes" / "old").mkdir(parents=True)
@@ -60,7 +62,7 @@ def test_every_folder_and_file_that_is_passed_over_is_a_finding(tmp_path: Path) 
     assert findings(tmp_path) == {
         "nested_patients": ("HGG/P5/",),
         "image_outside": ("6.png", "6_mask.png"),
-        "unread_format": ("P1/1.nii.gz", "P3/3.bmp", "P3/3_mask.bmp"),
+        "unread_format": ("P1/1.nii.gz", "P3/3.jp2", "P3/3_mask.jp2"),
         "ignored_folder": ("notes/",),
         "ignored_file": ("P2/Thumbs.db", "README.md"),
     }
@@ -68,9 +70,10 @@ def test_every_folder_and_file_that_is_passed_over_is_a_finding(tmp_path: Path) 
 
 def test_what_lies_beside_images_and_masks_is_a_warning(folder: Any) -> None:
     folder.add("1")
-    grey(folder.root / "test" / "2.png", folder.root / "preview.png", folder.root / "images" / "3.gif")
+    grey(folder.root / "test" / "2.png", folder.root / "preview.png")
+    (folder.root / "images" / "3.jp2").touch()
     assert findings(folder.root) == {
-        "unread_format": ("images/3.gif",),
+        "unread_format": ("images/3.jp2",),
         "ignored_folder": ("test/",),
         "ignored_file": ("preview.png",),
     }
@@ -140,11 +143,13 @@ def test_parts_of_a_split_are_no_patients_and_test_is_left_out(tmp_path: Path) -
     ]
     assert findings(tmp_path) == {"split_folder": ("Validation/", "train/"), "test_left_out": ("test_set/: 2 slices",)}
     assert source.notes == (
+        f"{tmp_path}: a folder per part of a split, as by 'data.images={{patient}}/{{id}}.*' "
+        "'data.masks={patient}/{id}_mask.*'",
         f"{tmp_path}: 2 folder(s) named like a part of a split, and taken for no patient, first: Validation/; "
-        "add metadata.csv with id,patient_id, or use data.split_by=image",
+        "add metadata.csv with id,patient_id, or use data.split_by=folder or data.split_by=image",
         f"{tmp_path}: 1 folder(s) left out of training, since they are named like a test part, first: "
-        "test_set/: 2 slices; data.root, or --data of brainseg.evaluate, may name that folder; rename it to train on "
-        "it",
+        "test_set/: 2 slices; data.split_by=folder makes them the test part; data.root, or --data of "
+        "brainseg.evaluate, may name that folder",
     )
     with pytest.raises(DataError, match=r"slice 1 has none; add it to metadata\.csv, or use data\.split_by=image"):
         make_split(source.slices(), DataConfig(split_by="patient"))
@@ -172,7 +177,7 @@ def test_a_training_says_what_is_left_out(tmp_path: Path, tiny: Any) -> None:
     changes = {"data.name": "folder", "data.root": str(tmp_path / "set"), "data.split_by": "image"}
     data = load_data(tiny(**changes, **{"data.val_fraction": 0.4}))
     assert [item.id for item in data.slices.slices] == ["1", "2", "3"]
-    assert "test/: 1 slices" in data.notes[1]
+    assert "test/: 1 slices" in data.notes[2]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,7 @@ def test_names_of_folders_are_of_no_account_where_the_metadata_have_all_patients
 
 def test_the_hint_names_all_candidates_and_training_first(tmp_path: Path) -> None:
     for folder in ("test", "train"):
-        grey(tmp_path / folder / "images" / "a.png", tmp_path / folder / "masks" / "a.png")
+        grey(tmp_path / folder / "a" / "images" / "a.png", tmp_path / folder / "a" / "masks" / "1.png")
     assert refusal(tmp_path).endswith("; did you mean ROOT/train or ROOT/test?")
     for number in range(4):
         grey(tmp_path / f"site{number}" / "images" / "a.png", tmp_path / f"site{number}" / "masks" / "a.png")

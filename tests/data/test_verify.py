@@ -12,6 +12,7 @@ from PIL import Image, ImageChops
 from scipy import ndimage
 
 from brainseg.data.near_duplicates import COARSE_PX, near_duplicates, thumbnail
+from brainseg.data.patterns import Layout
 from brainseg.data.verify import FolderReport, ForegroundFraction, verify
 from brainseg.errors import DataError
 
@@ -37,6 +38,7 @@ def test_a_clean_folder_has_no_findings_and_a_right_summary(folder: Any) -> None
     assert verify(folder.root) == FolderReport(
         root=str(folder.root),
         layout="images/ and masks/",
+        patterns=Layout(images="images/{id}.*", masks="masks/{id}.*"),
         slices=3,
         patient_ids=2,
         people=2,
@@ -240,6 +242,7 @@ def test_the_report_survives_json(folder: Any) -> None:
         "schema_version": 2,
         "root": str(folder.root),
         "layout": "images/ and masks/",
+        "patterns": {"images": "images/{id}.*", "masks": "masks/{id}.*"},
         "slices": 1,
         "patient_ids": 1,
         "people": 1,

@@ -157,3 +157,11 @@ def test_a_disk_that_is_full_ends_it(images, tmp_path, monkeypatch):
 )
 def test_a_batch_leaves_few_places_empty(files, size):
     assert batch_size(files) == size
+
+
+def test_a_tiff_holds_all_named_channels_where_no_file_is_named_like_one(tmp_path: Path) -> None:
+    pages = [Image.new("L", (4, 4), value) for value in (10, 20)]
+    pages[0].save(tmp_path / "7.tif", save_all=True, append_images=pages[1:])
+    data = DataConfig(channels=["dapi", "gfp"])
+    (image,) = input_images(find_images([tmp_path]).files, data)
+    assert (image.id, image.read(data)[0, 0].tolist()) == ("7", [10, 20])

@@ -87,11 +87,11 @@ def test_a_slice_alone_gives_what_it_gives_among_others(trained: Trained) -> Non
 def test_images_that_are_passed_over_are_counted(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     shutil.copy(next((trained.slices / "images").iterdir()), "in/1.png")
-    for name in ("2.bmp", "3.bmp", "4.bmp"):
-        Image.new("L", (8, 8)).save(Path("in", name))
+    for name in ("2.jp2", "3.jp2", "4.jp2"):
+        Path("in", name).touch()
     assert main([trained.run_id, "in", "-o", "out"]) == 0
     printed = capsys.readouterr().out
-    assert "note     3 .bmp files were passed over; convert them to PNG\n" in printed
+    assert "note     3 .jp2 files were passed over; convert them to PNG\n" in printed
     assert "images   1 of 1 predicted" in printed
 
 

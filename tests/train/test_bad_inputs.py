@@ -58,7 +58,7 @@ UNKNOWN = [
         "train.loss must be one of dice, dice_image, ce, focal, tversky, focal_tversky, bce_dice, bce_dice_image, "
         "got 'dise'; did you mean 'dice'? (a part of a plugin needs plugins=[MODULE])",
     ),
-    ("data.split_by=person", "data.split_by must be one of image, patient, got 'person'"),
+    ("data.split_by=person", "data.split_by must be one of image, patient, folder, got 'person'"),
 ]
 FORM = [
     ("model.dropout", "model.dropout is not of the form key=value; write model.dropout=VALUE"),
@@ -309,7 +309,7 @@ FOLDERS: list[tuple[str, Callable[[Path], object], str]] = [
     ("truncated", lambda d: truncate(d / "images/3.png"),
      "d/images/3.png is damaged or cut off (image file is truncated); copy or export it again"),
     ("text", lambda d: (d / "images/3.png").write_text("a text"),
-     "d/images/3.png is not a PNG, JPEG or TIFF image; export it as PNG"),
+     "d/images/3.png is not a PNG, JPEG, TIFF, BMP, GIF or WebP image; export it as PNG"),
     ("empty file", lambda d: (d / "images/3.png").write_bytes(b""),
      "d/images/3.png is empty (0 bytes); copy or export it again"),
     ("bomb", lambda d: write_bomb(d / "images/3.png"),

@@ -30,21 +30,20 @@ def list_annotated(root: Path, data: DataConfig, annotations: Annotations) -> Li
     """
     problems: Problems = defaultdict(list, {check: [*items] for check, items in annotations.problems.items()})
     try:
-        paths = [*_image_paths(root, annotations, problems)]
+        paths = [*_image_paths(root, annotations, problems, reading=data.reading)]
     except PermissionError as error:
         raise DataError(f"{error.filename} can't be listed (permission denied); make it readable") from None
     folders = {folder for folder, _ in paths}
     parts = {folder: part_of(folder) for folder in sorted(folders) if data.reading > 1 and folder}
-    tested = [(folder, path) for folder, path in paths if parts.get(folder) is Part.TEST]
+    left = [] if data.split_by == "folder" else [folder for folder, part in parts.items() if part is Part.TEST]
+    tested = [(folder, path) for folder, path in paths if folder in left]
     left_out = {nfc(stem(path.rpartition("/")[2])) for _, path in tested}
-    slices, found = _slices(
-        [each for each in paths if parts.get(each[0]) is not Part.TEST], data, annotations, problems
-    )
+    slices, found = _slices([each for each in paths if each[0] not in left], data, annotations, problems)
     for folder, part in parts.items():
-        if part is Part.TEST:
+        if folder in left:
             count = sum(folder == each for each, _ in tested)
             problems["test_left_out"].append(f"{folder}/: {count} slices")
-        elif part is not None:
+        elif part is not None and data.split_by != "folder":
             problems["split_folder"].append(f"{folder}/")
     there = found | left_out
     problems["annotation_without_image"] += [
@@ -59,6 +58,7 @@ def list_annotated(root: Path, data: DataConfig, annotations: Annotations) -> Li
     return Listing(
         root=root,
         kind=annotations.about,
+        layout=None,
         pairs=tuple(_pairs(slices, data, annotations, patients, problems)),
         ids=frozenset(slices),
         left_out=frozenset(left_out),
@@ -67,7 +67,9 @@ def list_annotated(root: Path, data: DataConfig, annotations: Annotations) -> Li
     )
 
 
-def _image_paths(root: Path, annotations: Annotations, problems: Problems) -> Iterator[tuple[str, str]]:
+def _image_paths(
+    root: Path, annotations: Annotations, problems: Problems, *, reading: int
+) -> Iterator[tuple[str, str]]:
     """Folder ('' for images/ and the root) and path of each image. What else is there goes to the problems."""
     used = {METADATA, *annotations.files}
     folders, names = scan(root, "", problems)
@@ -75,10 +77,10 @@ def _image_paths(root: Path, annotations: Annotations, problems: Problems) -> It
     for folder in ("", *folders):
         deeper, inside = scan(root, folder, problems) if folder else ([], names)
         others = [name for name in inside if below(folder, name) not in used]
-        images = [] if has_images and folder != IMAGES else [name for name in inside if is_image(name)]
+        images = [] if has_images and folder != IMAGES else [name for name in inside if is_image(name, reading=reading)]
         yield from (("" if has_images else folder, below(folder, name)) for name in images)
         if images or not (folder or has_images):
-            add_other_files(folder, others, problems)
+            add_other_files(folder, others, problems, reading=reading)
             problems["nested_folder"] += [f"{below(folder, name)}/" for name in deeper]
         elif not folder or len(others) < len(inside):
             problems["ignored_file"] += [below(folder, name) for name in others]
@@ -130,7 +132,8 @@ def _pairs(
             yield Pair(
                 id=slice_id,
                 images=tuple(each.images[channel][0] for channel in channels),
-                mask=annotations.images[name].file,
+                masks=(annotations.images[name].file,),
                 patient=each.folder if each.folder in patients else None,
+                part=part_of(each.folder) if each.folder and each.folder not in patients else None,
                 annotated=name,
             )
