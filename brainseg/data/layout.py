@@ -194,7 +194,8 @@ def _as_told(layout: Layout, tree: Tree, data: DataConfig) -> Reading:
 def _rows(tree: Tree, data: DataConfig) -> Iterator[Sequence[tuple[str, str, str]]]:
     """The rows of LAYOUTS that count: first those with a file for each channel, where channels are named."""
     if not data.channels_are_alike:
-        yield [(images.replace("{id}.*", "{id}_{channel}.*"), masks, kind) for images, masks, kind in LAYOUTS]
+        whole, of_channel = "{id}.*", "{id}_{channel}.*"
+        yield [(images.replace(whole, of_channel), masks, kind) for images, masks, kind in LAYOUTS if whole in images]
     if data.reading > 1:
         yield LAYOUTS
     elif {IMAGES, MASKS} <= {*tree[""].folders}:

@@ -43,7 +43,7 @@ def test_labels_become_classes_and_channels_the_endings_of_files(tmp_path: Path,
     assert image[0, 0].tolist() == [0, 10]
     assert mask[..., 0].tolist() == [[0, 1, 2], [0, 1, 255]]
     said = "dataset.json (nnU-Net); classes liver, tumour; data.ignore=3; channels 0000 (T1), 0001 (FLAIR)"
-    assert source.notes == (f"{tmp_path}: {said}",)
+    assert source.notes[-1] == f"{tmp_path}: {said}"
     report = verify(tmp_path)
     assert (report.layout, report.channels) == (f"images/ and masks/, with {said}", ("0000", "0001"))
     assert report.classes == {"liver": 2 / 6, "tumour": 1 / 6}
