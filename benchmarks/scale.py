@@ -181,14 +181,14 @@ def _train(queue: TrialQueue, claim: Claim, curve: Sequence[float], pause_s: flo
     for epoch, value in enumerate(curve, start=1):
         time.sleep(pause_s)
         with _timed(durations["epoch"]):
-            if not queue.is_mine(claim):
-                raise RuntimeError(f"trial {claim.trial.number} was taken by another process")
-            if epoch == 1:
-                queue.remember(claim, {keys.BEGUN: claim.attempt})
-            queue.report(claim, epoch, value)
+            with queue.storage.together():
+                if not queue.is_mine(claim) or queue.is_stopped:
+                    raise RuntimeError(f"trial {claim.trial.number} was taken by another process")
+                if epoch == 1:
+                    queue.remember(claim, {keys.BEGUN: claim.attempt})
+                queue.report(claim, epoch, value)
             if epoch < EPOCHS:
                 claim.trial.should_prune()
-            _ = queue.is_stopped
     queue.remember(claim, {keys.SECONDS: 60.0})
     with _timed(durations["tell"]):
         finish(queue, claim, max(curve))

@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from brainseg.cli.secrets import mask
 from brainseg.errors import ConfigError, TrackingError
+from brainseg.sweep.engine.batch import BatchStorage
 from brainseg.sweep.engine.leases import machine_at_work
 from brainseg.tracking.mlflow.connection import UnreachableError, reason
 
@@ -80,6 +81,10 @@ class StudyStorage:
         nothing was written.
         """
         raise NotImplementedError
+
+    def together(self) -> contextlib.AbstractContextManager[object]:
+        """Inside, what this thread does to its own trial is quicker, and seen by others at the end."""
+        return contextlib.nullcontext()
 
     def rehearse(self) -> None:
         """Does once, and undoes, what a worker does with a trial, where that makes the first time faster."""
@@ -172,7 +177,7 @@ class PostgresStudyStorage(StudyStorage):
             connections = create_engine(parsed, poolclass=NullPool)
             if not _has_tables(connections):
                 _make_tables(connections)
-            self._rdb = RDBStorage(
+            self._rdb = BatchStorage(
                 parsed.render_as_string(hide_password=False),
                 # One connection for each of many workers; a second one while heartbeats and the turn coincide.
                 engine_kwargs={"pool_pre_ping": True, "pool_size": 1},
@@ -213,7 +218,7 @@ class PostgresStudyStorage(StudyStorage):
         up all others which start with it.
         """
         with self.reached(), self._rdb.engine.connect() as connection, connection.begin() as transaction:
-            with self._all_in(connection):
+            with self._rdb.together_on(connection):
                 study = create_study(storage=self._rdb, sampler=RandomSampler())
                 trial = study.ask({"x": FloatDistribution(0.0, 1.0)})
                 trial.set_user_attr("x", 0)
@@ -223,39 +228,30 @@ class PostgresStudyStorage(StudyStorage):
             transaction.rollback()
 
     def _asked(self, query: str) -> Any:
-        from sqlalchemy import text
+        with self._rdb.together() as batch:
+            ((answer,),) = batch.asked(query)
+        return answer
 
-        with self._rdb.scoped_session() as session:
-            return session.execute(text(query)).scalar_one()
+    def together(self) -> contextlib.AbstractContextManager[object]:
+        """One transaction."""
+        return self._rdb.together()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """An advisory lock, until the end of the transaction in which all that this thread writes meanwhile is kept."""
         try:
-            with self.reached(), self._turn() as connection, _Pulse(connection), self._all_in(connection):
+            with self.reached(), self._turn() as connection, self._rdb.together_on(connection):
                 yield
         except BaseException:
             self._forget()
             raise
 
     @contextlib.contextmanager
-    def _all_in(self, connection: "Connection") -> Iterator[None]:
-        """Inside, what this thread writes is a part of the connection's transaction."""
-        self._rdb.remove_session()
-        # In savepoints: Optuna commits each change, and rolls back what it tries in vain.
-        self._rdb.scoped_session(bind=connection, join_transaction_mode="create_savepoint")
-        try:
-            yield
-        finally:
-            self._rdb.remove_session()
-
-    @contextlib.contextmanager
     def _turn(self) -> Iterator["Connection"]:
         from sqlalchemy.exc import OperationalError
 
-        self._rdb.remove_session()
         begun = time.monotonic()
-        with self._rdb.engine.begin() as connection:
+        with self._rdb.engine.begin() as connection, _Pulse(connection):
             try:
                 _take(
                     connection,
@@ -290,25 +286,27 @@ def _take(connection: "Connection", lock: str, keys: Mapping[str, int]) -> None:
 
 
 class _Pulse:
-    """Tells the server, while the turn is held, that this process lives."""
+    """Tells the server, while the turn is waited for and held, that this process lives."""
 
     def __init__(self, connection: "Connection") -> None:
         # The driver's own, which threads may share.
         self._connection: Any = connection.connection.driver_connection
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="brainseg-turn", daemon=True)
+        self._in_use = threading.Lock()
 
     def __enter__(self) -> None:
-        self._thread.start()
+        threading.Thread(target=self._beat, name="brainseg-turn", daemon=True).start()
 
     def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
+        with self._in_use:  # the thread itself isn't waited for: others wait for the turn
+            self._ended.set()
 
     def _beat(self) -> None:
         while not self._ended.wait(TURN_PULSE_S):
-            with contextlib.suppress(Exception):  # of a turn that is lost: its holder's next statement tells
-                self._connection.cursor().execute("SELECT 1")
+            # Of a turn that is lost, its holder's next statement tells.
+            with self._in_use, contextlib.suppress(Exception):
+                if not self._ended.is_set():
+                    self._connection.cursor().execute("SELECT 1")
 
 
 def _make_tables(engine: "Engine") -> None:

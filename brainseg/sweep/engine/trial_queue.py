@@ -109,7 +109,7 @@ class TrialQueue:
         finished, failed = sum(state in keys.COUNTED for state in states), states.count(TrialState.FAIL)
         if failed > settings.failures:
             return NoTrial(is_over=True, reason=f"{failed} trials failed, and {settings.failures} are allowed")
-        if trains_elsewhere(running):
+        if free and trains_elsewhere(running):
             free = [trial for trial in free if not raised_here(trial)]  # another host may do better
         if free:
             return self._hold(self._trial_of(free[0]), now)
@@ -134,14 +134,16 @@ class TrialQueue:
 
     def remember(self, claim: Claim, values: Mapping[str, Any]) -> None:
         """Stores user attributes of the trial."""
-        for key, value in values.items():
-            claim.trial.set_user_attr(key, value)
+        with self.storage.together():
+            for key, value in values.items():
+                claim.trial.set_user_attr(key, value)
 
     def heartbeat(self, claim: Claim) -> None:
         """Stores the trial's heartbeat, by which processes on other hosts see that this worker lives."""
-        now = self.storage.now()
-        if now is not None and self.is_mine(claim):  # else it would speak for another worker
-            self.storage.optuna.set_trial_user_attr(claim.trial._trial_id, keys.HEARTBEAT, now)
+        with self.storage.together():
+            now = self.storage.now()
+            if now is not None and self.is_mine(claim):  # else it would speak for another worker
+                self.storage.optuna.set_trial_user_attr(claim.trial._trial_id, keys.HEARTBEAT, now)
 
     @property
     def data_fingerprint(self) -> str:

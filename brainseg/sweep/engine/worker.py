@@ -384,21 +384,28 @@ class _Watch:
         self._decided = claim.attributes.get(keys.PRUNED)  # before a kill
 
     def __call__(self, epoch: int, metrics: Metrics) -> None:
-        if not self._queue.is_mine(self._claim):
+        with self._queue.storage.together():
+            is_mine, is_stopped = self._queue.is_mine(self._claim), self._queue.is_stopped
+            if is_mine:
+                self._report(epoch, metrics["val_dice_image"])
+        if not is_mine:
             raise LeaseLost
-        if not self._has_begun:
-            self._queue.remember(self._claim, {keys.BEGUN: self._claim.attempt})
-            self._has_begun = True
-        if epoch not in self._reported:
-            self._queue.report(self._claim, epoch, metrics["val_dice_image"])
-            self._reported.add(epoch)
         # Not for an epoch from before a resume; nor after the last one, when there is nothing to save.
         if self._prunes and max(self._reported) <= epoch < self._epochs:
             self._prune(epoch, metrics)
         if self._stop.is_requested:
             raise Interrupted(SIGTERM)
-        if self._queue.is_stopped and epoch < self._epochs:
+        if is_stopped and epoch < self._epochs:
             raise StudyStopped
+
+    def _report(self, epoch: int, value: float) -> None:
+        """Stores the epoch's value, and before the first one that this worker has begun."""
+        if not self._has_begun:
+            self._queue.remember(self._claim, {keys.BEGUN: self._claim.attempt})
+            self._has_begun = True
+        if epoch not in self._reported:
+            self._queue.report(self._claim, epoch, value)
+            self._reported.add(epoch)
 
     def _prune(self, epoch: int, metrics: Metrics) -> None:
         """Raises Pruned if the pruner stops the trial, or had stopped it before its worker was killed."""
