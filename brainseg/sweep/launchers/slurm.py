@@ -3,8 +3,10 @@
 `sbatch`, `squeue` and `scancel` are the interface, and a script that a cluster's admin can read.
 """
 
+import argparse
 import itertools
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,6 +22,7 @@ from brainseg.tracking.mlflow.connection import UnreachableError
 PROGRAMS = ("sbatch", "squeue", "scancel")
 TIMEOUT_S = 60
 WARNING_S = 120  # before a time limit, a worker is told to write a checkpoint; SLURM is up to a minute early
+SHORTEST_MIN = WARNING_S // 60 + 1  # of a time limit: with a shorter one, a worker is told so at its start, for ever
 # What squeue calls a task.
 STATES: Mapping[str, str] = {
     **dict.fromkeys(("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"), WAITING),
@@ -71,6 +74,12 @@ class Slurm:
 
     def check(self, workers: Workers, count: int) -> None:
         """Raises ConfigError where this is no login node, and with sbatch's own words where it refuses the options."""
+        limit_min = _time_limit_min(shlex.split(self.config.options))
+        if limit_min and limit_min < SHORTEST_MIN:  # 0: no limit
+            raise ConfigError(
+                f"{GROUP}.options: a time limit must be {SHORTEST_MIN} minutes or more, got {limit_min:g}: SLURM tells "
+                f"workers to stop {SHORTEST_MIN - 1} minutes before it or earlier; try --time=60"
+            )
         missing = [program for program in PROGRAMS if shutil.which(program) is None]
         if missing:
             raise ConfigError(
@@ -152,6 +161,21 @@ class Slurm:
             pause=RESTART_PAUSE_S,
             workers=ONE_WORKER if count == 1 else together,
         )
+
+
+def _time_limit_min(options: Sequence[str]) -> float | None:
+    """The time limit in minutes; None where none is named, or in words that sbatch may know."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-t", "--time", nargs="?", default="", const="")
+    given: str = parser.parse_known_args(options)[0].time
+    found = re.fullmatch(r"(?:(?P<days>\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", given)
+    if found is None:
+        return None
+    days, *numbers = (int(number) if number else 0 for number in found.groups())
+    if found["days"] is None and found[4] is None:  # MIN, MIN:S
+        numbers = [0, *numbers[:2]]
+    hours, minutes, seconds = numbers
+    return (days * 24 + hours) * 60 + minutes + seconds / 60
 
 
 def _tasks_of(job: str, state: str, reason: str, host: str, *, count: int) -> list[Task]:

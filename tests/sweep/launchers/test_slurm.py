@@ -29,7 +29,6 @@ from sweeps import Sweep
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 30  # enough for a trial to be met while it is trained
 MANY = 300  # enough for SLURM to notice something meanwhile
-LONG = 1000  # enough for a minute
 # Instead of a worker: says which GPUs it has, and is told to stop as one is.
 STAND_IN = """\
 trap 'echo told to stop; exit 143' TERM
@@ -280,15 +279,17 @@ def test_a_node_that_is_lost_costs_no_trial(sweep: SlurmSweep) -> None:
 
 @pytest.mark.slow
 def test_a_time_limit_costs_no_trial(sweep: SlurmSweep) -> None:
-    command = sweep.launch(f"train.epochs={LONG}", workers=1, options="--time=60")
+    command = sweep.launch(workers=1, options="--time=60")
     sweep.wait_for_epochs(command, trials=1)
     (job,) = sweep.slurm.jobs()
-    sweep.slurm.run("scontrol", "update", f"jobid={job}", "endtime=now+110")  # within the two minutes of its warning
+    (worker,) = [psutil.Process(each.pid) for each in sweep.workers()]
+    worker.suspend()  # so that no trial ends before SLURM looks at its time limits, every 30 s; its signal wakes it
+    sweep.slurm.run("scontrol", "update", f"jobid={job}", "endtime=now+145")  # the warning is due
     command.wait_for("lost it; SLURM starts it again")
     sweep.slurm.run("scontrol", "update", f"jobid={job}", "timelimit=60")
     sweep.slurm.start_at_once(job)
     assert command.exit_code() == 0, sweep.told(command)
-    sweep.assert_whole(LONG)
+    sweep.assert_whole()
 
 
 @pytest.mark.slow

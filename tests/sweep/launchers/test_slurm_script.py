@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from study_files import write_study
 
+from brainseg.errors import ConfigError
 from brainseg.sweep.__main__ import main
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import Study, Task, Workers, counted, missing
@@ -158,6 +159,51 @@ def test_a_slurm_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatc
     answering(monkeypatch, error="slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
     with pytest.raises(UnreachableError, match=r"squeue says: .*Unable to contact slurm controller .*; ask again"):
         slurm().tasks(STUDY)
+
+
+@pytest.mark.parametrize(
+    ("options", "minutes"),
+    [
+        ("--time=2", "2"),
+        ("--partition=gpu -t 2:30", "2.5"),
+        ("-t1 --gres=gpu:1", "1"),
+        ("--time=60 --time 0:02:00", "2"),
+        ("--time=0-0:1", "1"),
+    ],
+)
+def test_a_time_limit_that_leaves_no_time_to_train_is_refused_before_slurm_is_asked(
+    monkeypatch: pytest.MonkeyPatch, options: str, minutes: str
+) -> None:
+    answers = answering(monkeypatch)
+    with pytest.raises(ConfigError) as refusal:
+        slurm(options=options).check(WORKERS, 2)
+    assert str(refusal.value) == (
+        f"launcher.options: a time limit must be 3 minutes or more, got {minutes}: SLURM tells workers to stop "
+        "2 minutes before it or earlier; try --time=60"
+    )
+    assert answers.calls == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--time=3",
+        "--time=0",
+        "--time",
+        "-t 3:00",
+        "--time=1:00:00",
+        "--time=1-0",
+        "--time=0-1:30",
+        "-t 0-0:0:180",
+        "--time=UNLIMITED",
+    ],
+)
+def test_a_longer_time_limit_is_slurms_to_judge(monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    answers = answering(monkeypatch)
+    monkeypatch.setattr("shutil.which", lambda program: program)
+    slurm(options=options).check(WORKERS, 2)
+    assert [call[0] for call in answers.calls] == [["sbatch", "--test-only"]]
 
 
 def test_plan_shows_what_would_be_submitted(
