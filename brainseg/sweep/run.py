@@ -301,9 +301,12 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
 
     if not watch.until(is_over, view):
         name = config.name
+        try:
+            now = f"{engine.name}: {counted(engine.tasks(workers.study))}; they go on without this terminal"
+        except UnreachableError as error:
+            now = str(error).partition(";")[0]
         sweep.console.print(
-            f"{engine.name}: {counted(engine.tasks(workers.study))}; they go on without this terminal; "
-            f"look again: sweep run {name} launcher={sweep.launcher.kind}; stop them: sweep stop {name}"
+            f"{now}; look again: sweep run {name} launcher={sweep.launcher.kind}; stop them: sweep stop {name}"
         )
 
 

@@ -14,10 +14,11 @@ def engine_of(launcher: LauncherConfig) -> Engine | None:
     """The scheduler; None for `local`, whose workers are this machine's processes."""
     if launcher.kind == LOCAL:
         return None
+    from brainseg.sweep.launchers.apart import Apart
     from brainseg.sweep.launchers.ray import Ray
     from brainseg.sweep.launchers.slurm import Slurm
 
-    engines: Mapping[str, Callable[[LauncherConfig], Engine]] = {SLURM: Slurm, RAY: Ray}
+    engines: Mapping[str, Callable[[LauncherConfig], Engine]] = {SLURM: Slurm, RAY: lambda config: Apart(Ray(config))}
     return engines[launcher.kind](launcher)
 
 

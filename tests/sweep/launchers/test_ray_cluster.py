@@ -152,60 +152,94 @@ def test_workers_that_wait_are_cancelled_and_those_that_have_ended_free_their_co
     wait_until(lambda: ray.available_resources().get("CPU") == 2)
 
 
-def test_a_study_whose_host_is_lost_goes_on_without_its_driver_and_ends_whole(
-    hosts: Hosts, postgres_server: Any, empty_database: str, server: Server, tmp_path: Path
-) -> None:
-    where = empty_database.replace(":@", "@")  # without the sign of a password, which is empty
-    overrides = [item for item in TINY["overrides"] if "epochs" not in item]
-    study = TINY | {"trials": 3, "workers": 2, "overrides": [*overrides, f"train.epochs={EPOCHS}"]}
-    (tmp_path / "sweeps").mkdir()
-    (tmp_path / "sweeps" / "tiny.yaml").write_text(yaml.safe_dump(study))
-    tracking = [f"tracking.uri={server.uri}", f"tracking.experiment={tmp_path.name}"]
+class RaySweep:
+    """The tiny study in PostgreSQL and on a tracking server, and the commands that somebody types for it."""
 
-    def start(*arguments: str) -> "subprocess.Popen[bytes]":
-        with (tmp_path / "output.txt").open("ab") as output:
+    def __init__(self, hosts: Hosts, where: str, uri: str, folder: Path) -> None:
+        self.where = where.replace(":@", "@")  # without the sign of a password, which is empty
+        self.tracking = TrackingConfig(root=str(folder), uri=uri, experiment=folder.name)
+        self._hosts = hosts
+        self._folder = folder
+        self._output = folder / "output.txt"
+        overrides = [item for item in TINY["overrides"] if "epochs" not in item]
+        study = TINY | {"trials": 3, "workers": 2, "overrides": [*overrides, f"train.epochs={EPOCHS}"]}
+        (folder / "sweeps").mkdir()
+        (folder / "sweeps" / "tiny.yaml").write_text(yaml.safe_dump(study))
+
+    def run(self) -> "subprocess.Popen[bytes]":
+        """Types `sweep run`."""
+        tracking = [f"tracking.uri={self.tracking.uri}", f"tracking.experiment={self.tracking.experiment}"]
+        with self._output.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "brainseg.sweep", *arguments, *tracking, "--storage", where],
-                cwd=tmp_path,
-                env=hosts.environment,
+                [sys.executable, "-m", "brainseg.sweep", "run", "tiny", *OURS, *tracking, "--storage", self.where],
+                cwd=self._folder,
+                env=self._hosts.environment,
                 stdout=output,
                 stderr=output,
             )
 
-    def told() -> str:
-        logs = [path for home in hosts.homes.values() for path in home.rglob("ray-*.log")]
-        return "\n".join(path.read_text()[-1000:] for path in [*logs, tmp_path / "output.txt"])
+    def text(self) -> str:
+        """What the commands have printed."""
+        return self._output.read_text()
 
-    def epochs() -> dict[int, int]:
+    def told(self) -> str:
+        """The same, with the workers' last lines."""
+        logs = [path for home in self._hosts.homes.values() for path in home.rglob("ray-*.log")]
+        return "\n".join([*(path.read_text()[-1000:] for path in logs), self.text()[-1000:]])
+
+    def epochs(self) -> dict[int, int]:
+        """Trial -> the epochs that it has reported."""
         rows = "SELECT number, count(*) FROM trials NATURAL JOIN trial_intermediate_values GROUP BY number"
         with contextlib.suppress(Exception):  # the tables aren't there yet
-            return dict(sql(where, rows))
+            return dict(sql(self.where, rows))
         return {}
 
+    def wait_for_epochs(self) -> None:
+        """Returns when two trials have reported three epochs each."""
+        wait_until(lambda: len(self.epochs()) == 2 and min(self.epochs().values()) >= 3, self.told)
+
+
+@pytest.fixture
+def sweep(hosts: Hosts, postgres_server: Any, empty_database: str, server: Server, tmp_path: Path) -> RaySweep:
+    """The tiny study, of which nothing runs yet."""
+    return RaySweep(hosts, empty_database, server.uri, tmp_path)
+
+
+def test_a_run_that_looks_outlives_the_cluster_and_ends_when_it_is_told_to(hosts: Hosts, sweep: RaySweep) -> None:
+    command = sweep.run()
+    sweep.wait_for_epochs()
+    hosts.end()
+    wait_until(lambda: "no Ray cluster answers at launcher.address=auto" in sweep.text(), sweep.told)
+    assert command.poll() is None
+    command.send_signal(signal.SIGINT)
+    assert command.wait(PATIENCE_S) == 0, sweep.told()
+    assert "; look again: sweep run tiny launcher=ray; stop them: sweep stop tiny" in sweep.text()
+
+
+def test_a_study_whose_host_is_lost_goes_on_without_its_driver_and_ends_whole(hosts: Hosts, sweep: RaySweep) -> None:
     def trained(name: str) -> list[str]:
         """Each trial that began and each last epoch, in the logs of a host."""
         text = "\n".join(path.read_text() for path in sorted(hosts.homes[name].rglob("ray-*.log")))
         return re.findall(rf"^trial \d+(?=: )|^epoch +{EPOCHS}/", text, flags=re.MULTILINE)
 
-    driver = start("run", "tiny", *OURS)
-    wait_until(lambda: len(epochs()) == 2 and min(epochs().values()) >= 3, told)
+    driver = sweep.run()
+    sweep.wait_for_epochs()
     driver.send_signal(signal.SIGINT)
-    output = tmp_path / "output.txt"
-    wait_until(lambda: "2 run, 0 wait; they go on without this terminal" in output.read_text(), told)
+    wait_until(lambda: "2 run, 0 wait; they go on without this terminal" in sweep.text(), sweep.told)
     (lost,) = [int(item.split()[1]) for item in trained("ws2")]
-    assert epochs()[lost] < EPOCHS
+    assert sweep.epochs()[lost] < EPOCHS
     hosts.lose("ws2")
-    assert driver.wait(PATIENCE_S) == 0, told()
+    assert driver.wait(PATIENCE_S) == 0, sweep.told()
     sql(  # 150 s without a heartbeat pass at once
-        where,
+        sweep.where,
         f"UPDATE trial_user_attributes SET value_json = (value_json::float - {STALE_S + 60})::text "  # noqa: S608
         f"WHERE key = 'beat' AND trial_id = (SELECT trial_id FROM trials WHERE number = {lost})",
     )
-    assert start("run", "tiny", *OURS).wait(PATIENCE_S) == 0, told()
+    assert sweep.run().wait(PATIENCE_S) == 0, sweep.told()
 
-    states = sql(where, "SELECT number, state FROM trials ORDER BY number")
-    assert states == [(number, "COMPLETE") for number in range(3)], told()
-    store = open_store(TrackingConfig(root=str(tmp_path), uri=server.uri, experiment=tmp_path.name))
+    states = sql(sweep.where, "SELECT number, state FROM trials ORDER BY number")
+    assert states == [(number, "COMPLETE") for number in range(3)], sweep.told()
+    store = open_store(sweep.tracking)
     runs = [store.read(run_id) for run_id in store.find({})]
     assert Counter((run.tags.get("trial"), run.status) for run in runs) == {
         **{(str(number), "FINISHED"): 1 for number in range(3)},
@@ -214,7 +248,7 @@ def test_a_study_whose_host_is_lost_goes_on_without_its_driver_and_ends_whole(
     ends = [item for name in hosts.homes for item in trained(name) if item.startswith("epoch")]
     assert len(ends) == 3  # nothing was trained twice to its end
     attributes = "SELECT key, value_json FROM trial_user_attributes NATURAL JOIN trials WHERE number = "
-    assert dict(sql(where, f"{attributes}{lost} AND key IN ('claims', 'deaths')")) == {"claims": "2"}
+    assert dict(sql(sweep.where, f"{attributes}{lost} AND key IN ('claims', 'deaths')")) == {"claims": "2"}
     assert not list(hosts.homes["ws1"].rglob("checkpoints/*"))
     import ray
 
