@@ -1,4 +1,4 @@
-"""Optuna's tables in PostgreSQL, read and written in a few statements: for one claim, Optuna itself takes a hundred."""
+"""Optuna's tables in PostgreSQL, read and written in a few statements: Optuna itself takes seventy for one claim."""
 
 import contextlib
 import copy
@@ -94,7 +94,8 @@ class Batch:
 class BatchStorage(RDBStorage):
     """Optuna's storage, in which a thread may have all that it does to trials be one transaction of few statements.
 
-    It counts on it that nobody but this thread writes to the thread's trials meanwhile, except to end or to pop them.
+    A trial that it has read, it doesn't read again before the end; whether another program has ended or popped it
+    meanwhile, is asked where its state is set.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
