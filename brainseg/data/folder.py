@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainseg.config import FIRST_READING, MASK_FILES, DataConfig
 from brainseg.data.annotations.annotated import Annotations
-from brainseg.data.annotations.dataset_json import of_dataset_json
+from brainseg.data.annotations.dataset_json import DATASET_JSON, of_dataset_json
 from brainseg.data.annotations.drawn import DrawnMasks, taken_from
 from brainseg.data.annotations.find import find_annotations, folder_with_annotations, named_annotations
 from brainseg.data.annotations.listing import list_annotated
@@ -135,6 +135,8 @@ def open_folder(root: Path, data: DataConfig) -> Opened:
     if data.annotations is None:
         data, taken = of_dataset_json(root, data)
     listing, metadata = survey(root, data)
+    if taken is not None and DATASET_JSON in listing.problems.get("ignored_file", ()):
+        listing.problems["ignored_file"].remove(DATASET_JSON)
     if listing.annotations is not None:
         data = taken_from(listing.annotations, data)
         taken = f"masks are drawn from {listing.annotations.about}"

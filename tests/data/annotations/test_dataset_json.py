@@ -47,6 +47,7 @@ def test_labels_become_classes_and_channels_the_endings_of_files(tmp_path: Path,
     report = verify(tmp_path)
     assert (report.layout, report.channels) == (f"images/ and masks/, with {said}", ("0000", "0001"))
     assert report.classes == {"liver": 2 / 6, "tumour": 1 / 6}
+    assert [each.check for each in report.findings] == ["constant_image", "no_patient_id"]
 
 
 def test_labels_of_several_values_are_regions(tmp_path: Path) -> None:
@@ -58,11 +59,15 @@ def test_labels_of_several_values_are_regions(tmp_path: Path) -> None:
 
 def test_what_the_user_has_named_counts(tmp_path: Path) -> None:
     dataset(tmp_path, VERSION_2)
-    source = FolderSource(DataConfig(name="folder", root=str(tmp_path), classes={"any": [1, 2, 3]}, channels=["0001"]))
-    assert (source.data.classes, source.data.channels) == ({"any": [1, 2, 3]}, ("0001",))
+    source = FolderSource(
+        DataConfig(name="folder", root=str(tmp_path), classes={"any": [1, 2, 3]}, channels=["0001", "0000"])
+    )
+    assert (source.data.classes, source.data.channels) == ({"any": [1, 2, 3]}, ("0001", "0000"))
     # The files are read as if the JSON weren't there.
     with pytest.raises(DataError, match=r"the masks hold class numbers, the values 1 \(in 1\), 2 \(in 1\), 3 \(in 1\)"):
-        FolderSource(DataConfig(name="folder", root=str(tmp_path), channels=["0001"], annotations="masks")).read("case")
+        FolderSource(
+            DataConfig(name="folder", root=str(tmp_path), channels=["0001", "0000"], annotations="masks")
+        ).read("case")
 
 
 @pytest.mark.parametrize("labels", [{"liver": -1}, {"liver": {}}, {"x": "liver"}, {"background": 0}])
