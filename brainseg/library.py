@@ -140,7 +140,7 @@ class Run:
 
         segmenter, predictor, data = self._loaded
         pixels = _checked(image, data)
-        resized = resize_image(pixels, data.image_size)
+        resized = resize_image(pixels, data.size)
         (views,) = views_of(predictor, [resized], batch=MIN_BATCH, settings=segmenter.settings)
         mask, probability = masks_of(views, (pixels.shape[0], pixels.shape[1]), segmenter.settings, data.labels)
         probability = probability[..., data.labels.first_class :]

@@ -64,7 +64,7 @@ def _export(parsed: argparse.Namespace, folder: Path) -> int:
     check_new_file(path, option="-o")
     model, data = loaded([segmenter])
     slices = choose_slices(segmenter.run, data, data=parsed.data, count=parsed.slices)
-    _tell(segmenter, slices, _written(parsed, segmenter, model, data, path, slices), data.image_size, parsed.format)
+    _tell(segmenter, slices, _written(parsed, segmenter, model, data, path, slices), data, parsed.format)
     return 0
 
 
@@ -89,10 +89,10 @@ def _written(
         return export(segmenter, model, data, format_name=parsed.format, path=path, slices=slices)
 
 
-def _tell(segmenter: "Segmenter", slices: "CheckSlices", exported: "Exported", size: int, name: str) -> None:
+def _tell(segmenter: "Segmenter", slices: "CheckSlices", exported: "Exported", data: DataConfig, name: str) -> None:
     from brainseg.export.check import ALLOWED, ALLOWED_PX
 
-    print(f"model       {segmenter.name}, at {size}x{size}")
+    print(f"model       {segmenter.name}, at {data.size_text}")
     print(f"format      {name}, float32, batches of any size")
     print(f"checked on  {slices.text}")
     if slices.note is not None:

@@ -75,7 +75,7 @@ def _of_source(source: Source, reading: DataConfig, *, count: int) -> CheckSlice
         text=f"{len(ids)} of {len(known)} slices of {source.name}",
         note=None,
         ids=ids,
-        images=np.stack([resize_image(image, reading.image_size) for image in images]),
+        images=np.stack([resize_image(image, reading.size) for image in images]),
         shapes=tuple((image.shape[0], image.shape[1]) for image in images),
     )
 

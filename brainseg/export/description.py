@@ -8,6 +8,7 @@ from brainseg.classes import BACKGROUND, Labels
 from brainseg.config import DataConfig
 from brainseg.data.reading_text import deeper_text
 from brainseg.inference.postprocess import SHIFTED_PX
+from brainseg.keys import as_text
 from brainseg.runs.models import Segmenter
 
 INPUT, OUTPUT, BATCH = "image", "probability", "batch"
@@ -15,8 +16,8 @@ CHANNEL_AXIS = 3
 GREY = "8-bit values as they are, colours as ITU-R 601 luma, alpha left out"
 RGB = "three channels in 0..255, red, green and blue: 8-bit values as they are, grey in all three, alpha left out"
 RESIZE = (
-    "to image_size x image_size: area mean (PIL BOX) where the image's shorter side is at least image_size, else "
-    "bilinear (PIL BILINEAR); rounded to whole grey levels"
+    "to image_size (a number: of both sides; two: height and width): area mean (PIL BOX) where neither side grows, "
+    "else bilinear (PIL BILINEAR); rounded to whole grey levels"
 )
 SCALE = "divided by 255"
 RESIZED = "probabilities resized to the image's size (bilinear, half-pixel centres, edges repeated, no antialiasing)"
@@ -45,16 +46,17 @@ SHIFTED = {
 
 def describe(segmenter: Segmenter, data: DataConfig) -> dict[str, str]:
     """Key -> text. Without `run_id` and `data_fingerprint` for a model from a file."""
-    settings, size, labels = segmenter.settings, data.image_size, data.labels
+    settings, labels = segmenter.settings, data.labels
+    height, width = data.size
     texts = {
         "version": brainseg.__version__,
-        "image_size": str(size),
-        "input": f"{INPUT}, float32 (batch, {size}, {size}, {data.channel_count}), in 0..1",
+        "image_size": as_text(data.image_size),
+        "input": f"{INPUT}, float32 (batch, {height}, {width}, {data.channel_count}), in 0..1",
         "channel_axis": str(CHANNEL_AXIS),
         **_channels(data),
         "resize": RESIZE,
         "scale": SCALE,
-        "output": f"{OUTPUT}, float32 (batch, {size}, {size}, {labels.outputs}): {_outputs(labels)}, in 0..1",
+        "output": f"{OUTPUT}, float32 (batch, {height}, {width}, {labels.outputs}): {_outputs(labels)}, in 0..1",
         **({"classes": json.dumps(labels.names, ensure_ascii=False)} if labels.are_named else {}),
         "mask": _mask(labels),
         "threshold": _by_class(settings.threshold, labels),

@@ -71,7 +71,7 @@ def predict_images(
             pixels = image.read(data)
         except DataError as error:
             return Failed(image=image, error=str(error))
-        resized = resize_image(pixels, data.image_size)
+        resized = resize_image(pixels, data.size)
         return _Read(image=image, pixels=pixels, resized=resized, warnings=unlike_training(pixels, resized, statistics))
 
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:

@@ -68,8 +68,7 @@ def request_columns(data: DataConfig) -> tuple[str, ...]:
 
 def example_request(data: DataConfig) -> dict[str, list[str]]:
     """A request that shows the form, column by column: one image of the model's size."""
-    row = np.linspace(0, 255, data.image_size)
-    picture = np.rint(np.minimum.outer(row, row)).astype(np.uint8)
+    picture = np.rint(np.minimum.outer(*(np.linspace(0, 255, side) for side in data.size))).astype(np.uint8)
     image = np.repeat(picture[..., np.newaxis], 3 if data.channels == "rgb" else 1, axis=-1)
     return {name: [_as_text(image_png(image))] for name in request_columns(data)}
 
@@ -81,7 +80,7 @@ class ServedModel:
         self._served = served
         self._statistics = statistics
         self._predictor = Predictor(model)
-        blank = np.zeros((*(served.data.image_size,) * 2, served.data.channel_count), np.uint8)
+        blank = np.zeros((*served.data.size, served.data.channel_count), np.uint8)
         # Builds the graph here: AutoGraph goes wrong if two threads convert at once.
         views_of(self._predictor, [blank], batch=BATCH, settings=served.settings)
 
@@ -100,7 +99,7 @@ class ServedModel:
         """Answers for at most `BATCH` images; the first is number `first`, from 0."""
         decoded = [self._decode(row, called=f"image {number}") for number, row in enumerate(rows, start=first + 1)]
         images = [image for image in decoded if not isinstance(image, str)]
-        resized = [resize_image(image, self._served.data.image_size) for image in images]
+        resized = [resize_image(image, self._served.data.size) for image in images]
         views = views_of(self._predictor, resized, batch=BATCH, settings=self._served.settings)
         found = iter([self._found(*item) for item in zip(images, resized, views, strict=True)])
         return [self._answer(error=image) if isinstance(image, str) else next(found) for image in decoded]

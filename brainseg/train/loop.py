@@ -52,11 +52,11 @@ class Trainer:
         self._slices = slices
         self._split = split
         self._steps = steps_per_epoch(len(split.train), batch_size=config.data.batch_size)
-        size = config.data.image_size
+        size = config.data.size
         self.progress = TrainingProgress()
         self._labels = slices.labels
         channels = config.data.channel_count
-        network = build_network(config.model, input_shape=(size, size, channels), labels=self._labels, seed=config.seed)
+        network = build_network(config.model, input_shape=(*size, channels), labels=self._labels, seed=config.seed)
         self.model = network.model
         # What stays as it was drawn, for people.
         self.anew = "" if weights is None else start_from(weights, network, self._labels)
@@ -75,7 +75,7 @@ class Trainer:
         self._shown_dice = 0.0  # mean of the epoch's steps, when they were read last
         # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
         # and keeps the whole graph in memory for ever.
-        batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (channels, self._labels.outputs))
+        batch = tuple(tf.TensorSpec((None, *size, n), tf.float32) for n in (channels, self._labels.outputs))
         rate = tf.TensorSpec((), tf.float32)
         self._train_step = tf.function(self._step, input_signature=(*batch, rate), autograph=False)
         self._evaluate_step = tf.function(self._evaluate, input_signature=batch, autograph=False)
