@@ -136,7 +136,14 @@ class DataConfig:
         96,
         allowed=f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[1]}, or two: `[height, width]`; divisible by `model.stem` * "
         "2**`model.depth`",
-        help="pixels a side of what the model sees; slices are resized to it",
+        help="pixels a side of what the model sees; slices are resized to it, or with `data.patches` cut to it",
+    )
+    patches: int = key(
+        0,
+        low=0,
+        high=10_000,
+        since=0,
+        help="crops of each slice an epoch, at the stored size; 0: whole slices, resized",
     )
     split_by: str = key("patient", choices=SPLITS_BY, help="what stays together: a slice, or all slices of a patient")
     group_by: str = key(
@@ -177,7 +184,8 @@ class DataConfig:
         low=0.0,
         high=1.0,
         since=None,
-        help="share of the slices of an epoch that are drawn from those with foreground; `null`: each slice once",
+        help="share of the slices of an epoch that are drawn from those with foreground, or of the patches that lie "
+        "near some; `null`: each slice once, patches anywhere",
     )
     score_by: str = key(
         "auto",
@@ -251,6 +259,11 @@ class DataConfig:
         """`96x128`: the width, then the height."""
         height, width = self.size
         return f"{width}x{height}"
+
+    @property
+    def seen_text(self) -> str:
+        """`at 96x96`, or `in windows of 96x96`: how a model sees an image."""
+        return f"in windows of {self.size_text}" if self.patches else f"at {self.size_text}"
 
     @property
     def channel_count(self) -> int:
@@ -330,7 +343,7 @@ class ModelConfig:
         False,
         since=False,
         only=BUILT_IN_NETWORKS,
-        help="each slice to mean 0 and variance 1, inside the network",
+        help="each slice to mean 0 and variance 1, inside the network; with patches before they are cut",
     )
     dropout: float = key(
         0.1, low=0.0, high=0.9, only=BUILT_IN_NETWORKS, help="fraction of activations set to zero inside each block"

@@ -37,6 +37,7 @@ OTHER_VALUES: dict[str, Any] = {
     "data.ignore": 7,
     "data.window": (-160.0, 240.0),
     "data.image_size": 128,
+    "data.patches": 6,
     "data.split_by": "image",
     "data.group_by": "site",
     "data.stratify_by": "site",

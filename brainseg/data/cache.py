@@ -1,8 +1,9 @@
 """Decoded slices in memory-mapped files: decoded once, then shared by every run and process.
 
 A cache entry is named by the fingerprint of the pixels at their stored size, and by the size that
-they were resized to. A stamp (paths, sizes, modification times) leads to the fingerprint without
-reading the files again; where anything changed, the stamp differs and the slices are decoded anew.
+they were resized to; for patches they stay as they are stored, in flat arrays. A stamp (paths, sizes,
+modification times) leads to the fingerprint without reading the files again; where anything changed,
+the stamp differs and the slices are decoded anew.
 
 The arrays of an entry are checked whenever they are used: their headers and sizes, and their digests where a file isn't
 as it was noted when they were computed. What doesn't fit is decoded anew.
@@ -27,24 +28,31 @@ from PIL import Image
 
 from brainseg.classes import IGNORED, Labels
 from brainseg.config import IMAGE_SIZES, DataConfig
+from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
 from brainseg.errors import DataError
 
 CACHE_SCHEMA = 2
 ENTRY = "entry.json"
 ARRAYS = ("images.npy", "masks.npy", "sizes.npy")
-_ENTRY_NAME = re.compile(r"[0-9a-f]{16}-[0-9]+(x[0-9]+)?")
+STORED = "stored"  # the form of an entry whose slices aren't resized
+_ENTRY_NAME = re.compile(rf"[0-9a-f]{{16}}-([0-9]+(x[0-9]+)?|{STORED})")
+
+_READ_TOGETHER = 16  # slices at their stored size: what is read ahead stays in memory
 
 Shapes = Mapping[str, tuple[tuple[int, ...], type]]  # file -> shape and type of its array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SliceSet:
-    """Every slice of a source, decoded and resized."""
+    """Every slice of a source, decoded, and resized unless patches are cut from it.
+
+    `images[position]` and `masks[position]` are a slice's, (height, width, channels).
+    """
 
     slices: tuple[SliceInfo, ...]  # sorted by id
-    images: NDArray[np.uint8]  # (n, height, width, channels), memory-mapped, read-only
-    masks: NDArray[np.uint8]  # (n, height, width, mask channels), as `labels` says, memory-mapped, read-only
+    images: Any  # uint8 (n, height, width, channels), or `Ragged`, memory-mapped, read-only
+    masks: Any  # likewise (n, height, width, mask channels), as `labels` says
     labels: Labels
     channels_are_alike: bool  # colours of one picture; else pictures of their own
     sizes: NDArray[np.int32]  # (n, 2): height and width as stored
@@ -59,20 +67,22 @@ class SliceSet:
 
 
 def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_foreground: bool = False) -> SliceSet:
-    """The slices of `source` at `data.image_size`, from the cache or decoded into it.
+    """The slices of `source`, from the cache or decoded into it: at `data.image_size`, or for patches as stored.
 
     Two processes may call this at once: one decodes, the other waits. Raises DataError, and leaves
     nothing behind, where a file can't be decoded, the cache can't be written, or with `needs_foreground` all masks are
     empty.
     """
     slices = source.slices()
-    key, shapes = _key(source, data), _shapes(len(slices), data)
+    key = _key(source, data)
     notes: list[str] = []
-    entry = _find(cache_dir, key, shapes, notes)
+    entry = _find(cache_dir, key, len(slices), data, notes)
     if entry is None:
         try:
             with _folder(cache_dir), _locked(cache_dir / f"{key}.lock"):
-                entry = _find(cache_dir, key, shapes, []) or _build(source, data, cache_dir, key, needs_foreground)
+                entry = _find(cache_dir, key, len(slices), data, []) or _build(
+                    source, data, cache_dir, key, needs_foreground
+                )
         except OSError as error:
             raise DataError(
                 f"the cache of decoded slices can't be written to {cache_dir} ({error.strerror or error}); "
@@ -83,8 +93,8 @@ def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_fore
         _check_foreground(source, known)
     return SliceSet(
         slices=slices,
-        images=np.load(entry / "images.npy", mmap_mode="r"),
-        masks=np.load(entry / "masks.npy", mmap_mode="r"),
+        images=_pictures(entry, "images.npy"),
+        masks=_pictures(entry, "masks.npy"),
         labels=data.labels,
         channels_are_alike=data.channels_are_alike,
         sizes=np.load(entry / "sizes.npy"),
@@ -100,8 +110,8 @@ def stored_channels(source: Source, data: DataConfig, *, cache_dir: Path) -> int
     if entry is None:
         return None
     try:
-        return int(np.load(entry / "images.npy", mmap_mode="r").shape[-1])
-    except (OSError, ValueError, EOFError):
+        return int(_pictures(entry, "images.npy")[0].shape[-1])
+    except (OSError, ValueError, EOFError, IndexError):
         return None  # damaged: loading it says so
 
 
@@ -157,7 +167,9 @@ def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _form(data: DataConfig) -> str:
-    """How an entry has its slices: `96`, or the height and width `96x128`."""
+    """How an entry has its slices: `96`, the height and width `96x128`, or `stored`."""
+    if data.patches:
+        return STORED
     return "x".join(map(str, data.size if isinstance(data.image_size, tuple) else data.size[:1]))
 
 
@@ -165,7 +177,15 @@ def _key(source: Source, data: DataConfig) -> str:
     return hashlib.sha256(f"{CACHE_SCHEMA} {_form(data)} {source.stamp()}".encode()).hexdigest()[:32]
 
 
-def _shapes(count: int, data: DataConfig) -> Shapes:
+def _shapes(count: int, data: DataConfig, sizes: NDArray[np.int32]) -> Shapes:
+    """sizes: of the slices as stored."""
+    if data.patches:
+        pixels = int(sizes.prod(axis=1, dtype=np.int64).sum())
+        return {
+            "sizes.npy": ((count, 2), np.int32),
+            "images.npy": ((pixels * data.channel_count,), np.uint8),
+            "masks.npy": ((pixels * data.labels.mask_channels,), np.uint8),
+        }
     return {
         "images.npy": ((count, *data.size, data.channel_count), np.uint8),
         "masks.npy": ((count, *data.size, data.labels.mask_channels), np.uint8),
@@ -183,25 +203,30 @@ def _entry_of(cache_dir: Path, key: str) -> Path | None:
     return entry if _ENTRY_NAME.fullmatch(name) and (entry / ENTRY).is_file() else None
 
 
-def _find(cache_dir: Path, key: str, shapes: Shapes, notes: list[str]) -> Path | None:
+def _find(cache_dir: Path, key: str, count: int, data: DataConfig, notes: list[str]) -> Path | None:
     """The sound entry that a stamp leads to, if there is one. For a damaged one, a line is added to the notes."""
     entry = _entry_of(cache_dir, key)
     if entry is None:
         return None
     try:
-        _check_entry(entry, shapes)
+        _check_entry(entry, count, data)
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         notes.append(f"the cache's {entry} is damaged ({error}); its slices were decoded anew")
         return None
     return entry
 
 
-def _check_entry(entry: Path, shapes: Shapes) -> None:
+def _pictures(entry: Path, name: str) -> NDArray[np.uint8] | Ragged:
+    array: NDArray[np.uint8] = np.load(entry / name, mmap_mode="r")
+    return array if array.ndim > 1 else Ragged(array, np.load(entry / "sizes.npy"))
+
+
+def _check_entry(entry: Path, count: int, data: DataConfig) -> None:
     """Raises ValueError, OSError, EOFError, KeyError or TypeError for an entry that isn't as it was written."""
     known = _read_entry(entry)
     if not known["fingerprint"].startswith(entry.name[:16]):
         raise ValueError(f"{ENTRY} is of another entry")
-    for name, (shape, dtype) in shapes.items():
+    for name, (shape, dtype) in _shapes(count, data, np.load(entry / "sizes.npy")).items():
         array = np.load(entry / name, mmap_mode="r")  # too short a file is a ValueError
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{name} is of shape {array.shape} and not {shape}")
@@ -221,7 +246,7 @@ def _build(source: Source, data: DataConfig, cache_dir: Path, key: str, needs_fo
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: we hold its lock
     try:
         building.mkdir()
-        known = _decode(source, data, building)
+        known = _decode_stored(source, building) if data.patches else _decode(source, data, building)
         if needs_foreground:
             _check_foreground(source, known)
         states = _states(building)  # a move keeps them
@@ -242,9 +267,9 @@ def _build(source: Source, data: DataConfig, cache_dir: Path, key: str, needs_fo
 def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
     """Writes the arrays into a folder; gives what an entry says of them."""
     slices, size, labels = source.slices(), data.size, data.labels
-    shapes = _shapes(len(slices), data)
+    sizes = np.empty((len(slices), 2), dtype=np.int32)
+    shapes = _shapes(len(slices), data, sizes)
     images, masks = (_reserve(folder / name, shapes[name][0]) for name in ("images.npy", "masks.npy"))
-    sizes = np.empty(shapes["sizes.npy"][0], dtype=np.int32)
     # How many times the size keeps a mask: 1 where this size does; 0 where it is empty as it is stored.
     kept_at = np.zeros(len(slices), dtype=int)
 
@@ -274,6 +299,27 @@ def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
         "emptied": [item.id for item, kept in zip(slices, kept_at, strict=True) if kept > 1],  # by resizing
         "image_size_to_keep": _image_size(_times(size, int(kept_at.max()))),
     }
+
+
+def _decode_stored(source: Source, folder: Path) -> dict[str, Any]:
+    """As `_decode`, of slices at their stored size."""
+    ids = [item.id for item in source.slices()]
+    whole, sizes, with_foreground = hashlib.sha256(), [], 0
+    with (
+        RaggedFile(folder / "images.npy") as images,
+        RaggedFile(folder / "masks.npy") as masks,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for first in range(0, len(ids), _READ_TOGETHER):
+            group = ids[first : first + _READ_TOGETHER]
+            for slice_id, (image, mask) in zip(group, pool.map(source.read, group), strict=True):
+                images.add(image)
+                masks.add(mask)
+                sizes.append(image.shape[:2])
+                whole.update(_digest(slice_id, image, mask))
+                with_foreground += _has_foreground(mask)
+    np.save(folder / "sizes.npy", np.array(sizes, np.int32))
+    return {"fingerprint": whole.hexdigest(), "with_foreground": with_foreground}
 
 
 def _times_to_keep(mask: NDArray[np.uint8], size: tuple[int, int], labels: Labels) -> int:
@@ -308,7 +354,7 @@ def _note_of_emptied(known: Mapping[str, Any], data: DataConfig) -> Iterator[str
         size = known["image_size_to_keep"]
         remedy = f"data.image_size={size} keeps them".replace(", ", ",")
         if np.max(size) > IMAGE_SIZES[1]:
-            remedy = "cut the images into tiles"
+            remedy = f"data.patches=8 cuts patches of {data.size_text} from the images instead"
         yield (
             f"resizing to {data.size_text} empties {len(emptied)} of {known['with_foreground']} masks with "
             f"foreground, first: {emptied[0]}; {remedy}"

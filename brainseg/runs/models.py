@@ -10,6 +10,7 @@ from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistic
 from brainseg.errors import InputError
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import ensemble
+from brainseg.inference.windows import windows_of
 from brainseg.keys import as_text
 from brainseg.model.keras_file import read_model
 from brainseg.model.runtime import apply, import_tensorflow, resolve_threads
@@ -192,7 +193,8 @@ def _data_of_shapes(takes: Any, gives: Any, model: Any) -> DataConfig | None:
     channels = {1: "grey", 3: "rgb"}.get(takes[3])
     if None in takes[1:3] or channels is None:
         return None
-    data = DataConfig(image_size=takes[1:3], channels=channels)
+    windows = windows_of(model)
+    data = DataConfig(image_size=takes[1:3], channels=channels, patches=int(windows is not None))
     if gives[3] == 1:
         return data
     is_softmax = model.layers[-1].get_config().get("activation") == "softmax"

@@ -437,3 +437,30 @@ def test_slices_of_a_height_and_a_width_are_an_entry_of_their_own(folder, tmp_pa
     np.testing.assert_array_equal(found.images[0], cache.resize_image(image, (8, 16)))
     np.testing.assert_array_equal(found.masks[0], cache.resize_mask(mask, (8, 16), BINARY))
     assert [path.name for path in (tmp_path / "cache").glob("*-*")] == [f"{found.fingerprint[:16]}-8x16"]
+
+
+def test_slices_for_patches_are_kept_at_their_stored_size(folder, tmp_path):
+    folder.add("1")
+    folder.add("2", image=np.full((9, 33), 7, np.uint8), mask=np.full((9, 33), 255, np.uint8))
+    cached = tmp_path / "cache"
+    found = load_slices(source_in(folder.root), data_in(folder.root, patches=4), cache_dir=cached)
+    for position, slice_id in enumerate(["1", "2"]):
+        image, mask = found.source.read(slice_id)
+        np.testing.assert_array_equal(found.images[position], image)
+        np.testing.assert_array_equal(found.masks[position], mask)
+    assert found.fingerprint == load(folder.root, cached).fingerprint
+    assert {path.name[16:] for path in cached.glob("*-*")} == {"-stored", "-8"}
+    counting = CountingSource(folder.root)
+    load_slices(counting, data_in(folder.root, size=16, patches=2), cache_dir=cached)
+    assert counting.reads == 0
+
+
+def test_a_damaged_entry_of_stored_slices_is_decoded_anew(folder, tmp_path):
+    folder.add("1")
+    cached, data = tmp_path / "cache", data_in(folder.root, patches=4)
+    load_slices(source_in(folder.root), data, cache_dir=cached)
+    path = next(cached.glob("*-stored")) / "images.npy"
+    path.write_bytes(path.read_bytes()[:-3])
+    found = load_slices(source_in(folder.root), data, cache_dir=cached)
+    assert [note.split(" (")[0] for note in found.notes] == [f"the cache's {path.parent} is damaged"]
+    np.testing.assert_array_equal(found.images[0], found.source.read("1")[0])
