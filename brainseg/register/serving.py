@@ -54,7 +54,8 @@ def write_served(folder: Path, served: Served, *, model_file: Path, statistics: 
     folder.mkdir()
     shutil.copyfile(model_file, folder / MODEL_NAME)
     content = {"schema_version": SERVED_SCHEMA} | dataclasses.asdict(served)
-    content["data"] = {"image_size": served.data.image_size, **served.data.reading_keys}
+    seen = {"patches": served.data.patches} if served.data.patches else {}
+    content["data"] = {"image_size": served.data.image_size, **seen, **served.data.reading_keys}
     (folder / SETTINGS_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if statistics is not None:
         (folder / STATISTICS_FILE).write_text(statistics.to_json(), encoding="utf-8")
