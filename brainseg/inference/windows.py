@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from brainseg.data.batches import scaled_images
 from brainseg.data.patches import cut
 from brainseg.data.standardize import standardized, statistics
-from brainseg.model.network import OF_STANDARDIZED_WINDOWS, OF_WINDOWS
+from brainseg.model.names import OF_STANDARDIZED_WINDOWS, OF_WINDOWS
 
 # Windows that a model takes at once. Always as many, filled up: another shape would build another graph.
 WINDOW_BATCH = 8

@@ -7,7 +7,8 @@ import keras
 from brainseg.classes import BINARY, Labels
 from brainseg.config import ModelConfig
 from brainseg.errors import ConfigError
-from brainseg.model.network import OF_STANDARDIZED_WINDOWS, OF_WINDOWS, Network
+from brainseg.model.names import OF_STANDARDIZED_WINDOWS, OF_WINDOWS
+from brainseg.model.network import Network
 from brainseg.plugins import part
 
 

@@ -10,10 +10,6 @@ import numpy as np
 from brainseg.classes import Labels
 from brainseg.config import ModelConfig
 
-# How the name of a model ends that sees windows of an image in place of the whole, resized; with the second one the
-# image is standardised before it is cut. So a file alone says how it is used.
-OF_WINDOWS = "_of_windows"
-OF_STANDARDIZED_WINDOWS = "_of_standardized_windows"
 HEAD = "head"  # name of the layer that gives the probabilities
 
 
