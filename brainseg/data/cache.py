@@ -38,7 +38,7 @@ ARRAYS = ("images.npy", "masks.npy", "sizes.npy")
 STORED = "stored"  # the form of an entry whose slices aren't resized
 _ENTRY_NAME = re.compile(rf"[0-9a-f]{{16}}-([0-9]+(x[0-9]+)?|{STORED})")
 
-_READ_TOGETHER = 16  # slices at their stored size: what is read ahead stays in memory
+_READ_TOGETHER = 8  # slices at their stored size: what is read ahead stays in memory
 
 Shapes = Mapping[str, tuple[tuple[int, ...], type]]  # file -> shape and type of its array
 
