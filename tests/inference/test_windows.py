@@ -1,5 +1,7 @@
 """Probabilities of images of any size, from overlapping windows."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,13 @@ def test_flips_and_shifts_are_of_each_window():
     np.testing.assert_allclose(views[0, 1], image / 255 * np.flip(weights, 1), atol=1e-6)
     moved = np.roll(np.roll(image / 255, (3, 5), axis=(0, 1)) * weights, (-3, -5), axis=(0, 1))
     np.testing.assert_allclose(views[1, 0], moved, atol=1e-6)
+
+
+def test_memory_holds_a_row_of_windows_and_not_the_whole_result():
+    image = np.zeros((4096, 64, 1), np.uint8)
+    tracemalloc.start()
+    rows = sum(len(band) for band in in_bands(image, Windows(size=(32, 32), standardized=True), itself))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == 4096
+    assert peak < 4096 * 64 * 4 / 1.5  # the probabilities of all rows
