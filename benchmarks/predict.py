@@ -46,7 +46,7 @@ def main() -> None:
     """Measures and prints a table."""
     options = _options()
     config = freeze([*options.overrides, "data=phantom"])  # of the model: the images are read from a folder
-    size = config.data.image_size
+    size = config.data.size[0]
     threads = precision.resolve_threads(config.train.threads)
     number_format = precision.resolve_precision(config.train.precision)
     precision.apply(number_format, threads)
@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
 def _loop(files: tuple[ImageFile, ...], model: Any, size: int, out: Path) -> None:
     for file in files:
         image = read_image(file.path, GREY)
-        batch = resize_image(image, size)[np.newaxis].astype(np.float32) / 255
+        batch = resize_image(image, (size, size))[np.newaxis].astype(np.float32) / 255
         probability = model.predict(batch, verbose=0)[0, ..., 0]
         write_mask(out / "masks" / f"{file.id}.png", resize_probability(probability, image.shape[:2]) >= 0.5)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from brainseg.classes import BACKGROUND, BINARY, Classes, Labels, parse_classes
 from brainseg.errors import ConfigError
-from brainseg.keys import Absent, Key, check_keys, did_you_mean, in_range, key, one_of
+from brainseg.keys import Absent, Key, as_text, check_keys, did_you_mean, in_range, key, one_of
 from brainseg.plugins import REMEDY, Names, completed, is_built_in, made, names
 
 # Raised when the meaning of a stored configuration changes.
@@ -67,6 +67,7 @@ SCHEDULES = ("constant", "cosine")  # train/optimizers.py
 LOSS_SUMS: Mapping[str, tuple[str, ...]] = {"bce_dice": ("ce", "dice"), "bce_dice_image": ("ce", "dice_image")}
 TVERSKY = ("tversky", "focal_tversky")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+IMAGE_SIZES = (8, 4096)  # smallest and largest side of what a model sees, in pixels
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 MAX_SEED = 2**31 - 1
 # Tags of a run that brainseg sets itself.
@@ -159,12 +160,18 @@ class DataConfig:
         allowed="`[low, high]`",
         help="values that become black and white in images of more than 8 bits; `null`: percentiles of each image",
     )
-    image_size: int = key(
+    image_size: Any = key(
         96,
-        low=8,
-        high=4096,
-        allowed="divisible by `model.stem` * 2**`model.depth`",
-        help="pixels a side of what the model sees; slices are resized to it",
+        allowed=f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[1]}, or two: `[height, width]`; divisible by `model.stem` * "
+        "2**`model.depth`",
+        help="pixels a side of what the model sees; slices are resized to it, or with `data.patches` cut to it",
+    )
+    patches: int = key(
+        0,
+        low=0,
+        high=10_000,
+        since=0,
+        help="crops of each slice an epoch, at the stored size; 0: whole slices, resized",
     )
     split_by: str = key(
         "patient",
@@ -210,7 +217,8 @@ class DataConfig:
         low=0.0,
         high=1.0,
         since=None,
-        help="share of the slices of an epoch that are drawn from those with foreground; `null`: each slice once",
+        help="share of the slices of an epoch that are drawn from those with foreground, or of the patches that lie "
+        "near some; `null`: each slice once, patches anywhere",
     )
     score_by: str = key(
         "auto",
@@ -250,6 +258,7 @@ class DataConfig:
             )
         self._check_folds()
         # Plain values, however they came: a stored configuration equals the composed one.
+        object.__setattr__(self, "image_size", _image_size(self.image_size))
         object.__setattr__(self, "channels", _channels(self.channels))
         object.__setattr__(self, "window", _window(self.window))
         self._check_patterns()
@@ -273,6 +282,22 @@ class DataConfig:
         if classes is None:
             return dataclasses.replace(BINARY, has_ignored=has_ignored)
         return classes.labels(has_ignored=has_ignored)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the model sees, in pixels."""
+        return self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
+
+    @property
+    def size_text(self) -> str:
+        """`96x128`: the width, then the height."""
+        height, width = self.size
+        return f"{width}x{height}"
+
+    @property
+    def seen_text(self) -> str:
+        """`at 96x96`, or `in windows of 96x96`: how a model sees an image."""
+        return f"in windows of {self.size_text}" if self.patches else f"at {self.size_text}"
 
     @property
     def channel_count(self) -> int:
@@ -375,7 +400,7 @@ class ModelConfig:
         False,
         since=False,
         only=BUILT_IN_NETWORKS,
-        help="each slice to mean 0 and variance 1, inside the network",
+        help="each slice to mean 0 and variance 1, inside the network; with patches before they are cut",
     )
     dropout: float = key(
         0.1, low=0.0, high=0.9, only=BUILT_IN_NETWORKS, help="fraction of activations set to zero inside each block"
@@ -446,14 +471,16 @@ class ModelConfig:
             return len(self.own.coarse()) if hasattr(self.own, "coarse") else 0
         return (len(self.decoder_filters) if self.has_encoder else self.depth) - 1
 
-    def check_image_size(self, pixels: int) -> None:
+    def check_image_size(self, image_size: Any) -> None:
         """Raises ConfigError, which names `data.image_size`, unless the network can take so many pixels a side."""
-        if not isinstance(self.name, Absent) and pixels % self.size_factor:
-            nearest = max(self.size_factor, round(pixels / self.size_factor) * self.size_factor)
+        sides = image_size if isinstance(image_size, tuple) else (image_size,)
+        if not isinstance(self.name, Absent) and any(side % self.size_factor for side in sides):
+            nearest = [max(self.size_factor, round(side / self.size_factor) * self.size_factor) for side in sides]
             stem = "" if self.stem == 1 else "model.stem * "
             factors = "" if self.name != "unet" else f"{stem}2**model.depth = "
             raise ConfigError(
-                f"data.image_size must be divisible by {factors}{self.size_factor}, got {pixels}; try {nearest}"
+                f"data.image_size must be divisible by {factors}{self.size_factor}, got {as_text(image_size)}; "
+                f"try {as_text(nearest if len(nearest) > 1 else nearest[0])}"
             )
 
 
@@ -721,6 +748,19 @@ def _channels(given: Any) -> str | tuple[str, ...]:
             "write data.channels=[flair,t1]"
         )
     return names
+
+
+def _image_size(given: Any) -> int | tuple[int, int]:
+    """`data.image_size`, checked; a number where both sides are equal. Raises ConfigError."""
+    sides = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    if not 1 <= len(sides) <= 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
+        raise ConfigError(
+            f"data.image_size must be a whole number or two, got {as_text(given)}; write 96 or [96,128], height first"
+        )
+    for side in sides:
+        in_range("data.image_size", side, low=IMAGE_SIZES[0], high=IMAGE_SIZES[1])
+    height, width = sides[0], sides[-1]
+    return height if height == width else (height, width)
 
 
 def _filters(given: Any) -> tuple[int, ...]:

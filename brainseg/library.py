@@ -137,13 +137,12 @@ class Run:
         image: uint8, (height, width, channels) as in the training, or (height, width) for one channel. Raises DataError
         for another array, and InputError where the run has no model.
         """
-        from brainseg.data.cache import resize_image
-        from brainseg.inference.apply import MIN_BATCH, masks_of, unlike_training, views_of
+        from brainseg.inference.apply import MIN_BATCH, as_seen, masks_of, unlike_training, views_of
 
         segmenter, predictor, data = self._loaded
         pixels = _checked(image, data)
-        resized = resize_image(pixels, data.image_size)
-        (views,) = views_of(predictor, [resized], batch=MIN_BATCH, settings=segmenter.settings)
+        seen = as_seen(pixels, predictor, data)
+        (views,) = views_of(predictor, [seen], batch=MIN_BATCH, settings=segmenter.settings)
         mask, probability = masks_of(views, (pixels.shape[0], pixels.shape[1]), segmenter.settings, data.labels)
         probability = probability[..., data.labels.first_class :]
         is_named = data.labels.are_named
@@ -151,7 +150,7 @@ class Run:
             mask=mask if is_named else mask[..., 0],
             probability=probability if is_named else probability[..., 0],
             classes=data.labels.names if is_named else (),
-            warnings=unlike_training(pixels, resized, segmenter.statistics),
+            warnings=unlike_training(pixels, seen, segmenter.statistics),
         )
 
     def evaluate(self, *, split: str | None = None, data: str | Path | None = None, tune: bool = False) -> Scores:

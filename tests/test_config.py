@@ -40,6 +40,7 @@ OTHER_VALUES: dict[str, Any] = {
     "data.ignore": 7,
     "data.window": (-160.0, 240.0),
     "data.image_size": 128,
+    "data.patches": 6,
     "data.split_by": "image",
     "data.group_by": "site",
     "data.stratify_by": "site",
@@ -504,3 +505,30 @@ def test_the_phantom_with_classes_brings_them_and_a_folder_made_from_it_keeps_th
     assert from_yaml(to_yaml(config), where="a file") == config
     folder = dataclasses.replace(config.data, name="folder", root="slices")
     assert folder.labels == config.data.labels
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "recorded"),
+    [("96", (96, 96), 96), ("[64,96]", (64, 96), (64, 96)), ("[96,96]", (96, 96), 96), ("[128]", (128, 128), 128)],
+)
+def test_an_image_size_is_a_number_or_a_height_and_a_width(given: str, size: tuple[int, int], recorded: object) -> None:
+    config = freeze([f"data.image_size={given}"])
+    assert (config.data.size, config.data.image_size) == (size, recorded)
+    assert from_yaml(to_yaml(config), where="a file") == config
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("[64,100]", "data.image_size must be divisible by 2**model.depth = 32, got [64, 100]; try [64, 96]"),
+        ("[64,4]", "data.image_size must be between 8 and 4096, got 4"),
+        ("large", "data.image_size must be a whole number or two, got large; write 96 or [96,128], height first"),
+        ("[64,64,1]", "data.image_size must be a whole number or two, got [64, 64, 1]; write 96 or [96,128], "
+         "height first"),
+        ("9.5", "data.image_size must be a whole number or two, got 9.5; write 96 or [96,128], height first"),
+    ],
+)  # fmt: skip
+def test_an_image_size_that_no_network_takes_is_refused_in_one_line(given: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        freeze([f"data.image_size={given}"])
+    assert str(error.value) == message

@@ -101,7 +101,7 @@ def _task(options: argparse.Namespace, cache: Path) -> Task:
 
 
 def _description(task: Task) -> str:
-    size, batch = task.config.data.image_size, task.config.data.batch_size
+    size, batch = task.config.data.size[0], task.config.data.batch_size
     return f"the reference at {size}x{size}, {task.images} slices a round, batches of {batch}, {task.threads} threads"
 
 

@@ -19,18 +19,18 @@ from brainseg.classes import IGNORED, Labels
 from brainseg.data.augment import NO_OPTIONS
 from brainseg.data.augment import augment as augmented
 from brainseg.data.cache import SliceSet
+from brainseg.data.patches import Patches
+from brainseg.data.standardize import standardized
 
 # `val_dice` is soft Dice over flattened batches of this size, whatever data.batch_size is.
 EVALUATION_BATCH = 16
 # How many training batches wait for the step to come.
 PREFETCHED = 2
-# Masks that are looked at together for foreground.
-_LOOKED_AT = 64
 
 
-def steps_per_epoch(slices: int, *, batch_size: int) -> int:
-    """Training steps in an epoch; the last one may be smaller than a batch."""
-    return math.ceil(slices / batch_size)
+def steps_per_epoch(samples: int, *, batch_size: int) -> int:
+    """Training steps in an epoch of so many slices or patches; the last one may be smaller than a batch."""
+    return math.ceil(samples / batch_size)
 
 
 def epoch_order(slices: int, *, seed: int, epoch: int) -> NDArray[np.intp]:
@@ -59,17 +59,45 @@ def foreground_order(has_foreground: NDArray[np.bool_], *, share: float, seed: i
 
 def slices_with_foreground(data: SliceSet, positions: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Whether the mask at each position has a pixel of a class, shape (positions,)."""
-    parts = (data.masks[positions[first : first + _LOOKED_AT]] for first in range(0, len(positions), _LOOKED_AT))
-    return np.concatenate([((masks > 0) & (masks != IGNORED)).any(axis=(1, 2, 3)) for masks in parts])
+    masks = (data.masks[position] for position in positions)
+    return np.array([((mask > 0) & (mask != IGNORED)).any() for mask in masks])
+
+
+class _Slices:
+    """What an epoch of whole slices consists of; see `Patches`."""
+
+    def __init__(
+        self, data: SliceSet, positions: NDArray[np.intp], *, foreground_share: float | None, seed: int
+    ) -> None:
+        self._data = data
+        self._positions = positions
+        self._order: Callable[..., NDArray[np.intp]] = functools.partial(epoch_order, len(positions), seed=seed)
+        if foreground_share is not None:
+            foreground = slices_with_foreground(data, positions)
+            self._order = functools.partial(foreground_order, foreground, share=foreground_share, seed=seed)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def order(self, *, epoch: int) -> NDArray[np.intp]:
+        """Positions of the slices."""
+        return self._positions[self._order(epoch=epoch)]
+
+    def read(self, chosen: NDArray[np.intp], *, epoch: int) -> Sequence[NDArray[Any]]:
+        """Images and masks of these slices."""
+        chosen = np.sort(chosen)  # reads the memory map in its order
+        return [_stacked(pictures, chosen) for pictures in (self._data.images, self._data.masks)]
 
 
 class TrainingBatches:
     """Endless training batches from one epoch (from 1) and step (from 0) on, epoch after epoch.
 
-    Each is a pair of float32 tensors: images of shape (batch, size, size, channels) in [0, 1], or above where
-    augmentation made them brighter, and `targets` of shape (batch, size, size, outputs).
+    Each is a pair of float32 tensors: images of shape (batch, height, width, channels) in [0, 1], or above where
+    augmentation made them brighter, and `targets` of shape (batch, height, width, outputs).
     foreground_share: see `foreground_order`; None: each slice once an epoch. device: where TensorFlow scales and
     augments them and keeps them, by its name.
+    patches: crops of `size` of each slice an epoch, as `Patches` draws them; 0: whole slices. standardize: patches
+    come with the mean and variance of their whole slice at 0 and 1, as it is before it is augmented.
     A thread prepares the next ones meanwhile, those of the next epoch included; `close`, or leaving a
     `with` block, ends it. A thread of our own, since tf.data with a Python generator can hang the
     process at its exit.
@@ -88,17 +116,29 @@ class TrainingBatches:
         epoch: int,
         step: int,
         device: str,
+        patches: int = 0,
+        size: tuple[int, int] | None = None,
+        standardize: bool = False,
     ) -> None:
-        self._data = data
-        self._positions = data.positions(sorted(ids))
+        positions = data.positions(sorted(ids))
         self._batch_size = batch_size
-        self._order: Callable[..., NDArray[np.intp]]  # of an epoch
-        if foreground_share is None:
-            self._order = functools.partial(epoch_order, len(self._positions), seed=seed)
+        self._samples: _Slices | Patches
+        if patches:
+            assert size is not None
+            self._samples = Patches(
+                data,
+                positions,
+                size=size,
+                count=patches,
+                foreground_share=foreground_share,
+                standardize=standardize,
+                seed=seed,
+            )
         else:
-            foreground = slices_with_foreground(data, self._positions)
-            self._order = functools.partial(foreground_order, foreground, share=foreground_share, seed=seed)
-        self._prepare = _preparation(data, augment=augment, options=augment_options, seed=seed, device=device)
+            self._samples = _Slices(data, positions, foreground_share=foreground_share, seed=seed)
+        self._prepare = _preparation(
+            data, size, standardize=standardize, augment=augment, options=augment_options, seed=seed, device=device
+        )
         self._ready: queue.Queue[tuple[Any, Any] | BaseException] = queue.Queue(maxsize=PREFETCHED)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._fill, args=(epoch, step), name="brainseg-batches", daemon=True)
@@ -132,36 +172,47 @@ class TrainingBatches:
 
     def _fill(self, epoch: int, step: int) -> None:
         try:
-            for images, masks, at_epoch, at_step in self._chosen(epoch, step):
-                batch = self._prepare(images, masks, at_epoch, at_step)
+            for arrays, at_epoch, at_step in self._chosen(epoch, step):
+                batch = self._prepare(at_epoch, at_step, *arrays)
                 if self._closed.is_set():
                     return
                 self._ready.put(batch)
         except BaseException as error:
             self._ready.put(error)
 
-    def _chosen(self, epoch: int, step: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], int, int]]:
-        """The slices of each step as they are stored, with the step's epoch and number."""
-        steps = steps_per_epoch(len(self._positions), batch_size=self._batch_size)
+    def _chosen(self, epoch: int, step: int) -> Iterator[tuple[Sequence[NDArray[Any]], int, int]]:
+        """The slices or patches of each step as they are stored, with the step's epoch and number."""
+        steps = steps_per_epoch(len(self._samples), batch_size=self._batch_size)
         while True:
-            order = self._positions[self._order(epoch=epoch)]
+            order = self._samples.order(epoch=epoch)
             for index in range(step, steps):
-                # Sorted within the batch: reads the memory map in its order.
-                chosen = np.sort(order[index * self._batch_size : (index + 1) * self._batch_size])
-                yield self._data.images[chosen], self._data.masks[chosen], epoch, index
+                chosen = order[index * self._batch_size : (index + 1) * self._batch_size]
+                yield self._samples.read(chosen, epoch=epoch), epoch, index
             epoch, step = epoch + 1, 0
 
 
-def _preparation(
-    data: SliceSet, *, augment: str, options: Mapping[str, Any], seed: int, device: str
-) -> Callable[..., tuple[Any, Any]]:
-    """Scaling and augmentation as one compiled function of (images, masks, epoch, step).
+def _stacked(pictures: Any, positions: NDArray[np.intp]) -> NDArray[np.uint8]:
+    return np.stack([pictures[position] for position in positions])
 
+
+def _preparation(
+    data: SliceSet,
+    size: tuple[int, int] | None,
+    *,
+    standardize: bool,
+    augment: str,
+    options: Mapping[str, Any],
+    seed: int,
+    device: str,
+) -> Callable[..., tuple[Any, Any]]:
+    """Scaling and augmentation as one compiled function of (epoch, step, images, masks).
+
+    size: of patches; None: that of the slices. standardize: mean and deviation of the whole slices follow the masks.
     Slices travel to the device as they are stored, in a quarter of the bytes of float32.
     """
     import tensorflow as tf
 
-    def prepare(images: Any, masks: Any, epoch: Any, step: Any) -> tuple[Any, Any]:
+    def prepare(epoch: Any, step: Any, images: Any, masks: Any, *scale: Any) -> tuple[Any, Any]:
         images, masks = augmented(
             scaled_images(images),
             tf.cast(masks, tf.float32),
@@ -172,13 +223,16 @@ def _preparation(
             options=options,
             alike=data.channels_are_alike,
         )
-        return images, targets(masks, data.labels)
+        return standardized(images, *scale) if scale else images, targets(masks, data.labels)
 
+    height, width, channels = data.images[0].shape
+    height, width = size or (height, width)
     signature = (
-        tf.TensorSpec((None, *data.images.shape[1:]), tf.uint8),
-        tf.TensorSpec((None, *data.masks.shape[1:]), tf.uint8),
         tf.TensorSpec((), tf.int32),
         tf.TensorSpec((), tf.int32),
+        tf.TensorSpec((None, height, width, channels), tf.uint8),
+        tf.TensorSpec((None, height, width, data.labels.mask_channels), tf.uint8),
+        *([tf.TensorSpec((None, 1, 1, channels), tf.float32)] * 2 if standardize else ()),
     )
     compiled = tf.function(prepare, input_signature=signature, autograph=False)
 
@@ -198,7 +252,7 @@ def evaluation_batches(data: SliceSet, ids: Sequence[str]) -> Iterator[tuple[Any
     positions = data.positions(sorted(ids))
     for first in range(0, len(positions), EVALUATION_BATCH):
         chosen = positions[first : first + EVALUATION_BATCH]
-        yield scaled_images(data.images[chosen]), targets(data.masks[chosen], data.labels)
+        yield scaled_images(_stacked(data.images, chosen)), targets(_stacked(data.masks, chosen), data.labels)
 
 
 def scaled_images(images: Any) -> Any:

@@ -1,8 +1,9 @@
 """Decoded slices in memory-mapped files: decoded once, then shared by every run and process.
 
 A cache entry is named by the fingerprint of the pixels at their stored size, and by the size that
-they were resized to. A stamp (paths, sizes, modification times) leads to the fingerprint without
-reading the files again; where anything changed, the stamp differs and the slices are decoded anew.
+they were resized to; for patches they stay as they are stored, in flat arrays. A stamp (paths, sizes,
+modification times) leads to the fingerprint without reading the files again; where anything changed,
+the stamp differs and the slices are decoded anew.
 
 The arrays of an entry are checked whenever they are used: their headers and sizes, and their digests where a file isn't
 as it was noted when they were computed. What doesn't fit is decoded anew.
@@ -26,26 +27,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brainseg.classes import IGNORED, Labels
-from brainseg.config import KEYS, DataConfig
+from brainseg.config import IMAGE_SIZES, DataConfig
+from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
 from brainseg.errors import DataError
 
 CACHE_SCHEMA = 2
 ENTRY = "entry.json"
 ARRAYS = ("images.npy", "masks.npy", "sizes.npy")
-_MAX_IMAGE_SIZE = int(KEYS["data.image_size"].high or 0)
-_ENTRY_NAME = re.compile(r"[0-9a-f]{16}-[0-9]+")
+STORED = "stored"  # the form of an entry whose slices aren't resized
+_ENTRY_NAME = re.compile(rf"[0-9a-f]{{16}}-([0-9]+(x[0-9]+)?|{STORED})")
+
+_READ_TOGETHER = 8  # slices at their stored size: what is read ahead stays in memory
 
 Shapes = Mapping[str, tuple[tuple[int, ...], type]]  # file -> shape and type of its array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SliceSet:
-    """Every slice of a source, decoded and resized."""
+    """Every slice of a source, decoded, and resized unless patches are cut from it.
+
+    `images[position]` and `masks[position]` are a slice's, (height, width, channels).
+    """
 
     slices: tuple[SliceInfo, ...]  # sorted by id
-    images: NDArray[np.uint8]  # (n, size, size, channels), memory-mapped, read-only
-    masks: NDArray[np.uint8]  # (n, size, size, mask channels), as `labels` says, memory-mapped, read-only
+    images: Any  # uint8 (n, height, width, channels), or `Ragged`, memory-mapped, read-only
+    masks: Any  # likewise (n, height, width, mask channels), as `labels` says
     labels: Labels
     channels_are_alike: bool  # colours of one picture; else pictures of their own
     sizes: NDArray[np.int32]  # (n, 2): height and width as stored
@@ -60,20 +67,22 @@ class SliceSet:
 
 
 def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_foreground: bool = False) -> SliceSet:
-    """The slices of `source` at `data.image_size` pixels a side, from the cache or decoded into it.
+    """The slices of `source`, from the cache or decoded into it: at `data.image_size`, or for patches as stored.
 
     Two processes may call this at once: one decodes, the other waits. Raises DataError, and leaves
     nothing behind, where a file can't be decoded, the cache can't be written, or with `needs_foreground` all masks are
     empty.
     """
     slices = source.slices()
-    key, shapes = _key(source, data.image_size), _shapes(len(slices), data)
+    key = _key(source, data)
     notes: list[str] = []
-    entry = _find(cache_dir, key, shapes, notes)
+    entry = _find(cache_dir, key, len(slices), data, notes)
     if entry is None:
         try:
             with _folder(cache_dir), _locked(cache_dir / f"{key}.lock"):
-                entry = _find(cache_dir, key, shapes, []) or _build(source, data, cache_dir, key, needs_foreground)
+                entry = _find(cache_dir, key, len(slices), data, []) or _build(
+                    source, data, cache_dir, key, needs_foreground
+                )
         except OSError as error:
             raise DataError(
                 f"the cache of decoded slices can't be written to {cache_dir} ({error.strerror or error}); "
@@ -84,44 +93,44 @@ def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_fore
         _check_foreground(source, known)
     return SliceSet(
         slices=slices,
-        images=np.load(entry / "images.npy", mmap_mode="r"),
-        masks=np.load(entry / "masks.npy", mmap_mode="r"),
+        images=_pictures(entry, "images.npy"),
+        masks=_pictures(entry, "masks.npy"),
         labels=data.labels,
         channels_are_alike=data.channels_are_alike,
         sizes=np.load(entry / "sizes.npy"),
         fingerprint=known["fingerprint"],
         source=source,
-        notes=(*notes, *_note_of_emptied(known, data.image_size)),
+        notes=(*notes, *_note_of_emptied(known, data)),
     )
 
 
-def stored_channels(source: Source, image_size: int, *, cache_dir: Path) -> int | None:
+def stored_channels(source: Source, data: DataConfig, *, cache_dir: Path) -> int | None:
     """How many channels the images have that `link` remembered for this source; None if there are none."""
-    entry = _entry_of(cache_dir, _key(source, image_size))
+    entry = _entry_of(cache_dir, _key(source, data))
     if entry is None:
         return None
     try:
-        return int(np.load(entry / "images.npy", mmap_mode="r").shape[-1])
-    except (OSError, ValueError, EOFError):
+        return int(_pictures(entry, "images.npy")[0].shape[-1])
+    except (OSError, ValueError, EOFError, IndexError):
         return None  # damaged: loading it says so
 
 
-def link(source: Source, image_size: int, *, cache_dir: Path, to: Source) -> None:
+def link(source: Source, data: DataConfig, *, cache_dir: Path, to: Source) -> None:
     """Remembers that `source`, which leaves the channels to the data, is read as `to` is; the cache has its slices."""
-    key, entry = _key(source, image_size), _entry_of(cache_dir, _key(to, image_size))
+    key, entry = _key(source, data), _entry_of(cache_dir, _key(to, data))
     if entry is not None and _entry_of(cache_dir, key) != entry:
         with contextlib.suppress(OSError):  # it will be found out again
             _write_stamp(cache_dir, key, entry)
 
 
-def resize_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(height, width, channels) in [0, 255] to (size, size, channels): area mean, or bilinear where it grows."""
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(height, width, channels) in [0, 255] to (*size, channels): area mean, or bilinear where a side grows."""
     channels = [_resized(Image.fromarray(image[..., place]), size) for place in range(image.shape[-1])]
     return np.stack([np.asarray(channel, dtype=np.uint8) for channel in channels], axis=-1)
 
 
-def resize_mask(mask: NDArray[np.uint8], size: int, labels: Labels) -> NDArray[np.uint8]:
-    """A mask as `labels` says, (height, width, channels), to (size, size, channels).
+def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int], labels: Labels) -> NDArray[np.uint8]:
+    """A mask as `labels` says, (height, width, channels), to (*size, channels).
 
     A pixel becomes what covers the largest part of it; of equal parts, the class with the highest number, and a class
     before the background. Without `labels.exclusive` each class is decided alone: it needs half of the pixel.
@@ -136,10 +145,10 @@ def resize_mask(mask: NDArray[np.uint8], size: int, labels: Labels) -> NDArray[n
     return _covering(mask[..., 0], size, present)[..., np.newaxis]
 
 
-def _covering(mask: NDArray[np.uint8], size: int, values: Sequence[int]) -> NDArray[np.uint8]:
-    """The value in {0, *values} that covers the largest part of each pixel, (size, size)."""
-    result = np.zeros((size, size), np.uint8)
-    largest = np.ones((size, size), np.float32)  # what the background covers
+def _covering(mask: NDArray[np.uint8], size: tuple[int, int], values: Sequence[int]) -> NDArray[np.uint8]:
+    """The value in {0, *values} that covers the largest part of each pixel, of shape `size`."""
+    result = np.zeros(size, np.uint8)
+    largest = np.ones(size, np.float32)  # what the background covers
     covered = [np.asarray(_resized(Image.fromarray((mask == value).astype(np.float32)), size)) for value in values]
     for share in covered:
         largest = largest - share
@@ -149,22 +158,37 @@ def _covering(mask: NDArray[np.uint8], size: int, values: Sequence[int]) -> NDAr
     return result
 
 
-def _resized(picture: Image.Image, size: int) -> Image.Image:
-    if picture.size == (size, size):
+def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    if picture.size == (width, height):
         return picture
-    shrinks = min(picture.size) >= size
-    return picture.resize((size, size), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+    shrinks = picture.width >= width and picture.height >= height
+    return picture.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
 
 
-def _key(source: Source, image_size: int) -> str:
-    return hashlib.sha256(f"{CACHE_SCHEMA} {image_size} {source.stamp()}".encode()).hexdigest()[:32]
+def _form(data: DataConfig) -> str:
+    """How an entry has its slices: `96`, the height and width `96x128`, or `stored`."""
+    if data.patches:
+        return STORED
+    return "x".join(map(str, data.size if isinstance(data.image_size, tuple) else data.size[:1]))
 
 
-def _shapes(count: int, data: DataConfig) -> Shapes:
-    square = (count, data.image_size, data.image_size)
+def _key(source: Source, data: DataConfig) -> str:
+    return hashlib.sha256(f"{CACHE_SCHEMA} {_form(data)} {source.stamp()}".encode()).hexdigest()[:32]
+
+
+def _shapes(count: int, data: DataConfig, sizes: NDArray[np.int32]) -> Shapes:
+    """sizes: of the slices as stored."""
+    if data.patches:
+        pixels = int(sizes.prod(axis=1, dtype=np.int64).sum())
+        return {
+            "sizes.npy": ((count, 2), np.int32),
+            "images.npy": ((pixels * data.channel_count,), np.uint8),
+            "masks.npy": ((pixels * data.labels.mask_channels,), np.uint8),
+        }
     return {
-        "images.npy": ((*square, data.channel_count), np.uint8),
-        "masks.npy": ((*square, data.labels.mask_channels), np.uint8),
+        "images.npy": ((count, *data.size, data.channel_count), np.uint8),
+        "masks.npy": ((count, *data.size, data.labels.mask_channels), np.uint8),
         "sizes.npy": ((count, 2), np.int32),
     }
 
@@ -179,25 +203,30 @@ def _entry_of(cache_dir: Path, key: str) -> Path | None:
     return entry if _ENTRY_NAME.fullmatch(name) and (entry / ENTRY).is_file() else None
 
 
-def _find(cache_dir: Path, key: str, shapes: Shapes, notes: list[str]) -> Path | None:
+def _find(cache_dir: Path, key: str, count: int, data: DataConfig, notes: list[str]) -> Path | None:
     """The sound entry that a stamp leads to, if there is one. For a damaged one, a line is added to the notes."""
     entry = _entry_of(cache_dir, key)
     if entry is None:
         return None
     try:
-        _check_entry(entry, shapes)
+        _check_entry(entry, count, data)
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         notes.append(f"the cache's {entry} is damaged ({error}); its slices were decoded anew")
         return None
     return entry
 
 
-def _check_entry(entry: Path, shapes: Shapes) -> None:
+def _pictures(entry: Path, name: str) -> NDArray[np.uint8] | Ragged:
+    array: NDArray[np.uint8] = np.load(entry / name, mmap_mode="r")
+    return array if array.ndim > 1 else Ragged(array, np.load(entry / "sizes.npy"))
+
+
+def _check_entry(entry: Path, count: int, data: DataConfig) -> None:
     """Raises ValueError, OSError, EOFError, KeyError or TypeError for an entry that isn't as it was written."""
     known = _read_entry(entry)
     if not known["fingerprint"].startswith(entry.name[:16]):
         raise ValueError(f"{ENTRY} is of another entry")
-    for name, (shape, dtype) in shapes.items():
+    for name, (shape, dtype) in _shapes(count, data, np.load(entry / "sizes.npy")).items():
         array = np.load(entry / name, mmap_mode="r")  # too short a file is a ValueError
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{name} is of shape {array.shape} and not {shape}")
@@ -217,13 +246,13 @@ def _build(source: Source, data: DataConfig, cache_dir: Path, key: str, needs_fo
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: we hold its lock
     try:
         building.mkdir()
-        known = _decode(source, data, building)
+        known = _decode_stored(source, building) if data.patches else _decode(source, data, building)
         if needs_foreground:
             _check_foreground(source, known)
         states = _states(building)  # a move keeps them
         digests = {name: _digest_of_file(building / name) for name in ARRAYS}
         _write_entry(building, {"schema_version": CACHE_SCHEMA, **known, "digests": digests, "states": states})
-        entry = cache_dir / f"{known['fingerprint'][:16]}-{data.image_size}"
+        entry = cache_dir / f"{known['fingerprint'][:16]}-{_form(data)}"
         try:
             building.rename(entry)
         except OSError:  # not empty: damaged, or decoded from another place
@@ -237,11 +266,12 @@ def _build(source: Source, data: DataConfig, cache_dir: Path, key: str, needs_fo
 
 def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
     """Writes the arrays into a folder; gives what an entry says of them."""
-    slices, size, labels = source.slices(), data.image_size, data.labels
-    shapes = _shapes(len(slices), data)
+    slices, size, labels = source.slices(), data.size, data.labels
+    sizes = np.empty((len(slices), 2), dtype=np.int32)
+    shapes = _shapes(len(slices), data, sizes)
     images, masks = (_reserve(folder / name, shapes[name][0]) for name in ("images.npy", "masks.npy"))
-    sizes = np.empty(shapes["sizes.npy"][0], dtype=np.int32)
-    kept_at = np.zeros(len(slices), dtype=int)  # `_size_to_keep` of each; 0 where a mask is empty as it is stored
+    # How many times the size keeps a mask: 1 where this size does; 0 where it is empty as it is stored.
+    kept_at = np.zeros(len(slices), dtype=int)
 
     def decode(position: int) -> bytes:
         image, mask = source.read(slices[position].id)
@@ -249,7 +279,7 @@ def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
         masks[position] = resized = resize_mask(mask, size, labels)
         sizes[position] = image.shape[:2]
         if _has_foreground(mask):
-            kept_at[position] = size if _has_foreground(resized) else _size_to_keep(mask, size, labels)
+            kept_at[position] = 1 if _has_foreground(resized) else _times_to_keep(mask, size, labels)
         return _digest(slices[position].id, image, mask)
 
     whole = hashlib.sha256()
@@ -266,16 +296,46 @@ def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
     return {
         "fingerprint": whole.hexdigest(),
         "with_foreground": int((kept_at > 0).sum()),  # masks, at the stored size
-        "emptied": [item.id for item, kept in zip(slices, kept_at, strict=True) if kept > size],  # by resizing
-        "image_size_to_keep": int(kept_at.max()),
+        "emptied": [item.id for item, kept in zip(slices, kept_at, strict=True) if kept > 1],  # by resizing
+        "image_size_to_keep": _image_size(_times(size, int(kept_at.max()))),
     }
 
 
-def _size_to_keep(mask: NDArray[np.uint8], size: int, labels: Labels) -> int:
-    """The first doubling of `size` that doesn't empty this mask."""
-    while not _has_foreground(resize_mask(mask, size, labels)):
-        size *= 2  # it stays divisible by what the model needs
-    return size
+def _decode_stored(source: Source, folder: Path) -> dict[str, Any]:
+    """As `_decode`, of slices at their stored size."""
+    ids = [item.id for item in source.slices()]
+    whole, sizes, with_foreground = hashlib.sha256(), [], 0
+    with (
+        RaggedFile(folder / "images.npy") as images,
+        RaggedFile(folder / "masks.npy") as masks,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for first in range(0, len(ids), _READ_TOGETHER):
+            group = ids[first : first + _READ_TOGETHER]
+            for slice_id, (image, mask) in zip(group, pool.map(source.read, group), strict=True):
+                images.add(image)
+                masks.add(mask)
+                sizes.append(image.shape[:2])
+                whole.update(_digest(slice_id, image, mask))
+                with_foreground += _has_foreground(mask)
+    np.save(folder / "sizes.npy", np.array(sizes, np.int32))
+    return {"fingerprint": whole.hexdigest(), "with_foreground": with_foreground}
+
+
+def _times_to_keep(mask: NDArray[np.uint8], size: tuple[int, int], labels: Labels) -> int:
+    """How many times `size`, by doublings, doesn't empty this mask."""
+    times = 2
+    while not _has_foreground(resize_mask(mask, _times(size, times), labels)):
+        times *= 2  # it stays divisible by what the model needs
+    return times
+
+
+def _image_size(size: tuple[int, int]) -> int | list[int]:
+    return size[0] if size[0] == size[1] else [*size]
+
+
+def _times(size: tuple[int, int], times: int) -> tuple[int, int]:
+    return times * size[0], times * size[1]
 
 
 def _check_foreground(source: Source, known: Mapping[str, Any]) -> None:
@@ -287,14 +347,16 @@ def _check_foreground(source: Source, known: Mapping[str, Any]) -> None:
         )
 
 
-def _note_of_emptied(known: Mapping[str, Any], image_size: int) -> Iterator[str]:
+def _note_of_emptied(known: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
     """A line if resizing has emptied masks. known: what the entry says."""
     emptied = known.get("emptied")
     if emptied:
         size = known["image_size_to_keep"]
-        remedy = "cut the images into tiles" if size > _MAX_IMAGE_SIZE else f"data.image_size={size} keeps them"
+        remedy = f"data.image_size={size} keeps them".replace(", ", ",")
+        if np.max(size) > IMAGE_SIZES[1]:
+            remedy = f"data.patches=8 cuts patches of {data.size_text} from the images instead"
         yield (
-            f"resizing to {image_size}x{image_size} empties {len(emptied)} of {known['with_foreground']} masks with "
+            f"resizing to {data.size_text} empties {len(emptied)} of {known['with_foreground']} masks with "
             f"foreground, first: {emptied[0]}; {remedy}"
         )
 

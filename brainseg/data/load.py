@@ -96,7 +96,7 @@ def load_data(config: RunConfig, *, split: Split | None = None) -> RunData:
     source, config = _resolved(config, given, cache_dir)
     slices = load_slices(source, config.data, cache_dir=cache_dir, needs_foreground=True)
     if source is not given:
-        link(given, config.data.image_size, cache_dir=cache_dir, to=source)
+        link(given, config.data, cache_dir=cache_dir, to=source)
     return RunData(
         config=config,
         slices=slices,
@@ -133,7 +133,7 @@ def _with_channels(data: DataConfig, source: FolderSource, cache_dir: Path | Non
     """
     if data.reading == 1:
         return replace(data, channels="grey")
-    known = None if cache_dir is None else stored_channels(source, data.image_size, cache_dir=cache_dir)
+    known = None if cache_dir is None else stored_channels(source, data, cache_dir=cache_dir)
     in_colour = source.holds_colour() if known is None else known == CHANNEL_COUNTS["rgb"]
     return replace(data, channels="rgb" if in_colour else "grey")
 

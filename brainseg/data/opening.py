@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from brainseg.errors import DataError
 
 LFS_POINTER = b"version https://git-lfs"  # what a repository holds in a file's place
-MAX_PIXELS = 8192 * 8192  # far above any slice, far below what a decompression bomb asks for
+MAX_PIXELS = 12_288 * 12_288  # above any slice, far below what a decompression bomb asks for, and what PIL refuses
 # Resizing first stretches the width, at the full height: a picture of one column would become gigabytes.
 MAX_SIDE = 32_768
 MAX_SCANS = 100  # of a JPEG, each as long as decoding it once; encoders write about ten
@@ -206,7 +206,7 @@ def _damaged(name: Path | str, error: Exception) -> DataError:
 
 
 def _too_large(name: Path | str) -> str:
-    return f"{name} has more than {MAX_PIXELS} pixels; if it is a slice, export it at 8192x8192 or less"
+    return f"{name} has more than {MAX_PIXELS} pixels; if it is a slice, export it at 12288x12288 or less"
 
 
 def _unidentified(file: IO[bytes]) -> str:

@@ -35,7 +35,7 @@ class SliceStatistics:
 
 
 def measure_slice(image: NDArray[np.uint8], *, stored: tuple[int, int]) -> SliceStatistics:
-    """image: resized for the model, (size, size, channels). stored: height and width before that."""
+    """image: as the model sees it, (height, width, channels). stored: height and width before that."""
     height, width = stored
     levels = image.astype(np.float32)
     return SliceStatistics(

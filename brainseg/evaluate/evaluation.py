@@ -16,6 +16,7 @@ from brainseg.evaluate.summary import GroupScores, ScoreSummary, group_scores, s
 from brainseg.evaluate.tuning import Choice, choose, tables_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor, ensemble
+from brainseg.keys import as_text
 from brainseg.runs.stored_run import StoredRun, metrics_of, model_of, slices_in, training_slices
 from brainseg.scoring.calibration import Calibration
 from brainseg.scoring.confusion import Confusion
@@ -292,8 +293,8 @@ def _joined(tasks: Sequence[Task]) -> Task:
         other_size = task.runs[0].config.data.image_size
         if other_size != size:
             raise InputError(
-                f"{pair} work at {size} and at {other_size} pixels, and only models of one data.image_size can be "
-                "averaged; leave one out"
+                f"{pair} work at {as_text(size)} and at {as_text(other_size)} pixels, and only models of one "
+                "data.image_size can be averaged; leave one out"
             )
         reading = first.runs[0].config.data.reading_keys
         for key, value in task.runs[0].config.data.reading_keys.items():

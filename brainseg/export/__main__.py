@@ -53,6 +53,7 @@ def _export(parsed: argparse.Namespace, folder: Path) -> int:
     """Checks, loads, exports and reports; the exit code. folder: for fetched artifacts."""
     from brainseg.export.check_slices import choose_slices
     from brainseg.export.formats import check_packages
+    from brainseg.inference.windows import windows_of
     from brainseg.runs.models import loaded, segmenter_of
 
     if parsed.output is not None:
@@ -63,8 +64,8 @@ def _export(parsed: argparse.Namespace, folder: Path) -> int:
     path = parsed.output or Path(_default_name(segmenter) + FORMATS[parsed.format])
     check_new_file(path, option="-o")
     model, data = loaded([segmenter])
-    slices = choose_slices(segmenter.run, data, data=parsed.data, count=parsed.slices)
-    _tell(segmenter, slices, _written(parsed, segmenter, model, data, path, slices), data.image_size, parsed.format)
+    slices = choose_slices(segmenter.run, data, windows=windows_of(model), data=parsed.data, count=parsed.slices)
+    _tell(segmenter, slices, _written(parsed, segmenter, model, data, path, slices), data, parsed.format)
     return 0
 
 
@@ -89,10 +90,10 @@ def _written(
         return export(segmenter, model, data, format_name=parsed.format, path=path, slices=slices)
 
 
-def _tell(segmenter: "Segmenter", slices: "CheckSlices", exported: "Exported", size: int, name: str) -> None:
+def _tell(segmenter: "Segmenter", slices: "CheckSlices", exported: "Exported", data: DataConfig, name: str) -> None:
     from brainseg.export.check import ALLOWED, ALLOWED_PX
 
-    print(f"model       {segmenter.name}, at {size}x{size}")
+    print(f"model       {segmenter.name}, {data.seen_text}")
     print(f"format      {name}, float32, batches of any size")
     print(f"checked on  {slices.text}")
     if slices.note is not None:

@@ -36,7 +36,7 @@ class Deviation:
 
 def probabilities(run: Callable[[NDArray[np.float32]], Any], slices: CheckSlices) -> NDArray[np.float32]:
     """(slices, size, size, outputs), a batch at a time; the first slice alone, as a batch of another size."""
-    images = slices.images.astype(np.float32) / np.float32(255)
+    images = slices.images
     starts = [0, *range(1, len(images), EVALUATION_BATCH)]
     ends = [*starts[1:], len(images)]
     batches = [np.asarray(run(images[start:end])) for start, end in zip(starts, ends, strict=True)]

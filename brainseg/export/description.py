@@ -7,7 +7,10 @@ import brainseg
 from brainseg.classes import BACKGROUND, Labels
 from brainseg.config import DataConfig
 from brainseg.data.reading_text import deeper_text
+from brainseg.data.standardize import EPSILON
 from brainseg.inference.postprocess import SHIFTED_PX
+from brainseg.inference.windows import Windows
+from brainseg.keys import as_text
 from brainseg.runs.models import Segmenter
 
 INPUT, OUTPUT, BATCH = "image", "probability", "batch"
@@ -15,10 +18,21 @@ CHANNEL_AXIS = 3
 GREY = "8-bit values as they are, colours as ITU-R 601 luma, alpha left out"
 RGB = "three channels in 0..255, red, green and blue: 8-bit values as they are, grey in all three, alpha left out"
 RESIZE = (
-    "to image_size x image_size: area mean (PIL BOX) where the image's shorter side is at least image_size, else "
-    "bilinear (PIL BILINEAR); rounded to whole grey levels"
+    "to image_size (a number: of both sides; two: height and width): area mean (PIL BOX) where neither side grows, "
+    "else bilinear (PIL BILINEAR); rounded to whole grey levels"
 )
 SCALE = "divided by 255"
+# `standardized` in data/standardize.py, and inference/windows.py.
+STANDARDIZE = (
+    f"(value - mean) / sqrt(variance + {EPSILON:g}), with mean and variance of each channel of the whole image after "
+    "scaling, before it is cut"
+)
+WINDOWS = (
+    "the image at its own size, cut into windows of image_size that overlap by half or more, evenly, the last one at "
+    "the end; an image that is smaller is filled with 0 (before scaling) at its right and bottom, and cut again. A "
+    "pixel's probability is the mean over its windows, weighted by exp(-(y**2 + x**2) / 2), with y and x from the "
+    "window's centre in eighths of its height and width"
+)
 RESIZED = "probabilities resized to the image's size (bilinear, half-pixel centres, edges repeated, no antialiasing)"
 SMALL = "connected parts (corners count) below min_area_px pixels removed"
 MASK = f"{RESIZED}, then those from threshold on; {SMALL}"
@@ -43,18 +57,23 @@ SHIFTED = {
 }
 
 
-def describe(segmenter: Segmenter, data: DataConfig) -> dict[str, str]:
-    """Key -> text. Without `run_id` and `data_fingerprint` for a model from a file."""
-    settings, size, labels = segmenter.settings, data.image_size, data.labels
+def describe(segmenter: Segmenter, data: DataConfig, windows: Windows | None = None) -> dict[str, str]:
+    """Key -> text. windows: how the model sees an image; None: resized.
+
+    Without `run_id` and `data_fingerprint` for a model from a file.
+    """
+    settings, labels = segmenter.settings, data.labels
+    height, width = data.size
     texts = {
         "version": brainseg.__version__,
-        "image_size": str(size),
-        "input": f"{INPUT}, float32 (batch, {size}, {size}, {data.channel_count}), in 0..1",
+        "image_size": as_text(data.image_size),
+        "input": f"{INPUT}, float32 (batch, {height}, {width}, {data.channel_count}), in 0..1",
         "channel_axis": str(CHANNEL_AXIS),
         **_channels(data),
-        "resize": RESIZE,
+        **({"resize": RESIZE} if windows is None else {"windows": WINDOWS}),
         "scale": SCALE,
-        "output": f"{OUTPUT}, float32 (batch, {size}, {size}, {labels.outputs}): {_outputs(labels)}, in 0..1",
+        **({"standardize": STANDARDIZE} if windows is not None and windows.standardized else {}),
+        "output": f"{OUTPUT}, float32 (batch, {height}, {width}, {labels.outputs}): {_outputs(labels)}, in 0..1",
         **({"classes": json.dumps(labels.names, ensure_ascii=False)} if labels.are_named else {}),
         "mask": _mask(labels),
         "threshold": _by_class(settings.threshold, labels),

@@ -13,6 +13,7 @@ from brainseg.export.check import Deviation, check, difference, probabilities
 from brainseg.export.check_slices import CheckSlices
 from brainseg.export.description import describe
 from brainseg.export.formats import FORMATS
+from brainseg.inference.windows import windows_of
 from brainseg.model.stock import is_float32, to_float32
 from brainseg.runs.models import Segmenter
 
@@ -41,7 +42,7 @@ def export(
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".brainseg-") as folder:
             unfinished = Path(folder, path.name)
-            kind.write(plain, unfinished, describe(segmenter, data))
+            kind.write(plain, unfinished, describe(segmenter, data, windows_of(model)))
             found = difference(
                 expected, probabilities(kind.runner(unfinished), slices), slices, segmenter.settings, data.labels
             )

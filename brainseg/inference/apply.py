@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.classes import Labels
+from brainseg.config import DataConfig
 from brainseg.data.batches import EVALUATION_BATCH, scaled_images
+from brainseg.data.cache import resize_image
 from brainseg.data.training_statistics import CONSTANT, TrainingStatistics, measure_slice
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
@@ -25,18 +27,25 @@ def batch_size(files: int) -> int:
     return max(MIN_BATCH, math.ceil(files / batches))
 
 
-def views_of(
-    predictor: Predictor, resized: Sequence[NDArray[np.uint8]], *, batch: int, settings: MaskSettings
-) -> Sequence[NDArray[np.float32]]:
-    """Predicts at most `batch` images (size, size, channels); each gives (shifts, flips, size, size, outputs).
+def as_seen(image: NDArray[np.uint8], predictor: Predictor, data: DataConfig) -> NDArray[np.uint8]:
+    """What the model sees of an image, (height, width, channels): all of it, in windows, or the image resized."""
+    return image if predictor.windows is not None else resize_image(image, data.size)
 
-    The batch is padded, since another shape would build another graph.
+
+def views_of(
+    predictor: Predictor, seen: Sequence[NDArray[np.uint8]], *, batch: int, settings: MaskSettings
+) -> Sequence[NDArray[np.float32]]:
+    """Predicts at most `batch` images, `as_seen`; each gives (shifts, flips, height, width, outputs).
+
+    The batch is padded, since another shape would build another graph. From windows, the mean over shifts and flips
+    alone comes, with one of each.
     """
-    if not resized:
+    if not seen:
         return ()
-    images = np.stack(resized)
-    filled = np.pad(images, [(0, batch - len(resized)), (0, 0), (0, 0), (0, 0)])
-    return list(predictor.views(scaled_images(filled), flip=settings.flip, shift=settings.shift)[: len(resized)])
+    if predictor.windows is not None:
+        return [predictor.windowed(image, flip=settings.flip, shift=settings.shift, average=True) for image in seen]
+    filled = np.pad(np.stack(seen), [(0, batch - len(seen)), (0, 0), (0, 0), (0, 0)])
+    return list(predictor.views(scaled_images(filled), flip=settings.flip, shift=settings.shift)[: len(seen)])
 
 
 def masks_of(
@@ -44,9 +53,10 @@ def masks_of(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Masks (height, width, classes) and probabilities (height, width, outputs) of an image at its own size, `shape`.
 
-    views: (shifts, flips, size, size, outputs).
+    views: as `views_of` gives them.
     """
-    probability = resize_probability(views.mean(axis=(0, 1)), shape)
+    averaged = views[0, 0] if views.shape[:2] == (1, 1) else views.mean(axis=(0, 1))  # a large one isn't copied
+    probability = resize_probability(averaged, shape)
     return settings.masks(probability, labels), probability
 
 
@@ -86,11 +96,11 @@ def findings_of(
 
 
 def unlike_training(
-    image: NDArray[np.uint8], resized: NDArray[np.uint8], statistics: TrainingStatistics | None
+    image: NDArray[np.uint8], seen: NDArray[np.uint8], statistics: TrainingStatistics | None
 ) -> tuple[str, ...]:
-    """How an image differs from the training slices, a phrase each. resized: the image at the model's size."""
+    """How an image differs from the training slices, a phrase each. seen: the image `as_seen`."""
     if image.min() == image.max():
         return (CONSTANT,)
     if statistics is None:
         return ()
-    return tuple(statistics.differences(measure_slice(resized, stored=(image.shape[0], image.shape[1]))))
+    return tuple(statistics.differences(measure_slice(seen, stored=(image.shape[0], image.shape[1]))))

@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 from brainseg.data.batches import evaluation_batches
 from brainseg.data.cache import SliceSet
 from brainseg.data.masks import class_masks, ignored_pixels
+from brainseg.errors import InputError
 from brainseg.inference.postprocess import FLIPPED_AXES, SHIFTED_PX
 from brainseg.inference.resize import resize_probability
+from brainseg.inference.windows import in_windows, windows_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """A slice's predicted probabilities at the model's size, with its stored mask."""
+    """A slice's predicted probabilities, with its stored mask."""
 
     id: str
     masks: NDArray[np.bool_]  # (height, width, classes), as stored
     ignored: NDArray[np.bool_] | None  # (height, width): left out of scores
-    views: NDArray[np.float32]  # (shifts, flips, size, size, outputs), in [0, 1], as `Predictor.views` has them
+    # (shifts, flips, height, width, outputs), in [0, 1]: at the model's size, or at the stored one from windows.
+    views: NDArray[np.float32]
 
     def probability(self, *, flip: str = "none", shift: str = "none") -> NDArray[np.float32]:
         """(height, width, outputs), in [0, 1]: the mean over flips and shifts, of `FLIPS` and `SHIFTS`, then resized.
@@ -46,18 +49,38 @@ class Prediction:
         return predicted if self.ignored is None else predicted & ~self.ignored[..., np.newaxis]
 
 
-def ensemble(models: Sequence[Any]) -> Any:
-    """One model as it is; several as a function called like a model, which gives the mean of their probabilities.
+class _Ensemble:
+    """Called like a model, it gives the mean of the probabilities of several."""
 
-    All must take images of one size.
+    def __init__(self, models: Sequence[Any]) -> None:
+        self._models = models
+        self.name, self.input_shape = models[0].name, models[0].input_shape  # for `windows_of`
+
+    def __call__(self, images: Any, *, training: bool) -> Any:
+        return sum(model(images, training=training) for model in self._models) / len(self._models)
+
+
+def ensemble(models: Sequence[Any]) -> Any:
+    """One model as it is; several as one that gives the mean of their probabilities.
+
+    All must take images of one size. Raises InputError if some see windows and others whole images, or some
+    standardised ones.
     """
     if len(models) == 1:
         return models[0]
-    return lambda images, training: sum(model(images, training=training) for model in models) / len(models)
+    if len({windows_of(model) for model in models}) > 1:
+        raise InputError(
+            "only models that see images alike can be averaged, and of these some differ in data.patches or "
+            "model.standardize; leave some out"
+        )
+    return _Ensemble(models)
 
 
 class Predictor:
-    """Predicts slices with a Keras model or an `ensemble`. The first batch builds its graph."""
+    """Predicts slices with a Keras model or an `ensemble`. The first batch builds its graph.
+
+    A model that was trained on patches sees the whole of an image in `windows`; another one sees it resized.
+    """
 
     def __init__(self, model: Any) -> None:
         import tensorflow as tf
@@ -65,6 +88,7 @@ class Predictor:
         self._predict = tf.function(
             lambda images: model(images, training=False), reduce_retracing=True, autograph=False
         )
+        self.windows = windows_of(model)
         self._seconds: list[float] = []
 
     def predict(
@@ -81,10 +105,14 @@ class Predictor:
         `on_batch` is called before each batch, and may raise to stop.
         """
         ordered = iter(sorted(ids))
-        for images, _ in evaluation_batches(slices, ids):
+        whole = ((slices.images[position],) for position in slices.positions(sorted(ids)))
+        for images, *_ in evaluation_batches(slices, ids) if self.windows is None else whole:
             on_batch()
             begun = time.perf_counter()
-            views = self.views(images, flip=flip, shift=shift)
+            if self.windows is None:
+                views = self.views(images, flip=flip, shift=shift)
+            else:
+                views = self.windowed(images, flip=flip, shift=shift)[np.newaxis]
             self._seconds.append((time.perf_counter() - begun) / len(views))
             # The ids last: zip takes from its first argument before it sees that the second has ended.
             for of_slice, slice_id in zip(views, ordered, strict=False):
@@ -109,6 +137,21 @@ class Predictor:
             ],
             axis=1,
         )
+
+    def windowed(
+        self, image: NDArray[np.uint8], *, flip: str, shift: str, average: bool = False
+    ) -> NDArray[np.float32]:
+        """(shifts, flips, height, width, outputs) of an image at its own size, (height, width, channels).
+
+        Each window is flipped and shifted. average: over both, which gives one of each.
+        """
+        assert self.windows is not None
+
+        def predict(images: Any) -> NDArray[np.float32]:
+            views = self.views(images, flip=flip, shift=shift)
+            return views.mean(axis=(1, 2), keepdims=True) if average else views
+
+        return in_windows(image, self.windows, predict)
 
     @property
     def seconds_per_image(self) -> float:

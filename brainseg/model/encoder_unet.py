@@ -9,7 +9,9 @@ from brainseg.model.encoders.known import KNOWN
 from brainseg.model.network import Network
 
 
-def build(config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Labels, seed: int) -> Network:
+def build(
+    config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Labels, seed: int, windows: bool
+) -> Network:
     """The encoder `config.encoder`, and a decoder level of `config.decoder_filters` for each size of its features.
 
     input_shape: (height, width, channels), both sides divisible by `config.size_factor`. The encoder's features of a
@@ -19,7 +21,10 @@ def build(config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Lab
     """
     encoder = KNOWN[config.encoder]
     inputs = keras.Input(input_shape, name="image")
-    x = standardized(inputs) if config.standardize else encoder.scale.layer(input_shape[-1])(inputs)
+    if config.standardize:
+        x = inputs if windows else standardized(inputs)
+    else:
+        x = encoder.scale.layer(input_shape[-1])(inputs)
     *skips, features = encoder.features(x, seed=seed)
     encoding = keras.Model(x, [*skips, features], name="encoder")
 

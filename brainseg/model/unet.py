@@ -9,7 +9,9 @@ from brainseg.model.blocks import block, decoder_level, head, standardized
 from brainseg.model.network import Network, layer_seed
 
 
-def build(config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Labels, seed: int) -> Network:
+def build(
+    config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Labels, seed: int, windows: bool
+) -> Network:
     """A U-Net with `config.depth` levels on each side of the bottleneck.
 
     input_shape: (height, width, channels), both sides divisible by `config.size_factor`.
@@ -22,7 +24,7 @@ def build(config: ModelConfig, *, input_shape: tuple[int, int, int], labels: Lab
     widths = [config.base_filters * 2**level for level in range(config.depth)]
     inputs = keras.Input(input_shape, name="image")
 
-    x = standardized(inputs) if config.standardize else inputs
+    x = standardized(inputs) if config.standardize and not windows else inputs
     if config.stem > 1:
         initializer = keras.initializers.HeNormal(seed=layer_seed(seed, "stem"))
         x = layers.Conv2D(

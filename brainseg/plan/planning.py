@@ -73,4 +73,4 @@ def timed(plan: Plan) -> "Cost":
     import_tensorflow()
     from brainseg.train.cost import measure
 
-    return measure(plan.config, plan.source, plan.split)
+    return measure(plan.config, plan.source, plan.split, stored_px=(plan.found.height, plan.found.width))

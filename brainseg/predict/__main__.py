@@ -67,7 +67,7 @@ def _predict(parsed: argparse.Namespace, folder: Path) -> int:
     if segmenter.data is not None:
         input_images(files, segmenter.data)  # an error comes before TensorFlow starts
     model, data = loaded(segmenters)
-    print(f"model    {segmenter.name}, at {data.image_size}x{data.image_size}")
+    print(f"model    {segmenter.name}, {data.seen_text}")
     print(f"masks    {segmenter.settings.text} ({segmenter.settings_from})")
     if segmenter.statistics is None:
         print("note     what it was trained on isn't known, so that unusual images are not pointed out")

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.data.cache import resize_image
 from brainseg.data.training_statistics import TrainingStatistics
 from brainseg.errors import DataError
-from brainseg.inference.apply import TumorFinding, batch_size, findings_of, masks_of, unlike_training, views_of
+from brainseg.inference.apply import TumorFinding, as_seen, batch_size, findings_of, masks_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.predict.inputs import InputImage
@@ -44,7 +43,7 @@ Outcome = Predicted | Failed
 class _Read:
     image: InputImage
     pixels: NDArray[np.uint8]  # (height, width, channels)
-    resized: NDArray[np.uint8]  # (size, size, channels)
+    seen: NDArray[np.uint8]  # `as_seen`
     warnings: tuple[str, ...]
 
 
@@ -63,7 +62,7 @@ def predict_images(
     own, and the others go on. Raises OSError if a picture can't be written.
     """
     predictor = Predictor(model)
-    batch = batch_size(len(images))
+    batch = batch_size(len(images)) if predictor.windows is None else 1  # windows fill batches of their own
     data = pictures.data
 
     def read(image: InputImage) -> _Read | Failed:
@@ -71,8 +70,8 @@ def predict_images(
             pixels = image.read(data)
         except DataError as error:
             return Failed(image=image, error=str(error))
-        resized = resize_image(pixels, data.image_size)
-        return _Read(image=image, pixels=pixels, resized=resized, warnings=unlike_training(pixels, resized, statistics))
+        seen = as_seen(pixels, predictor, data)
+        return _Read(image=image, pixels=pixels, seen=seen, warnings=unlike_training(pixels, seen, statistics))
 
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
         shape = item.pixels.shape[0], item.pixels.shape[1]
@@ -85,8 +84,8 @@ def predict_images(
         try:
             writing: deque[list[Future[Predicted] | Failed]] = deque()
             for group in _groups(_ahead(pool, read, images, count=2 * batch), batch):
-                resized = [item.resized for item in group if isinstance(item, _Read)]
-                views = iter(views_of(predictor, resized, batch=batch, settings=settings))
+                seen = [item.seen for item in group if isinstance(item, _Read)]
+                views = iter(views_of(predictor, seen, batch=batch, settings=settings))
                 writing.append(
                     [item if isinstance(item, Failed) else pool.submit(finish, item, next(views)) for item in group]
                 )

@@ -120,7 +120,7 @@ def _training(record: RunRecord, run: StoredRun) -> tuple[tuple[str, ...], ...]:
         ("data set", f"{record.tags.get('data', data.name)}, fingerprint `{run.fingerprint[:16]}`"),
         ("slices", f"{total}{len(split.train)} trained on, {len(split.val)} validation, {len(split.test)} test"),
         ("people", people),
-        ("image size", f"{data.image_size}x{data.image_size}; images of any size are resized to it"),
+        ("image size", _seen(data)),
         ("channels", _channels(data)),
         ("classes", _classes(data)),
         ("files read", _reading(data)),
@@ -130,6 +130,12 @@ def _training(record: RunRecord, run: StoredRun) -> tuple[tuple[str, ...], ...]:
         *((("starts from", record.tags["weights"]),) if "weights" in record.tags else ()),
         ("number format", record.tags.get("precision", "unknown")),
     )
+
+
+def _seen(data: DataConfig) -> str:
+    if data.patches:
+        return f"{data.size_text}; images of any size are seen in windows of it, at their own resolution"
+    return f"{data.size_text}; images of any size are resized to it"
 
 
 def _marked(data: DataConfig) -> str:
@@ -176,11 +182,10 @@ def _about_people(record: RunRecord) -> str:
 
 
 def _limits(data: DataConfig, scores: Scores) -> list[str]:
-    size = data.image_size
     lines = [
         "Images of another kind (another scanner or sequence, say, or another camera): it has seen one data set.",
-        f"Images unlike the training data: they are pointed out where that shows in size, brightness or contrast, and "
-        f"what is finer than {size}x{size} is lost.",
+        "Images unlike the training data: they are pointed out where that shows in size, brightness or contrast"
+        + ("." if data.patches else f", and what is finer than {data.size_text} is lost."),
         "Volumes: it sees 2D slices one by one, and nothing of the slices beside them.",
         f"Anything but {_marked(data)}: other findings may be marked as such, or passed over.",
     ]

@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.config import FIRST_READING, DataConfig
-from brainseg.data.cache import resize_image
 from brainseg.data.channels import join_channels
 from brainseg.data.decode import decode_image
 from brainseg.data.encode import image_png, label_image, label_png, mask_png
 from brainseg.data.masks import label_values
 from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistics, parse_statistics
 from brainseg.errors import DataError, InputError
-from brainseg.inference.apply import MIN_BATCH, TumorFinding, findings_of, masks_of, unlike_training, views_of
+from brainseg.inference.apply import MIN_BATCH, TumorFinding, as_seen, findings_of, masks_of, unlike_training, views_of
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor
 from brainseg.model.keras_file import copy_model, read_model
@@ -54,7 +53,8 @@ def write_served(folder: Path, served: Served, *, model_file: Path, statistics: 
     folder.mkdir()
     copy_model(model_file, folder / MODEL_NAME)
     content = {"schema_version": SERVED_SCHEMA} | dataclasses.asdict(served)
-    content["data"] = {"image_size": served.data.image_size, **served.data.reading_keys}
+    seen = {"patches": served.data.patches} if served.data.patches else {}
+    content["data"] = {"image_size": served.data.image_size, **seen, **served.data.reading_keys}
     (folder / SETTINGS_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if statistics is not None:
         (folder / STATISTICS_FILE).write_text(statistics.to_json(), encoding="utf-8")
@@ -67,8 +67,7 @@ def request_columns(data: DataConfig) -> tuple[str, ...]:
 
 def example_request(data: DataConfig) -> dict[str, list[str]]:
     """A request that shows the form, column by column: one image of the model's size."""
-    row = np.linspace(0, 255, data.image_size)
-    picture = np.rint(np.minimum.outer(row, row)).astype(np.uint8)
+    picture = np.rint(np.minimum.outer(*(np.linspace(0, 255, side) for side in data.size))).astype(np.uint8)
     image = np.repeat(picture[..., np.newaxis], 3 if data.channels == "rgb" else 1, axis=-1)
     return {name: [_as_text(image_png(image))] for name in request_columns(data)}
 
@@ -80,7 +79,7 @@ class ServedModel:
         self._served = served
         self._statistics = statistics
         self._predictor = Predictor(model)
-        blank = np.zeros((*(served.data.image_size,) * 2, served.data.channel_count), np.uint8)
+        blank = np.zeros((*served.data.size, served.data.channel_count), np.uint8)
         # Builds the graph here: AutoGraph goes wrong if two threads convert at once.
         views_of(self._predictor, [blank], batch=BATCH, settings=served.settings)
 
@@ -99,9 +98,9 @@ class ServedModel:
         """Answers for at most `BATCH` images; the first is number `first`, from 0."""
         decoded = [self._decode(row, called=f"image {number}") for number, row in enumerate(rows, start=first + 1)]
         images = [image for image in decoded if not isinstance(image, str)]
-        resized = [resize_image(image, self._served.data.image_size) for image in images]
-        views = views_of(self._predictor, resized, batch=BATCH, settings=self._served.settings)
-        found = iter([self._found(*item) for item in zip(images, resized, views, strict=True)])
+        seen = [as_seen(image, self._predictor, self._served.data) for image in images]
+        views = views_of(self._predictor, seen, batch=BATCH, settings=self._served.settings)
+        found = iter([self._found(*item) for item in zip(images, seen, views, strict=True)])
         return [self._answer(error=image) if isinstance(image, str) else next(found) for image in decoded]
 
     def _decode(self, row: Sequence[str], *, called: str) -> NDArray[np.uint8] | str:
@@ -117,12 +116,10 @@ class ServedModel:
         except DataError as error:
             return str(error)
 
-    def _found(
-        self, image: NDArray[np.uint8], resized: NDArray[np.uint8], views: NDArray[np.float32]
-    ) -> dict[str, Any]:
+    def _found(self, image: NDArray[np.uint8], seen: NDArray[np.uint8], views: NDArray[np.float32]) -> dict[str, Any]:
         labels = self._served.data.labels
         masks, probability = masks_of(views, (image.shape[0], image.shape[1]), self._served.settings, labels)
-        warnings = unlike_training(image, resized, self._statistics)
+        warnings = unlike_training(image, seen, self._statistics)
         findings = findings_of(masks, probability, labels, warnings=warnings)
         pngs = [_as_text(mask_png(mask)) for mask in np.moveaxis(masks, -1, 0)]
         size = {"width": image.shape[1], "height": image.shape[0], "warnings": list(warnings)}

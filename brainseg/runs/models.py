@@ -10,6 +10,8 @@ from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistic
 from brainseg.errors import InputError
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import ensemble
+from brainseg.inference.windows import windows_of
+from brainseg.keys import as_text
 from brainseg.model.keras_file import read_model
 from brainseg.model.runtime import apply, import_tensorflow, resolve_threads
 from brainseg.runs.artifacts import optional_text
@@ -153,8 +155,8 @@ def loaded(segmenters: Sequence[Segmenter]) -> tuple[Any, DataConfig]:
         further, other_data = load(other)
         if other_data.image_size != data.image_size:
             raise InputError(
-                f"{first.name} works at {data.image_size} pixels and {other.name} at {other_data.image_size}, and only "
-                "models of one size can be averaged; leave one out"
+                f"{first.name} works at {as_text(data.image_size)} pixels and {other.name} at "
+                f"{as_text(other_data.image_size)}, and only models of one size can be averaged; leave one out"
             )
         for key, value in data.reading_keys.items():
             if other_data.reading_keys[key] != value:
@@ -182,11 +184,10 @@ def load(segmenter: Segmenter) -> tuple[Any, DataConfig]:
         takes = gives = None
     data = segmenter.data or _data_of_shapes(takes, gives, model)
     if data is not None:
-        size = data.image_size
-        wanted = (None, size, size, data.channel_count), (None, size, size, data.labels.outputs)
+        wanted = (None, *data.size, data.channel_count), (None, *data.size, data.labels.outputs)
         if (takes, gives) == wanted:
             return model, data
-    expected = "(size, size, 1) or (size, size, 3)" if data is None else f"{wanted[0][1:]}"
+    expected = "(height, width, 1) or (height, width, 3)" if data is None else f"{wanted[0][1:]}"
     raise InputError(
         f"the model of {segmenter.name} must turn slices of shape {expected} into masks of "
         f"{'the same size' if data is None else f'shape {wanted[1][1:]}'}, but turns {takes} into {gives}; "
@@ -199,9 +200,10 @@ def _data_of_shapes(takes: Any, gives: Any, model: Any) -> DataConfig | None:
     if not (isinstance(takes, tuple) and isinstance(gives, tuple) and len(takes) == len(gives) == 4):
         return None
     channels = {1: "grey", 3: "rgb"}.get(takes[3])
-    if takes[1] is None or channels is None:
+    if None in takes[1:3] or channels is None:
         return None
-    data = DataConfig(image_size=takes[1], channels=channels)
+    windows = windows_of(model)
+    data = DataConfig(image_size=takes[1:3], channels=channels, patches=int(windows is not None))
     if gives[3] == 1:
         return data
     is_softmax = model.layers[-1].get_config().get("activation") == "softmax"

@@ -26,9 +26,9 @@ def check_parts(config: RunConfig, labels: Labels) -> None:
 
     config: complete, with the channels known. Precision and threads are set.
     """
-    size = config.data.image_size
-    images, masks = (np.zeros((BATCH, size, size, n), np.float32) for n in (config.data.channel_count, labels.outputs))
-    stored = np.zeros((BATCH, size, size, labels.mask_channels), np.float32)
+    size = config.data.size
+    images, masks = (np.zeros((BATCH, *size, n), np.float32) for n in (config.data.channel_count, labels.outputs))
+    stored = np.zeros((BATCH, *size, labels.mask_channels), np.float32)
     data, losses = config.data, loss_terms(config.train.loss)
     tried: dict[str, Callable[[str], None]] = {}  # a part as it was chosen -> what tries it
     if config.model.own is not None:
@@ -49,7 +49,6 @@ def check_parts(config: RunConfig, labels: Labels) -> None:
 
 def _check_network(what: str, config: RunConfig, labels: Labels, images: Any) -> None:
     """Made of layers that load without the plugin, of the right shape, and the same again from the same seed."""
-    size = config.data.image_size
     network = build_network(config.model, input_shape=images.shape[1:], labels=labels, seed=config.seed)
     for layer in network.model._flatten_layers(include_self=False):
         code = (type(layer), getattr(layer, "activation", None) or type(layer))
@@ -59,7 +58,7 @@ def _check_network(what: str, config: RunConfig, labels: Labels, images: Any) ->
                 f"{what} must be made of Keras' own layers and activations, so that its model loads without the "
                 f"plugin; its layer {layer.name!r} ({type(layer).__name__}) is not; build that from other layers"
             )
-    _check_tensor(what, network.model(images, training=False), (BATCH, size, size, labels.outputs))
+    _check_tensor(what, network.model(images, training=False), (BATCH, *config.data.size, labels.outputs))
     again = build_network(config.model, input_shape=images.shape[1:], labels=labels, seed=config.seed).model
     if not all(np.array_equal(one, other) for one, other in zip(network.model.weights, again.weights, strict=True)):
         raise ConfigError(f"{what} must draw its weights from `seed` alone; give each initializer and Dropout a seed")

@@ -30,6 +30,7 @@ class Cost:
 
     config: RunConfig
     slices: int  # all of the set: the cache holds them
+    side_px: tuple[int, int]  # height and width of a slice in the cache
     split: Split
     parameters: int
     seconds_per_step: float
@@ -39,7 +40,8 @@ class Cost:
     @property
     def seconds_per_epoch(self) -> float:
         """Of training and validation."""
-        steps = steps_per_epoch(len(self.split.train), batch_size=self.config.data.batch_size)
+        samples = len(self.split.train) * max(1, self.config.data.patches)
+        steps = steps_per_epoch(samples, batch_size=self.config.data.batch_size)
         return steps * self.seconds_per_step + len(self.split.val) * self.seconds_per_val_slice
 
     @property
@@ -50,9 +52,8 @@ class Cost:
     @property
     def cache_mib(self) -> float:
         """Of the decoded slices."""
-        data = self.config.data
-        channels = data.channel_count + data.labels.mask_channels
-        return self.slices * data.image_size**2 * channels / 2**20
+        data, (height, width) = self.config.data, self.side_px
+        return self.slices * height * width * (data.channel_count + data.labels.mask_channels) / 2**20
 
     @property
     def checkpoint_mib(self) -> float:
@@ -71,23 +72,25 @@ class Cost:
         )
 
 
-def measure(config: RunConfig, source: Source, split: Split) -> Cost:
+def measure(config: RunConfig, source: Source, split: Split, *, stored_px: tuple[int, int]) -> Cost:
     """Builds the network, trains it for a few steps here, and forgets it. TensorFlow is imported, nothing is written.
 
-    config: resolved, as `load_data` gives it. split: how many slices there are to train and to validate on. Sets
-    precision and threads, and raises ConfigError, as `experiment.prepare`.
+    config: resolved, as `load_data` gives it. split: how many slices there are to train and to validate on. stored_px:
+    height and width of a usual slice. Sets precision and threads, and raises ConfigError, as `experiment.prepare`.
     """
     hardware.apply(
         hardware.resolve_precision(config.train.precision, is_depthwise=config.model.is_depthwise),
         hardware.resolve_threads(config.train.threads),
     )
     batch = min(config.data.batch_size, len(split.train))
-    slices = _made_up(config, source, count=TIMED_STEPS * batch + EVALUATION_BATCH)
+    side_px = stored_px if config.data.patches else config.data.size
+    slices = _made_up(config, source, side_px, count=TIMED_STEPS * batch + EVALUATION_BATCH)
     ids = tuple(item.id for item in slices.slices)
     parts = Split(train=ids[: TIMED_STEPS * batch], val=ids[TIMED_STEPS * batch :])
     # Two epochs: the first one builds the graphs.
     short = dataclasses.replace(
         config,
+        data=dataclasses.replace(config.data, patches=min(1, config.data.patches)),
         train=dataclasses.replace(config.train, epochs=2, patience=None),
         optimizer=dataclasses.replace(config.optimizer, warmup_epochs=0.0),
     )
@@ -98,12 +101,19 @@ def measure(config: RunConfig, source: Source, split: Split) -> Cost:
     return Cost(
         config=config,
         slices=len(source.slices()),
+        side_px=side_px,
         split=split,
         parameters=trainer.model.count_params(),
         seconds_per_step=training / TIMED_STEPS,
         seconds_per_val_slice=max(0.0, ends[1] - ends[0] - training) / EVALUATION_BATCH,
         memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
     )
+
+
+def usual_px(slices: SliceSet) -> tuple[int, int]:
+    """The median height and width of slices as they are stored."""
+    height, width = np.median(slices.sizes, axis=0)
+    return int(height), int(width)
 
 
 def time_text(seconds: float) -> str:
@@ -113,19 +123,19 @@ def time_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def _made_up(config: RunConfig, source: Source, *, count: int) -> SliceSet:
+def _made_up(config: RunConfig, source: Source, side_px: tuple[int, int], *, count: int) -> SliceSet:
     """Slices of noise, half of each with the first class."""
-    data, size = config.data, config.data.image_size
+    data = config.data
     random = np.random.default_rng(0)
-    masks = np.zeros((count, size, size, data.labels.mask_channels), np.uint8)
-    masks[:, : size // 2, :, 0] = 1
+    masks = np.zeros((count, *side_px, data.labels.mask_channels), np.uint8)
+    masks[:, : side_px[0] // 2, :, 0] = 1
     return SliceSet(
         slices=tuple(SliceInfo(id=f"{number:04d}") for number in range(count)),
-        images=random.integers(0, 256, (count, size, size, data.channel_count), dtype=np.uint8),
+        images=random.integers(0, 256, (count, *side_px, data.channel_count), dtype=np.uint8),
         masks=masks,
         labels=data.labels,
         channels_are_alike=data.channels_are_alike,
-        sizes=np.full((count, 2), size, np.int32),
+        sizes=np.tile(np.array(side_px, np.int32), (count, 1)),
         fingerprint="",
         source=source,
     )

@@ -9,6 +9,7 @@ import keras
 
 from brainseg.config import DataConfig, RunConfig
 from brainseg.config_file import to_yaml
+from brainseg.data.batches import steps_per_epoch
 from brainseg.data.load import RunData
 from brainseg.errors import Interrupted, Pruned
 from brainseg.inference.prediction import Predictor
@@ -189,6 +190,7 @@ def about(prepared: Prepared) -> tuple[str, ...]:
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
         f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads, on {_device()}",
         _about_images(config.data),
+        *_about_patches(config, data),
         *(f"note: {note}" for note in (*data.notes, *_unseen_gpus())),
     ]
     if data.patients_on_both_sides:
@@ -222,6 +224,18 @@ def _about_images(data: DataConfig) -> str:
     classes = f"classes {', '.join(labels.names)}" if labels.are_named else "masks of two kinds of pixels"
     ignored = "" if data.ignore is None else f"; {data.ignore} is ignored"
     return f"images in {channels}; {classes}{ignored}; ranked by {data.score_by}"
+
+
+def _about_patches(config: RunConfig, data: RunData) -> tuple[str, ...]:
+    """How many patches of which slices a step sees; nothing without patches."""
+    count, batch, slices = config.data.patches, config.data.batch_size, len(data.split.train)
+    if not count:
+        return ()
+    steps = steps_per_epoch(count * slices, batch_size=batch)
+    return (
+        f"patches of {config.data.size_text}: {count} of each of {slices} slices an epoch, in {steps} steps of "
+        f"{min(batch, count * slices)}",
+    )
 
 
 def _fit(

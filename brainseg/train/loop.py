@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,12 +12,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from brainseg.config import RunConfig
-from brainseg.data.batches import TrainingBatches, evaluation_batches, steps_per_epoch
+from brainseg.data.batches import TrainingBatches, evaluation_batches, steps_per_epoch, targets
 from brainseg.data.cache import SliceSet
 from brainseg.data.masks import as_file_name
 from brainseg.data.split import Split
 from brainseg.errors import Interrupted
 from brainseg.inference.postprocess import hard_masks
+from brainseg.inference.prediction import Predictor
 from brainseg.model.encoders.weights import Weights, start_from
 from brainseg.model.losses import dice_coefficient, loss_of
 from brainseg.model.models import build_network
@@ -51,13 +52,21 @@ class Trainer:
         self._config = config
         self._slices = slices
         self._split = split
-        self._steps = steps_per_epoch(len(split.train), batch_size=config.data.batch_size)
-        size = config.data.image_size
+        self._samples = len(split.train) * max(1, config.data.patches)  # of an epoch
+        self._steps = steps_per_epoch(self._samples, batch_size=config.data.batch_size)
+        size = config.data.size
         self.progress = TrainingProgress()
         self._labels = slices.labels
         channels = config.data.channel_count
-        network = build_network(config.model, input_shape=(size, size, channels), labels=self._labels, seed=config.seed)
+        network = build_network(
+            config.model,
+            input_shape=(*size, channels),
+            labels=self._labels,
+            seed=config.seed,
+            windows=config.data.patches > 0,
+        )
         self.model = network.model
+        self._predictor = Predictor(self.model)
         # What stays as it was drawn, for people.
         self.anew = "" if weights is None else start_from(weights, network, self._labels)
         self._encoder = () if network.encoder is None else network.encoder.trainable_variables
@@ -75,7 +84,7 @@ class Trainer:
         self._shown_dice = 0.0  # mean of the epoch's steps, when they were read last
         # With the channels: where they are unknown, Keras leaves the first convolution to XLA, which is slower
         # and keeps the whole graph in memory for ever.
-        batch = tuple(tf.TensorSpec((None, size, size, n), tf.float32) for n in (channels, self._labels.outputs))
+        batch = tuple(tf.TensorSpec((None, *size, n), tf.float32) for n in (channels, self._labels.outputs))
         rate = tf.TensorSpec((), tf.float32)
         self._train_step = tf.function(self._step, input_signature=(*batch, rate), autograph=False)
         self._evaluate_step = tf.function(self._evaluate, input_signature=batch, autograph=False)
@@ -121,6 +130,9 @@ class Trainer:
             epoch=self.progress.epoch,
             step=self.progress.step,
             device=device(),
+            patches=self._config.data.patches,
+            size=self._config.data.size,
+            standardize=self._config.model.standardize and self._config.data.patches > 0,
         )
         try:
             with batches:
@@ -204,13 +216,12 @@ class Trainer:
         reporter.epoch(epoch, metrics)
 
     def _validate(self, stop: StopRequest) -> dict[str, float]:
-        """val_loss and val_dice, means over batches; val_dice_image, as `SliceDices.mean`."""
+        """val_loss and val_dice, means over batches, with patches over slices; val_dice_image, as `SliceDices.mean`."""
         losses: list[float] = []
         dices: list[float] = []
         scores = SliceDices(score_by=self._config.data.score_by)
-        for images, masks in evaluation_batches(self._slices, self._split.val):
+        for loss, dice, masks, probability in self._whole() if self._config.data.patches else self._in_batches():
             stop.check()
-            loss, dice, probability = self._evaluate_step(images, masks)
             losses.append(float(loss))
             dices.append(float(dice))
             scores.add(*hard_masks(masks.numpy(), probability.numpy(), self._labels))
@@ -220,6 +231,21 @@ class Trainer:
             "val_dice_image": scores.mean(),
             **self._class_metrics(scores),
         }
+
+    def _in_batches(self) -> Iterator[tuple[tf.Tensor, ...]]:
+        """Loss, soft Dice, targets and probabilities of the validation slices, a batch after the other."""
+        for images, masks in evaluation_batches(self._slices, self._split.val):
+            loss, dice, probability = self._evaluate_step(images, masks)
+            yield loss, dice, masks, probability
+
+    def _whole(self) -> Iterator[tuple[tf.Tensor, ...]]:
+        """As `_in_batches`, of one slice after the other at its stored size, as its windows give it."""
+        for position in self._slices.positions(sorted(self._split.val)):
+            masks = targets(self._slices.masks[position][np.newaxis], self._labels)
+            found = self._predictor.windowed(self._slices.images[position], flip="none", shift="none")[0]
+            probability = tf.constant(found)
+            dice = dice_coefficient(masks, probability, labels=self._labels)
+            yield self._loss(masks, probability), dice, masks, probability
 
     def _class_metrics(self, scores: SliceDices) -> dict[str, float]:
         """val_dice_image of each class, where there are few; a class without a slice that counts has none."""
@@ -239,8 +265,8 @@ class Trainer:
         )
 
     def _images(self, steps: int) -> int:
-        """How many slices so many steps of an epoch train on."""
-        return min(steps * self._config.data.batch_size, len(self._split.train))
+        """How many slices or patches so many steps of an epoch train on."""
+        return min(steps * self._config.data.batch_size, self._samples)
 
     def _step(self, images: tf.Tensor, masks: tf.Tensor, rate: tf.Tensor) -> None:
         self._optimizer.learning_rate.assign(rate)  # in the graph: from outside, it would wait for the step before

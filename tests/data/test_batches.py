@@ -240,10 +240,10 @@ def test_closing_ends_the_thread_even_while_batches_wait(slices):
 
 def test_what_fails_in_the_thread_is_raised_where_the_batch_is_asked_for(slices):
     class Unreadable:
-        shape = slices.images.shape
-
-        def __getitem__(self, chosen):
-            raise OSError("the cache is gone")
+        def __getitem__(self, position):
+            if threading.current_thread().name == "brainseg-batches":
+                raise OSError("the cache is gone")
+            return slices.images[position]
 
     broken = dataclasses.replace(slices, images=Unreadable())
     made = TrainingBatches(

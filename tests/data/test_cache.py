@@ -32,12 +32,12 @@ def source_in(root):
 
 def resize_image(image, size):
     """(height, width) to (size, size)."""
-    return cache.resize_image(image[..., np.newaxis], size)[..., 0]
+    return cache.resize_image(image[..., np.newaxis], (size, size))[..., 0]
 
 
 def resize_mask(mask, size):
     """(height, width) to (size, size)."""
-    return cache.resize_mask(mask[..., np.newaxis], size, BINARY)[..., 0]
+    return cache.resize_mask(mask[..., np.newaxis], (size, size), BINARY)[..., 0]
 
 
 class CountingSource:
@@ -86,8 +86,8 @@ def test_arrays_hold_every_slice_in_the_order_of_ids(pixels, tmp_path):
     source = source_in(pixels.root)
     for position, slice_id in enumerate(IDS):
         image, mask = source.read(slice_id)
-        np.testing.assert_array_equal(slices.images[position], cache.resize_image(image, 8))
-        np.testing.assert_array_equal(slices.masks[position], cache.resize_mask(mask, 8, BINARY))
+        np.testing.assert_array_equal(slices.images[position], cache.resize_image(image, (8, 8)))
+        np.testing.assert_array_equal(slices.masks[position], cache.resize_mask(mask, (8, 8), BINARY))
     np.testing.assert_array_equal(slices.positions(["c", "a"]), [2, 0])
 
 
@@ -270,9 +270,9 @@ def test_a_pixel_takes_the_class_that_covers_the_largest_part_of_it():
     blocks[4, 4:], blocks[5, 4:6] = 1, 2  # 10, 4, 2, 0
     labels = Labels(names=("a", "b"), exclusive=True, has_ignored=True)
     padded = np.repeat(np.repeat(blocks, 8, axis=0), 8, axis=1)[..., np.newaxis]  # 64 by 64, for a size of 8
-    found = cache.resize_mask(padded, 8, labels)[..., 0]
+    found = cache.resize_mask(padded, (8, 8), labels)[..., 0]
     np.testing.assert_array_equal(found, blocks)  # one value each
-    quarter = cache.resize_mask(blocks[..., np.newaxis], 2, labels)[..., 0]
+    quarter = cache.resize_mask(blocks[..., np.newaxis], (2, 2), labels)[..., 0]
     assert quarter.tolist() == [[1, 2], [255, 0]]
 
 
@@ -281,7 +281,7 @@ def test_overlapping_classes_are_resized_each_by_itself():
     mask[:2, :, 0] = 1  # half of all
     mask[0, :3, 1] = 1  # three of sixteen
     labels = Labels(names=("whole", "core"), exclusive=False)
-    assert cache.resize_mask(mask, 1, labels).tolist() == [[[1, 0]]]
+    assert cache.resize_mask(mask, (1, 1), labels).tolist() == [[[1, 0]]]
 
 
 def test_a_slice_of_the_right_size_keeps_its_pixels():
@@ -313,8 +313,8 @@ def sound(root, cache_dir):
     source = source_in(root)
     for position, slice_id in enumerate(IDS):
         image, mask = source.read(slice_id)
-        np.testing.assert_array_equal(slices.images[position], cache.resize_image(image, 8))
-        np.testing.assert_array_equal(slices.masks[position], cache.resize_mask(mask, 8, BINARY))
+        np.testing.assert_array_equal(slices.images[position], cache.resize_image(image, (8, 8)))
+        np.testing.assert_array_equal(slices.masks[position], cache.resize_mask(mask, (8, 8), BINARY))
     return slices.notes
 
 
@@ -427,3 +427,40 @@ def test_a_set_without_any_foreground_can_be_scored_but_not_trained_on(folder, t
     assert not load(folder.root, tmp_path / "cache").masks.any()
     with pytest.raises(DataError, match=refused):
         load(folder.root, tmp_path / "cache", needs_foreground=True)
+
+
+def test_slices_of_a_height_and_a_width_are_an_entry_of_their_own(folder, tmp_path):
+    folder.add("1")
+    found = load_slices(source_in(folder.root), data_in(folder.root, size=[8, 16]), cache_dir=tmp_path / "cache")
+    image, mask = found.source.read("1")
+    assert (found.images.shape, found.masks.shape) == ((1, 8, 16, 1), (1, 8, 16, 1))
+    np.testing.assert_array_equal(found.images[0], cache.resize_image(image, (8, 16)))
+    np.testing.assert_array_equal(found.masks[0], cache.resize_mask(mask, (8, 16), BINARY))
+    assert [path.name for path in (tmp_path / "cache").glob("*-*")] == [f"{found.fingerprint[:16]}-8x16"]
+
+
+def test_slices_for_patches_are_kept_at_their_stored_size(folder, tmp_path):
+    folder.add("1")
+    folder.add("2", image=np.full((9, 33), 7, np.uint8), mask=np.full((9, 33), 255, np.uint8))
+    cached = tmp_path / "cache"
+    found = load_slices(source_in(folder.root), data_in(folder.root, patches=4), cache_dir=cached)
+    for position, slice_id in enumerate(["1", "2"]):
+        image, mask = found.source.read(slice_id)
+        np.testing.assert_array_equal(found.images[position], image)
+        np.testing.assert_array_equal(found.masks[position], mask)
+    assert found.fingerprint == load(folder.root, cached).fingerprint
+    assert {path.name[16:] for path in cached.glob("*-*")} == {"-stored", "-8"}
+    counting = CountingSource(folder.root)
+    load_slices(counting, data_in(folder.root, size=16, patches=2), cache_dir=cached)
+    assert counting.reads == 0
+
+
+def test_a_damaged_entry_of_stored_slices_is_decoded_anew(folder, tmp_path):
+    folder.add("1")
+    cached, data = tmp_path / "cache", data_in(folder.root, patches=4)
+    load_slices(source_in(folder.root), data, cache_dir=cached)
+    path = next(cached.glob("*-stored")) / "images.npy"
+    path.write_bytes(path.read_bytes()[:-3])
+    found = load_slices(source_in(folder.root), data, cache_dir=cached)
+    assert [note.split(" (")[0] for note in found.notes] == [f"the cache's {path.parent} is damaged"]
+    np.testing.assert_array_equal(found.images[0], found.source.read("1")[0])

@@ -267,7 +267,7 @@ def test_masks_are_compared_at_the_size_of_the_slice() -> None:
         text="",
         note=None,
         ids=("a", "b"),
-        images=np.zeros((2, 2, 2, 1), np.uint8),
+        images=np.zeros((2, 2, 2, 1), np.float32),
         shapes=((2, 2), (2, 2)),
     )
     assert difference(expected, found, slices, MaskSettings(), BINARY) == Deviation(

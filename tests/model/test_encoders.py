@@ -189,3 +189,19 @@ def onnx_lite0(tensors: dict[str, Any]) -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("name", ["unet", "encoder_unet"])
+def test_windows_come_standardised_and_the_network_says_so_and_does_it_not_again(name: str) -> None:
+    config = ModelConfig(name=name, depth=2, base_filters=2, encoder="mobilenetv3_large", standardize=True)
+    whole, windows = (
+        build_network(config, input_shape=(64, 64, 1), labels=BINARY, seed=0, windows=each).model
+        for each in (False, True)
+    )
+    assert (whole.name, windows.name) == (name, f"{name}_of_standardized_windows")
+    assert {layer.name for layer in whole.layers} - {layer.name for layer in windows.layers} == {"standardize"}
+    image = np.random.default_rng(0).random((1, 64, 64, 1), dtype=np.float32)
+    standardized = (image - image.mean()) / np.sqrt(image.var() + 1e-3)
+    np.testing.assert_allclose(
+        windows(standardized, training=False), whole(image, training=False), rtol=1e-3, atol=1e-4
+    )

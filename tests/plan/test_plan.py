@@ -48,10 +48,11 @@ def folder(tmp_path: Path) -> Path:
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """No step is timed: an epoch takes 12 s."""
 
-    def cost(config: RunConfig, source: object, split: object) -> Cost:
+    def cost(config: RunConfig, source: object, split: object, *, stored_px: tuple[int, int]) -> Cost:
         return Cost(
             config=config,
             slices=4,
+            side_px=stored_px,
             split=split,  # type: ignore[arg-type]
             parameters=2**20,
             seconds_per_step=12.0,

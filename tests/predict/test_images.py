@@ -71,7 +71,7 @@ def test_each_image_is_predicted_at_its_own_size(images, tmp_path):
     assert [item.image.id for item in outcomes] == [f"{number:02d}" for number in range(35)]
     for number, item in enumerate(outcomes):
         image = noise(number, 5 + number, 20)
-        small = resize_image(image[..., None], SIZE) / np.float32(255)
+        small = resize_image(image[..., None], (SIZE, SIZE)) / np.float32(255)
         probability = resize_probability(small, image.shape)[..., 0]
         mask = probability >= 0.5
         assert isinstance(item, Predicted)

@@ -313,7 +313,7 @@ FOLDERS: list[tuple[str, Callable[[Path], object], str]] = [
     ("empty file", lambda d: (d / "images/3.png").write_bytes(b""),
      "d/images/3.png is empty (0 bytes); copy or export it again"),
     ("bomb", lambda d: write_bomb(d / "images/3.png"),
-     "d/images/3.png has more than 67108864 pixels; if it is a slice, export it at 8192x8192 or less"),
+     "d/images/3.png has more than 150994944 pixels; if it is a slice, export it at 12288x12288 or less"),
     ("unknown id", lambda d: write_metadata(d, "99,p9"), "d: 1 metadata row(s) without a slice, first: 99; "
      "remove the row; an id is a file's name without its extension"),
     ("duplicated id", lambda d: write_metadata(d, "5,p2"),

@@ -25,6 +25,7 @@ def test_time_and_disk_are_those_of_all_slices_and_epochs(tiny: Callable[..., Ru
     cost = Cost(
         config=config,
         slices=1024,
+        side_px=(64, 64),
         split=Split(train=ids(0, 20), val=ids(20, 30)),
         parameters=2**18,
         seconds_per_step=2.0,
@@ -42,16 +43,31 @@ def test_time_and_disk_are_those_of_all_slices_and_epochs(tiny: Callable[..., Ru
     )
 
 
+def test_patches_are_steps_of_their_own_and_the_cache_has_whole_slices(tiny: Callable[..., RunConfig]) -> None:
+    cost = Cost(
+        config=tiny(**{"data.channels": "grey", "data.patches": 4}),
+        slices=2**10,
+        side_px=(512, 1024),
+        split=Split(train=ids(0, 20), val=()),
+        parameters=1,
+        seconds_per_step=1.0,
+        seconds_per_val_slice=0.0,
+        memory_mib=1.0,
+    )
+    assert cost.seconds_per_epoch == 10.0  # 80 patches by batches of 8
+    assert cost.cache_mib == 1024.0
+
+
 @pytest.mark.heavy
 def test_a_measurement_trains_a_network_of_the_configuration(tiny: Callable[..., RunConfig]) -> None:
     config = tiny(**{"data.augment": "none", "train.patience": 1, "train.epochs": 1, "optimizer.warmup_epochs": 1.0})
     data = load_data(config)
-    cost = measure(data.config, data.slices.source, data.split)
+    cost = measure(data.config, data.slices.source, data.split, stored_px=(128, 128))
     assert cost.parameters == weights_of(config)
     assert 0 < cost.seconds_per_step < 60
     assert 0 <= cost.seconds_per_val_slice < 60
     assert cost.memory_mib > 100
-    assert cost.slices == len(data.slices.slices)
+    assert (cost.slices, cost.side_px) == (len(data.slices.slices), (32, 32))
 
 
 def weights_of(config: RunConfig) -> int:
@@ -98,11 +114,12 @@ def test_a_plan_of_a_study_tells_its_time(
     assert not (tmp_path / "mlruns" / "studies").exists()
 
 
-def ten_seconds(config: RunConfig, source: object, split: Split) -> Cost:
+def ten_seconds(config: RunConfig, source: object, split: Split, *, stored_px: tuple[int, int]) -> Cost:
     """Ten seconds an epoch."""
     return Cost(
         config=config,
         slices=8,
+        side_px=(32, 32),
         split=dataclasses.replace(split, train=split.train[:1], val=()),
         parameters=1,
         seconds_per_step=10.0,

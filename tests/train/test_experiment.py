@@ -223,7 +223,7 @@ def independent_scores(model, source, slice_ids, size):
     scores = {}
     for slice_id in slice_ids:
         image, mask = source.read(slice_id)
-        batch = resize_image(image, size)[None].astype(np.float32) / np.float32(255)
+        batch = resize_image(image, (size, size))[None].astype(np.float32) / np.float32(255)
         resized = tf.image.resize(model(batch, training=False), mask.shape[:2], antialias=False)
         predicted = (np.asarray(resized)[0, :, :, 0] >= 0.5).ravel()
         scores[slice_id] = (
