@@ -1,7 +1,7 @@
 """From what a set holds to the keys of an experiment, each with its reason."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ from brainseg.data.overview import Overview
 
 # Multiples of the coarsest network's factor; above the highest, a step takes long without a GPU.
 SIZES_STEP, SMALLEST_SIZE, LARGEST_SIZE = 32, 64, 256
+OBLONG = 1.25  # from this ratio of the sides on, an image isn't resized to a square
+LARGE_SLICE = 1.5  # times the largest size, above which crops may be better than resizing
+MAX_PATCHES = 16  # of a slice
 STEMS, DEPTHS = (4, 2, 1), (5, 4, 3)  # the first that the objects allow
 STEM_SIDE = 64  # pixels a side that the first level has at least
 COARSEST_OBJECT = 2  # pixels a side that a small object has at the coarsest level, at least: 4 pixels in all
@@ -45,31 +48,29 @@ def split_choices(found: Overview) -> Iterator[Choice]:
         yield Choice(key="data.val_fraction", value=least, why="no part is smaller than a person or a slice")
 
 
-def choices_for(found: Overview, config: RunConfig, *, train: int) -> Iterator[Choice]:
-    """What the set asks for beside `split_choices`.
+def choices_for(found: Overview, config: RunConfig, *, train: int, given: Collection[str] = ()) -> Iterator[Choice]:
+    """What the set asks for beside `split_choices`; some of it may be given, too.
 
-    config: with the channels resolved. train: the slices that the split leaves for training.
+    config: with the channels resolved. train: the slices that the split leaves for training. given: keys that stay.
     """
-    size = _image_size(found)
-    batch = _batch_size(size, train)
+    seen = _seen(found, config.data, given)
+    samples = train * max(1, seen.patches)
+    batch = config.data.batch_size if "data.batch_size" in given else _batch_size(seen, samples)
+    steps = math.ceil(samples / batch)
     yield Choice(
         key="data.channels",
         value=config.data.channels,
         why="some images hold colour" if found.channels == 3 else "no image holds colour",
     )
-    yield Choice(
-        key="data.image_size",
-        value=size,
-        why=f"images have {found.width}x{found.height} pixels (median){_shrunk(found, size)}",
-    )
-    yield Choice(key="data.batch_size", value=batch, why=f"{math.ceil(train / batch)} steps an epoch of {train} slices")
-    if found.empty > MANY_EMPTY:
-        yield Choice(
-            key="data.foreground_share", value=0.5, why=f"{found.empty:.0%} of the slices have no foreground at all"
-        )
+    yield from _input_choices(found, seen)
+    yield Choice(key="data.batch_size", value=batch, why=f"{steps} steps an epoch of {train} slices")
+    if found.empty > MANY_EMPTY or (seen.patches and sum(found.foreground) < MANY_EMPTY):
+        what = "of the slices have no foreground" if found.empty > MANY_EMPTY else "of the pixels are foreground"
+        share = found.empty if found.empty > MANY_EMPTY else sum(found.foreground)
+        yield Choice(key="data.foreground_share", value=0.5, why=f"{share:.0%} {what}")
     yield _augment(found)
     if config.model.name == "unet":
-        yield from _network(found, size)
+        yield from _network(seen)
     if config.model.name in BUILT_IN_NETWORKS.split():
         yield Choice(
             key="model.standardize",
@@ -77,27 +78,72 @@ def choices_for(found: Overview, config: RunConfig, *, train: int) -> Iterator[C
             why="colours tell what an image shows" if found.channels == 3 else "grey levels differ from image to image",
         )
         yield from _prior(found, config.data.labels)
+    epochs = min(max(math.ceil(STEPS / steps), MIN_EPOCHS), MAX_EPOCHS)
+    yield Choice(key="train.epochs", value=epochs, why=f"{epochs * steps:,} steps in all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What the network sees of a slice."""
+
+    height: int
+    width: int
+    patches: int  # crops at the stored size; 0: the whole slice, resized
+    small_object: float  # side in pixels; where there is none, as wide as the slice
+
+    @property
+    def side(self) -> int:
+        return min(self.height, self.width)
+
+    @property
+    def image_size(self) -> int | list[int]:
+        """As a key's value."""
+        return self.height if self.height == self.width else [self.height, self.width]
+
+
+def _seen(found: Overview, data: DataConfig, given: Collection[str]) -> _Seen:
+    if "data.image_size" in given or "data.patches" in given:
+        (height, width), patches = data.size, data.patches
+    else:
+        side = min(max(found.side, SMALLEST_SIZE), LARGEST_SIZE)
+        patches = 0 if found.small_object is None else _patches(found)
+        stretched = 1.0 if patches or _is_square(found) else (found.height / found.width) ** 0.5
+        height, width = (_to_step(side * factor) for factor in (stretched, 1 / stretched))
+    stored = found.side if patches else (height * width) ** 0.5
+    return _Seen(height=height, width=width, patches=patches, small_object=stored * (found.small_object or 1.0))
+
+
+def _patches(found: Overview) -> int:
+    """How many crops of a slice are about its area; 0 where it can be resized: small objects stay large enough."""
+    smallest = COARSEST_OBJECT * 2 ** DEPTHS[-1]
+    if found.side <= LARGE_SLICE * LARGEST_SIZE or (found.small_object or 1.0) * LARGEST_SIZE >= smallest:
+        return 0
+    return min(math.ceil((found.side / LARGEST_SIZE) ** 2), MAX_PATCHES)
+
+
+def _is_square(found: Overview) -> bool:
+    return max(found.height, found.width) < OBLONG * min(found.height, found.width)
+
+
+def _to_step(pixels: float) -> int:
+    return max(SIZES_STEP * round(pixels / SIZES_STEP), SIZES_STEP)
+
+
+def _input_choices(found: Overview, seen: _Seen) -> Iterator[Choice]:
+    small = "" if found.small_object is None else f"; a small object is {seen.small_object:.0f} pixels wide"
+    how = "cut out of" if seen.patches else "of"
     yield Choice(
-        key="train.epochs",
-        value=(epochs := _epochs(train, batch)),
-        why=f"{epochs * math.ceil(train / batch):,} steps in all",
+        key="data.image_size",
+        value=seen.image_size,
+        why=f"{how} images of {found.height}x{found.width} pixels (height and width, median){small}",
     )
+    if seen.patches:
+        yield Choice(key="data.patches", value=seen.patches, why="crops, since resizing would leave small objects less")
 
 
-def _image_size(found: Overview) -> int:
-    near = SIZES_STEP * round(found.side / SIZES_STEP)
-    return min(max(near, SMALLEST_SIZE), LARGEST_SIZE)
-
-
-def _shrunk(found: Overview, size: int) -> str:
-    if found.small_object is None:
-        return ""
-    return f"; a small object is then {found.small_object * size:.0f} pixels wide"
-
-
-def _batch_size(size: int, train: int) -> int:
-    largest = LARGE_BATCH if size <= LARGE_BATCH_SIZE else SMALL_BATCH
-    while largest > 2 and largest * 4 > train:
+def _batch_size(seen: _Seen, samples: int) -> int:
+    largest = LARGE_BATCH if seen.height * seen.width <= LARGE_BATCH_SIZE**2 else SMALL_BATCH
+    while largest > 2 and largest * 4 > samples:
         largest //= 2
     return largest
 
@@ -108,24 +154,23 @@ def _augment(found: Overview) -> Choice:
     return Choice(key="data.augment", value="standard", why="flips, rotation, scale, shift and intensity")
 
 
-def _network(found: Overview, size: int) -> Iterator[Choice]:
-    small = size if found.small_object is None else found.small_object * size
+def _network(seen: _Seen) -> Iterator[Choice]:
     # A stem that leaves small objects enough pixels below three levels; then as many levels as leave them enough.
-    possible = [
+    fitting = [
         (stem, depth)
         for stem in STEMS
         for depth in DEPTHS
-        if size / stem >= STEM_SIDE and small / (stem * 2**depth) >= COARSEST_OBJECT and not size % (stem * 2**depth)
+        if not (seen.height % (stem * 2**depth) or seen.width % (stem * 2**depth)) and seen.side / stem >= STEM_SIDE
     ]
-    stem, depth = possible[0] if possible else (1, DEPTHS[-1])
-    coarsest = small / (stem * 2**depth)
+    enough = [(stem, depth) for stem, depth in fitting if seen.small_object / (stem * 2**depth) >= COARSEST_OBJECT]
+    stem, depth = enough[0] if enough else (1, DEPTHS[-1])
+    coarsest = seen.small_object / (stem * 2**depth)
     yield Choice(
         key="model.depth",
         value=depth,
-        why=f"{'' if coarsest >= COARSEST_OBJECT else 'only '}{coarsest:.1f} pixels of a small object's side are left "
-        f"at the coarsest level, of {size // (stem * 2**depth)} in all",
+        why=f"{'' if enough else 'only '}{coarsest:.1f} pixels of a small object's side are left at the coarsest level",
     )
-    yield Choice(key="model.stem", value=stem, why=f"the first level works at {size // stem} pixels a side")
+    yield Choice(key="model.stem", value=stem, why=f"the first level works at {seen.side // stem} pixels a side")
 
 
 def _prior(found: Overview, labels: Labels) -> Iterator[Choice]:
@@ -135,7 +180,3 @@ def _prior(found: Overview, labels: Labels) -> Iterator[Choice]:
     value = min(max(float(f"{share:.2g}"), PRIORS[0]), PRIORS[1])
     what = "the foreground's share" if len(found.foreground) == 1 or labels.exclusive else "a class's mean share"
     yield Choice(key="model.foreground_prior", value=value, why=f"{what} of the pixels, where the network begins")
-
-
-def _epochs(train: int, batch: int) -> int:
-    return min(max(math.ceil(STEPS / math.ceil(train / batch)), MIN_EPOCHS), MAX_EPOCHS)

@@ -45,7 +45,7 @@ def make_plan(folder: Path, overrides: Sequence[str]) -> Plan:
     split = make_split(
         source.slices(), replace(config.data, **{each.key.partition(".")[2]: each.value for each in parts})
     )
-    own = [*parts, *_own(choices_for(found, config, train=len(split.train)), given)]
+    own = [*parts, *_own(choices_for(found, config, train=len(split.train), given=given), given)]
     planned = _at(folder, composition.with_values({each.key: each.value for each in own}))
     kept = [Choice(key=key, value=value, why="") for key, value in flatten(config).items() if key in given]
     return Plan(

@@ -130,10 +130,15 @@ def test_pictures_with_a_top_and_a_bottom_are_upright_and_noise_is_not(tmp_path:
         ({}, {"data.image_size": 128, "model.depth": 3, "model.stem": 1}),
         ({"small_object": 0.25}, {"model.depth": 3, "model.stem": 2}),
         # 80 pixels at 256: a stem of 4 leaves 20, and 3 levels below it 2.5.
-        ({"height": 900, "width": 700, "small_object": 0.3125}, {"data.image_size": 256, "model.stem": 4}),
-        ({"height": 900, "width": 700, "small_object": 0.3125}, {"model.depth": 3, "data.batch_size": 8}),
+        ({"height": 900, "width": 900, "small_object": 0.3125}, {"data.image_size": 256, "model.stem": 4}),
+        ({"height": 900, "width": 900, "small_object": 0.3125}, {"model.depth": 3, "data.batch_size": 8}),
         ({"small_object": 0.01}, {"model.depth": 3, "model.stem": 1}),
-        ({"height": 20, "width": 30}, {"data.image_size": 64}),
+        ({"height": 30, "width": 30}, {"data.image_size": 64}),
+        # 0.75 of 256x256 pixels of area: 222 and 296, to the nearest 32.
+        ({"height": 360, "width": 480, "small_object": 0.2}, {"data.image_size": [224, 288]}),
+        # Of 600x600 pixels, 12 wide: resizing to 256 would leave 5, and the crops are about the area.
+        ({"height": 600, "width": 600, "small_object": 0.02}, {"data.image_size": 256, "data.patches": 6}),
+        ({"height": 600, "width": 600, "small_object": 0.02}, {"data.foreground_share": 0.5, "model.depth": 3}),
         ({"small_object": None}, {"model.depth": 5, "model.stem": 2}),
         ({"people": 0}, {"data.split_by": "image"}),
         ({"people": 1}, {"data.split_by": "image"}),
@@ -166,6 +171,14 @@ def test_classes_share_the_prior_unless_a_pixel_may_have_several() -> None:
     nested = dataclasses.replace(GREY, data=dataclasses.replace(GREY.data, name="folder", root=".", classes=regions))
     assert chosen(overview(foreground=shares), apart)["model.foreground_prior"] == 0.06
     assert chosen(overview(foreground=shares), nested)["model.foreground_prior"] == 0.03
+
+
+def test_what_is_given_decides_the_rest() -> None:
+    wide = dataclasses.replace(GREY, data=dataclasses.replace(GREY.data, image_size=(64, 512), batch_size=4))
+    choices = choices_for(overview(), wide, train=240, given=["data.image_size", "data.batch_size"])
+    values = {each.key: each.value for each in choices}
+    assert (values["model.stem"], values["model.depth"]) == (1, 3)  # 23 pixels, of which 2.8 are left
+    assert values["train.epochs"] == 24  # of 60 steps
 
 
 def test_another_network_keeps_its_own_depth() -> None:
