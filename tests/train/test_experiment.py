@@ -293,6 +293,7 @@ def test_the_same_configuration_gives_the_same_run(finished, tiny, tmp_path):
 def test_a_finished_run_leaves_nothing_of_its_graph_in_memory(tiny, tmp_path):
     # A sweep's worker trains many models in one process.
     config = tiny(**{"tracking.root": str(tmp_path), "model.depth": 1, "train.epochs": 1})
+    gc.collect()  # what other tests have left would hide a leak
     before = _train_steps()
     run(config, MemoryTracker())
     keras.backend.clear_session()
