@@ -27,15 +27,8 @@ MAX_SCANS = 100  # of a JPEG, each as long as decoding it once; encoders write a
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 _MOVING = ("GIF", "WEBP")  # of several frames, the first is the picture
-_SIGNATURES = (
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"II*\0",
-    b"MM\0*",
-    b"BM",
-    b"GIF8",
-    b"RIFF",
-)  # what a file of these formats begins with
+# What a file of these formats begins with.
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"RIFF")
 _DESCRIPTION = 270  # the tag of a TIFF
 _START_OF_SCAN = b"\xff\xda"  # never inside a scan: there, a byte 0xff is followed by 0 or a restart marker
 _CHUNK_BYTES = 2**20
