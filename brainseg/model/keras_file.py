@@ -50,10 +50,10 @@ def _for_all(config: bytes) -> bytes:
 
 def _without_added(found: dict[str, Any]) -> dict[str, Any]:
     """A JSON object of the configuration, an object of Keras's own without the keys that say nothing."""
-    if str(found.get("module")).partition(".")[0] != "keras":
+    config = found.get("config")
+    if not isinstance(config, dict) or str(found.get("module")).partition(".")[0] != "keras":
         return found
-    kept = {key: value for key, value in found["config"].items() if (key, value) not in ADDED_SINCE.items()}
-    return {**found, "config": kept}
+    return {**found, "config": {key: value for key, value in config.items() if (key, value) not in ADDED_SINCE.items()}}
 
 
 def read_model(path: Path, *, called: str, remedy: str) -> Any:

@@ -137,7 +137,6 @@ def test_every_network_loads_in_this_version_of_keras_with_the_same_outputs(
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    print(done.stdout)
     differences = dict(line.split("=") for line in done.stdout.splitlines())
     assert differences.keys() == {*NETWORKS, BFLOAT16, "attention"}
     assert max(float(difference) for difference in differences.values()) <= 1e-6
