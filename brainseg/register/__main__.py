@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m brainseg.register"
 EXAMPLES = f"""examples:
-  {PROGRAM} RUN_ID                       a new version of the model that is named like the run's experiment
-  {PROGRAM} RUN_ID --name liver --alias champion   of liver; liver@champion, as brainseg.predict takes it, names it
-  {PROGRAM} RUN_ID --again               a further version, with what evaluate --tune has chosen since
+  {PROGRAM} RUN_ID                   a new version of the model that is named like the run's experiment
+  {PROGRAM} RUN_ID --name liver --alias champion    of liver; brainseg.predict takes it by liver@champion
+  {PROGRAM} RUN_ID --again           a further version, with what evaluate --tune has chosen since
 """
 
 FINGERPRINTS = ("data_fingerprint", "split_fingerprint")  # tags: scores on other slices can't be compared
@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN_ID", help="the run whose best model is registered")
-    parser.add_argument("--name", metavar="NAME", help="the registered model, one a task: the experiment of the run")
+    parser.add_argument("--name", metavar="NAME", help="the registered model; default: the experiment of the run")
     parser.add_argument("--alias", metavar="ALIAS", help="let this alias of the model name the version: champion, say")
     parser.add_argument("--again", action="store_true", help="make a further version of a run that has one")
     add_store_options(parser)

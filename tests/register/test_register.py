@@ -17,7 +17,7 @@ from trained_run import Trained, record_again
 
 import brainseg
 from brainseg.config import TrackingConfig
-from brainseg.errors import Interrupted, Pruned
+from brainseg.errors import InputError, Interrupted, Pruned
 from brainseg.predict import __main__ as predict
 from brainseg.register import __main__ as register
 from brainseg.runs.models import record_of
@@ -166,9 +166,10 @@ def test_the_aliases_of_two_models_are_apart_and_one_alone_is_understood(
     assert "alias     retina@champion\n" in capsys.readouterr().out  # taken from nobody
     assert record_of(memory.store, "liver@champion").run_id == "memory-1"
     assert record_of(memory.store, "retina@champion").run_id == "memory-2"
-    assert predict.main(["champion", "x.png", "-o", "out"]) == 2
-    assert capsys.readouterr().err == (
-        "error: 'champion' is an alias of several registered models; name one of liver@champion, retina@champion\n"
+    with pytest.raises(InputError) as caught:
+        record_of(memory.store, "champion")
+    assert str(caught.value) == (
+        "'champion' is an alias of several registered models; name one of liver@champion, retina@champion"
     )
 
 
