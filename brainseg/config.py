@@ -128,6 +128,7 @@ class DataConfig:
         None,
         since=MASK_FILES,
         only="folder",
+        literal=True,
         empty=False,
         allowed="a COCO file, below `data.root` or absolute; `labelme`; `masks`",
         help="what has the masks; masks: image files, and nothing is taken from JSON; `null`: what the folder holds",

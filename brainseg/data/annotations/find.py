@@ -1,7 +1,6 @@
 """Which annotations a folder has: one COCO file, or LabelMe's files beside the images."""
 
 import os
-import shlex
 from pathlib import Path
 
 from brainseg.data.annotations.annotated import Annotations
@@ -11,6 +10,7 @@ from brainseg.data.annotations.labelme import LABELME, labelme_annotations, read
 from brainseg.data.names import Part, is_hidden, is_image, is_utf8, nfc, part_of, printable, stem
 from brainseg.data.scan import below
 from brainseg.errors import DataError
+from brainseg.keys import as_line
 
 _COCO_FOLDERS = ("", "annotations", "images")  # where a COCO file is looked for
 _MARKS = (b'"annotations"', b'"categories"', b'"images"')  # any of them may be far behind the others
@@ -42,7 +42,7 @@ def find_annotations(root: Path) -> Annotations | None:
     coco = [file for file in files if file not in labelme and _looks_like_coco(root / file)]
     found = [*coco, *([LABELME] if labelme else [])]
     if len(found) > 1:
-        example = shlex.quote(f"data.annotations={found[0]}")
+        example = as_line([f"data.annotations={found[0]}"])
         shown = ", ".join(map(printable, found))
         raise DataError(f"{root} has several annotations ({shown}); choose by {printable(example)}")
     if coco:
