@@ -61,7 +61,8 @@ AUTO = "auto"  # a value of several keys: the run finds out
 # What may change on a resume. Where the record is kept isn't part of the run.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
 NOT_PART_OF_THE_RUN = ("resume", "tracking.", "plugins")
-KEPT_UNLESS_NAMED = ("tracking.experiment", "tracking.tags")  # of those: `null` stands for what the run has
+# Keys whose `null` stands for what the run has: it found the latter three in its data.
+KEPT_UNLESS_NAMED = ("tracking.experiment", "tracking.tags", "data.annotations", "data.classes", "data.ignore")
 # Not in a run's name: they say where things are and what they are called, not what is done.
 UNNAMED_KEYS = (
     *("data", "data.root", "data.images", "data.masks", "data.annotations"),

@@ -17,7 +17,7 @@ from brainseg.classes import Labels
 from brainseg.compose import Composition, LocalConf, _tell_once, add_folder, freeze, options, resumed
 from brainseg.config import FIRST_READING, RunConfig, flatten, from_flat
 from brainseg.config_file import from_yaml, to_yaml
-from brainseg.errors import ConfigError
+from brainseg.errors import ConfigError, ResumeError
 from brainseg.keys import as_text
 from brainseg.sweep.launchers.config import LauncherConfig
 from examples import forgotten
@@ -419,6 +419,15 @@ def test_a_resume_keeps_experiment_and_tags_unless_it_names_others() -> None:
     assert resumed(stored, freeze([]), []) == stored
     overrides = ["tracking.experiment=mine", "tracking.tags.purpose=new"]
     assert resumed(stored, freeze(overrides), overrides) == freeze(overrides)
+
+
+def test_a_resume_keeps_what_the_run_found_in_its_data() -> None:
+    overrides = ["data=folder", "data.root=slices"]
+    found = ["data.annotations=coco.json", "data.classes={car: 1}", "data.ignore=255", "data.channels=rgb"]
+    stored = freeze([*overrides, *found])
+    assert resumed(stored, freeze(overrides), overrides) == stored
+    with pytest.raises(ResumeError, match=r"data\.ignore can't change"):
+        resumed(stored, freeze([*overrides, "data.ignore=7"]), [*overrides, "data.ignore=7"])
 
 
 def test_the_defaults_are_no_option_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

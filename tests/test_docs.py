@@ -159,7 +159,8 @@ def test_a_sweep_command_is_understood_and_its_study_can_be_trained(
         storage = rest.index("--storage") if "--storage" in rest else len(rest)
         assert sweep.main(["plan", *rest[:storage], *rest[storage + 2 :]]) == 0
     elif name == "plan":
-        assert sweep.main([name, *rest]) == 0
+        # What is timed would need as many threads as the other tests of this process.
+        assert sweep.main([name, *(word for word in rest if word != "--time")]) == 0
     else:  # where no study is, and no database
         words = [word for word in rest if "://" not in word and word != "--storage"]
         assert sweep.main([name, *words]) == (0 if name == "list" else 2)

@@ -67,7 +67,9 @@ def test_what_is_written_after_a_rename_lies_in_the_renamed_folder(
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "scores.csv").write_text("id\n")
     open_store(config).add(run_id, tmp_path / "in", to="evaluation/val", tags={})
-    open_registry(config).register(run_id, NewVersion(artifact="evaluation/val", tags={}, description=""))
+    open_registry(config).register(
+        run_id, NewVersion(name="tumors", artifact="evaluation/val", tags={}, description="")
+    )
     assert (resumed.unwritten, new.unwritten, new.undelivered) == ((), (), 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["after", "in"]
     written = files(folder / "mlruns" / "artifacts")
