@@ -58,7 +58,7 @@ def registered(trained: Trained, empty_store: Path, tmp_path_factory: pytest.Tem
         (folder / "runs").mkdir()
         (folder / "runs" / "mlflow.db").write_bytes(empty_store.read_bytes())
         run_id = record_again(trained, MlflowBackend(config=config).open(), folder)
-        assert register.main([run_id, "--alias", "served", "--root", config.root]) == 0
+        assert register.main([run_id, "--name", "brainseg", "--alias", "served", "--root", config.root]) == 0
         yield Registered(config=config, folder=folder)
 
 
