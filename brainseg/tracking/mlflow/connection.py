@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 UI_ADDRESS = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless it is told otherwise
+DATABASE_ATTEMPTS = 7  # of MLflow's, with pauses of 12 s in all: longer than START_PATIENCE_S
 START_PATIENCE_S = 8.0  # how long a server may take to answer at the start of a run
 
 # Without retries: the client's own (7, of up to 120 s each) would hold a run for minutes. What fails is
@@ -96,8 +97,11 @@ def connect(uri: str) -> "MlflowClient":
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from mlflow.store.db import utils
     from sqlalchemy.exc import SQLAlchemyError
 
+    # It would try a database that is away for an hour, and every other store of this process would wait for it.
+    utils.MAX_RETRY_COUNT = DATABASE_ATTEMPTS
     # It logs a traceback for a full disk and for each attempt at a database; what is raised is enough.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     path = sqlite_path(uri)

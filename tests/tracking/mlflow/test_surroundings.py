@@ -40,13 +40,12 @@ def theirs(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def opened(sqlite_config: TrackingConfig) -> Iterator[str]:
     """A run that this process has open, in the experiment `notebook`."""
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(resolve_uri(sqlite_config))
     mlflow.set_experiment("notebook")
     with mlflow.start_run() as run:
         yield run.info.run_id
     mlflow.tracking.fluent._active_experiment_id = None  # MLflow has no call for it
-    mlflow.set_tracking_uri(before)
+    mlflow.set_tracking_uri(None)  # that of the environment counts again
 
 
 def test_the_experiment_is_the_keys_then_the_environments_then_the_parents(monkeypatch: pytest.MonkeyPatch) -> None:
