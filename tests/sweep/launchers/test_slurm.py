@@ -191,11 +191,10 @@ class StandIns:
         wait_until(lambda: len(self.lines(beginning)) >= count, lambda: "\n".join(self.lines("")))
 
 
-@pytest.mark.slow  # a job that is told to stop comes back, as below; test_sweep_kill.py has what becomes of its trial
 def test_a_study_of_which_a_job_is_requeued_ends_whole(sweep: SlurmSweep) -> None:
-    command = sweep.launch(workers=1)
-    sweep.wait_for_epochs(command, trials=1)
-    (first,) = sweep.slurm.jobs()
+    command = sweep.launch()
+    sweep.wait_for_epochs(command, trials=2)
+    first = sweep.slurm.jobs()[0]
     sweep.slurm.run("scontrol", "requeue", first)
     sweep.slurm.start_at_once(first)
     assert command.exit_code() == 0, sweep.told(command)
