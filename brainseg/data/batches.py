@@ -19,6 +19,7 @@ from brainseg.classes import IGNORED, Labels
 from brainseg.data.augment import NO_OPTIONS
 from brainseg.data.augment import augment as augmented
 from brainseg.data.cache import SliceSet
+from brainseg.data.masks import foreground_pixels
 from brainseg.data.patches import Patches
 from brainseg.data.standardize import standardized
 
@@ -60,7 +61,7 @@ def foreground_order(has_foreground: NDArray[np.bool_], *, share: float, seed: i
 def slices_with_foreground(data: SliceSet, positions: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Whether the mask at each position has a pixel of a class, shape (positions,)."""
     masks = (data.masks[position] for position in positions)
-    return np.array([((mask > 0) & (mask != IGNORED)).any() for mask in masks])
+    return np.array([foreground_pixels(mask).any() for mask in masks])
 
 
 class _Slices:

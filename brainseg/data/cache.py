@@ -28,6 +28,7 @@ from PIL import Image
 
 from brainseg.classes import IGNORED, Labels
 from brainseg.config import IMAGE_SIZES, DataConfig
+from brainseg.data.masks import foreground_pixels
 from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
 from brainseg.errors import DataError
@@ -380,7 +381,7 @@ def _digest(slice_id: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) ->
 
 
 def _has_foreground(mask: NDArray[np.uint8]) -> bool:
-    return bool(((mask > 0) & (mask != IGNORED)).any())
+    return bool(foreground_pixels(mask).any())
 
 
 def _digest_of_file(path: Path) -> str:

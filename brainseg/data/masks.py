@@ -11,6 +11,8 @@ from brainseg.classes import IGNORED, Labels
 from brainseg.config import DataConfig
 
 LARGEST = 255  # value in a label image of 8 bits
+# Pixels that touch at a corner belong to one part.
+NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,12 @@ def class_masks(mask: NDArray[np.uint8], labels: Labels) -> NDArray[np.bool_]:
     """The mask of each class, (..., classes). mask: as `labels` says, (..., mask channels)."""
     own = np.arange(1, len(labels.names) + 1, dtype=np.uint8) if labels.exclusive else 1
     found: NDArray[np.bool_] = mask == own
+    return found
+
+
+def foreground_pixels(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether each value of a mask in memory is that of a class, of the same shape: neither background nor ignored."""
+    found: NDArray[np.bool_] = (mask != 0) & (mask != IGNORED)
     return found
 
 

@@ -11,12 +11,11 @@ from scipy import ndimage
 
 from brainseg.classes import Labels
 from brainseg.cli.console import OnProgress
-from brainseg.data.masks import class_masks
+from brainseg.data.masks import NEIGHBOURS, class_masks
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, Source
 
 SMALL = 5  # percentile of the objects' sides: a few specks don't decide
-TOUCHING = np.ones((3, 3), np.bool_)  # pixels that touch at a corner are of one object
 ROWS = 16  # of the vertical profile of a picture
 
 
@@ -97,7 +96,7 @@ def _looked_at(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: Labels
 def _areas(classes: NDArray[np.bool_]) -> Iterator[int]:
     """The pixels of each object. classes: (height, width, classes)."""
     for place in range(classes.shape[-1]):
-        labelled, _ = ndimage.label(classes[..., place], structure=TOUCHING)
+        labelled, _ = ndimage.label(classes[..., place], structure=NEIGHBOURS)
         yield from np.bincount(labelled.ravel())[1:]
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from brainseg.classes import IGNORED
 from brainseg.data.cache import SliceSet
+from brainseg.data.masks import foreground_pixels
 from brainseg.data.standardize import statistics
 
 
@@ -88,7 +89,7 @@ class Patches:
         # From 1: NumPy's generators of (seed, epoch) and (seed, epoch, 0) are the same.
         random = np.random.default_rng([self._seed, epoch, number + 1])
         room = [max(0, length - side) for length, side in zip(mask.shape, self._size, strict=False)]
-        pixels = np.flatnonzero(((mask > 0) & (mask != IGNORED)).any(axis=-1)) if is_near else ()
+        pixels = np.flatnonzero(foreground_pixels(mask).any(axis=-1)) if is_near else ()
         if not len(pixels):
             top, left = (int(random.integers(0, most, endpoint=True)) for most in room)
             return top, left

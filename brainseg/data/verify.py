@@ -33,6 +33,7 @@ from brainseg.data.decode import (
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.folder import folder_findings, masks_of, open_folder, slice_infos
 from brainseg.data.layout import Pair
+from brainseg.data.masks import foreground_pixels
 from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
 from brainseg.data.opening import moves
 from brainseg.data.patterns import Layout
@@ -273,7 +274,7 @@ def _merged(
     mask = merged(masks)
     if any(((each != 0) & (each != mask)).any() for each in masks):
         problems.append(("overlapping_masks", pair.image))
-    foreground = (mask != 0) & (mask != IGNORED)
+    foreground = foreground_pixels(mask)
     if not foreground.any():
         problems.append(("empty_mask", pair.mask))
     elif data.classes is None and foreground.all():
@@ -319,7 +320,7 @@ def _drawn_mask(
     """The mask that annotations have of an image of this height and width, and the categories in it."""
     drawn = masks.draw(pair.annotated or "", *size)
     problems += [(check, item) for check, items in drawn.problems.items() for item in items]
-    if not ((drawn.mask != 0) & (drawn.mask != IGNORED)).any():
+    if not foreground_pixels(drawn.mask).any():
         problems.append(("empty_mask", pair.image))
     return drawn.mask, drawn.categories
 

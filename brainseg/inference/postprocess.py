@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from brainseg.classes import Labels
 from brainseg.config import FLIPS, SHIFTS
+from brainseg.data.masks import NEIGHBOURS
 from brainseg.keys import in_range, one_of
 
 # For each of FLIPS, the axes of (batch, height, width, channels) that each forward pass flips. The first pass is the
@@ -28,8 +29,6 @@ SHIFTED_PX: Mapping[str, tuple[tuple[int, int], ...]] = {
 FLIP_TEXTS = {"none": "no flips", "left-right": "mean over left-right flips", "all": "mean over all flips"}
 
 THRESHOLD = 0.5  # probabilities from here on are of the class
-# Pixels that touch at a corner belong to one part.
-NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True)
