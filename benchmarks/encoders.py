@@ -23,6 +23,7 @@ from brainseg.config import RunConfig, TrackingConfig
 from brainseg.data.load import source_of
 from brainseg.data.split import Split, make_split
 from brainseg.errors import InputError
+from brainseg.keys import as_line
 from brainseg.runs.slice_scores import read_scores, score_rule
 from brainseg.scoring.slice_score import dice_table
 from brainseg.tracking import open_store
@@ -116,7 +117,7 @@ def _finished(line: Sequence[str], root: str) -> str | None:
     """The id of the run that this command line has made."""
     store = open_store(TrackingConfig(root=root))
     try:
-        found = store.find({"overrides": compose.as_line(line), "state": "finished"})
+        found = store.find({"overrides": as_line(line), "state": "finished"})
     except InputError:  # nothing is kept there yet
         return None
     return found[-1] if found else None

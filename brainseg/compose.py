@@ -48,7 +48,6 @@ from brainseg.config import (
 )
 from brainseg.errors import ConfigError, ResumeError
 from brainseg.keys import Key, did_you_mean
-from brainseg.keys import as_line as as_line
 from brainseg.plugins import as_stored, load, options_of, refuse_unknown
 
 CONFIG_NAME = "brainseg_config"

@@ -14,8 +14,8 @@ import optuna
 
 from benchmarks.figures import milliseconds, print_table, verdict
 from benchmarks.sweep.made_study import claimed, finish, made_curve, make_study, place, queue_on, study_config
-from brainseg import compose
 from brainseg.config import RunConfig, TrackingConfig, flatten
+from brainseg.keys import as_line
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.trial_queue import TrialQueue
 from brainseg.sweep.study.plan import compose_trial
@@ -75,7 +75,7 @@ def _between(queue: TrialQueue, config: StudyConfig, *, rounds: int) -> Duration
         attributes = {
             keys.THREADS: 1,
             keys.EPOCHS: run.train.epochs,
-            keys.LINE: compose.as_line(overrides),
+            keys.LINE: as_line(overrides),
             keys.RUN_ID: f"{claim.trial.number:032x}",
             keys.SECONDS: 60.0,
         }

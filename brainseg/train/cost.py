@@ -11,6 +11,7 @@ import numpy as np
 from brainseg.config import RunConfig
 from brainseg.data.batches import EVALUATION_BATCH, steps_per_epoch
 from brainseg.data.cache import SliceSet
+from brainseg.data.load import RunData
 from brainseg.data.source import SliceInfo, Source
 from brainseg.data.split import Split
 from brainseg.model import runtime as hardware
@@ -110,10 +111,10 @@ def measure(config: RunConfig, source: Source, split: Split, *, stored_px: tuple
     )
 
 
-def usual_px(slices: SliceSet) -> tuple[int, int]:
-    """The median height and width of slices as they are stored."""
-    height, width = np.median(slices.sizes, axis=0)
-    return int(height), int(width)
+def of_run(data: RunData) -> Cost:
+    """As `measure`, of what a run trains on."""
+    height, width = np.median(data.slices.sizes, axis=0)
+    return measure(data.config, data.slices.source, data.split, stored_px=(int(height), int(width)))
 
 
 def time_text(seconds: float) -> str:

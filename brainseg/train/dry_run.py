@@ -12,11 +12,11 @@ def dry_run(config: RunConfig) -> None:
     """
     data = load_run_data(config)
     import_tensorflow()
-    from brainseg.train.cost import measure, usual_px
+    from brainseg.train.cost import of_run
     from brainseg.train.experiment import about, prepare
 
     prepared = prepare(config, data)
     for line in about(prepared):
         print(line)
-    for line in measure(data.config, data.slices.source, data.split, stored_px=usual_px(data.slices)).lines():
+    for line in of_run(data).lines():
         print(line)

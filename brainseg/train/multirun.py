@@ -11,6 +11,7 @@ from brainseg import compose
 from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, TrackingConfig
 from brainseg.errors import BrainsegError
+from brainseg.keys import as_line
 from brainseg.tracking import open_tracker
 from brainseg.tracking.mlflow.connection import check_store
 from brainseg.tracking.mlflow.surroundings import Place, place_of_runs, place_under
@@ -42,7 +43,7 @@ def multirun(configs: Sequence[RunConfig], overrides: Sequence[str], *, program:
         with _told({**place.tags, TAG: tag}, place.tracking):
             yield
     else:
-        source = mask(f"{program} {compose.as_line(['-m', *overrides])}")
+        source = mask(f"{program} {as_line(['-m', *overrides])}")
         tags = {TAG: tag, "sweep_role": "parent", "source": source}
         parent = open_tracker(place.tracking, run_name=compose.run_name(overrides), tags=tags)
         try:

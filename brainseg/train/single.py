@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from brainseg import compose
 from brainseg.config import RunConfig
 from brainseg.errors import Interrupted, RecordError
+from brainseg.keys import as_line
 
 if TYPE_CHECKING:
     from brainseg.train.experiment import Result
@@ -54,7 +55,7 @@ def train_single(config: RunConfig, overrides: Sequence[str], *, quiet: bool = F
     from brainseg.train.progress import Silent, Terminal
 
     prepared = prepare(config, data)
-    line = mask(compose.as_line(overrides))
+    line = mask(as_line(overrides))
     # A run that goes on keeps its name, and the line that it was started with; one that MLflow has made has a name.
     name = config.run_name or ("" if place.run_id else compose.run_name(overrides))
     tracker = open_tracker(
@@ -94,4 +95,4 @@ def _kept_elsewhere(config: RunConfig) -> str:
 
     told = {"tracking.root": (config.tracking.root, "mlruns"), "tracking.uri": (config.tracking.uri, None)}
     words = [f"{key}={value}" for key, (value, default) in told.items() if value != default]
-    return mask(" ".join(["", *map(compose.as_line, ([word] for word in words))]))
+    return mask(" ".join(["", *map(as_line, ([word] for word in words))]))

@@ -27,6 +27,7 @@ from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, TrackingConfig, short_names
 from brainseg.data.load import RunData
 from brainseg.errors import AwayError, BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
+from brainseg.keys import as_line
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.host import check_parent, check_software, with_places, with_precision
@@ -190,7 +191,7 @@ class Worker:
 
     def _run(self, claim: Claim, threads: int) -> None:
         config, overrides = compose_trial(self._config, claim.params, threads=threads)
-        line = mask(compose.as_line(overrides))
+        line = mask(as_line(overrides))
         if keys.LINE not in claim.attributes:
             self._queue.remember(claim, {keys.THREADS: threads, keys.EPOCHS: config.train.epochs, keys.LINE: line})
         run_id = self._open_run = self._run_of(claim, config)

@@ -15,9 +15,9 @@ def show_time(config: StudyConfig, baseline: RunConfig) -> None:
     threads = threads_of_trials(baseline, share=share)
     data = load_run_data(dataclasses.replace(baseline, train=dataclasses.replace(baseline.train, threads=threads)))
     import_tensorflow()
-    from brainseg.train.cost import measure, time_text, usual_px
+    from brainseg.train.cost import of_run, time_text
 
-    cost = measure(data.config, data.slices.source, data.split, stored_px=usual_px(data.slices))
+    cost = of_run(data)
     print(f"a trial like the baseline, alone on {threads} threads of this machine:")
     for line in cost.lines():
         print(f"  {line}")

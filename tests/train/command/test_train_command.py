@@ -12,8 +12,9 @@ import pytest
 from processes import Command, Server
 from tiny_run import TINY
 
-from brainseg.compose import as_line, freeze, run_name
+from brainseg.compose import freeze, run_name
 from brainseg.config import RunConfig, TrackingConfig, flatten
+from brainseg.keys import as_line
 from brainseg.tracking import MemoryTracker, RunRecord, open_store
 from brainseg.train import __main__ as train
 from brainseg.train.experiment import Result
