@@ -208,7 +208,8 @@ def _preparation(
 ) -> Callable[..., tuple[Any, Any]]:
     """Scaling and augmentation as one compiled function of (epoch, step, images, masks).
 
-    size: of patches; None: that of the slices. standardize: mean and deviation of the whole slices follow the masks.
+    size: height and width of patches; None: those of the slices. standardize: the function takes the mean and the
+    deviation of the whole slices, too, behind the masks.
     Slices travel to the device as they are stored, in a quarter of the bytes of float32.
     """
     import tensorflow as tf

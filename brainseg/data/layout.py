@@ -45,7 +45,7 @@ class Pair:
 
     id: str
     images: tuple[str, ...]  # a file for each named channel, in the order of `data.channels`; else one
-    masks: tuple[str, ...]  # one; several of one object each, in the order of their names; or that of the annotations
+    masks: tuple[str, ...]  # one file; or several, sorted, that show an object each; or the file of the annotations
     patient: str | None = None  # the folder's name, where that is a patient
     part: Part | None = None  # where a folder is named like a part of a split
     annotated: str | None = None  # what the annotations call the image, where they have its mask
@@ -67,7 +67,7 @@ class Listing:
 
     root: Path
     kind: str  # for people
-    layout: Layout | None  # None where annotations have the masks
+    layout: Layout | None  # None if brainseg draws the masks from annotations
     pairs: tuple[Pair, ...]
     ids: frozenset[str]  # of the pairs and of the files without a partner
     left_out: frozenset[str]  # ids in folders that are named like a test part

@@ -64,7 +64,7 @@ def printable(text: str) -> str:
 
 
 def is_image(name: str, *, reading: int = 2) -> bool:
-    """Whether the ending is that of a file that brainseg reads as image or mask. reading: 1 as version 0.1."""
+    """Whether brainseg reads a file with this ending as image or mask. reading: 1 for the endings of version 0.1."""
     return name.lower().endswith(EXTENSIONS if reading > 1 else FIRST_EXTENSIONS)
 
 

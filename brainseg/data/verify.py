@@ -62,7 +62,7 @@ class FolderReport:
 
     root: str
     layout: str
-    patterns: Layout | None  # what data.images and data.masks would say; None where annotations have the masks
+    patterns: Layout | None  # what data.images and data.masks would say; None if annotations draw the masks
     slices: int
     patient_ids: int
     people: int  # patient ids that look like one person counted once

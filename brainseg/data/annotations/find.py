@@ -51,7 +51,7 @@ def find_annotations(root: Path) -> Annotations | None:
 
 
 def folder_with_annotations(root: Path) -> Path | None:
-    """A folder of the root that has annotations of its own, if there is one; that of a training part goes first."""
+    """The first folder of the root that has annotations of its own, training parts before others; None without one."""
     for folder in sorted(_folders(root), key=lambda folder: part_of(folder) is not Part.TRAIN):
         try:
             if find_annotations(root / folder) is not None:
