@@ -191,8 +191,16 @@ class StandIns:
         wait_until(lambda: len(self.lines(beginning)) >= count, lambda: "\n".join(self.lines("")))
 
 
-def test_a_study_of_which_a_job_is_requeued_ends_whole(sweep: SlurmSweep) -> None:
-    command = sweep.launch()
+@pytest.mark.parametrize(
+    "program",
+    [
+        "{python}",
+        # As a container does it: processes are numbered anew, and the files that tell which ones live say nothing.
+        pytest.param("unshare --pid --fork --mount-proc {python}", marks=pytest.mark.slow),
+    ],
+)
+def test_a_study_of_which_a_job_is_requeued_ends_whole(sweep: SlurmSweep, program: str) -> None:
+    command = sweep.launch(command=program.format(python=sys.executable))
     sweep.wait_for_epochs(command, trials=2)
     first = sweep.slurm.jobs()[0]
     sweep.slurm.run("scontrol", "requeue", first)
