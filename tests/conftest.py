@@ -22,7 +22,7 @@ import brainseg.data.phantom.source
 from brainseg.config import RunConfig, flatten, from_flat
 
 # In a process of tests, each choice of Hydra's groups is composed once, and each slice of a phantom rendered once.
-brainseg.compose.hydra_compose = composed.remembering(brainseg.compose.hydra_compose)
+brainseg.compose.composition.hydra_compose = composed.remembering(brainseg.compose.composition.hydra_compose)
 brainseg.data.phantom.source.render = functools.cache(brainseg.data.phantom.source.render)
 pytest_plugins = ["stores"]
 

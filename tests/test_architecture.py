@@ -60,7 +60,10 @@ UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_al
 LOADS_ITS_OWN = {"tracking/mlflow/model_folders": "pyfunc.load_model"}
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "matplotlib", "PIL"}
 # Modules, the commands aside, whose import must not start a heavy library: `--help` needs them.
-LIGHT = ("compose", "config", "errors", "keys", "library", "plugins", "sweep/study/study_file", "sweep/study/plan")
+LIGHT = (
+    *("config", "errors", "keys", "library", "plugins", "sweep/study/study_file", "sweep/study/plan"),
+    *(module for module in MODULES if module.startswith("compose/")),
+)
 
 
 @functools.cache

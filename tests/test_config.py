@@ -14,7 +14,8 @@ import yaml
 import brainseg.compose
 from brainseg import plugins
 from brainseg.classes import Labels
-from brainseg.compose import Composition, LocalConf, _tell_once, add_folder, freeze, options, resumed
+from brainseg.compose import Composition, add_folder, freeze, options, resumed
+from brainseg.compose.search_path import LocalConf, _tell_once
 from brainseg.config import FIRST_READING, RunConfig, flatten, from_flat
 from brainseg.config_file import from_yaml, to_yaml
 from brainseg.errors import ConfigError, ResumeError
@@ -174,7 +175,7 @@ def test_what_the_tests_remember_is_what_hydra_composes(overrides: str, monkeypa
             return str(error)
 
     remembered = [outcome(), outcome()]
-    monkeypatch.setattr(brainseg.compose, "hydra_compose", hydra.compose)
+    monkeypatch.setattr(brainseg.compose.composition, "hydra_compose", hydra.compose)
     assert remembered == [outcome()] * 2
 
 

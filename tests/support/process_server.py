@@ -66,7 +66,7 @@ def main():
     phantom = source.PhantomSource(patients=6)  # that of the small trainings and sweeps
     for item in phantom.slices():
         phantom.read(item.id)
-    brainseg.compose.hydra_compose = composed.remembering(brainseg.compose.hydra_compose)
+    brainseg.compose.composition.hydra_compose = composed.remembering(brainseg.compose.composition.hydra_compose)
     brainseg.compose.freeze([])
     packages()  # kept by the process: which are installed takes half a second to find out
     gc.freeze()  # nor do the forks go through what is imported when they collect garbage
