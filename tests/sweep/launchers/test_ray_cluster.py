@@ -27,7 +27,7 @@ from brainseg.sweep.engine.leases import STALE_S
 from brainseg.sweep.launchers.config import launcher_config
 from brainseg.sweep.launchers.engine import RUNNING, WAITING, Study, Workers
 from brainseg.sweep.launchers.ray import Ray
-from brainseg.tracking import open_store
+from brainseg.tracking import RunRecord, open_store
 from sweeps import TINY
 
 pytest.importorskip("ray", reason="Ray isn't installed")
@@ -161,6 +161,8 @@ class RaySweep:
         self._hosts = hosts
         self._folder = folder
         self._output = folder / "output.txt"
+        self._store = open_store(self.tracking)
+        self._others = set(self._store.find({}))  # the server is shared with other tests
         overrides = [item for item in TINY["overrides"] if "epochs" not in item]
         study = TINY | {"trials": 3, "workers": 2, "overrides": [*overrides, f"train.epochs={EPOCHS}"]}
         (folder / "sweeps").mkdir()
@@ -186,6 +188,10 @@ class RaySweep:
         """The same, with the workers' last lines."""
         logs = [path for home in self._hosts.homes.values() for path in home.rglob("ray-*.log")]
         return "\n".join([*(path.read_text()[-1000:] for path in logs), self.text()[-1000:]])
+
+    def runs(self) -> list[RunRecord]:
+        """Every run that MLflow has since this was made."""
+        return [self._store.read(run_id) for run_id in self._store.find({}) if run_id not in self._others]
 
     def epochs(self) -> dict[int, int]:
         """Trial -> the epochs that it has reported."""
@@ -239,9 +245,7 @@ def test_a_study_whose_host_is_lost_goes_on_without_its_driver_and_ends_whole(ho
 
     states = sql(sweep.where, "SELECT number, state FROM trials ORDER BY number")
     assert states == [(number, "COMPLETE") for number in range(3)], sweep.told()
-    store = open_store(sweep.tracking)
-    runs = [store.read(run_id) for run_id in store.find({})]
-    assert Counter((run.tags.get("trial"), run.status) for run in runs) == {
+    assert Counter((run.tags.get("trial"), run.status) for run in sweep.runs()) == {
         **{(str(number), "FINISHED"): 1 for number in range(3)},
         (None, "FINISHED"): 1,
     }
