@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from brainseg import compose
-from brainseg.config import TrackingConfig
+from brainseg.config import RunConfig, TrackingConfig
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import resolve_threads
 from brainseg.sweep.engine import keys
@@ -39,7 +39,7 @@ from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import merged
 from brainseg.sweep.study.weights import check_weights
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
-from brainseg.tracking.mlflow.surroundings import place_of_runs
+from brainseg.tracking.mlflow.surroundings import Place, place_of_runs
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.tracking.paths import resolve_uri, tracking_paths
 from brainseg.train.run_data import load_run_data
@@ -82,27 +82,10 @@ def run_study(
     finished; Interrupted if its workers are stopped.
     """
     console = quiet_console()
-    engine = engine_of(launcher)
     with stop_on_signals() as stop:
-        baseline = check(config)
-        config = with_store(config, baseline.tracking)
-        root = tracking_paths(baseline.tracking).root
-        place = place_of(where, root=root, name=config.name)  # refused before minutes are spent on the data
-        if engine is not None:
-            check_reach(launcher.kind, place=place, uri=resolve_uri(baseline.tracking))
-            threads = threads_of_trials(baseline, share=launcher.cpus or 1)
-            engine.check(
-                workers_for(config, baseline.tracking, study_id="", threads=threads, where=where), config.workers
-            )
-        if where == STORAGE:
-            ensure_server(launcher, config.tracking, console)
-        check_store(baseline.tracking)
-        check_weights(config)
-        surroundings = place_of_runs(baseline.tracking, is_single=False)
-        config = with_experiment(config, surroundings.tracking)
-        baseline = dataclasses.replace(baseline, tracking=surroundings.tracking)
+        config, baseline, surroundings = _ready(config, launcher=launcher, where=where, console=console)
         data = load_run_data(baseline)  # decoded once, for all workers
-        storage = open_storage(where, root=root, name=config.name)
+        storage = open_storage(where, root=tracking_paths(baseline.tracking).root, name=config.name)
         uri, connections = resolve_uri(baseline.tracking), storage.connections()
         for warning in too_many(config.workers, uri=uri, connections=connections):
             console.print(warning)
@@ -114,16 +97,14 @@ def run_study(
             )
             baseline = check(config)
             data = load_run_data(baseline)
-        study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
-        if (note := move_to_this_software(study)) is not None:
-            console.print(note)
-        if keys.is_stopped(study):
-            study.set_user_attr(keys.STOP, None)
-            console.print(f"note: {config.name} was stopped by `sweep stop`, and goes on now")
+        study = _opened(storage, config, data_fingerprint=data.slices.fingerprint, console=console)
         share = launcher.cpus or max(1, resolve_threads(None) // config.workers)
-        threads = threads_of_trials(baseline, share=share)
         workers = workers_for(
-            config, baseline.tracking, study_id=study.user_attrs[keys.STUDY_ID], threads=threads, where=where
+            config,
+            baseline.tracking,
+            study_id=study.user_attrs[keys.STUDY_ID],
+            threads=threads_of_trials(baseline, share=share),
+            where=where,
         )
         was_over = _is_over(study) and _is_recorded(study)
         # From here on a signal ends the workers, by `supervise`, and what follows still runs.
@@ -146,11 +127,11 @@ def run_study(
                 if not was_over:
                     _run_recorded(sweep, stop, file=None if changes else file, command=command)
             except Interrupted as stopped:
-                sweep.console.print(f"{stopped}; go on with: {command}")
+                console.print(f"{stopped}; go on with: {command}")
                 raise
             finally:
                 with contextlib.suppress(UnreachableError), storage.reached():  # else the next start does it
-                    clear_up(study, sweep.tracking, console.print)
+                    clear_up(study, baseline.tracking, console.print)
     _print_outcome(study, config, baseline.tracking, console)
     if was_over:
         console.print(f"{config.name} is finished; --trials N goes on with it")
@@ -206,6 +187,41 @@ def quiet_console(*, stderr: bool = False) -> Console:
     """For a command's words; Optuna says no more than warnings. stderr: since the command's answer is JSON."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return Console(markup=False, highlight=False, soft_wrap=True, stderr=stderr)
+
+
+def _ready(
+    config: StudyConfig, *, launcher: LauncherConfig, where: str | None, console: Console
+) -> tuple[StudyConfig, RunConfig, Place]:
+    """Checks all that needs no data, before minutes are spent on that: the study, its places, and the launcher.
+
+    The study with the places of its records, its baseline, and what its parent run stands in. Raises InputError.
+    """
+    engine = engine_of(launcher)
+    baseline = check(config)
+    config = with_store(config, baseline.tracking)
+    place = place_of(where, root=tracking_paths(baseline.tracking).root, name=config.name)
+    if engine is not None:
+        check_reach(launcher.kind, place=place, uri=resolve_uri(baseline.tracking))
+        threads = threads_of_trials(baseline, share=launcher.cpus or 1)
+        engine.check(workers_for(config, baseline.tracking, study_id="", threads=threads, where=where), config.workers)
+    if where == STORAGE:
+        ensure_server(launcher, config.tracking, console)
+    check_store(baseline.tracking)
+    check_weights(config)
+    surroundings = place_of_runs(baseline.tracking, is_single=False)
+    config = with_experiment(config, surroundings.tracking)
+    return config, dataclasses.replace(baseline, tracking=surroundings.tracking), surroundings
+
+
+def _opened(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str, console: Console) -> optuna.Study:
+    """The study, new or as it is stored, which goes on with this brainseg and where it was stopped."""
+    study = open_study(storage, config, data_fingerprint=data_fingerprint)
+    if (note := move_to_this_software(study)) is not None:
+        console.print(note)
+    if keys.is_stopped(study):
+        study.set_user_attr(keys.STOP, None)
+        console.print(f"note: {config.name} was stopped by `sweep stop`, and goes on now")
+    return study
 
 
 def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command: str) -> None:
