@@ -62,6 +62,11 @@ class DiceTable:
         sums = _class_sums(self.dices, self.counted, self.people)
         return resampled(self.score, lambda chosen: _mean_ratio(sums, chosen), people=len(set(self.people)))
 
+    def without_each(self) -> NDArray[np.float64]:
+        """`score` without the slices of each person, (people,)."""
+        sums = _class_sums(self.dices, self.counted, self.people)
+        return _mean_of_classes([(upper.sum() - upper, lower.sum() - lower) for upper, lower in sums])
+
     def of_class(self, place: int) -> "DiceTable":
         """One class, from 0."""
         column = slice(place, place + 1)
@@ -101,7 +106,7 @@ def difference_by_group(first: DiceTable, second: DiceTable) -> dict[str, Estima
     return {name: difference(first.of_group(name), second.of_group(name)) for name in sorted(set(first.groups) - {""})}
 
 
-# Of a class: each person's sum of Dice over the slices that count, and the number of those slices.
+# Of each class: sums of Dice over the slices that count, of a person each, say; and the numbers of those slices.
 _ClassSums = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
@@ -117,11 +122,15 @@ def _class_sums(dices: NDArray[np.float64], counted: NDArray[np.bool_], people: 
 
 def _mean_ratio(sums: _ClassSums, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     """`ranking_score` of the people drawn, (draws,). chosen: their places, (draws, people)."""
-    total, known = np.zeros(len(chosen)), np.zeros(len(chosen))
+    return _mean_of_classes([(upper[chosen].sum(axis=-1), lower[chosen].sum(axis=-1)) for upper, lower in sums])
+
+
+def _mean_of_classes(sums: _ClassSums) -> NDArray[np.float64]:
+    """`ranking_score` of sums of Dice and numbers of slices, a class each; all of one shape."""
+    total, known = np.zeros(sums[0][0].shape), np.zeros(sums[0][0].shape)
     for upper, lower in sums:
-        counts_drawn = lower[chosen].sum(axis=-1)
-        total += np.where(counts_drawn == 0, 0.0, upper[chosen].sum(axis=-1) / np.maximum(counts_drawn, 1.0))
-        known += counts_drawn > 0
+        total += np.where(lower == 0, 0.0, upper / np.maximum(lower, 1.0))
+        known += lower > 0
     return total / np.maximum(known, 1.0)
 
 
