@@ -25,8 +25,8 @@ ORDER = (
     {"runs"},
     {"train"},
     {"training"},  # the former name of train
-    {"plan", "sweep"},
     {"evaluate", "compare"},
+    {"plan", "sweep"},
     {"gallery", "report", "predict", "register", "export"},
     {"library"},
     {"analysis"},  # the loader of registered models of version 0.1

@@ -24,6 +24,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} status quick                        best trials, importance of each parameter, plots
   {PROGRAM} add quick model.dropout=0.25        try values of your own next
   {PROGRAM} stop quick                          end its workers, on any host, after their epoch
+  {PROGRAM} confirm quick                       does the winner hold? with new seeds, on the test part
   {PROGRAM} list                                the studies here
   {PROGRAM} serve                               a PostgreSQL server of one's own, for workers on several hosts
 """
@@ -63,12 +64,17 @@ def make_parser() -> argparse.ArgumentParser:
     plan.add_argument("--time", action="store_true", help="time a few steps of the baseline here")
     add = _command(commands, "add", _add, "one trial with values of your own, before the sampler's next draw")
     stop = _command(commands, "stop", _stop, "end the workers of a study, on any host, after their epoch")
+    confirm = _command(commands, "confirm", _confirm, "train the best trials again with new seeds, and test them")
+    confirm.add_argument("--top", type=int, default=3, help="how many of the best trials; default: %(default)s")
+    confirm.add_argument("--seeds", type=int, default=3, help="how many new seeds; default: %(default)s")
+    confirm.add_argument("--workers", type=int, default=1, help="processes that train; default: %(default)s")
+    confirm.add_argument("--write", action="store_true", help="write conf/experiment/STUDY-best.yaml")
     listing = commands.add_parser("list", help="the studies of a storage", description="The studies of a storage.")
     listing.add_argument("overrides", nargs="*", default=[], help="where records are here: tracking.root=DIR")
     listing.set_defaults(does=_list)
     for command in (status, listing):
         command.add_argument("--json", action="store_true", help="print JSON")
-    for command in (run, status, worker, add, stop, listing):
+    for command in (run, status, worker, add, stop, confirm, listing):
         command.add_argument("--storage", help="a journal file, or postgresql://USER@HOST/DATABASE")
     serving = commands.add_parser(
         "serve",
@@ -97,7 +103,7 @@ def _command(
     keys = "keys for every trial: data.root=DIR" if of_file else "where its records are here: tracking.root=DIR"
     if name == "add":
         keys = f"the values to try: model.dropout=0.25; and {keys}"
-    if name == "worker":
+    if name in ("worker", "confirm"):
         keys += "; and the data: data.root=DIR"
     command.add_argument("overrides", nargs="*", default=[], help=keys)
     command.set_defaults(does=does)
@@ -153,6 +159,31 @@ def _add(parsed: argparse.Namespace) -> int:
     tracking = [item for item in parsed.overrides if item.startswith("tracking.")]
     given = [item for item in parsed.overrides if item not in tracking]
     return add_trial(parsed.study, given, tracking=tracking, where=parsed.storage, console=quiet_console())
+
+
+def _confirm(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.confirm.confirm import confirm_study
+    from brainseg.sweep.launchers.config import launcher_config, split_overrides
+    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.server.address import at_server
+
+    command = _command_line(parsed)
+    of_launcher, parsed.overrides = split_overrides(parsed.overrides)
+    places = [item for item in _overrides_of_a_host(parsed) if not item.startswith("tracking.")]
+    tracking, where = at_server(_tracking_of(parsed.overrides), parsed.storage, name=parsed.study)
+    return confirm_study(
+        parsed.study,
+        top=parsed.top,
+        seeds=parsed.seeds,
+        workers=parsed.workers,
+        write=parsed.write,
+        overrides=places,
+        tracking=tracking,
+        where=where,
+        launcher=launcher_config(of_launcher),
+        command=command,
+        console=quiet_console(),
+    )
 
 
 def _stop(parsed: argparse.Namespace) -> int:
@@ -252,11 +283,11 @@ def _allowed(parsed: argparse.Namespace, beginnings: tuple[str, ...], named: str
 
 def _command_line(parsed: argparse.Namespace) -> str:
     """The command that starts this study, or goes on with it; passwords are masked."""
-    options = {"--trials": parsed.trials, "--workers": parsed.workers, "--new": parsed.new, "--storage": parsed.storage}
-    words = [parsed.study, *parsed.overrides]
-    for option, value in options.items():
-        words += [] if value is None else [option, str(value)]
-    return mask(f"{PROGRAM} run {as_line(words)}")
+    words = [parsed.command, parsed.study, *parsed.overrides]
+    for option in ("trials", "workers", "new", "top", "seeds", "storage"):
+        value = getattr(parsed, option, None)
+        words += [] if value is None else [f"--{option}", str(value)]
+    return mask(f"{PROGRAM} {as_line(words)}")
 
 
 main = plain_command(_sweep)

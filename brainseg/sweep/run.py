@@ -65,21 +65,47 @@ class Sweep:
     console: Console
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A study after its workers have ended, or go on without this process."""
+
+    config: StudyConfig
+    study: optuna.Study
+    tracking: TrackingConfig
+    was_over: bool  # nothing was left to do
+
+
 def run_study(
+    config: StudyConfig, *, launcher: LauncherConfig, file: Path, asked: Sequence[str], where: str | None, command: str
+) -> int:
+    """Starts the study or goes on with it, until it is done, and prints what it has found. The exit code.
+
+    For the arguments and errors see `train_study`.
+    """
+    done = train_study(config, launcher=launcher, file=file, asked=asked, where=where, command=command)
+    console = quiet_console()
+    _print_outcome(done.study, done.config, done.tracking, console)
+    if done.was_over:
+        console.print(f"{config.name} is finished; --trials N goes on with it")
+    elif not is_finished(done.study):
+        console.print(f"not finished yet; go on with: {command}")
+    return 0
+
+
+def train_study(
     config: StudyConfig,
     *,
     launcher: LauncherConfig,
-    file: Path,
+    file: Path | None,
     asked: Sequence[str],
     where: str | None,
     command: str,
-) -> int:
-    """Starts the study or goes on with it, until it is done. The exit code.
+) -> Trained:
+    """Starts the study or goes on with it, until it is done, or the user looks away from a scheduler's workers.
 
-    file, asked: its file, and the overrides of the command line, both of which are in `config`. where: its storage.
-    command: what the user typed, without passwords. Where the launcher's scheduler keeps the workers alive, a signal
-    only ends this process. Raises InputError, with nothing written, if it can't start; SweepError if it can't be
-    finished; Interrupted if its workers are stopped.
+    file, asked: its file, if it has one, and the overrides of the command line, both of which are in `config`. where:
+    its storage. command: what the user typed, without passwords. Raises InputError, with nothing written, if it can't
+    start; SweepError if it can't be finished; Interrupted if its workers are stopped.
     """
     console = quiet_console()
     with stop_on_signals() as stop:
@@ -89,7 +115,7 @@ def run_study(
         uri, connections = resolve_uri(baseline.tracking), storage.connections()
         for warning in too_many(config.workers, uri=uri, connections=connections):
             console.print(warning)
-        config, changes = going_on(storage, config, asked=asked, is_carried=is_carried(file))
+        config, changes = going_on(storage, config, asked=asked, is_carried=file is not None and is_carried(file))
         if changes:
             console.print(
                 f"note: {config.name} goes on as it was started; its file or conf/ has changed since: "
@@ -132,12 +158,7 @@ def run_study(
             finally:
                 with contextlib.suppress(UnreachableError), storage.reached():  # else the next start does it
                     clear_up(study, baseline.tracking, console.print)
-    _print_outcome(study, config, baseline.tracking, console)
-    if was_over:
-        console.print(f"{config.name} is finished; --trials N goes on with it")
-    elif not is_finished(study):
-        console.print(f"not finished yet; go on with: {command}")
-    return 0
+    return Trained(config=config, study=study, tracking=baseline.tracking, was_over=was_over)
 
 
 def is_finished(study: optuna.Study) -> bool:

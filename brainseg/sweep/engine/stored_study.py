@@ -60,12 +60,12 @@ def going_on(
 ) -> tuple[StudyConfig, list[str]]:
     """The study as it was started, with what may change of `config`; and what the file or conf/ says otherwise now.
 
-    A study that doesn't exist yet is `config`, with its recipe. asked: overrides of the command line. is_carried:
-    whether brainseg carries the study's file, which then changes with its version. Raises ConfigError, naming the
-    differences, where the user asks for another study: by the command line, or in a file of their own.
+    A study that doesn't exist yet is `config`, with the recipe of today if it has none. asked: overrides of the command
+    line. is_carried: whether brainseg carries the study's file, which then changes with its version. Raises ConfigError,
+    naming the differences, where the user asks for another study: by the command line, or in a file of their own.
     """
-    if not _is_whole(storage, config.name):
-        return dataclasses.replace(config, recipe=recipe_of(config)), []
+    if not is_whole(storage, config.name):
+        return dataclasses.replace(config, recipe=config.recipe or recipe_of(config)), []
     stored = load_config(storage, config.name)
     stored = dataclasses.replace(
         stored,
@@ -179,7 +179,7 @@ def load_config(storage: StudyStorage, name: str) -> StudyConfig:
 
     Raises TrackingError where there is none, and ConfigError for one of another version of brainseg.
     """
-    if not _is_whole(storage, name):
+    if not is_whole(storage, name):
         names = optuna.get_all_study_names(storage.optuna)
         known = f"; it has {', '.join(sorted(names))}" if names else ""
         raise TrackingError(
@@ -200,7 +200,7 @@ def load_config(storage: StudyStorage, name: str) -> StudyConfig:
     )
 
 
-def _is_whole(storage: StudyStorage, name: str) -> bool:
+def is_whole(storage: StudyStorage, name: str) -> bool:
     """Whether there is a study of this name, made to its end."""
     names = optuna.get_all_study_names(storage.optuna)
     return name in names and keys.DEFINITION in optuna.load_study(study_name=name, storage=storage.optuna).user_attrs

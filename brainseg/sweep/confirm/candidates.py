@@ -1,0 +1,127 @@
+"""Which configurations of a study are trained again, with which seeds: a study of its own, `NAME.confirm`."""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from brainseg.errors import ConfigError
+from brainseg.scoring.winners import FEWEST_SEEDS
+from brainseg.sweep.engine.trial_row import TrialRow
+from brainseg.sweep.study.parameter import Parameter, Value
+from brainseg.sweep.study.space import exact
+from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyConfig
+from brainseg.sweep.study.study_rules import PRUNABLE
+
+SUFFIX = ".confirm"
+SEED = "seed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A configuration of the study that is trained again."""
+
+    params: Mapping[str, Value]
+    trial: int | None  # of the study; None for a baseline that isn't complete there
+    value: float | None  # what the study has found for its metric
+    is_baseline: bool
+
+    @property
+    def name(self) -> str:
+        """`baseline` or `trial 7`."""
+        return "baseline" if self.is_baseline else f"trial {self.trial}"
+
+
+def check_study(config: StudyConfig) -> None:
+    """Raises ConfigError for a study whose winners can't be confirmed, whatever its data."""
+    name = config.name
+    if len(config.metrics) > 1 or next(iter(config.metrics)) not in PRUNABLE:
+        raise ConfigError(
+            f"{name} has {' and '.join(config.metrics)}, and confirm is for studies of {' or '.join(PRUNABLE)} alone"
+        )
+    if not config.baseline:
+        raise ConfigError(f"{name} has no baseline to compare with; start one with baseline: in its file")
+    if any(parameter.key == SEED for parameter in config.space):
+        raise ConfigError(f"{name} searches {SEED}, and confirm tries new seeds; leave it out of the space")
+
+
+def check_test_part(config: StudyConfig, ids: Collection[str]) -> None:
+    """Raises ConfigError without a test part. ids: of its slices."""
+    if not ids:
+        raise ConfigError(
+            f"{config.name} has no test part: its trials were chosen on all that they weren't trained on; start one "
+            "with data.test_fraction=0.2, or with data.folds=5 data.fold=0, whose test part is a fold"
+        )
+
+
+def chosen(config: StudyConfig, rows: Sequence[TrialRow], *, top: int) -> list[Candidate]:
+    """The baseline, and the best trials of the study with other values, the best first; at most `top`.
+
+    rows: the study's complete trials, the best first. Raises ConfigError where there is none but the baseline.
+    """
+    found = [_candidate(config, config.baseline, rows, is_baseline=True)]
+    for row in rows:
+        params = exact(row.params, config.space)
+        if all(params != each.params for each in found):
+            found.append(_candidate(config, params, rows, is_baseline=False))
+    if len(found) == 1:
+        raise ConfigError(f"{config.name} has no complete trial besides its baseline; go on with it first")
+    return found[: top + 1]
+
+
+def confirm_config(
+    config: StudyConfig, candidates: Sequence[Candidate], *, study_seed: int, seeds: int, workers: int
+) -> StudyConfig:
+    """The study that trains each candidate with each of so many seeds that the study hasn't had.
+
+    Seed by seed, so that what is there when it is stopped compares all candidates. Raises ConfigError for too few.
+    """
+    if seeds < FEWEST_SEEDS:
+        raise ConfigError(f"--seeds must be {FEWEST_SEEDS} or more, got {seeds}: one says nothing of others")
+    new = tuple(range(study_seed + 1, study_seed + 1 + seeds))
+    points = tuple({**each.params, SEED: seed} for seed in new for each in candidates)
+    return dataclasses.replace(
+        config,
+        name=f"{config.name}{SUFFIX}",
+        trials=len(points),
+        baseline={},
+        enqueue=points,
+        space=(*config.space, Parameter(key=SEED, type="categorical", choices=new)),
+        sampler=SamplerConfig(name="random"),
+        pruner=PrunerConfig(name="none"),
+        constraints=(),
+        workers=workers,
+        failures=0,  # no trial takes the place of one
+        time_limit_min=None,
+    )
+
+
+def stored(config: StudyConfig, confirming: StudyConfig, rows: Sequence[TrialRow]) -> list[Candidate]:
+    """The candidates of a confirming study that has begun. rows: as in `chosen`."""
+    found: list[Candidate] = []
+    for point in confirming.enqueue:
+        params = without_seed(point)
+        if all(params != each.params for each in found):
+            found.append(_candidate(config, params, rows, is_baseline=not found))
+    return found
+
+
+def seeds_of(confirming: StudyConfig) -> tuple[int, ...]:
+    """The seeds of a confirming study, in their order."""
+    return tuple(dict.fromkeys(int(str(point[SEED])) for point in confirming.enqueue))
+
+
+def without_seed(point: Mapping[str, Value]) -> dict[str, Value]:
+    """The candidate's values."""
+    return {key: value for key, value in point.items() if key != SEED}
+
+
+def _candidate(
+    config: StudyConfig, params: Mapping[str, Value], rows: Sequence[TrialRow], *, is_baseline: bool
+) -> Candidate:
+    row = next((row for row in rows if exact(row.params, config.space) == params), None)
+    return Candidate(
+        params=params,
+        trial=None if row is None else row.number,
+        value=None if row is None else row.values[0],
+        is_baseline=is_baseline,
+    )

@@ -1,0 +1,34 @@
+"""A configuration of a study as an experiment, `conf/experiment/NAME.yaml`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from brainseg import compose
+from brainseg.config import RunConfig
+from brainseg.sweep.study.recipe import ELSEWHERE, THREADS
+
+LEFT_OUT = (*ELSEWHERE, THREADS, "seed")  # of a machine, or of a run
+
+
+def experiment_text(config: RunConfig, *, about: Sequence[str]) -> str:
+    """YAML that composes to the configuration on any machine. about: lines for people."""
+    overrides = [item for item in compose.overrides_of(config) if not item.startswith(_beginnings())]
+    groups = {key: value for key, value in compose.values_in(overrides).items() if key in compose.GROUPS}
+    nested: dict[str, Any] = {}
+    for key, value in compose.values_in(overrides).items():
+        if key not in groups:
+            *folders, name = key.split(".")
+            node = nested
+            for folder in folders:
+                node = node.setdefault(folder, {})
+            node[name] = value
+    defaults = [{f"override /{group}": option} for group, option in groups.items()]
+    content = {**({"defaults": defaults} if defaults else {}), **nested}
+    lines = ["# @package _global_", *(f"# {line}" for line in about)]
+    return "\n".join(lines) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _beginnings() -> tuple[str, ...]:
+    return tuple(f"{key}{end}" for key in LEFT_OUT for end in ("=", "."))
