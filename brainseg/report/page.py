@@ -17,6 +17,7 @@ from brainseg.report.report import MOST_CURVES, Report
 from brainseg.report.text import answer, notes, question, title
 from brainseg.runs.select import SCORE, called
 from brainseg.scoring.intervals import CONFIDENCE
+from brainseg.sweep.confirm.text import section, verdicts
 
 # Role of a curve -> its name in the legend.
 ROLES = {"best": "best run", "baseline": "baseline", "other": "other runs", "pruned": "pruned"}
@@ -90,6 +91,8 @@ def report_html(report: Report, *, made: datetime) -> str:
         recorded=None if report.predictions.picture is None else as_data_uri(report.predictions.picture, kind="png"),
         differences=[(item.key, item.baseline, item.best, _listed(item.values.items())) for item in report.differences],
         origins=[(item.what, _listed(item.values.items())) for item in report.origins],
+        confirmed=None if report.confirmation is None else section(report.confirmation),
+        verdicts=() if report.confirmation is None else verdicts(report.confirmation),
         made=made.strftime("%Y-%m-%d %H:%M"),
         version=brainseg.__version__,
     )

@@ -17,6 +17,7 @@ from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import SCORE
 from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_predictions
 from brainseg.scoring.slice_score import slice_dice
+from brainseg.sweep.confirm.confirmation import Confirmation, read_confirmation
 from brainseg.sweep.outcome.facts import StudyFacts
 from brainseg.tracking.listing import FINISHED, ranked
 from brainseg.tracking.mlflow.connection import UnreachableError
@@ -98,6 +99,7 @@ class Report:
     machine: Mapping[str, str]  # of the best run; empty if it isn't recorded
     packages: str  # of the best run, a line each
     commands: Mapping[str, str]  # what the command repeats -> command
+    confirmation: Confirmation | None  # of the study's winners, by `sweep confirm`
 
     @property
     def rankable(self) -> tuple[Row, ...]:
@@ -177,6 +179,7 @@ def make_report(
         machine=_machine(store, told),
         packages=optional_text(store, told.run_id, PACKAGES_FILE) or "",
         commands=_commands(store, study, best=told, baseline=baseline),
+        confirmation=None if study is None else read_confirmation(store, study.id),
     )
 
 

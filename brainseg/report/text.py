@@ -67,7 +67,7 @@ def notes(report: Report) -> list[str]:
     if report.pair is not None and len(report.rankable) > 2:
         found.append(
             f"{quoted(report.pair.second)} is the best of {len(report.rankable)} runs on these very slices, so that "
-            "a part of its lead is luck. A comparison on test slices, or over several seeds, is free of that."
+            f"a part of its lead is luck. {_remedy(report)}"
         )
     if report.study is not None and report.baseline is None:
         found.append("The study has no baseline; --baseline RUN_ID names a run to compare the best with.")
@@ -96,6 +96,14 @@ def notes(report: Report) -> list[str]:
         found += [f"By the study's own measure: {verdict}" for verdict in report.study.verdicts]
         found += [report.study.progress] if report.study.progress else []
     return found
+
+
+def _remedy(report: Report) -> str:
+    if report.confirmation is not None:
+        return "How large that part is was found out with new seeds and test slices, see below."
+    if report.study is not None:
+        return f"`python -m brainseg.sweep confirm {report.study.name}` finds out, with new seeds and test slices."
+    return "A comparison on test slices, or over several seeds, is free of that."
 
 
 def _paired(best: str, baseline: str, pair: RunPair) -> str:

@@ -9,7 +9,6 @@ import optuna
 from optuna.trial import TrialState
 
 from brainseg.cli.console import Progress, table_console
-from brainseg.cli.output import check_new_file
 from brainseg.cli.tables import Console, say
 from brainseg.config import TrackingConfig
 from brainseg.errors import ConfigError
@@ -17,7 +16,7 @@ from brainseg.runs.artifacts import optional_text
 from brainseg.runs.slice_scores import SCORE_FILES
 from brainseg.sweep.confirm import candidates as of_study
 from brainseg.sweep.confirm.candidates import Candidate, check_study, check_test_part, chosen, confirm_config, seeds_of
-from brainseg.sweep.confirm.confirmation import Confirmation, confirmation_of, to_json
+from brainseg.sweep.confirm.confirmation import CONFIRM_FILE, CONFIRMS, FOLDER, Confirmation, confirmation_of, to_json
 from brainseg.sweep.confirm.experiment_file import experiment_text
 from brainseg.sweep.confirm.text import section, verdicts
 from brainseg.sweep.engine import keys
@@ -36,7 +35,6 @@ from brainseg.tracking import RunStore, open_store
 from brainseg.tracking.paths import tracking_paths
 from brainseg.train.run_data import load_run_data
 
-FOLDER, CONFIRM_FILE = "confirm", "confirm.json"  # artifacts of the parent run
 PLAIN_WIDTH = 240  # characters of a table without a terminal
 EXPERIMENTS = Path("conf", "experiment")
 
@@ -61,11 +59,13 @@ def confirm_study(
     ConfigError, with nothing written, for a study that can't be confirmed.
     """
     experiment = EXPERIMENTS / f"{name}-best.yaml"
-    if write:
-        check_new_file(experiment, option="--write")
+    if write and experiment.exists():
+        raise ConfigError(f"{experiment} exists, and is left as it is; move it away, or leave --write out")
     storage = storage_of(name, tracking, where)
     with storage.reached():
-        config, rows = _study(storage, name, overrides=overrides, tracking=tracking)
+        study = OwnStudy(study_name=name, storage=storage.optuna)
+        config = _config(storage, study, overrides=overrides, tracking=tracking)
+        rows = by_metric(map(trial_row, study.get_trials(deepcopy=False)), config, next(iter(config.metrics)))
     confirming = _confirming(config, rows, top=top, seeds=seeds, workers=workers, where=where)
     done = train_study(confirming, launcher=launcher, file=None, asked=(), where=where, command=command)
     if not is_finished(done.study):
@@ -79,26 +79,25 @@ def confirm_study(
     say("", console)
     for line in verdicts(confirmation):
         say(line, console)
-    _record(store, done.study, confirmation)
+    _record(store, done.study.user_attrs[keys.PARENT_RUN], confirmation, of=study.user_attrs[keys.STUDY_ID])
     if write:
         taken = compose_trial(config, confirmation.cheapest.candidate.params, threads=1)[0]
+        experiment.parent.mkdir(parents=True, exist_ok=True)
         experiment.write_text(experiment_text(taken, about=verdicts(confirmation)), encoding="utf-8")
         say(f"experiment  {experiment}: python -m brainseg.train experiment={experiment.stem}", console)
     return 0
 
 
-def _study(
-    storage: StudyStorage, name: str, *, overrides: Sequence[str], tracking: Sequence[str]
-) -> tuple[StudyConfig, list[TrialRow]]:
-    """The study as it was started, and its complete trials, the best first."""
-    config = load_config(storage, name)
+def _config(
+    storage: StudyStorage, study: OwnStudy, *, overrides: Sequence[str], tracking: Sequence[str]
+) -> StudyConfig:
+    """The study as it was started."""
+    config = load_config(storage, study.study_name)
     config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
-    study = OwnStudy(study_name=name, storage=storage.optuna)
     config = with_recipe(storage, with_plugins(study, config, overrides))
     config = dataclasses.replace(config, overrides=merged(config.overrides, overrides))
     check_study(config)
-    rows = by_metric(map(trial_row, study.get_trials(deepcopy=False)), config, next(iter(config.metrics)))
-    return config, rows
+    return config
 
 
 def _confirming(
@@ -131,8 +130,8 @@ def _check_the_same(begun: StudyConfig, *, top: int, seeds: int) -> None:
     had_top = len(begun.enqueue) // had_seeds - 1
     if had_seeds != seeds or had_top > top:
         raise ConfigError(
-            f"{begun.name} was started with --top {had_top} --seeds {had_seeds}, got --top {top} --seeds {seeds}; go on "
-            "with the former"
+            f"{begun.name} was started with --top {had_top} --seeds {had_seeds}, got --top {top} --seeds {seeds}; "
+            "go on with the former"
         )
 
 
@@ -165,10 +164,10 @@ def _score(store: RunStore, run_ids: Sequence[str], tracking: TrackingConfig) ->
             score_and_add(store, run_id, split="test", root=tracking.root, folder=Path(folder), progress=progress)
 
 
-def _record(store: RunStore, study: optuna.Study, confirmation: Confirmation) -> None:
-    """Adds the outcome to the parent run of the confirming study."""
+def _record(store: RunStore, run_id: str, confirmation: Confirmation, *, of: str) -> None:
+    """Adds the outcome to the confirming study's parent run. of: the id of the study whose winners they are."""
     with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
         Path(folder, CONFIRM_FILE).write_text(to_json(confirmation), encoding="utf-8")
         text = "\n\n".join([*verdicts(confirmation), section(confirmation).markdown(level=3)])
         Path(folder, "confirm.md").write_text(f"{text}\n", encoding="utf-8")
-        store.add(study.user_attrs[keys.PARENT_RUN], Path(folder), to=FOLDER, tags={"description": text})
+        store.add(run_id, Path(folder), to=FOLDER, tags={"description": text, CONFIRMS: of})

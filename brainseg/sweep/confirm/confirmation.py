@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import find_run
 from brainseg.runs.slice_scores import read_scores, score_rule
 from brainseg.scoring.intervals import Estimate
@@ -17,6 +18,8 @@ from brainseg.sweep.confirm.candidates import Candidate
 from brainseg.tracking.protocol import RunStore
 
 SCHEMA = 1
+FOLDER, CONFIRM_FILE = "confirm", "confirm.json"  # artifacts of the confirming study's parent run
+CONFIRMS = "confirms"  # its tag: the id of the study whose winners were trained again
 SAME_SPEED = 1.2
 COSTS = ("parameters", "seconds_per_image")  # metrics of a run
 
@@ -119,6 +122,14 @@ def confirmation_of(
             for place, (candidate, of_candidate) in enumerate(runs)
         ),
     )
+
+
+def read_confirmation(store: RunStore, study_id: str) -> Confirmation | None:
+    """What is recorded for the study; None if its winners weren't trained again, or are being trained."""
+    for run_id in store.find({CONFIRMS: study_id}) if study_id else ():
+        if (text := optional_text(store, run_id, f"{FOLDER}/{CONFIRM_FILE}")) is not None:
+            return from_json(text)
+    return None
 
 
 def to_json(confirmation: Confirmation) -> str:

@@ -92,7 +92,7 @@ def _luck(confirmation: Confirmation) -> list[str]:
     return [
         f"{winner.candidate.name.capitalize()}, the study's best, led the baseline by {in_study:+.4f} in the study, by "
         f"{again:+.4f} with new seeds on the same slices, and by {on_test:+.4f} on the test part: "
-        f"{in_study - again:+.4f} was luck of the seed, and {again - on_test:+.4f} holds on the validation slices alone."
+        f"{in_study - again:+.4f} was luck of the seed, and {again - on_test:+.4f} holds on validation slices alone."
     ]
 
 

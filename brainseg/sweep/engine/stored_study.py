@@ -61,8 +61,9 @@ def going_on(
     """The study as it was started, with what may change of `config`; and what the file or conf/ says otherwise now.
 
     A study that doesn't exist yet is `config`, with the recipe of today if it has none. asked: overrides of the command
-    line. is_carried: whether brainseg carries the study's file, which then changes with its version. Raises ConfigError,
-    naming the differences, where the user asks for another study: by the command line, or in a file of their own.
+    line. is_carried: whether brainseg carries the study's file, which then changes with its version. Raises
+    ConfigError, naming the differences, where the user asks for another study: by the command line, or in a file of
+    their own.
     """
     if not is_whole(storage, config.name):
         return dataclasses.replace(config, recipe=config.recipe or recipe_of(config)), []
