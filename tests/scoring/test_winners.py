@@ -1,65 +1,24 @@
 """Whether configurations that were trained with several seeds can be told from a baseline."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 
-from brainseg.scoring.ranking import DiceTable
+from benchmarks.winners import BETTER_BY, share_with_winner, table
 from brainseg.scoring.winners import holm, leads
 
-PEOPLE = 46
 SHORT, LONG = 200, pytest.param(2000, marks=pytest.mark.slow)
-
-
-def table(dices: NDArray[np.float64]) -> DiceTable:
-    """A slice a person."""
-    return DiceTable(
-        dices=dices[:, None],
-        counted=np.ones((len(dices), 1), dtype=bool),
-        people=tuple(range(len(dices))),
-        groups=("",) * len(dices),
-    )
-
-
-def simulated(studies: int, *, better_by: float, seeds_sd: float) -> Iterator[list[list[DiceTable]]]:
-    """Of each study a baseline and three others, three seeds each; the others are better by as much on everyone.
-
-    What makes a person hard is common to all; each configuration and each run has people that suit it.
-    """
-    rng = np.random.default_rng(0)
-    for _ in range(studies):
-        hardness = rng.normal(0.7, 0.18, PEOPLE)
-        yield [
-            [
-                table(of_configuration + rng.normal(0, seeds_sd) + rng.normal(0, 0.04, PEOPLE))
-                for of_configuration in [hardness + rng.normal(better_by * (place > 0), 0.03, PEOPLE)]
-                for _ in range(3)
-            ]
-            for place in range(4)
-        ]
-
-
-def winners(studies: int, *, better_by: float, seeds_sd: float) -> float:
-    """The share of studies in which a configuration is called better than the baseline."""
-    found = [
-        any(lead.is_better for lead in leads(baseline, others))
-        for baseline, *others in simulated(studies, better_by=better_by, seeds_sd=seeds_sd)
-    ]
-    return sum(found) / studies
 
 
 @pytest.mark.parametrize("studies", [SHORT, LONG])
 @pytest.mark.parametrize("seeds_sd", [0.005, 0.01, 0.02])
 def test_among_equal_configurations_at_most_one_study_in_twenty_has_a_winner(seeds_sd: float, studies: int) -> None:
-    assert winners(studies, better_by=0.0, seeds_sd=seeds_sd) <= 0.05
+    assert share_with_winner(studies, better_by=0.0, seeds_sd=seeds_sd) <= 0.05
 
 
 @pytest.mark.parametrize("studies", [SHORT, LONG])
 def test_configurations_that_are_better_by_three_points_are_found_in_most_studies(studies: int) -> None:
-    assert winners(studies, better_by=0.03, seeds_sd=0.01) >= 0.6
+    assert share_with_winner(studies, better_by=BETTER_BY, seeds_sd=0.01) >= 0.6
 
 
 def test_without_people_who_suit_a_run_it_is_welchs_test_of_the_seeds() -> None:
