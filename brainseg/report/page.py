@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import brainseg
 from brainseg.compare.comparison import Row
@@ -17,7 +18,6 @@ from brainseg.report.report import MOST_CURVES, Report
 from brainseg.report.text import answer, notes, question, title
 from brainseg.runs.select import SCORE, called
 from brainseg.scoring.intervals import CONFIDENCE
-from brainseg.sweep.confirm.text import section, verdicts
 
 # Role of a curve -> its name in the legend.
 ROLES = {"best": "best run", "baseline": "baseline", "other": "other runs", "pruned": "pruned"}
@@ -91,11 +91,19 @@ def report_html(report: Report, *, made: datetime) -> str:
         recorded=None if report.predictions.picture is None else as_data_uri(report.predictions.picture, kind="png"),
         differences=[(item.key, item.baseline, item.best, _listed(item.values.items())) for item in report.differences],
         origins=[(item.what, _listed(item.values.items())) for item in report.origins],
-        confirmed=None if report.confirmation is None else section(report.confirmation),
-        verdicts=() if report.confirmation is None else verdicts(report.confirmation),
+        **_confirmed(report),
         made=made.strftime("%Y-%m-%d %H:%M"),
         version=brainseg.__version__,
     )
+
+
+def _confirmed(report: Report) -> dict[str, Any]:
+    """Whether the study's winners hold, if that is known."""
+    if report.confirmation is None:
+        return {"confirmed": None, "verdicts": ()}
+    from brainseg.sweep.confirm.text import section, verdicts  # Optuna, which a report of runs never needs
+
+    return {"confirmed": section(report.confirmation), "verdicts": verdicts(report.confirmation)}
 
 
 def _headings(report: Report) -> list[str]:

@@ -3,14 +3,17 @@
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from brainseg.errors import ConfigError
 from brainseg.scoring.winners import FEWEST_SEEDS
-from brainseg.sweep.engine.trial_row import TrialRow
 from brainseg.sweep.study.parameter import Parameter, Value
 from brainseg.sweep.study.space import exact
 from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyConfig
 from brainseg.sweep.study.study_rules import PRUNABLE
+
+if TYPE_CHECKING:  # it imports Optuna, which a report of runs never needs
+    from brainseg.sweep.engine.trial_row import TrialRow
 
 SUFFIX = ".confirm"
 SEED = "seed"
@@ -53,7 +56,7 @@ def check_test_part(config: StudyConfig, ids: Collection[str]) -> None:
         )
 
 
-def chosen(config: StudyConfig, rows: Sequence[TrialRow], *, top: int) -> list[Candidate]:
+def chosen(config: StudyConfig, rows: "Sequence[TrialRow]", *, top: int) -> list[Candidate]:
     """The baseline, and the best trials of the study with other values, the best first; at most `top`.
 
     rows: the study's complete trials, the best first. Raises ConfigError where there is none but the baseline.
@@ -95,7 +98,7 @@ def confirm_config(
     )
 
 
-def stored(config: StudyConfig, confirming: StudyConfig, rows: Sequence[TrialRow]) -> list[Candidate]:
+def stored(config: StudyConfig, confirming: StudyConfig, rows: "Sequence[TrialRow]") -> list[Candidate]:
     """The candidates of a confirming study that has begun. rows: as in `chosen`."""
     found: list[Candidate] = []
     for point in confirming.enqueue:
@@ -116,7 +119,7 @@ def without_seed(point: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _candidate(
-    config: StudyConfig, params: Mapping[str, Value], rows: Sequence[TrialRow], *, is_baseline: bool
+    config: StudyConfig, params: Mapping[str, Value], rows: "Sequence[TrialRow]", *, is_baseline: bool
 ) -> Candidate:
     row = next((row for row in rows if exact(row.params, config.space) == params), None)
     return Candidate(
