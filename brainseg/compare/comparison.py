@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from brainseg.config import RunConfig, flatten
 from brainseg.errors import InputError
-from brainseg.runs.select import SCORE, find_run, select
+from brainseg.runs.select import IRRELEVANT, SCORE, find_run, select
 from brainseg.runs.slice_scores import read_scores, score_rule
+from brainseg.runs.test_use import configurations_tested
 from brainseg.scoring.intervals import Estimate
 from brainseg.scoring.ranking import difference, difference_by_group
 from brainseg.scoring.slice_score import SliceScore, by_slice, count_people, dice_table, slice_dice
@@ -14,8 +15,6 @@ from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunList, RunStore, RunSummary
 
 MOVED = 5  # at most so many slices are shown that gained, and so many that lost
-# Keys that change names and places, but not the training.
-IRRELEVANT = ("run_name", "resume", "data.root", "data.cache_dir", "tracking.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +81,7 @@ class RunPair:
     dices: tuple[float, float]  # what ranks runs, of the first and of the second over these slices
     people: int | None  # whom the slices show; None if no patient id is known
     overall: Estimate  # of second - first
+    configurations_tested: int | None = None  # on these test slices, of all runs here; None for the validation split
     by_type: dict[str, Estimate] = field(default_factory=dict)  # empty if types are unknown
     by_class: dict[str, Estimate] = field(default_factory=dict)  # empty for binary masks
 
@@ -168,6 +168,7 @@ def compare_pair(store: RunStore, first: str, second: str, *, split: str) -> Run
         dices=(first_table.score, second_table.score),
         people=count_people(common_scores[0]),
         overall=difference(first_table, second_table),
+        configurations_tested=configurations_tested(store, runs[0]) if split == "test" else None,
         by_type=difference_by_group(first_table, second_table),
         by_class={
             name: difference(first_table.of_class(place), second_table.of_class(place))

@@ -55,6 +55,7 @@ def pair_json(pair: RunPair) -> str:
             "only_a": pair.only_first,
             "only_b": pair.only_second,
             "difference": asdict(pair.overall),
+            **({} if pair.configurations_tested is None else {"configurations_tested": pair.configurations_tested}),
             "by_type": {name: asdict(estimate) for name, estimate in pair.by_type.items()},
             **({"by_class": {name: asdict(each) for name, each in pair.by_class.items()}} if pair.by_class else {}),
         }

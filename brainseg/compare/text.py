@@ -7,6 +7,7 @@ from brainseg.cli.tables import Console, Section, say
 from brainseg.compare.comparison import Comparison, PairedSlice, Row, RunPair
 from brainseg.config import short_names
 from brainseg.runs.select import SCORE
+from brainseg.runs.test_use import told
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES, Estimate
 
 SHORT = 8  # characters of a fingerprint
@@ -136,6 +137,8 @@ def _pair_lines(pair: RunPair) -> list[str]:
         f"B  run {pair.second.run_id} {pair.second.name}: Dice {second:.4f}",
         f"on the {len(pair.slices)} {pair.split} slices{people} that both have scored",
     ]
+    if pair.configurations_tested is not None:
+        lines.append(f"note: {told(pair.configurations_tested)}")
     if pair.only_first or pair.only_second:
         lines.append(
             f"note: {pair.only_first} slices that A alone has scored and {pair.only_second} that B alone has scored "

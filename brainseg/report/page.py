@@ -100,10 +100,11 @@ def report_html(report: Report, *, made: datetime) -> str:
 def _confirmed(report: Report) -> dict[str, Any]:
     """Whether the study's winners hold, if that is known."""
     if report.confirmation is None:
-        return {"confirmed": None, "verdicts": ()}
+        return {"confirmed": None}
     from brainseg.sweep.confirm.text import section, verdicts  # Optuna, which a report of runs never needs
 
-    return {"confirmed": section(report.confirmation), "verdicts": verdicts(report.confirmation)}
+    note = f"Note: {report.tested}."
+    return {"confirmed": section(report.confirmation), "verdicts": [*verdicts(report.confirmation), note]}
 
 
 def _headings(report: Report) -> list[str]:

@@ -13,6 +13,7 @@ from brainseg.compare.comparison import Comparison, Row, RunPair, compare_pair, 
 from brainseg.drawing.figures import Panel, choose_panels
 from brainseg.drawing.page_figures import CURVES, Curve
 from brainseg.errors import InputError, TrackingError
+from brainseg.runs import test_use
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import SCORE
 from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_predictions
@@ -100,6 +101,7 @@ class Report:
     packages: str  # of the best run, a line each
     commands: Mapping[str, str]  # what the command repeats -> command
     confirmation: Confirmation | None  # of the study's winners, by `sweep confirm`
+    tested: str  # how many configurations its test slices have judged; empty without one
 
     @property
     def rankable(self) -> tuple[Row, ...]:
@@ -164,6 +166,7 @@ def make_report(
     histories = store.curves([run.run_id for run in everyone], (*CURVES, SECONDS))
     epochs = {run_id: len(metrics.get(SECONDS, ())) for run_id, metrics in histories.items()}
     told = best.run if best is not None else runs.finished[0]
+    confirmation = None if study is None else read_confirmation(store, study.id)
     return Report(
         study=study,
         comparison=comparison,
@@ -179,7 +182,8 @@ def make_report(
         machine=_machine(store, told),
         packages=optional_text(store, told.run_id, PACKAGES_FILE) or "",
         commands=_commands(store, study, best=told, baseline=baseline),
-        confirmation=None if study is None else read_confirmation(store, study.id),
+        confirmation=confirmation,
+        tested="" if confirmation is None else test_use.told(test_use.configurations_tested(store, told)),
     )
 
 

@@ -12,6 +12,8 @@ from brainseg.tracking.protocol import RunFilter, RunList, RunStore, RunSummary
 
 SCORE = "final_dice"
 SECONDS = "seconds"  # of each epoch
+# Keys that change names and places, but not the training.
+IRRELEVANT = ("run_name", "resume", "data.root", "data.cache_dir", "tracking.")
 SHORTEST_ID = 6  # characters of an id, to name a run
 NEWEST = 100  # runs searched for the key that was meant
 TEXTS = {"true": "True", "false": "False", "null": "None"}  # value as typed -> as recorded

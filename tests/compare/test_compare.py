@@ -217,6 +217,7 @@ def test_a_pair_is_compared_on_the_test_part_once_it_is_evaluated(
         store.trackers[number].tags["evaluation_test_masks"] = masks
     text = printed("--pair memory-1 memory-2 --split test", capsys)
     assert "on the 4 test slices of 2 people" in text
+    assert "note: no other configuration has been scored on these test slices here\n" in text
     assert "note: masks were made differently: A threshold 0.5; B threshold 0.4\n" in text
     assert "Difference in Dice, B - A: 0.0000 (0.0000-0.0000)\n" in text
     assert "Gained" not in text

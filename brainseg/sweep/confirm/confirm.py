@@ -13,7 +13,9 @@ from brainseg.cli.tables import Console, say
 from brainseg.config import TrackingConfig
 from brainseg.errors import ConfigError
 from brainseg.runs.artifacts import optional_text
+from brainseg.runs.select import find_run
 from brainseg.runs.slice_scores import SCORE_FILES
+from brainseg.runs.test_use import configurations_tested, told
 from brainseg.sweep.confirm import candidates as of_study
 from brainseg.sweep.confirm.candidates import Candidate, check_study, check_test_part, chosen, confirm_config, seeds_of
 from brainseg.sweep.confirm.confirmation import CONFIRM_FILE, CONFIRMS, FOLDER, Confirmation, confirmation_of, to_json
@@ -79,6 +81,7 @@ def confirm_study(
     say("", console)
     for line in verdicts(confirmation):
         say(line, console)
+    say(f"Note: {told(configurations_tested(store, find_run(store, runs[0][1][0][0])))}.", console)
     _record(store, done.study.user_attrs[keys.PARENT_RUN], confirmation, of=study.user_attrs[keys.STUDY_ID])
     if write:
         taken = compose_trial(config, confirmation.cheapest.candidate.params, threads=1)[0]
