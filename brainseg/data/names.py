@@ -7,10 +7,11 @@ from pathlib import PurePath
 
 from brainseg.data.decode import EXTENSIONS, FIRST_EXTENSIONS
 
+VOLUMES = (".nii.gz", ".nii")
 # Images and volumes that brainseg doesn't read.
 UNREAD = (
     *(".dib", ".jp2", ".jfif", ".heic", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".exr"),
-    *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".mgz", ".hdr", ".img"),
+    *(".dcm", ".dicom", ".ima", *VOLUMES, ".mha", ".mhd", ".nrrd", ".mgz", ".hdr", ".img"),
     *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".svs", ".czi"),
 )
 
@@ -63,9 +64,10 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def is_image(name: str, *, reading: int = 2) -> bool:
+def is_image(name: str, *, reading: int = 2, volumes: bool = False) -> bool:
     """Whether brainseg reads a file with this ending as image or mask. reading: 1 for the endings of version 0.1."""
-    return name.lower().endswith(EXTENSIONS if reading > 1 else FIRST_EXTENSIONS)
+    images = EXTENSIONS if reading > 1 else FIRST_EXTENSIONS
+    return name.lower().endswith(VOLUMES if volumes else images)
 
 
 def unread_ending(name: str) -> str | None:
