@@ -22,7 +22,7 @@ from pathlib import Path
 from brainseg.config import DataConfig
 from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.decode import EXTENSIONS
-from brainseg.data.names import VOLUMES, Part, is_image, looks_like_id, part_of, unread_ending
+from brainseg.data.names import VOLUMES, Part, goes_on_from, is_image, looks_like_id, part_of, unread_ending
 from brainseg.data.patterns import Layout, Pattern
 from brainseg.data.reading import Reading, SliceFiles
 from brainseg.data.scan import Tree, below, cant_be_listed
@@ -297,12 +297,11 @@ def _without_derived(slices: dict[tuple[str, ...], SliceFiles], layout: Layout) 
     """
     if layout.images.rpartition("/")[0] != layout.masks.rpartition("/")[0]:
         return []
-    whole = [each for each in slices.values() if each.masks and each.images]
-    gone = [
-        key
-        for key, each in slices.items()
-        if not each.masks and any(each.folder == of.folder and each.id.startswith(f"{of.id}_") for of in whole)
-    ]
+    whole: dict[str, set[str]] = defaultdict(set)
+    for each in slices.values():
+        if each.masks and each.images:
+            whole[each.folder].add(each.id)
+    gone = [key for key, each in slices.items() if not each.masks and goes_on_from(each.id, whole[each.folder])]
     return sorted(path for key in gone for paths in slices.pop(key).images.values() for path in paths)
 
 

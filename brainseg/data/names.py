@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import PurePath
 
@@ -70,6 +71,11 @@ def is_image(name: str, *, reading: int = 2, volumes: bool = False) -> bool:
     return name.lower().endswith(VOLUMES if volumes else images)
 
 
+def is_volume(name: str) -> bool:
+    """Whether a file has the ending of a volume."""
+    return is_image(name, volumes=True)
+
+
 def unread_ending(name: str) -> str | None:
     """`.jp2` for an image or volume of a format that brainseg doesn't read, else None."""
     return max((ending for ending in UNREAD if name.lower().endswith(ending)), key=len, default=None)
@@ -79,6 +85,11 @@ def stem(name: str) -> str:
     """The name without its extension; it may hold further dots."""
     ending = unread_ending(name)
     return name[: -len(ending)] if ending else PurePath(name).stem
+
+
+def goes_on_from(name: str, others: Collection[str]) -> bool:
+    """Whether a name is one of these with more behind an underscore: `t2_labels` of `t2`."""
+    return any(name[:place] in others for place, sign in enumerate(name) if sign == "_")
 
 
 def part_of(folder: str) -> Part | None:

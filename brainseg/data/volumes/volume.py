@@ -46,7 +46,7 @@ class Volume:
         uint8 keeps its values; others are scaled as `grey_range` of the whole volume says. Of several channels each by
         itself.
         """
-        channels = []
+        channels: list[NDArray[np.uint8]] = []
         for path in self.paths:
             values = np.moveaxis(read_values(path), self.axis, 0)
             channels += [_levels(path, values[..., place], data) for place in range(values.shape[-1])]
