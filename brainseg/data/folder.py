@@ -109,6 +109,11 @@ class FolderSource:
         check_size(self._root / pair.mask, mask.shape, pair.image, image.shape)
         return image, mask
 
+    def volume_mask(self, volume_id: str) -> NDArray[np.uint8]:
+        """The mask of one of `volumes`, as `labels` says: (slices, height, width, mask channels)."""
+        assert self._cut is not None
+        return self._cut.mask(volume_id)
+
     def holds_colour(self) -> bool:
         """Whether any image does, as `decode.holds_colour` has it; of grey files the headers alone are read."""
         if self.volumes is not None:
