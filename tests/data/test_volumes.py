@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import brainseg.data.volumes.volume
 from brainseg.compose import freeze
 from brainseg.config import DataConfig
+from brainseg.data.__main__ import main
 from brainseg.data.cache import load_slices
 from brainseg.data.folder import FolderSource
 from brainseg.errors import ConfigError, DataError, InputError
@@ -165,6 +166,7 @@ def test_each_volume_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     data = DataConfig(name="nifti", root=str(tmp_path), channels="grey", image_size=8, classes={"x": 1})
     slices = load_slices(FolderSource(data), data, cache_dir=tmp_path / "cache")
     assert len(slices.slices) == 12
+    assert slices.notes == ("6 of 12 slices have no foreground; they are used as they are, with empty masks",)
     assert sorted(read) == ["p1/t2.nii.gz", "p1/t2_mask.nii.gz", "p2/t2.nii.gz", "p2/t2_mask.nii.gz"]
 
 
@@ -222,3 +224,65 @@ def test_keys_of_volumes_are_refused_elsewhere(tmp_path: Path) -> None:
         freeze(["data=nifti", "data.root=x", "data.annotations=coco.json"])
     with pytest.raises(ConfigError, match=r"add data\.root=DIR"):
         freeze(["data=nifti"])
+
+
+def verified(root: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, dict[str, Any]]:
+    """The exit code of the command, and its report: check -> items in the place of the findings."""
+    code = main(["verify", str(root), "data=nifti", *overrides, "--json"])
+    report = json.loads(capsys.readouterr().out)
+    report["findings"] = {each["check"]: each["items"] for each in report["findings"]}
+    return code, report
+
+
+def test_verify_tells_what_volumes_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add(tmp_path, "p1")
+    add(tmp_path, "p2", VALUES[:, ::-1])
+    code, report = verified(tmp_path, capsys)
+    assert code == 0
+    assert report["layout"] == "2 volumes, a folder per patient"
+    assert (report["slices"], report["patient_ids"], report["sizes"]) == (12, 2, {"5x4": 12})
+    assert report["values"] == {"0": 2, "1": 2}
+    assert report["classes"] == {"foreground": 18 / 120}
+    assert report["foreground_fraction"] == {"min": 0.0, "median": 0.15, "max": 0.3}
+    assert report["findings"] == {
+        "empty_mask": [f"p{case}_t2_slice00{number}" for case in (1, 2) for number in (0, 4, 5)]
+    }
+
+
+def test_verify_finds_what_is_wrong_with_each_volume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for case in ("p1", "p2", "p3", "p4", "p5"):
+        add(tmp_path, case, spacing=(1, 1, 3))
+    add(tmp_path, "p6", np.zeros_like(VALUES), spacing=(1, 2, 3))
+    write_volume(tmp_path / "p2" / "t2_mask.nii.gz", block((4, 5, 7)), spacing=(1, 1, 3))
+    write_volume(tmp_path / "p3" / "t2_mask.nii.gz", block(), spacing=(1, 1, 3), axes="RAI")
+    (tmp_path / "p4" / "t2_mask.nii.gz").write_bytes(b"")
+    noise = np.random.default_rng(0).integers(0, 1000, (30, 30, 30)).astype(np.int16)
+    add(tmp_path, "p7", noise, spacing=(1, 1, 3))
+    cut = tmp_path / "p7" / "t2.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:20_000])
+    code, report = verified(tmp_path, capsys)
+    assert code == 1
+    found = report["findings"]
+    unreadable = found.pop("unreadable_file")
+    assert [item.partition(" ")[0] for item in unreadable] == ["p4/t2_mask.nii.gz", "p7/t2.nii.gz"]
+    del found["empty_mask"]
+    assert found == {
+        "size_mismatch": ["p2/t2_mask.nii.gz: 4x5x7, image 4x5x6"],
+        "mask_elsewhere": ["p3/t2_mask.nii.gz: 30.0 voxels from p3/t2.nii.gz"],
+        "voxel_sizes": ["within slices 1 mm (p1_t2) to 2 mm (p6_t2)"],
+        "constant_image": ["p6/t2.nii.gz"],
+        "equal_slices": ["p1_t2 = p5_t2"],
+    }
+
+
+def test_verify_says_once_that_masks_hold_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for case, value in (("p1", 1), ("p2", 2)):
+        write_volume(tmp_path / case / "t2.nii.gz", VALUES + np.uint8(value))
+        write_volume(tmp_path / case / "t2_mask.nii.gz", block(value=value))
+    code, report = verified(tmp_path, capsys)
+    (item,) = report["findings"]["mask_not_binary"]
+    assert (code, "name them: 'data.classes={class1: 1, class2: 2}'" in item) == (1, True)
+    code, report = verified(tmp_path, capsys, "data.classes={one: 1}")
+    assert report["findings"]["mask_not_of_classes"][0].startswith("p2/t2_mask.nii.gz holds 2, which data.classes")
+    code, report = verified(tmp_path, capsys, "data.classes={one: 1, two: 2, three: 3}")
+    assert (code, report["findings"]["absent_class"]) == (0, ["three"])

@@ -23,7 +23,7 @@ MAX_RATIO = 1.5  # of voxel sides of two volumes
 
 @dataclass(frozen=True, kw_only=True)
 class Volumes:
-    """The volumes whose headers can be read, by id; and what is wrong, by key of findings.CHECKS."""
+    """The volumes whose headers fit, by id; and what is wrong, by key of findings.CHECKS."""
 
     of_id: Mapping[str, Volume]
     problems: Mapping[str, list[str]] = field(default_factory=dict)
@@ -75,25 +75,27 @@ def open_volumes(root: Path, pairs: Sequence[Pair], data: DataConfig) -> Volumes
     for pair in pairs:
         try:
             volume = open_volume(pair.id, [root / path for path in pair.images], data)
-            for path in pair.masks:
-                _check_mask(root, path, pair, volume, problems)
+            wrong = [found for path in pair.masks if (found := _wrong_with_mask(root, path, pair, volume)) is not None]
         except DataError as error:
-            problems["unreadable_file"].append(str(error).removeprefix(f"{root}/"))
-        else:
+            wrong = [("unreadable_file", str(error).removeprefix(f"{root}/"))]
+        for check, item in wrong:
+            problems[check].append(item)
+        if not wrong:
             volumes[pair.id] = volume
     problems["voxel_sizes"] = _unlike_sizes([*volumes.values()])
     problems["orientation"] = _unlike_orientations([*volumes.values()])
     return Volumes(of_id=volumes, problems=problems)
 
 
-def _check_mask(root: Path, path: str, pair: Pair, volume: Volume, problems: dict[str, list[str]]) -> None:
+def _wrong_with_mask(root: Path, path: str, pair: Pair, volume: Volume) -> tuple[str, str] | None:
+    """The check and the item; None if the mask lies on its image."""
     grid = read_grid(root / path)
     if grid.channels > 1:
         raise DataError(f"{root / path} must be a mask of three axes, got {grid.channels} volumes; export one of them")
     if grid.shape != volume.grid.shape:
-        problems["size_mismatch"].append(f"{path}: {shape_text(grid)}, image {shape_text(volume.grid)}")
-    elif (distance := volume.grid.distance_from(grid)) > MAX_DISTANCE:
-        problems["mask_elsewhere"].append(f"{path}: {distance:.1f} voxels from {pair.image}")
+        return "size_mismatch", f"{path}: {shape_text(grid)}, image {shape_text(volume.grid)}"
+    distance = volume.grid.distance_from(grid)
+    return ("mask_elsewhere", f"{path}: {distance:.1f} voxels from {pair.image}") if distance > MAX_DISTANCE else None
 
 
 def _unlike_sizes(volumes: Sequence[Volume]) -> list[str]:
