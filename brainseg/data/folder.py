@@ -183,6 +183,8 @@ def survey(root: Path, data: DataConfig) -> tuple[Listing, Metadata]:
 
 def _list(root: Path, data: DataConfig) -> Listing:
     """Images with masks in files, or in annotations; of both those that `data.annotations` names."""
+    if data.is_of_volumes:  # a JSON file beside one tells how it was scanned
+        return list_pairs(root, data)
     if root.is_dir() and data.annotations not in (None, MASK_FILES):
         return list_annotated(root, data, named_annotations(root, data.annotations))
     try:

@@ -142,6 +142,30 @@ def test_classes_and_channels_are_those_of_nnunet(tmp_path: Path) -> None:
     assert sorted(np.unique(mask)) == [0, 2]
 
 
+def test_channels_along_a_fourth_axis_are_named_by_dataset_json(tmp_path: Path) -> None:
+    write_volume(tmp_path / "imagesTr" / "a.nii.gz", np.stack([VALUES, VALUES + 1], axis=-1))
+    write_volume(tmp_path / "labelsTr" / "a.nii.gz", block())
+    names = {"labels": {"0": "background", "1": "liver"}, "modality": {"0": "FLAIR", "1": "T1w"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(names))
+    source = FolderSource(DataConfig(name="nifti", root=str(tmp_path)))
+    assert source.data.channels == ("FLAIR", "T1w")
+    assert source.read("a_slice001")[0].shape == (4, 5, 2)
+
+
+def test_a_json_file_beside_a_volume_holds_no_annotations(tmp_path: Path) -> None:
+    add(tmp_path)
+    (tmp_path / "p1" / "t2.json").write_text(json.dumps({"shapes": [], "imagePath": "t2.nii.gz", "EchoTime": 0.1}))
+    assert len(source_of(tmp_path).slices()) == 6
+
+
+def test_patches_are_cut_from_slices_as_they_are_stored(tmp_path: Path) -> None:
+    add(tmp_path, axes="PSR")
+    data = DataConfig(name="nifti", root=str(tmp_path), channels="grey", image_size=8, patches=2)
+    slices = load_slices(FolderSource(data), data, cache_dir=tmp_path / "cache")
+    assert (slices.images[3][..., 0] == VALUES[:, :, 3]).all()
+    assert slices.sizes.tolist() == [[4, 5]] * 6
+
+
 def test_what_masks_hold_is_decided_for_the_set(tmp_path: Path) -> None:
     add(tmp_path, "p1")
     add(tmp_path, "p2")

@@ -20,7 +20,8 @@ _CHANNELS = ("channel_names", "modality")
 def of_dataset_json(root: Path, data: DataConfig) -> tuple[DataConfig, str | None]:
     """The configuration with what nnU-Net's file in this folder says where it is left out, and what that is.
 
-    Channels are named as the files are: `0000`, `0001`, where there are several. Raises DataError.
+    Channels are named as the files are: `0000`, `0001`, where there are several; along a fourth axis of volumes, as
+    `dataset.json` does. Raises DataError.
     """
     path = root / DATASET_JSON
     content = read_json(path) if path.is_file() else None
@@ -37,7 +38,13 @@ def of_dataset_json(root: Path, data: DataConfig) -> tuple[DataConfig, str | Non
             data = replace(data, classes=labels, ignore=ignore if data.ignore is None else data.ignore)
             told.append(f"classes {', '.join(data.labels.names)}")
             told += [f"data.ignore={ignore}"] if ignore is not None else []
-        if data.channels == "auto" and len(channels) > 1 and any(root.glob("*/*_0001.*")):  # else colours of one file
+        has_files = any(root.glob("*/*_0001.*"))
+        if (
+            data.channels == "auto" and len(channels) > 1 and data.is_of_volumes and not has_files
+        ):  # along a fourth axis
+            data = replace(data, channels=[*map(str, channels.values())])
+            told.append(f"channels {', '.join(map(printable, data.channels))}")
+        elif data.channels == "auto" and len(channels) > 1 and has_files:  # else colours of one file
             endings = {f"{number:04}": name for number, name in enumerate(channels.values())}
             data = replace(data, channels=[*endings])
             told.append(
