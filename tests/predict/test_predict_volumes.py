@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,29 @@ def test_a_volume_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
     assert second.startswith(f"{tmp_path}/in/none.nii is no NIfTI file, damaged or cut off (")
     assert sum(isinstance(outcome, Predicted) for outcome in outcomes) == 8
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["scan.nii.gz"]
+
+
+def test_the_volumes_of_a_public_set_get_masks_on_their_grids(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "BRAINSEG_SAMPLES" not in os.environ:
+        pytest.skip("BRAINSEG_SAMPLES names no folder of samples")
+    monkeypatch.setattr("brainseg.tracking.open_store", lambda config: trained.store)
+    root = Path(os.environ["BRAINSEG_SAMPLES"]) / "spinal_cord"
+    assert main([trained.run_id, str(root), "-o", str(tmp_path / "out")]) == 0
+    assert "3 .nii.gz files were passed over as masks of those" in capsys.readouterr().out
+    masks = sorted((tmp_path / "out" / "masks").rglob("*.nii.gz"))
+    assert [path.relative_to(tmp_path / "out" / "masks").as_posix() for path in masks] == [
+        "t1/t1w.nii.gz",
+        "t2/t2.nii.gz",
+    ]
+    for path in masks:
+        mask, image = nibabel.load(path), nibabel.load(root / path.relative_to(tmp_path / "out" / "masks"))
+        assert mask.shape == image.shape
+        assert (mask.affine == image.affine).all()
+        for field in ("qform_code", "sform_code", "pixdim", "xyzt_units"):
+            assert (mask.header[field] == image.header[field]).all(), field
+        assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1}
 
 
 def test_the_command_writes_a_row_a_slice_and_one_line_for_a_volume_that_failed(
