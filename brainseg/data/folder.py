@@ -89,9 +89,9 @@ class FolderSource:
     def _read_by(self, data: DataConfig) -> None:
         self.data, self.labels = data, data.labels
         self._masks = masks_of(self._root, self._pairs.values(), self._annotations, data)
-        self._cut = None
+        self._volume_slices = None
         if self.volumes is not None and isinstance(self._masks, SetMasks):
-            self._cut = VolumeSlices(self.volumes, self._pairs.values(), self._masks, data)
+            self._volume_slices = VolumeSlices(self.volumes, self._pairs.values(), self._masks, data)
 
     def slices(self) -> tuple[SliceInfo, ...]:
         """Every slice, sorted by id."""
@@ -99,8 +99,8 @@ class FolderSource:
 
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
-        if self._cut is not None:
-            return self._cut.read(slice_id)
+        if self._volume_slices is not None:
+            return self._volume_slices.read(slice_id)
         pair = self._pairs[slice_id]
         image = read_channels([self._root / path for path in pair.images], self.data)
         if isinstance(self._masks, DrawnMasks):
@@ -111,8 +111,8 @@ class FolderSource:
 
     def volume_mask(self, volume_id: str) -> NDArray[np.uint8]:
         """The mask of one of `volumes`, as `labels` says: (slices, height, width, mask channels)."""
-        assert self._cut is not None
-        return self._cut.mask(volume_id)
+        assert self._volume_slices is not None
+        return self._volume_slices.mask(volume_id)
 
     def holds_colour(self) -> bool:
         """Whether any image does, as `decode.holds_colour` has it; of grey files the headers alone are read."""
