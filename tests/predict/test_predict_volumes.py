@@ -51,8 +51,7 @@ def values(path: Path) -> NDArray[Any]:
     return np.asarray(nibabel.load(path).dataobj)
 
 
-@pytest.mark.parametrize("axes", ["RAS", "PSR", "LIA"])
-@pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 4)])
+@pytest.mark.parametrize(("axes", "codes"), [("RAS", (1, 1)), ("PSR", (2, 0)), ("LIA", (0, 4))])
 @pytest.mark.parametrize(("axis", "size"), [(0, (24, 8)), (1, (16, 8)), (2, (16, 24))])
 def test_a_mask_has_the_grid_of_its_volume(
     axes: str, codes: tuple[int, int], axis: int, size: tuple[int, int], tmp_path: Path
