@@ -26,6 +26,8 @@ SCHEMA_VERSION = 1
 REMOVED_KEYS: Mapping[str, object] = {"model.block": "plain"}
 
 MASK_FILES = "masks"  # of data.annotations
+NIFTI = "nifti"  # of data.name: volumes, cut into slices
+ON_DISK = f"folder {NIFTI}"  # of data.name: what has a root
 READINGS = (1, 2)  # rules of reading files: 1 is that of version 0.1
 READING_KEYS = ("reading", "channels", "classes", "ignore", "window")
 CHANNEL_COUNTS: Mapping[str, int] = {"grey": 1, "rgb": 3}
@@ -95,14 +97,19 @@ class DataConfig:
     """Where the slices come from, how they are split, and how they are fed to the model."""
 
     name: str = key(
-        "phantom", choices=Names("readers"), remedy=REMEDY, help="slices made from a seed, or images and masks on disk"
+        "phantom",
+        choices=Names("readers"),
+        remedy=REMEDY,
+        help="slices made from a seed, or images and masks on disk; nifti: volumes",
     )
     options: Any = field(default_factory=dict)
-    root: str | None = key(None, allowed="a folder; only with `data=folder`", help="folder of images and masks")
+    root: str | None = key(
+        None, allowed="a folder; only with `data=folder` or `nifti`", help="folder of images and masks"
+    )
     images: str | None = key(
         None,
         since=None,
-        only="folder",
+        only=ON_DISK,
         literal=True,
         allowed=PATTERN,
         help="which files are images; `null`: found out by the names of folders and files",
@@ -110,7 +117,7 @@ class DataConfig:
     masks: str | None = key(
         None,
         since=None,
-        only="folder",
+        only=ON_DISK,
         literal=True,
         allowed="likewise, without `{channel}`",
         help="which files are masks; several of one image, by a `*`, are merged",
@@ -127,7 +134,7 @@ class DataConfig:
     annotations: str | None = key(
         None,
         since=MASK_FILES,
-        only="folder",
+        only=ON_DISK,
         literal=True,
         empty=False,
         allowed="a COCO file, below `data.root` or absolute; `labelme`; `masks`",
@@ -160,6 +167,14 @@ class DataConfig:
         since=None,
         allowed="`[low, high]`",
         help="values that become black and white in images of more than 8 bits; `null`: percentiles of each image",
+    )
+    axis: int | None = key(
+        None,
+        low=0,
+        high=2,
+        since=None,
+        only=NIFTI,
+        help="axis of a volume's array along which it is cut into slices; `null`: that of the largest voxel side",
     )
     image_size: Any = key(
         96,
@@ -243,9 +258,14 @@ class DataConfig:
         check_keys("data.", self)
         _complete("data.options", self)
         _complete("data.augment_options", self)
-        if self.name == "folder" and not self.root:
+        if self.name in ON_DISK.split() and not self.root:
             raise ConfigError(
-                "data.root must name a folder of images and masks for data.name=folder; add data.root=DIR"
+                f"data.root must name a folder of images and masks for data.name={self.name}; add data.root=DIR"
+            )
+        if self.is_of_volumes and self.annotations not in (None, MASK_FILES):
+            raise ConfigError(
+                f"data.annotations must be {MASK_FILES} or null for data.name={NIFTI}, got {self.annotations!r}; "
+                "leave it out"
             )
         if self.name == "phantom" and self.root:
             raise ConfigError(
@@ -269,6 +289,11 @@ class DataConfig:
             own = PHANTOM_CLASSES[self.phantom_kind]
             object.__setattr__(self, "classes", None if own is None else dict(own))
         self._check_classes()
+
+    @property
+    def is_of_volumes(self) -> bool:
+        """Whether files are volumes, each of many slices."""
+        return self.name == NIFTI
 
     @property
     def mask_classes(self) -> Classes | None:

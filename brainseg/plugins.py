@@ -61,7 +61,11 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "adafactor": "brainseg.train.optimizers:Adafactor",
         "muon": "brainseg.train.optimizers:Muon",
     },
-    "readers": {"phantom": "brainseg.data.load:phantom", "folder": "brainseg.data.load:folder"},
+    "readers": {
+        "phantom": "brainseg.data.load:phantom",
+        "folder": "brainseg.data.load:folder",
+        "nifti": "brainseg.data.load:folder",
+    },
     "metrics": {},
     "samplers": {
         "tpe": "brainseg.sweep.study.samplers:Tpe",

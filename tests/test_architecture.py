@@ -42,6 +42,7 @@ DOORS = {
     "sqlalchemy": {"tracking", "sweep"},  # the lock of a study in PostgreSQL
     "PIL": {"data"},
     "h5py": {"data"},
+    "nibabel": {"data/volumes/nifti_file"},
     "scipy": {"data", "inference", "scoring"},
     "plotly": {"drawing", "sweep/outcome"},
     "matplotlib": {"drawing", "sweep/outcome"},

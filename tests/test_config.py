@@ -40,6 +40,7 @@ OTHER_VALUES: dict[str, Any] = {
     "data.classes": {"tumour": ["#ff0000", "#00ff00"], "cyst": "#0000ff"},
     "data.ignore": 7,
     "data.window": (-160.0, 240.0),
+    "data.axis": 0,
     "data.image_size": 128,
     "data.patches": 6,
     "data.split_by": "image",
@@ -107,6 +108,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "data.name": {"data.root": "somewhere"},
     "data.root": {"data.name": "folder"},
     "data.annotations": A_FOLDER,
+    "data.axis": A_FOLDER | {"data.name": "nifti"},
     "data.images": A_FOLDER | {"data.masks": "gt/{id}.png"},
     "data.masks": A_FOLDER | {"data.images": "{patient}/{id}.jpg"},
     "data.classes": A_FOLDER,
@@ -223,6 +225,7 @@ def test_the_reference_pins_every_scientific_key() -> None:
     keys = {"seed"} | {f"{group}.{key}" for group in ("data", "model", "optimizer", "train") for key in pinned[group]}
     free = {key for key in KEYS if key.startswith(("tracking.", "data.phantom"))}
     free |= {"run_name", "resume", "plugins", "metrics", "train.threads"}
+    free.add("data.axis")  # of volumes alone
     free |= {f"data.{name}" for name in ("name", "root", "images", "masks", "cache_dir")}  # where the data is
     assert keys == KEYS.keys() - free
 

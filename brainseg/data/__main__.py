@@ -35,8 +35,10 @@ examples:
 
 def _verify(parsed: argparse.Namespace) -> int:
     from brainseg.data.verify import verify
+    from brainseg.data.volumes.verify import verify_volumes
 
-    report = verify(parsed.folder, _data_of(parsed.overrides))
+    data = _data_of(parsed.overrides)
+    report = (verify_volumes if data.is_of_volumes else verify)(parsed.folder, data)
     if parsed.json:
         print(json.dumps(report.as_json(), indent=2))
     else:

@@ -101,7 +101,7 @@ def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_fore
         sizes=np.load(entry / "sizes.npy"),
         fingerprint=known["fingerprint"],
         source=source,
-        notes=(*notes, *_note_of_emptied(known, data)),
+        notes=(*notes, *_note_of_emptied(known, data), *_note_of_empty(known, data, len(slices))),
     )
 
 
@@ -360,6 +360,13 @@ def _note_of_emptied(known: Mapping[str, Any], data: DataConfig) -> Iterator[str
             f"resizing to {data.size_text} empties {len(emptied)} of {known['with_foreground']} masks with "
             f"foreground, first: {emptied[0]}; {remedy}"
         )
+
+
+def _note_of_empty(known: Mapping[str, Any], data: DataConfig, count: int) -> Iterator[str]:
+    """A line if slices of volumes have no foreground. known: what the entry says. count: of slices."""
+    empty = count - known["with_foreground"] if data.is_of_volumes else 0
+    if empty:
+        yield f"{empty} of {count} slices have no foreground; they are used as they are, with empty masks"
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:

@@ -30,6 +30,7 @@ _GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("LA", "La")
 _TRANSPARENT_MODES = ("RGBA", "RGBa", *_ALPHA_MODES)
 _PERCENTILES = (0.5, 99.5)  # a few hot pixels, or a burnt-in label, don't decide the contrast
+_ROWS = 4096  # of a mask that are counted together
 _COLOURFUL = 16  # levels of 255: the colours that JPEG makes of grey, and that sensors add, are weaker
 LABELS_BELOW = 16  # whole numbers below this, three or more of them, are class labels
 _BETWEEN = (1 / 8, 7 / 8)  # of the maximum: neither background nor foreground, and no JPEG ringing either
@@ -79,8 +80,8 @@ def read_image(path: Path, data: DataConfig) -> NDArray[np.uint8]:
     """The image with the channels that `data.channels` names, (height, width, channels): one, or three of colour.
 
     Of a file that is one of several named channels, it is that one. 8-bit files keep their values, with palettes and
-    colours as luma (ITU-R 601, as in PIL) unless colours are asked for; alpha is left out; `to_uint8` scales deeper
-    ones. EXIF orientation is applied, unless `data.reading` is 1.
+    colours as luma (ITU-R 601, as in PIL) unless colours are asked for; alpha is left out; `grey_range` says how
+    deeper ones are scaled. EXIF orientation is applied, unless `data.reading` is 1.
     Raises DataError where the file can't be decoded or holds values that are not finite.
     """
     return _pixels(path, load_file(path, upright=data.reading > 1), data)
@@ -138,7 +139,7 @@ def read_mask_file(path: Path, *, reading: int) -> MaskFile:
     colours = None
     if image.mode in _GREY_MODES:
         values = np.asarray(image)
-        _check_finite(path, values)
+        check_finite(path, values)
         values = values.astype(np.uint8) * 255 if values.dtype == bool else values
     elif image.mode in _ALPHA_MODES:
         values = np.asarray(image)[..., 0]
@@ -154,14 +155,6 @@ def read_mask_file(path: Path, *, reading: int) -> MaskFile:
     return MaskFile(values=values, colours=colours, is_jpeg=image.format == "JPEG")
 
 
-def read_labels(path: Path, data: DataConfig) -> NDArray[np.uint8]:
-    """The mask of the classes that `data.classes` names, (height, width, mask channels), as `data.labels` describes it.
-
-    Raises DataError like `read_label_file`, and for a value that nobody named.
-    """
-    return labels_of(path, read_label_file(path, data), data)
-
-
 def read_label_file(path: Path, data: DataConfig) -> MaskFile:
     """The values of a mask file as `data.classes` names them: numbers, or colours as 0xRRGGBB.
 
@@ -175,7 +168,7 @@ def read_label_file(path: Path, data: DataConfig) -> MaskFile:
         values: Values = _packed(np.asarray(_convert(path, image, "RGB")))
     elif image.mode == "P" or image.mode in _GREY_MODES:
         values = np.asarray(image)
-        _check_finite(path, values)
+        check_finite(path, values)
         values = values.astype(np.uint8) if values.dtype == bool else values
     elif image.mode in _ALPHA_MODES:
         values = np.asarray(image)[..., 0]
@@ -189,8 +182,10 @@ def read_label_file(path: Path, data: DataConfig) -> MaskFile:
 
 def levels_of(values: Values) -> Levels:
     """The values of a mask, counted. values: (height, width)."""
-    if values.dtype == np.uint8:  # many times as fast as sorting
-        every = np.bincount(values.ravel(), minlength=256)
+    if values.dtype == np.uint8:  # many times as fast as sorting; rows together, since counting takes 8 bytes a value
+        every = np.zeros(256, np.int64)
+        for first in range(0, len(values), _ROWS):
+            every += np.bincount(values[first : first + _ROWS].ravel(), minlength=256)
         found = np.flatnonzero(every)
         return Levels(values=found.astype(np.uint8), counts=every[found], even=_even_values(values))
     levels, counts = np.unique(values, return_counts=True)
@@ -264,17 +259,25 @@ def scale_to_uint8(values: Values, ends: tuple[float, float] | None = None) -> N
     return levels
 
 
-def _to_uint8(values: Values, data: DataConfig) -> NDArray[np.uint8]:
-    """Values of more than 8 bits, scaled: from `data.window`, or else the 0.5th to the 99.5th percentile of the image.
+def grey_range(values: Values, data: DataConfig) -> tuple[float, float]:
+    """What becomes black and white of values of more than 8 bits: `data.window`, or the 0.5th and 99.5th percentile.
 
-    Where these percentiles are equal, or `data.reading` is 1: from the smallest to the largest value.
+    Where these percentiles are equal, or `data.reading` is 1: the smallest and the largest value.
     """
     if data.window is not None:
-        return scale_to_uint8(values, data.window)
-    if data.reading == 1:
-        return scale_to_uint8(values)
-    low, high = (float(end) for end in np.percentile(values, _PERCENTILES))
-    return scale_to_uint8(values, (low, high) if low < high else None)
+        ends: tuple[float, float] = data.window
+        return ends
+    if data.reading > 1:
+        low, high = (float(end) for end in np.percentile(values, _PERCENTILES))
+        if low < high:
+            return low, high
+    return float(values.min()), float(values.max())
+
+
+def check_finite(name: Path | str, values: Values) -> None:
+    """Raises DataError, which calls the file `name`, for values that are NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise DataError(f"{name} holds NaN or infinite values; export it again with finite ones")
 
 
 def _even_values(values: Values) -> Values:
@@ -289,8 +292,8 @@ def _even_values(values: Values) -> Values:
 def _pixels(name: Path | str, image: Image.Image, data: DataConfig) -> NDArray[np.uint8]:
     if image.mode in _GREY_MODES and image.mode not in ("1", "L"):
         values = np.asarray(image)
-        _check_finite(name, values)
-        grey = _to_uint8(values, data)[..., np.newaxis]
+        check_finite(name, values)
+        grey = scale_to_uint8(values, grey_range(values, data))[..., np.newaxis]
     elif data.channels == "rgb":
         return np.asarray(_convert(name, image, "RGB"), dtype=np.uint8)
     else:
@@ -362,8 +365,3 @@ def _convert(name: Path | str, image: Image.Image, mode: str) -> Image.Image:
         return image.convert(mode)
     except ValueError:
         raise DataError(f"{name} has colours of the kind {image.mode}; export it in grey or RGB") from None
-
-
-def _check_finite(name: Path | str, values: Values) -> None:
-    if not np.isfinite(values).all():
-        raise DataError(f"{name} holds NaN or infinite values; export it again with finite ones")

@@ -78,6 +78,9 @@ CHECKS: Mapping[str, Check] = {
     "metadata_missing_row": _error("slice(s) without a metadata row", "add the row, or remove image and mask"),
     "unreadable_file": _error("file(s) that can't be read", "copy or export them again"),
     "size_mismatch": _error("mask(s) of another size than the image", "export both at one size"),
+    "mask_elsewhere": _error(
+        "mask(s) whose header puts them elsewhere than the image", "resample the mask to the image's grid"
+    ),
     "mask_not_binary": _error(
         "mask(s) of more than two values", "name the values by data.classes, or write 0 for background and 255"
     ),
@@ -123,6 +126,16 @@ CHECKS: Mapping[str, Check] = {
     "metadata_column": _warning("column(s) of metadata.csv with a name of another spelling", "rename the column"),
     "unmatched_file": _warning(
         "image file(s) that fit neither data.images nor data.masks", "they are ignored; correct the patterns"
+    ),
+    "derived_volume": _warning(
+        "volume(s) without a mask, whose names go on from another's", "they are left out, as made from that one"
+    ),
+    "voxel_sizes": _warning(
+        "voxel side(s) that differ by more than a factor of 1.5 between volumes", "resample them to one voxel size"
+    ),
+    "orientation": _warning(
+        "volume(s) stored in another orientation than most, so that their slices are turned or cut otherwise",
+        "store all in one orientation",
     ),
     "several_frames": _warning("file(s) that move (GIF or WebP)", "the first picture of each is read"),
     "overlapping_masks": _warning(

@@ -24,6 +24,7 @@ from brainseg.data.layout import METADATA, OLD_LAYOUTS, PLAIN, Listing, Pair, li
 from brainseg.data.metadata import Metadata, read_metadata
 from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, SliceInfo
+from brainseg.data.volumes.set import Volumes, VolumeSlices, open_volumes
 from brainseg.errors import DataError
 from brainseg.keys import as_line
 
@@ -31,6 +32,7 @@ FOLDERS_AND_PATIENTS = ("split_folder", "folder_as_patient")  # what is found wh
 NOTED = (
     "test_left_out",
     "image_not_annotated",
+    *("derived_volume", "voxel_sizes", "orientation"),
     *FOLDERS_AND_PATIENTS,
 )  # what a training says: it changes which slices and patients there are
 
@@ -59,13 +61,12 @@ class FolderSource:
         self.location = str(self._root.resolve())
         self.name = Path(self.location).name
         opened = open_folder(self._root, data)
-        self.data = opened.data
         listing, metadata = opened.listing, opened.metadata
-        findings = folder_findings(listing, metadata)
+        self.volumes = open_volumes(self._root, listing.pairs, opened.data) if data.is_of_volumes else None
+        findings = folder_findings(listing, metadata, self.volumes)
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         if errors:
-            raise DataError(_first_error(self.data, errors))
-        self.labels = self.data.labels
+            raise DataError(_first_error(opened.data, errors))
         noted = [_as_line(self._root, finding) for finding in findings if finding.check in NOTED]
         layout = listing.layout
         if opened.taken is not None:
@@ -76,15 +77,21 @@ class FolderSource:
         self._layout = layout
         self._annotations = listing.annotations
         self._pairs = {pair.id: pair for pair in listing.pairs}
-        self._slices = slice_infos(listing, metadata)
-        self._masks = masks_of(self._root, listing.pairs, self._annotations, self.data)
+        self._slices = slice_infos(listing, metadata, self.volumes)
+        self._read_by(opened.data)
 
     def read_by(self, data: DataConfig) -> "FolderSource":
         """The same files, read as `data` says; the folder isn't listed again."""
         other = copy.copy(self)
-        other.data, other.labels = data, data.labels
-        other._masks = masks_of(self._root, self._pairs.values(), self._annotations, data)
+        other._read_by(data)
         return other
+
+    def _read_by(self, data: DataConfig) -> None:
+        self.data, self.labels = data, data.labels
+        self._masks = masks_of(self._root, self._pairs.values(), self._annotations, data)
+        self._volume_slices = None
+        if self.volumes is not None and isinstance(self._masks, SetMasks):
+            self._volume_slices = VolumeSlices(self.volumes, self._pairs.values(), self._masks, data)
 
     def slices(self) -> tuple[SliceInfo, ...]:
         """Every slice, sorted by id."""
@@ -92,6 +99,8 @@ class FolderSource:
 
     def read(self, slice_id: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image and mask at their stored size; see `Source.read`. Safe to call from several threads."""
+        if self._volume_slices is not None:
+            return self._volume_slices.read(slice_id)
         pair = self._pairs[slice_id]
         image = read_channels([self._root / path for path in pair.images], self.data)
         if isinstance(self._masks, DrawnMasks):
@@ -100,8 +109,15 @@ class FolderSource:
         check_size(self._root / pair.mask, mask.shape, pair.image, image.shape)
         return image, mask
 
+    def volume_mask(self, volume_id: str) -> NDArray[np.uint8]:
+        """The mask of one of `volumes`, as `labels` says: (slices, height, width, mask channels)."""
+        assert self._volume_slices is not None
+        return self._volume_slices.mask(volume_id)
+
     def holds_colour(self) -> bool:
         """Whether any image does, as `decode.holds_colour` has it; of grey files the headers alone are read."""
+        if self.volumes is not None:
+            return False
         paths = [self._root / path for pair in self._pairs.values() for path in pair.images]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
@@ -113,6 +129,8 @@ class FolderSource:
         """A digest of every used file's path, size and modification time, metadata.csv included."""
         digest = hashlib.sha256(f"rules {RULES_VERSION}\n".encode())
         digest.update(_how(self.data).encode())
+        if self.volumes is not None:
+            digest.update(f"axis {self.data.axis}\n".encode())
         if self._layout is not None and self._layout not in OLD_LAYOUTS:
             digest.update(f"{self._layout.images}\0{self._layout.masks}\n".encode())
         paths = [path for pair in self._pairs.values() for path in (*pair.images, *pair.masks)]
@@ -165,6 +183,8 @@ def survey(root: Path, data: DataConfig) -> tuple[Listing, Metadata]:
 
 def _list(root: Path, data: DataConfig) -> Listing:
     """Images with masks in files, or in annotations; of both those that `data.annotations` names."""
+    if data.is_of_volumes:  # a JSON file beside one tells how it was scanned
+        return list_pairs(root, data)
     if root.is_dir() and data.annotations not in (None, MASK_FILES):
         return list_annotated(root, data, named_annotations(root, data.annotations))
     try:
@@ -189,18 +209,20 @@ def _list(root: Path, data: DataConfig) -> Listing:
     return list_annotated(root, data, annotations)
 
 
-def folder_findings(listing: Listing, metadata: Metadata) -> tuple[Finding, ...]:
+def folder_findings(listing: Listing, metadata: Metadata, volumes: Volumes | None = None) -> tuple[Finding, ...]:
     """What is wrong with the folder as far as it can be seen without reading pixels."""
-    problems = {check: list(items) for check, items in {**metadata.problems, **listing.problems}.items()}
+    of_volumes = {} if volumes is None else volumes.problems
+    problems = {check: list(items) for check, items in {**metadata.problems, **listing.problems, **of_volumes}.items()}
     if all(PATIENT in metadata.rows.get(pair.id, {}) for pair in listing.pairs):
         for check in FOLDERS_AND_PATIENTS:  # the names of folders are of no account
             problems.pop(check, None)
     return collect(problems)
 
 
-def slice_infos(listing: Listing, metadata: Metadata) -> tuple[SliceInfo, ...]:
+def slice_infos(listing: Listing, metadata: Metadata, volumes: Volumes | None = None) -> tuple[SliceInfo, ...]:
     """The slices, sorted by id; a patient_id in the metadata goes before the folder's name."""
-    return tuple(SliceInfo(id=pair.id, columns=_columns(pair, metadata), part=pair.part) for pair in listing.pairs)
+    infos = [SliceInfo(id=pair.id, columns=_columns(pair, metadata), part=pair.part) for pair in listing.pairs]
+    return tuple(infos) if volumes is None else volumes.cut(infos)
 
 
 def masks_of(
@@ -226,8 +248,9 @@ def _first_error(data: DataConfig, errors: list[Finding]) -> str:
     first = _as_line(Path(str(data.root)), errors[0])
     if len(errors) == 1:
         return first
+    chosen = [f"data={data.name}"] if data.is_of_volumes else []
     named = [f"data.{name}={getattr(data, name)}" for name in ("images", "masks") if getattr(data, name) is not None]
-    command = f"python -m brainseg.data verify {as_line([str(data.root), *named])}"
+    command = f"python -m brainseg.data verify {as_line([str(data.root), *chosen, *named])}"
     return f"{first} (and {len(errors) - 1} more kind(s): {command})"
 
 

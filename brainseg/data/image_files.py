@@ -1,4 +1,4 @@
-"""Which slices a user means by naming files and folders: image files, without masks and metadata."""
+"""Which slices and volumes a user means by naming files and folders: image files, without masks and metadata."""
 
 import os
 from collections import Counter
@@ -9,9 +9,21 @@ from pathlib import Path
 from brainseg.config import READINGS
 from brainseg.data.decode import EXTENSIONS, MaskKind, levels_of, mask_kind, read_mask_file
 from brainseg.data.layout import IMAGE_FOLDERS, MASK_ENDING, MASK_FOLDERS
-from brainseg.data.names import is_hidden, is_image, is_utf8, nfc, printable, stem, unread_ending
+from brainseg.data.names import (
+    VOLUMES,
+    goes_on_from,
+    is_hidden,
+    is_image,
+    is_utf8,
+    is_volume,
+    nfc,
+    printable,
+    stem,
+    unread_ending,
+)
 from brainseg.errors import DataError
 
+_ENDINGS = ", ".join((*EXTENSIONS, *VOLUMES))
 _MAX_LABELS = 16  # a picture has more values; a mask with more has soft edges, which `mask_kind` knows
 
 
@@ -43,7 +55,7 @@ class _Found:
     @property
     def notes(self) -> tuple[str, ...]:
         unread = Counter(unread_ending(path.name) or "" for path in self.unread)
-        masks = Counter(path.suffix.lower() for path in self.masks)
+        masks = Counter(path.name[len(stem(path.name)) :].lower() for path in self.masks)
         lines = [
             f"{_files(count, ending)} passed over; convert them to PNG" for ending, count in sorted(unread.items())
         ]
@@ -59,8 +71,8 @@ def find_images(named: Sequence[Path]) -> FoundImages:
     Folders are searched with their subfolders. Names that begin with a dot are passed over, as are folders of masks
     beside one of images (see `data.layout`) and names that end in `_mask`, unless they are named themselves. Beside
     an image of a format that isn't read, a file of the same name is its copy in a format that is, or its mask: its
-    pixels decide, and a mask is passed over. Where two files of one folder differ in their extension alone, the ids of
-    that folder keep the extensions.
+    pixels decide, and a mask is passed over. So is a volume whose name goes on from another's. Where two files of one
+    folder differ in their extension alone, the ids of that folder keep the extensions.
     named: at least one. Raises DataError for what doesn't exist, for a file of another kind, for a name that isn't
     UTF-8 and for a folder without images.
     """
@@ -74,7 +86,7 @@ def find_images(named: Sequence[Path]) -> FoundImages:
             _search(root, {os.path.realpath(root)}, inside)
             if not inside.images:
                 there = "".join(f"; {note}" for note in inside.notes) or "; name another folder"
-                raise DataError(f"{path} holds no image that ends in {', '.join(EXTENSIONS)} (masks aside){there}")
+                raise DataError(f"{path} holds no image that ends in {_ENDINGS} (masks aside){there}")
             images = inside.images
             notes += inside.notes
         else:
@@ -95,20 +107,28 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path} doesn't exist; name images, or folders that hold some")
     if not path.is_file():
         raise DataError(f"{path} is no regular file; name images, or folders that hold some")
-    if not is_image(path.name):
-        raise DataError(f"{path} doesn't end in {', '.join(EXTENSIONS)}; name images, or folders that hold some")
+    if not _is_read(path.name):
+        raise DataError(f"{path} doesn't end in {_ENDINGS}; name images, or folders that hold some")
     _check_name(path)
 
 
 def _with_ids(found: dict[Path, Path]) -> tuple[ImageFile, ...]:
     """found: path below the common folder -> path as the user would write it."""
-    stems = Counter(relative.with_suffix("") for relative in found)
+    stems = Counter(_without_ending(relative) for relative in found)
     ambiguous = {stem.parent for stem, count in stems.items() if count > 1}
     files = [
-        ImageFile(path=path, id=(relative if relative.parent in ambiguous else relative.with_suffix("")).as_posix())
+        ImageFile(path=path, id=(relative if relative.parent in ambiguous else _without_ending(relative)).as_posix())
         for relative, path in found.items()
     ]
     return tuple(sorted(files, key=lambda file: file.id))
+
+
+def _without_ending(path: Path) -> Path:
+    return path.with_name(stem(path.name))
+
+
+def _is_read(name: str) -> bool:
+    return is_image(name) or is_volume(name)
 
 
 def _images_of(folder: Path) -> Path:
@@ -137,6 +157,7 @@ def _search(folder: Path, seen: set[str], found: _Found) -> None:
     names = [entry.name for entry in entries]
     masks = _masks_beside(names)
     unread = {nfc(stem(name)) for name in names if unread_ending(name) and not is_hidden(name)}
+    volumes = {stem(name) for name in names if is_volume(name)}
     for entry in entries:
         path = folder / entry.name
         if is_hidden(entry.name) or (entry.name in masks and entry.is_dir()):
@@ -150,13 +171,21 @@ def _search(folder: Path, seen: set[str], found: _Found) -> None:
             continue
         elif not entry.is_file():
             found.no_files.append(path)
-        elif not is_image(entry.name):
+        elif not _is_read(entry.name):
             found.unread.append(path)
-        elif nfc(stem(entry.name)) in unread and _holds_a_mask(path):
+        elif _belongs_to_another(path, unread, volumes):
             found.masks.append(path)
         else:
             _check_name(path)
             found.images.append(path)
+
+
+def _belongs_to_another(path: Path, unread: Collection[str], volumes: Collection[str]) -> bool:
+    """Whether a file is the mask of another one in its folder: a volume by its name, a picture by its pixels."""
+    name = stem(path.name)
+    if is_volume(path.name):
+        return goes_on_from(name, volumes)
+    return nfc(name) in unread and _holds_a_mask(path)
 
 
 def _holds_a_mask(path: Path) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from brainseg.config import DataConfig
 from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.decode import EXTENSIONS
-from brainseg.data.names import Part, is_image, looks_like_id, part_of, unread_ending
+from brainseg.data.names import VOLUMES, Part, goes_on_from, is_image, looks_like_id, part_of, unread_ending
 from brainseg.data.patterns import Layout, Pattern
 from brainseg.data.reading import Reading, SliceFiles
 from brainseg.data.scan import Tree, below, cant_be_listed
@@ -33,6 +33,7 @@ METADATA = "metadata.csv"
 IMAGES, MASKS = "images", "masks"
 MASK_ENDING = "_mask"
 _EXPECTED = f"{IMAGES}/7.png with {MASKS}/7.png, or PATIENT/7.tif with PATIENT/7{MASK_ENDING}.tif"
+_EXPECTED_VOLUMES = f"CASE/t2.nii.gz with CASE/t2{MASK_ENDING}.nii.gz, or imagesTr/7_0000.nii.gz with labelsTr/7.nii.gz"
 _HINTS = 3  # folders that an error names at most
 _HINT_ORDER: Mapping[Part | None, int] = {Part.TRAIN: 0, Part.VAL: 2, Part.TEST: 3}  # others between
 # Version 0.1 passed over these without a word, and trained.
@@ -99,7 +100,7 @@ PLAIN = OLD_LAYOUTS[0]
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "imagestr")  # in lower case, as are the next
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "labelstr", "segmentations", "annotations", "1st_manual")
 _FOLDERS = {"<images>": IMAGE_FOLDERS, "<masks>": MASK_FOLDERS}
-_ENDINGS = ("", "_mask", "_mask_*", "_mask*", "_segmentation", "_label", "_seg", "_manual1", "_gt")
+_ENDINGS = ("", "_mask", "_mask_*", "_mask*", "_segmentation", "_label", "_seg", "_seg-manual", "_manual1", "_gt")
 
 
 def list_pairs(root: Path, data: DataConfig) -> Listing:
@@ -108,16 +109,17 @@ def list_pairs(root: Path, data: DataConfig) -> Listing:
     data: its patterns, and its `channels`, which say which files are one image. With `data.reading` 1 every folder is a
     patient, and what version 0.1 passed over is no error.
     """
+    expected = _EXPECTED_VOLUMES if data.is_of_volumes else _EXPECTED
     if not root.exists():
-        raise DataError(f"{root} doesn't exist; name a folder that holds {_EXPECTED}")
+        raise DataError(f"{root} doesn't exist; name a folder that holds {expected}")
     if not root.is_dir():
-        raise DataError(f"{root} is a file; name a folder that holds {_EXPECTED}")
+        raise DataError(f"{root} is a file; name a folder that holds {expected}")
     tree = Tree(root)
     reading = _recognised(tree, data)
     if reading is None:
         if tree.denied is not None:
             raise cant_be_listed(tree.denied)
-        raise DataError(f"{root} holds neither {_EXPECTED}{_hint(tree, data)}")
+        raise DataError(f"{root} holds neither {expected}{_hint(tree, data)}")
     listing = _listing(reading)
     if not listing.ids and listing.left_out:
         raise DataError(
@@ -126,9 +128,10 @@ def list_pairs(root: Path, data: DataConfig) -> Listing:
         )
     if not listing.ids:
         unread = listing.problems.get("unread_format", [])
+        endings = VOLUMES if data.is_of_volumes else EXTENSIONS
         there = f" ({len(unread)} of formats that aren't read, such as {unread[0]})" if unread else ""
         raise DataError(
-            f"{root}: {listing.kind} hold no file that ends in {', '.join(EXTENSIONS)}{there}; add slices and masks"
+            f"{root}: {listing.kind} hold no file that ends in {', '.join(endings)}{there}; add slices and masks"
         )
     return listing
 
@@ -184,7 +187,7 @@ def _as_told(layout: Layout, tree: Tree, data: DataConfig) -> Reading:
     fit = {"images": any(each.images for each in slices), "masks": any(each.masks for each in slices)}
     for name, fits in fit.items():
         if not fits:
-            there = _some_image(tree)
+            there = _some_image(tree, data)
             such = f" (it holds files such as {there})" if there else ""
             typed = as_line([f"data.{name}={getattr(layout, name)}"])
             raise DataError(f"{tree.root}: no file fits {typed}{such}; correct the pattern")
@@ -244,7 +247,9 @@ def _listing(reading: Reading) -> Listing:
             left_out |= {reading.slices.pop(key).id for key in gone}
             problems["test_left_out"].append(f"{folder}/: {len(gone)} slices")
         problems["split_folder"] = sorted(f"{folder}/" for folder, part in in_parts.items() if part is not Part.TEST)
-    _tell_apart(reading.slices.values())
+    if data.is_of_volumes:
+        problems["derived_volume"] = _without_derived(reading.slices, layout)
+    _tell_apart(reading.slices.values(), data)
     slices = sorted(reading.slices.values(), key=lambda each: (each.id, each.folder))
     clashes = _clashes(slices, reading)
     problems["duplicate_id"] = sorted(" and ".join(sorted(paths)) for paths in clashes)
@@ -285,9 +290,27 @@ def _listing(reading: Reading) -> Listing:
     )
 
 
-def _tell_apart(slices: Collection[SliceFiles]) -> None:
-    """Gives slices of a split's parts the part's name in their ids, as in `train_1`, where `1` is in several parts."""
-    of_parts = [each for each in slices if each.part is not None]
+def _without_derived(slices: dict[tuple[str, ...], SliceFiles], layout: Layout) -> list[str]:
+    """Takes out the volumes that were made from another one, and gives their paths: `t2_labels` beside `t2`.
+
+    These have no mask, and their names go on from one that has.
+    """
+    if layout.images.rpartition("/")[0] != layout.masks.rpartition("/")[0]:
+        return []
+    whole: dict[str, set[str]] = defaultdict(set)
+    for each in slices.values():
+        if each.masks and each.images:
+            whole[each.folder].add(each.id)
+    gone = [key for key, each in slices.items() if not each.masks and goes_on_from(each.id, whole[each.folder])]
+    return sorted(path for key in gone for paths in slices.pop(key).images.values() for path in paths)
+
+
+def _tell_apart(slices: Collection[SliceFiles], data: DataConfig) -> None:
+    """Gives slices of a split's parts the part's name in their ids, as in `train_1`, where `1` is in several parts.
+
+    Volumes likewise get their patient's: most sets call them alike in each folder.
+    """
+    of_parts = [each for each in slices if each.part is not None or (data.is_of_volumes and each.patient)]
     if len({each.id for each in of_parts}) < len(of_parts):
         for each in of_parts:
             each.id = f"{each.named}_{each.id}"
@@ -307,11 +330,12 @@ def _clashes(slices: Sequence[SliceFiles], reading: Reading) -> list[list[str]]:
     return [paths for paths in (*images, *masks) if len(paths) > 1]
 
 
-def _some_image(tree: Tree) -> str | None:
+def _some_image(tree: Tree, data: DataConfig) -> str | None:
     """An image file of the root, or of a folder in it or in one of those."""
     folders = ["", *tree[""].folders]
     folders += [below(folder, name) for folder in folders[1:] for name in tree[folder].folders]
-    return next((below(folder, name) for folder in folders for name in tree[folder].files if is_image(name)), None)
+    files = (below(folder, name) for folder in folders for name in tree[folder].files)
+    return next((path for path in files if is_image(path, volumes=data.is_of_volumes)), None)
 
 
 def _hint(tree: Tree, data: DataConfig) -> str:
@@ -329,13 +353,11 @@ def _hint(tree: Tree, data: DataConfig) -> str:
     if any(name.lower().endswith((".mat", ".zip")) for name in names):
         return "; MATLAB files are turned into pairs by `python -m brainseg.data import figshare SRC OUT`"
     unread = sorted({ending for name in names if (ending := unread_ending(name))})
-    if unread:
+    if set(unread) & {*VOLUMES} and not data.is_of_volumes:
+        return "; data=nifti reads volumes of NIfTI"
+    if unread and not data.is_of_volumes:
         return f"; {', '.join(unread)} files aren't read, convert them to PNG, a file a slice"
-    return _by_patterns(tree)
-
-
-def _by_patterns(tree: Tree) -> str:
-    there = _some_image(tree)
+    there = _some_image(tree, data)
     return f"; name files such as {there} by data.images=PATTERN data.masks=PATTERN" if there else ""
 
 

@@ -73,7 +73,8 @@ def phantom(data: DataConfig) -> PhantomSource:
 def source_of_folder(folder: Path, data: DataConfig | None = None) -> FolderSource:
     """A folder as a source. data: how a run reads its files; without one, as a new run would. Raises DataError."""
     known = data
-    data = replace(data or DataConfig(), name="folder", options={}, root=str(folder))
+    data = data or DataConfig()
+    data = replace(data, name=data.name if data.is_of_volumes else "folder", options={}, root=str(folder))
     if known is not None and not has_annotations(folder, known.annotations):
         data = replace(data, annotations=MASK_FILES)  # mask files before annotations, and nothing is taken
     source = FolderSource(data)

@@ -2,15 +2,17 @@
 
 import re
 import unicodedata
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import PurePath
 
 from brainseg.data.decode import EXTENSIONS, FIRST_EXTENSIONS
 
+VOLUMES = (".nii.gz", ".nii")
 # Images and volumes that brainseg doesn't read.
 UNREAD = (
     *(".dib", ".jp2", ".jfif", ".heic", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".exr"),
-    *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".mgz", ".hdr", ".img"),
+    *(".dcm", ".dicom", ".ima", *VOLUMES, ".mha", ".mhd", ".nrrd", ".mgz", ".hdr", ".img"),
     *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".svs", ".czi"),
 )
 
@@ -63,9 +65,15 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def is_image(name: str, *, reading: int = 2) -> bool:
+def is_image(name: str, *, reading: int = 2, volumes: bool = False) -> bool:
     """Whether brainseg reads a file with this ending as image or mask. reading: 1 for the endings of version 0.1."""
-    return name.lower().endswith(EXTENSIONS if reading > 1 else FIRST_EXTENSIONS)
+    images = EXTENSIONS if reading > 1 else FIRST_EXTENSIONS
+    return name.lower().endswith(VOLUMES if volumes else images)
+
+
+def is_volume(name: str) -> bool:
+    """Whether a file has the ending of a volume."""
+    return is_image(name, volumes=True)
 
 
 def unread_ending(name: str) -> str | None:
@@ -77,6 +85,11 @@ def stem(name: str) -> str:
     """The name without its extension; it may hold further dots."""
     ending = unread_ending(name)
     return name[: -len(ending)] if ending else PurePath(name).stem
+
+
+def goes_on_from(name: str, others: Collection[str]) -> bool:
+    """Whether a name is one of these with more behind an underscore: `t2_labels` of `t2`."""
+    return any(name[:place] in others for place, sign in enumerate(name) if sign == "_")
 
 
 def part_of(folder: str) -> Part | None:

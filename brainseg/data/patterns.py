@@ -39,7 +39,7 @@ class Pattern:
         self.names = frozenset(re.findall(r"\{(\w+)\}", text))
         self.letters = len(_PIECE.sub("", text.removesuffix(ANY_EXTENSION)))
         self.takes_several = "*" in text.removesuffix(ANY_EXTENSION)  # files may be parts of one mask
-        self._reading = data.reading
+        self._reading, self._volumes = data.reading, data.is_of_volumes
         self._channels = () if data.channels_are_alike else tuple(map(nfc, data.channels))
         segments = self.text.split("/")
         self._folders = [self._compiled(segment) for segment in segments[:-1]]
@@ -73,7 +73,8 @@ class Pattern:
         return None if names is None or ("part" in names and part_of(names["part"]) is None) else names
 
     def _compiled(self, text: str) -> re.Pattern[str]:
-        ending = r"\.[^./]+" if text.endswith(ANY_EXTENSION) else ""
+        any_extension = r"\.nii(?:\.gz)?" if self._volumes else r"\.[^./]+"
+        ending = any_extension if text.endswith(ANY_EXTENSION) else ""
         seen: set[str] = set()
         parts = [
             self._piece(piece, seen) for piece in _PIECE.split(text.removesuffix(ANY_EXTENSION) if ending else text)

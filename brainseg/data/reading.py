@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from brainseg.config import DataConfig
 from brainseg.data.names import Part, is_image, nfc, part_of
@@ -31,13 +32,17 @@ class Reading:
         self.images, self.masks = Pattern(layout.images, data), Pattern(layout.masks, data)
         self.channels = tuple(map(nfc, data.channels)) if "channel" in self.images.names else ("",)
         self.folders = sorted({*self.images.folders(tree), *self.masks.folders(tree)})
+        self._endings: Any = {"reading": data.reading, "volumes": data.is_of_volumes}
         self.slices: dict[tuple[str, ...], SliceFiles] = {}
         self.unmatched: list[str] = []
         shared = [name for name in ("part", "patient", "id") if name in self.images.names & self.masks.names]
         for folder in self.folders:
             for name in tree[folder].files:
-                if is_image(name, reading=data.reading):
+                if self._is_read(name):
                     self._add(below(folder, name), shared)
+
+    def _is_read(self, name: str) -> bool:
+        return is_image(name, **self._endings)
 
     def _add(self, path: str, shared: Sequence[str]) -> None:
         image, mask = self.images.fit(path), self.masks.fit(path)
@@ -87,11 +92,7 @@ class Reading:
             if (denied := tree[folder].denied) is not None:
                 raise cant_be_listed(denied)
         by_patient = self.layout.images.startswith("{patient}/") and not told
-        used = {
-            folder
-            for folder in self.folders
-            if not by_patient or any(is_image(name, reading=self.data.reading) for name in tree[folder].files)
-        }
+        used = {folder for folder in self.folders if not by_patient or any(map(self._is_read, tree[folder].files))}
         above = {"", *(folder[:place] for folder in used for place, sign in enumerate(folder) if sign == "/")}
         named = "other_channel" if "channel" in self.images.names else "unmatched_file"
         problems[named] += self.unmatched
@@ -105,14 +106,14 @@ class Reading:
             others = [name for name in inside.files if name != metadata or folder]
             for name in deeper:
                 if (by_patient and not folder) or (self.layout.images == "{id}.*" and not told):
-                    add_unused_folder(tree.root, name, problems)
+                    add_unused_folder(tree.root, name, problems, volumes=self.data.is_of_volumes)
                 else:
                     problems["nested_folder" if folder in used and not told else "ignored_folder"].append(f"{name}/")
             if folder in used:
-                add_other_files(folder, others, problems, reading=self.data.reading)
+                add_other_files(folder, others, problems, **self._endings)
             elif by_patient:
-                problems["image_outside"] += [name for name in others if is_image(name, reading=self.data.reading)]
-                add_other_files(folder, others, problems, reading=self.data.reading)
+                problems["image_outside"] += filter(self._is_read, others)
+                add_other_files(folder, others, problems, **self._endings)
             else:
                 problems["ignored_file"] += [below(folder, name) for name in others]
         return problems

@@ -71,22 +71,23 @@ class Tree:
         return Folder(folders=folders, files=files, problems=problems)
 
 
-def add_other_files(folder: str, names: list[str], problems: Problems, *, reading: int) -> None:
+def add_other_files(folder: str, names: list[str], problems: Problems, *, reading: int, volumes: bool = False) -> None:
     """The files that are no image which brainseg reads, as problems."""
     for name in names:
-        if not is_image(name, reading=reading):
+        if not is_image(name, reading=reading, volumes=volumes):
             problems["unread_format" if unread_ending(name) else "ignored_file"].append(below(folder, name))
 
 
-def add_unused_folder(root: Path, folder: str, problems: Problems) -> None:
+def add_unused_folder(root: Path, folder: str, problems: Problems, *, volumes: bool = False) -> None:
     """A folder without an image file of its own, as problems: by what it holds, at any depth."""
     unread, deeper = [], []
     for path, folders, names in os.walk(root / folder):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         inside = Path(path).relative_to(root).as_posix()
         shown = sorted(name for name in names if not is_hidden(name))
-        unread += [f"{inside}/{name}" for name in shown if unread_ending(name)]
-        deeper += [f"{inside}/"] if any(map(is_image, shown)) else []
+        read = [name for name in shown if is_image(name, volumes=volumes)]
+        unread += [f"{inside}/{name}" for name in shown if unread_ending(name) and name not in read]
+        deeper += [f"{inside}/"] if read else []
     problems["unread_format"] += unread
     problems["nested_patients"] += deeper
     if not unread and not deeper:

@@ -21,16 +21,19 @@ from brainseg.config import DataConfig
 from brainseg.data.decode import (
     LABELS_BELOW,
     Levels,
+    MaskFile,
     MaskKind,
     Values,
     binary_mask,
     check_size,
+    labels_of,
     levels_of,
     mask_kind,
     not_a_mask,
-    read_labels,
+    read_label_file,
     read_mask_file,
 )
+from brainseg.data.volumes.volume import read_mask_volume
 from brainseg.errors import DataError
 from brainseg.keys import as_line
 
@@ -94,9 +97,9 @@ class SetMasks:
         Of two kinds of pixels, soft edges are cut at half of the largest value of the set; with `data.reading` 1, of
         the file. Raises DataError where the file can't be decoded or is no such mask, or where the set holds labels.
         """
+        file = read_file(self._root / path, self._data)
         if self._data.classes is not None:
-            return read_labels(self._root / path, self._data)
-        file = read_mask_file(self._root / path, reading=self._data.reading)
+            return labels_of(self._root / path, file, self._data)
         values, ignored = _without_ignored(file.values, self._data.ignore)
         mask = binary_mask(values, 0) if file.is_plain else self._cut(path, values)
         if ignored is not None:
@@ -135,7 +138,7 @@ class SetMasks:
 
     def _surveyed(self, path: str) -> _Surveyed | None:
         try:
-            file = read_mask_file(self._root / path, reading=self._data.reading)
+            file = read_file(self._root / path, self._data)
         except DataError:
             return None  # reading that file says so
         values, _ = _without_ignored(file.values, self._data.ignore)
@@ -145,6 +148,13 @@ class SetMasks:
             colours=None if file.colours is None else _few(levels_of(file.colours)),
             is_jpeg=file.is_jpeg,
         )
+
+
+def read_file(path: Path, data: DataConfig) -> MaskFile:
+    """A mask file's values: with classes those that these name. Raises DataError."""
+    if data.is_of_volumes:
+        return read_mask_volume(path)
+    return read_mask_file(path, reading=data.reading) if data.classes is None else read_label_file(path, data)
 
 
 def merged(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

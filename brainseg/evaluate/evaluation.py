@@ -14,6 +14,7 @@ from brainseg.data.cache import SliceSet
 from brainseg.errors import InputError
 from brainseg.evaluate.summary import GroupScores, ScoreSummary, group_scores, summarize
 from brainseg.evaluate.tuning import Choice, choose, tables_of
+from brainseg.evaluate.volume_scores import VolumeScore, volume_scores
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.prediction import Predictor, ensemble
 from brainseg.keys import as_text
@@ -55,6 +56,7 @@ class Scored:
     settings: MaskSettings
     choice: Choice | None  # how the settings were chosen, if by --tune
     evaluation: Evaluation  # in full
+    volumes: tuple[VolumeScore, ...] = ()  # those that lie in the split as a whole
 
     @property
     def id(self) -> str:
@@ -104,6 +106,17 @@ class Outcome:
     def scores(self) -> list[SliceScore]:
         """Of all runs, one after the other."""
         return [item for scored in self.scored for item in scored.evaluation.scores]
+
+    @property
+    def volumes(self) -> list[VolumeScore]:
+        """Of all runs, likewise; empty for a set that isn't of volumes."""
+        return [item for scored in self.scored for item in scored.volumes]
+
+    @property
+    def slices_of_partial_volumes(self) -> int:
+        """Slices that were scored, and whose volumes weren't, since some of theirs are in other parts of the split."""
+        whole = sum(sum({item.id: item.slices for item in scored.volumes}.values()) for scored in self.scored)
+        return sum(len(scored.evaluation.predictions) for scored in self.scored) - whole
 
     @property
     def ensemble_size(self) -> int:
@@ -185,7 +198,14 @@ def score(task: Task, progress: OnProgress) -> Scored:
         in_full=True,
         on_slice=_counting(progress, f"{runs_short_title(task.runs)}, {task.split.name}", task.split),
     )
-    return Scored(runs=task.runs, split=task.split, settings=settings, choice=choice, evaluation=evaluation)
+    return Scored(
+        runs=task.runs,
+        split=task.split,
+        settings=settings,
+        choice=choice,
+        evaluation=evaluation,
+        volumes=volume_scores(task.split.slices, evaluation),
+    )
 
 
 def outcome_of(scored: Sequence[Scored]) -> Outcome:

@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from brainseg.cli.output import csv_text
 from brainseg.drawing.figures import Panel, choose_panels, panel_of, save_dice_by_size, save_panels, save_reliability
 from brainseg.evaluate.evaluation import Outcome, RunScores, Scored
 from brainseg.evaluate.summary import SIZES, ScoreSummary
 from brainseg.evaluate.text import RULES, as_markdown
 from brainseg.evaluate.tuning import Choice
+from brainseg.evaluate.volume_scores import VOLUME_COLUMNS, volume_means
 from brainseg.runs.mask_settings import CHOICE_FILE, CHOICE_SCHEMA
 from brainseg.runs.stored_run import StoredRun
 from brainseg.scoring import intervals
 from brainseg.scoring.calibration import BINS, NEAR_PROBABILITY, Reliability
 from brainseg.scoring.slice_score import EVALUATION_COLUMNS, by_slice, slice_dice, to_csv
-from brainseg.scoring.surfaces import TOLERANCE_PX
+from brainseg.scoring.surfaces import TOLERANCE_MM, TOLERANCE_PX
 
 SUMMARY_SCHEMA = 2
 GALLERY = 9  # slices: a third each of the worst, the median and the best
@@ -32,6 +34,8 @@ def write_files(folder: Path, outcome: Outcome) -> None:
     if len(outcome.scored) > 1:
         further["run_id"] = [scored.id for scored in outcome.scored for _ in scored.evaluation.scores]
     (folder / "scores.csv").write_text(to_csv(outcome.scores, EVALUATION_COLUMNS, further=further), encoding="utf-8")
+    if outcome.volumes:
+        (folder / "volumes.csv").write_text(_volumes_csv(outcome), encoding="utf-8")
     (folder / "summary.json").write_text(_json(summary_json(outcome)), encoding="utf-8")
     (folder / "summary.md").write_text(as_markdown(outcome), encoding="utf-8")
     choices = {scored.id: _choice_json(scored.choice) for scored in outcome.scored if scored.choice is not None}
@@ -93,12 +97,41 @@ def summary_json(outcome: Outcome) -> dict[str, Any]:
         },
         **(_classes_json(outcome, summaries) if outcome.has_classes else summaries[""]),
         **({"metrics": further} if further else {}),
+        **({"volumes": _volumes_json(outcome)} if outcome.volumes else {}),
         "by_run": [_by_run_json(row) for row in outcome.by_run],
         "calibration": {
             "bins": BINS,
             "near_probability": NEAR_PROBABILITY,
             **(calibrations if outcome.has_classes else calibrations[""]),
         },
+    }
+
+
+def _volumes_csv(outcome: Outcome) -> str:
+    """A row a volume and class, with the run's id where there are several."""
+    with_class, with_run = outcome.has_classes, len(outcome.scored) > 1
+    headings = [*VOLUME_COLUMNS, *(["class"] if with_class else []), *(["run_id"] if with_run else [])]
+    rows = (
+        [
+            *(getattr(score, column) for column in VOLUME_COLUMNS),
+            *([score.class_name] if with_class else []),
+            *([scored.id] if with_run else []),
+        ]
+        for scored in outcome.scored
+        for score in scored.volumes
+    )
+    return csv_text(headings, rows)
+
+
+def _volumes_json(outcome: Outcome) -> dict[str, Any]:
+    means = {
+        name: {key: dataclasses.asdict(mean) for key, mean in of_class.items()}
+        for name, of_class in volume_means(outcome.volumes).items()
+    }
+    return {
+        "count": len({score.id for score in outcome.volumes}),
+        "surface_tolerance_mm": TOLERANCE_MM,
+        **({"classes": means} if outcome.has_classes else means[""]),
     }
 
 

@@ -8,10 +8,11 @@ from brainseg.evaluate.class_text import class_sections, ensemble_lines, short_n
 from brainseg.evaluate.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
 from brainseg.evaluate.summary import GroupScores, ScoreSummary
 from brainseg.evaluate.tuning import Candidate, Choice
+from brainseg.evaluate.volume_scores import VOLUME_MEASURES, volume_means
 from brainseg.scoring.calibration import NEAR_PROBABILITY
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES
 from brainseg.scoring.slice_score import MEASURES
-from brainseg.scoring.surfaces import TOLERANCE_PX
+from brainseg.scoring.surfaces import TOLERANCE_MM, TOLERANCE_PX
 
 RULES = (
     "Each slice is scored at its stored size. Two empty masks score 1 and one empty mask scores 0, in Dice, IoU, "
@@ -56,6 +57,8 @@ def head_lines(outcome: Outcome) -> list[str]:
 def sections(outcome: Outcome) -> list[Section]:
     """All tables of an evaluation, the most important first."""
     found = class_sections(outcome) if outcome.has_classes else _binary_sections(outcome)
+    if outcome.volumes:
+        found.insert(1, _volumes(outcome))
     if outcome.further:
         rows = tuple((name, estimate.text) for name, estimate in outcome.further.items())
         found.append(Section(title="Metrics of plugins", headings=("", "mean over slices"), rows=rows))
@@ -118,6 +121,21 @@ def _overall(overall: GroupScores) -> Section:
         narrow=headings[:4],
         lines=(f"slices with a Dice of 0: {_percent(overall)}",),
     )
+
+
+def _volumes(outcome: Outcome) -> Section:
+    first = "class" if outcome.has_classes else ""
+    rows = tuple(
+        (name or "all", *(means[key].text for key in VOLUME_MEASURES))
+        for name, means in volume_means(outcome.volumes).items()
+    )
+    lines = [
+        f"mean over {len({score.id for score in outcome.volumes})} volumes, each of all its slices; "
+        f"surface Dice within {TOLERANCE_MM:g} mm"
+    ]
+    if partial := outcome.slices_of_partial_volumes:
+        lines.append(f"without {partial} slices of volumes that lie in the split in part")
+    return Section(title="Volumes", headings=(first, *VOLUME_MEASURES.values()), rows=rows, lines=tuple(lines))
 
 
 def _groups(title: str, first: str, groups: Sequence[GroupScores]) -> Section:

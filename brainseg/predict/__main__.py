@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = "python -m brainseg.predict"
 EXAMPLES = f"""examples:
   {PROGRAM} RUN_ID slices -o predicted                 every image in a folder and below
+  {PROGRAM} RUN_ID scan.nii.gz -o predicted            a volume: its mask is one, too
   {PROGRAM} liver@champion a.png b.tif -o predicted    by an alias in MLflow's model registry
   {PROGRAM} model.keras slices -o predicted --probabilities 16
   {PROGRAM} RUN_ID slices -o predicted --average OTHER_RUN_ID
@@ -42,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )
     parser.add_argument("model", metavar="MODEL", help="a run's id, an alias such as liver@champion, or a .keras file")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="images or volumes, or folders of them")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument(
         "--average", metavar="MODEL", action="append", default=[], help="a further model of an ensemble; repeatable"
@@ -155,8 +156,8 @@ def _tell(outcomes: "Sequence[Outcome]", labels: Labels, output: Path) -> int:
         if len(unusual) > SHOWN:
             print(f"         ... and {len(unusual) - SHOWN} more in {TABLE_FILE}")
     print(f"files    {output}")
-    for failure in failed:
-        print(f"error: {failure.error}", file=sys.stderr)
+    for error in dict.fromkeys(failure.error for failure in failed):  # all slices of a volume have the same
+        print(f"error: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 

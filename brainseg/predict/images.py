@@ -76,7 +76,7 @@ def predict_images(
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
         shape = item.pixels.shape[0], item.pixels.shape[1]
         masks, probability = masks_of(views, shape, settings, data.labels)
-        pictures.write(item.image.id, item.pixels, masks, probability)
+        pictures.write(item.image, item.pixels, masks, probability)
         findings = findings_of(masks, probability, data.labels, warnings=item.warnings)
         return Predicted(image=item.image, findings=findings, warnings=item.warnings)
 

@@ -1,4 +1,7 @@
-"""The pictures of a prediction: masks, overlays and probabilities, and what the values of label images mean."""
+"""The pictures of a prediction: masks, overlays and probabilities, and what the values of label images mean.
+
+The masks of a volume are a volume.
+"""
 
 import json
 from dataclasses import dataclass
@@ -19,6 +22,8 @@ from brainseg.data.encode import (
     write_probability,
 )
 from brainseg.data.masks import LabelValues, file_names, label_values
+from brainseg.predict.inputs import InputImage
+from brainseg.predict.volume_masks import VolumeMasks
 
 CLASSES_FILE = "classes.json"
 
@@ -28,7 +33,8 @@ class Pictures:
     """Where the pictures of an image go: `masks/ID.png`, `overlays/ID.png`, and if asked for `probabilities/ID.png`.
 
     Of named classes there is a mask for each, `masks/CLASS/ID.png`, unless they exclude each other: then `masks/ID.png`
-    is a label image. Of their probabilities there is always one for each.
+    is a label image. Of their probabilities there is always one for each. In masks/ all slices of a volume are one
+    file, `ID.nii.gz`, of 0 and 1 in place of 0 and 255.
     """
 
     folder: Path
@@ -47,24 +53,33 @@ class Pictures:
         (self.folder / CLASSES_FILE).write_text(text, encoding="utf-8")
 
     def write(
-        self, image_id: str, image: NDArray[np.uint8], masks: NDArray[np.bool_], probability: NDArray[np.float32]
+        self, image: InputImage, pixels: NDArray[np.uint8], masks: NDArray[np.bool_], probability: NDArray[np.float32]
     ) -> None:
-        """image: (height, width, channels). masks: (height, width, classes). probability: (height, width, outputs).
+        """pixels: (height, width, channels). masks: (height, width, classes). probability: (height, width, outputs).
 
         Raises OSError if the folder can't be written to.
         """
-        labels, name = self.data.labels, f"{image_id}.png"
+        labels, name, part = self.data.labels, f"{image.id}.png", image.part
         values = self._label_values
         if values is not None:
             written = label_image(masks, values.classes, background=values.background)
-            write_label_image(self.folder / "masks" / name, written, values.classes)
+            if part is not None:
+                self._volumes.add(part, "", written)
+            else:
+                write_label_image(self.folder / "masks" / name, written, values.classes)
         for place, folder in enumerate(self._class_folders):
-            if values is None:
+            if values is None and part is not None:
+                self._volumes.add(part, folder, masks[..., place].astype(np.uint8))
+            elif values is None:
                 write_mask(self.folder / "masks" / folder / name, masks[..., place])
             if self.probability_bits is not None:
                 of_class = probability[..., labels.first_class + place]
                 write_probability(self.folder / "probabilities" / folder / name, of_class, bits=self.probability_bits)
-        write_outlined(self.folder / "overlays" / name, image, masks, colours_of(labels))
+        write_outlined(self.folder / "overlays" / name, pixels, masks, colours_of(labels))
+
+    @cached_property
+    def _volumes(self) -> VolumeMasks:
+        return VolumeMasks(self.folder / "masks")
 
     @cached_property
     def _label_values(self) -> LabelValues | None:

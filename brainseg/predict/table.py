@@ -52,7 +52,7 @@ class PredictionTable:
 
     def add(self, outcome: Outcome) -> None:
         """Writes the image's rows: one, or one for each class. Raises OSError if they can't be written."""
-        row = {"path": outcome.image.shown, "id": outcome.image.id}
+        row = {"path": outcome.image.files, "id": outcome.image.id}
         if isinstance(outcome, Failed):
             self._writer.writerow(row | {"error": outcome.error})
         else:

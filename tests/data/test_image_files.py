@@ -11,7 +11,7 @@ from PIL import Image
 from brainseg.data.image_files import ImageFile, find_images
 from brainseg.errors import DataError
 
-ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
+ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp, .nii.gz, .nii"
 
 
 @pytest.fixture(autouse=True)
@@ -117,13 +117,28 @@ LABELS = PHOTO % 3
 
 
 def test_images_of_other_formats_are_counted_by_their_kind() -> None:
-    touch("in/1.png", "in/2.jp2", "in/a/3.JP2", "in/4.nii.gz", "in/4_mask.nii.gz", "in/notes.txt")
+    touch("in/1.png", "in/2.jp2", "in/a/3.JP2", "in/4.mha", "in/4_mask.mha", "in/notes.txt")
     images = find_images([Path("in")])
     assert [file.id for file in images.files] == ["1"]
     assert images.notes == (
         "2 .jp2 files were passed over; convert them to PNG",
-        "1 .nii.gz file was passed over; convert them to PNG",
+        "1 .mha file was passed over; convert them to PNG",
     )
+
+
+def test_volumes_are_found_without_what_was_made_from_them() -> None:
+    touch("in/t2.nii.gz", "in/t2_seg.nii.gz", "in/t2_labels.NII", "in/t1.nii", "in/a/t2_mask.nii.gz", "in/a/9_seg.nii")
+    images = find_images([Path("in")])
+    assert [(file.id, str(file.path)) for file in images.files] == [
+        ("a/9_seg", "in/a/9_seg.nii"),
+        ("t1", "in/t1.nii"),
+        ("t2", "in/t2.nii.gz"),
+    ]
+    assert images.notes == (
+        "1 .nii file was passed over as masks of those",
+        "1 .nii.gz file was passed over as masks of those",
+    )
+    assert found("in/t2_seg.nii.gz") == [("t2_seg", "in/t2_seg.nii.gz")]
 
 
 @pytest.mark.parametrize("mask", [MASK, MASK * 0, LABELS])

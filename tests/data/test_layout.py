@@ -223,8 +223,10 @@ def test_the_hint_on_matlab_comes_where_a_mat_file_lies(tmp_path: Path) -> None:
 
 def test_the_hint_names_formats_that_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "t1").mkdir()
+    (tmp_path / "t1" / "t1.dcm").touch()
+    assert refusal(tmp_path).endswith("; .dcm files aren't read, convert them to PNG, a file a slice")
     (tmp_path / "t1" / "t1.nii.gz").touch()
-    assert refusal(tmp_path).endswith("; .nii.gz files aren't read, convert them to PNG, a file a slice")
+    assert refusal(tmp_path).endswith("; data=nifti reads volumes of NIfTI")
 
 
 def test_ids_match_in_whatever_form_of_unicode_they_are(folder: Any) -> None:

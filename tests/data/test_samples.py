@@ -14,7 +14,7 @@ from brainseg.tracking import MemoryStore
 
 DOCS = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 SHOWN = DOCS.partition("### Public sets")[2].partition("\n##")[0].replace("\\\n", "")
-COMMANDS = re.findall(r"^ +python -m brainseg\.train (data=folder data\.root=(\w+) .*)$", SHOWN, re.MULTILINE)
+COMMANDS = re.findall(r"^ +python -m brainseg\.train (data=\w+ data\.root=(\w+).*)$", SHOWN, re.MULTILINE)
 SMALL = {key: value for key, value in TINY.items() if not key.startswith("data.phantom")} | {
     "data.batch_size": 2,
     "data.augment": "none",

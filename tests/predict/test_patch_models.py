@@ -4,8 +4,10 @@ import base64
 import io
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+from made_volumes import write_volume
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -61,6 +63,16 @@ def test_images_of_any_size_are_predicted_at_their_own(
     for number in range(len(SIZES)):
         mask = np.asarray(Image.open(f"out/masks/{number}.png"))
         np.testing.assert_array_equal(mask, expected(model_file, number) * 255)
+
+
+def test_the_slices_of_a_volume_are_seen_in_windows_too(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_volume(Path("scan.nii.gz"), np.stack([image_of(0), image_of(0)[::-1]], axis=-1))
+    assert main([str(model_file), "scan.nii.gz", "-o", "out"]) == 0
+    mask = np.asarray(nibabel.load("out/masks/scan.nii.gz").dataobj)
+    np.testing.assert_array_equal(mask[..., 0], expected(model_file, 0))
 
 
 def test_it_is_served_as_it_predicts(model_file: Path, tmp_path: Path) -> None:

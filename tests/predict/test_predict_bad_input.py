@@ -17,7 +17,7 @@ from brainseg.errors import Pruned
 from brainseg.predict import __main__ as predict
 from brainseg.tracking import MODEL_FILE, MemoryStore
 
-ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
+ENDINGS = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp, .nii.gz, .nii"
 
 
 @pytest.fixture

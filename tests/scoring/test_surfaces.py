@@ -51,7 +51,7 @@ def test_distances_are_those_of_brute_force(seed):
     np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=0, atol=1e-12)
     assert surface_scores(mask, predicted)[1] == pytest.approx(np.percentile(expected, 95), abs=1e-12)
     for tolerance in (0.0, 1.0, 2.0, 5.0):
-        assert surface_scores(mask, predicted, tolerance_px=tolerance)[0] == (expected <= tolerance).mean()
+        assert surface_scores(mask, predicted, tolerance=tolerance)[0] == (expected <= tolerance).mean()
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -61,13 +61,13 @@ def test_hd95_is_that_of_medpy(seed):
     assert surface_scores(mask, predicted)[1] == hd95(predicted, mask, connectivity=1)
 
 
-def surface_dice_of_deepmind(mask, predicted, tolerance_px):
+def surface_dice_of_deepmind(mask, predicted, tolerance, spacing=(1, 1)):
     import surface_distance
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it asks SciPy for names that have moved
-        distances = surface_distance.compute_surface_distances(mask, predicted, spacing_mm=(1, 1))
-    return surface_distance.compute_surface_dice_at_tolerance(distances, tolerance_px)
+        distances = surface_distance.compute_surface_distances(mask, predicted, spacing_mm=spacing)
+    return surface_distance.compute_surface_dice_at_tolerance(distances, tolerance)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_a_moved_square_by_hand():
     mask, predicted = square(10, 10, 3), square(10, 12, 3)
     left, right = border_distances(mask, predicted)
     assert sorted(left) == sorted(right) == [0, 0, 0, 1, 1, 2, 2, 2]
-    assert surface_scores(mask, predicted, tolerance_px=1)[0] == 10 / 16
-    assert surface_scores(mask, predicted, tolerance_px=0)[0] == 6 / 16
+    assert surface_scores(mask, predicted, tolerance=1)[0] == 10 / 16
+    assert surface_scores(mask, predicted, tolerance=0)[0] == 6 / 16
     assert surface_scores(mask, predicted)[1] == 2.0
 
 
@@ -112,3 +112,46 @@ def test_empty_masks_score_by_the_rule():
         assert surface_scores(one, other) == (0.0, 50.0)
     with pytest.raises(ValueError, match="an empty mask has no border"):
         border_distances(empty, full)
+
+
+SPACINGS = [(1.0, 1.0, 1.0), (3.0, 0.5, 0.7), (0.4, 2.5, 1.0)]
+
+
+def ball(rng, shape=(12, 20, 17)):
+    """Some overlapping balls, some of which reach the edges."""
+    places = np.indices(shape)
+    mask = np.zeros(shape, np.bool_)
+    for _ in range(rng.integers(1, 4)):
+        centre = [rng.integers(0, side) for side in shape]
+        mask ^= sum((axis - at) ** 2 for axis, at in zip(places, centre, strict=True)) < rng.integers(2, 8) ** 2
+    mask[tuple(rng.integers(0, side) for side in shape)] = True
+    return mask
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("seed", range(10))
+def test_hd95_of_a_volume_is_that_of_medpy_in_mm(seed, spacing):
+    rng = np.random.default_rng(200 + seed)
+    mask, predicted = ball(rng), ball(rng)
+    expected = hd95(predicted, mask, voxelspacing=spacing, connectivity=1)
+    assert surface_scores(mask, predicted, spacing_mm=spacing)[1] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_the_surface_dice_of_a_volume_is_near_that_of_deepmind(spacing):
+    mask, predicted = np.zeros((2, 24, 24, 24), np.bool_)
+    mask[4:20, 4:20, 4:20] = True
+    predicted[4:20, 4:20, 7:20] = True
+    expected = surface_dice_of_deepmind(mask, predicted, 1.5, spacing=spacing)
+    found = surface_scores(mask, predicted, spacing_mm=spacing, tolerance=1.5)[0]
+    assert found == pytest.approx(expected, abs=0.06)  # voxels in place of areas
+
+
+def test_sides_of_voxels_count_in_distances_and_diagonals():
+    mask, predicted = np.zeros((2, 4, 5, 6), np.bool_)
+    assert surface_scores(mask, predicted, spacing_mm=(3, 1, 2)) == (1.0, 0.0)
+    mask[1, 2, 3] = True
+    assert surface_scores(mask, predicted, spacing_mm=(3, 1, 2)) == (0.0, np.sqrt(12**2 + 5**2 + 12**2))
+    predicted[2, 2, 5] = True  # one slice of 3 mm and two columns of 2 mm away
+    assert surface_scores(mask, predicted, spacing_mm=(3, 1, 2)) == (0.0, 5.0)
+    assert surface_scores(mask, predicted, spacing_mm=(3, 1, 2), tolerance=5) == (1.0, 5.0)

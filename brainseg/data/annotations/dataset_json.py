@@ -20,7 +20,8 @@ _CHANNELS = ("channel_names", "modality")
 def of_dataset_json(root: Path, data: DataConfig) -> tuple[DataConfig, str | None]:
     """The configuration with what nnU-Net's file in this folder says where it is left out, and what that is.
 
-    Channels are named as the files are: `0000`, `0001`, where there are several. Raises DataError.
+    Channels are named as the files are: `0000`, `0001`, where there are several; along a fourth axis of volumes, as
+    `dataset.json` does. Raises DataError.
     """
     path = root / DATASET_JSON
     content = read_json(path) if path.is_file() else None
@@ -37,12 +38,16 @@ def of_dataset_json(root: Path, data: DataConfig) -> tuple[DataConfig, str | Non
             data = replace(data, classes=labels, ignore=ignore if data.ignore is None else data.ignore)
             told.append(f"classes {', '.join(data.labels.names)}")
             told += [f"data.ignore={ignore}"] if ignore is not None else []
-        if data.channels == "auto" and len(channels) > 1 and any(root.glob("*/*_0001.*")):  # else colours of one file
+        several = data.channels == "auto" and len(channels) > 1
+        if several and any(root.glob("*/*_0001.*")):
             endings = {f"{number:04}": name for number, name in enumerate(channels.values())}
             data = replace(data, channels=[*endings])
             told.append(
                 f"channels {', '.join(f'{ending} ({printable(str(name))})' for ending, name in endings.items())}"
             )
+        elif several and data.is_of_volumes:  # along a fourth axis; else colours of one file
+            data = replace(data, channels=[*map(str, channels.values())])
+            told.append(f"channels {', '.join(map(printable, data.channels))}")
     except (ConfigError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} can't be used ({error}); correct it, or leave it out by data.annotations=masks"
