@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from brainseg.classes import Labels
-from brainseg.config import BUILT_IN_NETWORKS, DataConfig, RunConfig
+from brainseg.config import BUILT_IN_NETWORKS, MASK_FILES, DataConfig, RunConfig
 from brainseg.data.overview import Overview
 
 # Multiples of the coarsest network's factor; above the highest, a step takes long without a GPU.
@@ -33,6 +33,14 @@ class Choice:
     key: str
     value: Any
     why: str
+
+
+def annotated_choices(given: DataConfig, read: DataConfig) -> Iterator[Choice]:
+    """What annotations or nnU-Net's `dataset.json` say of the masks. read: the configuration with what was found."""
+    for name in ("annotations", "classes", "ignore"):
+        value = getattr(read, name)
+        if value not in (getattr(given, name), MASK_FILES):
+            yield Choice(key=f"data.{name}", value=value, why="as the folder has it")
 
 
 def split_choices(found: Overview) -> Iterator[Choice]:
