@@ -32,8 +32,17 @@ class Main(Protocol):
 
 
 def command(work: Callable[[argparse.Namespace], int], make_parser: Callable[[], argparse.ArgumentParser]) -> Main:
-    """The `main` of a command whose arguments argparse reads. work: gives the exit code."""
-    return plain_command(lambda arguments: work(make_parser().parse_args(arguments)))
+    """The `main` of a command whose arguments argparse reads. work: gives the exit code.
+
+    Options may stand between the others: `RUN_ID --data DIR KEY=VALUE`. Not in subcommands, where argparse can't.
+    """
+
+    def parse_and_work(arguments: list[str]) -> int:
+        parser = make_parser()
+        parse = parser.parse_args if parser._subparsers else parser.parse_intermixed_args
+        return work(parse(arguments))
+
+    return plain_command(parse_and_work)
 
 
 def plain_command(work: Callable[[list[str]], int]) -> Main:
