@@ -103,12 +103,20 @@ def test_each_object_counts_alone_and_a_set_without_one_has_no_size(tmp_path: Pa
     mask = np.zeros((30, 30), np.uint8)
     mask[2:5, 2:5] = mask[5, 5] = 255  # ten pixels that touch, the last at a corner
     mask[20:28, 20:28] = 255
+    mask[0, 0] = 255  # one of 75 pixels: no 5 %
     for number in range(2):
         write_slice(tmp_path / "two", f"s{number}", height=30, width=30, mask=mask, grey=99)
     found = overview_of(source_of_folder(tmp_path / "two"), progress=lambda *_: None)
-    sides = np.sqrt([10, 64, 10, 64]) / 30
-    assert found.small_object == pytest.approx(np.percentile(sides, 5))
+    assert found.small_object == pytest.approx(4 * 10 / (12 + 4) / 30)
     assert overview_of(source_of_folder(tmp_path / "two"), progress=lambda *_: None).people == 0
+
+
+def test_a_vessel_is_small_however_long_it_is(tmp_path: Path) -> None:
+    mask = np.zeros((30, 30), np.uint8)
+    mask[3:5, 4:24] = 255
+    write_slice(tmp_path / "set", "s", height=30, width=30, mask=mask, grey=99)
+    found = overview_of(source_of_folder(tmp_path / "set"), progress=lambda *_: None)
+    assert found.small_object == pytest.approx(4 * 40 / 44 / 30)
 
 
 def test_pictures_with_a_top_and_a_bottom_are_upright_and_noise_is_not(tmp_path: Path) -> None:
