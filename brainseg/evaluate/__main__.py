@@ -218,7 +218,7 @@ def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, o
     print(f"look at it  {where_to_look(tracking)}")
 
 
-main = command(with_folder(_evaluate), make_parser)
+main = command(with_folder(_evaluate), make_parser, intermixed=True)
 
 if __name__ == "__main__":
     sys.exit(main())

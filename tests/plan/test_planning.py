@@ -210,7 +210,7 @@ def test_the_experiment_is_what_hydra_composes(
     monkeypatch.chdir(here)
     moved = folder.rename(here / "a set")
     asked = ["optimizer=sgd", "train.loss=dice", "data.image_size=64"]
-    assert main([str(moved), *asked, "-o", "conf/experiment/mine.yaml"]) == 0
+    assert main([str(moved), *asked[:1], "-o", "conf/experiment/mine.yaml", *asked[1:]]) == 0
     assert "train it with python -m brainseg.train experiment=mine\n" in capsys.readouterr().out
     text = Path("conf/experiment/mine.yaml").read_text()
     assert "# time    12 seconds an epoch, 40 minutes for 200" in text  # an epoch of one step
