@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def _add_completers(parser: argparse.ArgumentParser) -> None:
 def _overrides(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Keys, as `model.dropout=`; behind the sign, the values of that key; of the plugins that the line names, too."""
     key, sign, _value = prefix.partition("=")
-    options = _option_keys(parsed_args.overrides or []) if _may_be_an_option(key) else {}
+    options = _option_keys(getattr(parsed_args, "overrides", None) or []) if _may_be_an_option(key) else {}
     if sign:
         return [f"{key}={value}" for value in (options[key].values if key in options else _values(key))]
     return [f"{key}=" for key in ("experiment", *GROUPS, *KEYS, *options)]
@@ -97,6 +97,8 @@ def _values(key: str) -> Iterable[str]:
         return sorted(map(str, files))
     if key == "resume":
         return _resumable_runs()
+    if key == "model.weights":
+        return [*KEYS[key].values, *_models()]
     return KEYS[key].values if key in KEYS else ()
 
 
@@ -141,7 +143,13 @@ def _resumable_runs() -> list[str]:
 
 
 def _models(**_: Any) -> list[str]:
-    return ["champion", *_run_ids()]
+    """Aliases of registered models, then runs."""
+    from brainseg.tracking import open_store
+
+    aliases: Sequence[str] = ()
+    with contextlib.suppress(Exception):  # an error would be printed into the line that is being typed
+        aliases = open_store(TrackingConfig()).aliases()
+    return [*aliases, *_run_ids()]
 
 
 # Name of an argument -> what completes it; the shell completes any other by files.
@@ -155,4 +163,5 @@ COMPLETERS: Mapping[str, Callable[..., list[str]]] = {
     "run": _run_ids,
     "other": _run_ids,
     "model": _models,
+    "average": _models,
 }

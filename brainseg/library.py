@@ -150,7 +150,7 @@ class Run:
             mask=mask if is_named else mask[..., 0],
             probability=probability if is_named else probability[..., 0],
             classes=data.labels.names if is_named else (),
-            warnings=unlike_training(pixels, seen, segmenter.statistics),
+            warnings=unlike_training(pixels, seen, predictor, segmenter.statistics),
         )
 
     def evaluate(self, *, split: str | None = None, data: str | Path | None = None, tune: bool = False) -> Scores:

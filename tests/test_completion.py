@@ -76,6 +76,16 @@ def test_runs_of_the_store_are_offered(offered, tmp_path):
     assert offered(f"brainseg predict {tracker.run_id[:6]}") == [tracker.run_id]
 
 
+def test_aliases_of_registered_models_are_offered_where_a_model_is_asked_for(offered, tmp_path):
+    with MlflowBackend(config=TrackingConfig()).open() as tracker:
+        pass
+    MlflowBackend(config=TrackingConfig()).register("champion", tracker.run_id)
+    assert offered("brainseg predict b") == ["brainseg@champion"]
+    assert offered("brainseg predict brainseg@ch") == ["brainseg@champion"]
+    assert offered(f"brainseg predict {tracker.run_id} in -o out --average br") == ["brainseg@champion"]
+    assert "brainseg@champion" in offered("brainseg train model.weights=")
+
+
 def test_only_runs_that_can_be_resumed_are_offered_behind_resume(offered, tmp_path):
     checkpoints = tmp_path / "mlruns" / "checkpoints"
     for age, name in enumerate(("newest", "alive", "older", "not-begun")):

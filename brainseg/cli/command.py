@@ -31,9 +31,23 @@ class Main(Protocol):
         """Runs the command with these arguments (by default those of the process); the exit code."""
 
 
-def command(work: Callable[[argparse.Namespace], int], make_parser: Callable[[], argparse.ArgumentParser]) -> Main:
-    """The `main` of a command whose arguments argparse reads. work: gives the exit code."""
-    return plain_command(lambda arguments: work(make_parser().parse_args(arguments)))
+def command(
+    work: Callable[[argparse.Namespace], int],
+    make_parser: Callable[[], argparse.ArgumentParser],
+    *,
+    intermixed: bool = False,
+) -> Main:
+    """The `main` of a command whose arguments argparse reads. work: gives the exit code.
+
+    intermixed: options may stand between the others, as in `RUN_ID --data DIR KEY=VALUE`.
+    """
+
+    def parse_and_work(arguments: list[str]) -> int:
+        parser = make_parser()
+        parse = parser.parse_intermixed_args if intermixed else parser.parse_args
+        return work(parse(arguments))
+
+    return plain_command(parse_and_work)
 
 
 def plain_command(work: Callable[[list[str]], int]) -> Main:

@@ -1,7 +1,9 @@
 """The data of a run: which source, its decoded slices, its split."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -70,15 +72,22 @@ def phantom(data: DataConfig) -> PhantomSource:
     )
 
 
-def source_of_folder(folder: Path, data: DataConfig | None = None) -> FolderSource:
-    """A folder as a source. data: how a run reads its files; without one, as a new run would. Raises DataError."""
+def source_of_folder(
+    folder: Path, data: DataConfig | None = None, *, named: Mapping[str, Any] = MappingProxyType({})
+) -> FolderSource:
+    """A folder as a source. data: how a run reads its files; without one, as a new run would.
+
+    named: keys of `data` with the values that they have for this folder. Raises DataError. The set may have pixels to
+    ignore where the run has none.
+    """
     known = data
     data = data or DataConfig()
-    data = replace(data, name=data.name if data.is_of_volumes else "folder", options={}, root=str(folder))
-    if known is not None and not has_annotations(folder, known.annotations):
+    name = data.name if data.is_of_volumes else "folder"
+    data = replace(data, **{"name": name, "options": {}, "root": str(folder), **named})
+    if known is not None and "annotations" not in named and not has_annotations(folder, known.annotations):
         data = replace(data, annotations=MASK_FILES)  # mask files before annotations, and nothing is taken
     source = FolderSource(data)
-    if known is not None and source.labels != known.labels:
+    if known is not None and replace(source.labels, has_ignored=known.labels.has_ignored) != known.labels:
         raise DataError(
             f"{folder}: {source.data.annotations} has {_about(source.labels)}, and the run {_about(known.labels)}; "
             "name a folder that is annotated as the run's"
@@ -141,8 +150,7 @@ def _with_channels(data: DataConfig, source: FolderSource, cache_dir: Path | Non
 
 def _about(labels: Labels) -> str:
     """The classes, for an error."""
-    names = f"the classes {', '.join(labels.names)}" if labels.are_named else "no classes"
-    return f"{names}{' and pixels to ignore' if labels.has_ignored else ''}"
+    return f"the classes {', '.join(labels.names)}" if labels.are_named else "no classes"
 
 
 def cache_dir_of(config: RunConfig) -> Path:

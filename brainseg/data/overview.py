@@ -1,7 +1,6 @@
 """What a set holds, from reading each of its slices once: sizes, foreground, objects."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from brainseg.data.masks import NEIGHBOURS, class_masks
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, Source
 
-SMALL = 5  # percentile of the objects' sides: a few specks don't decide
+SMALL = 0.05  # share of the foreground that lies in the small objects: specks, however many, don't decide
 ROWS = 16  # of the vertical profile of a picture
 
 
@@ -30,8 +29,8 @@ class Overview:
     width: int  # median, pixels
     foreground: tuple[float, ...]  # of each class, its mean share of a slice's pixels, in [0, 1]
     empty: float  # share of the slices without foreground, in [0, 1]
-    # The square root of an object's area, as a share of that of its slice: of the small objects (the percentile
-    # SMALL); None where there is no object.
+    # How wide the widest of the small objects is, as a share of `side`; None where there is no object. The width is
+    # 4 * area / outline: the side of a square, and twice the width of a line.
     small_object: float | None
     # How much the pictures are bright and dark at the same heights: the median correlation of a picture's brightness
     # by row with the set's, in [-1, 1]. Photographs with a sky are.
@@ -49,7 +48,7 @@ class _Slice:
     width: int
     channels: int
     foreground: NDArray[np.float64]  # (classes,)
-    object_sides: NDArray[np.float64]  # as shares of the slice's
+    objects: NDArray[np.float64]  # width and area of each, as shares of the slice's, (objects, 2)
     profile: NDArray[np.float64]  # (ROWS,)
 
 
@@ -64,7 +63,6 @@ def overview_of(source: Source, *, progress: OnProgress) -> Overview:
                 progress("reading", len(found), len(infos))
         finally:
             pool.shutdown(cancel_futures=True)
-    sides = np.concatenate([each.object_sides for each in found])
     patients = [info.columns.get(PATIENT) for info in infos]
     return Overview(
         slices=len(infos),
@@ -74,7 +72,7 @@ def overview_of(source: Source, *, progress: OnProgress) -> Overview:
         width=int(np.median([each.width for each in found])),
         foreground=tuple(float(share) for share in np.mean([each.foreground for each in found], axis=0)),
         empty=float(np.mean([not each.foreground.any() for each in found])),
-        small_object=float(np.percentile(sides, SMALL)) if len(sides) else None,
+        small_object=_small(np.concatenate([each.objects for each in found])),
         upright=_upright(np.array([each.profile for each in found])),
     )
 
@@ -88,16 +86,29 @@ def _looked_at(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: Labels
         width=width,
         channels=image.shape[2],
         foreground=classes.mean(axis=(0, 1)),
-        object_sides=np.sqrt(np.fromiter(_areas(classes), np.float64) / (height * width)),
+        objects=np.concatenate([_objects(classes[..., place]) for place in range(classes.shape[-1])]),
         profile=np.array([part.mean() if len(part) else 0.0 for part in rows]),
     )
 
 
-def _areas(classes: NDArray[np.bool_]) -> Iterator[int]:
-    """The pixels of each object. classes: (height, width, classes)."""
-    for place in range(classes.shape[-1]):
-        labelled, _ = ndimage.label(classes[..., place], structure=NEIGHBOURS)
-        yield from np.bincount(labelled.ravel())[1:]
+def _objects(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """As in `_Slice`. mask: of one class, (height, width)."""
+    labelled, count = ndimage.label(np.pad(mask, 1), structure=NEIGHBOURS)
+    areas = np.bincount(labelled.ravel())[1:]
+    outlines = sum(  # in sides of pixels
+        np.bincount(labelled[labelled != np.roll(labelled, step, axis)], minlength=count + 1)[1:]
+        for step in (1, -1)
+        for axis in (0, 1)
+    )
+    return np.stack([4 * areas / outlines / mask.size**0.5, areas / mask.size], axis=-1)
+
+
+def _small(objects: NDArray[np.float64]) -> float | None:
+    """As `Overview.small_object`. objects: as in `_Slice`."""
+    if not len(objects):
+        return None
+    widths, areas = objects[np.argsort(objects[:, 0])].T
+    return float(widths[np.searchsorted(areas.cumsum(), SMALL * areas.sum())])
 
 
 def _upright(profiles: NDArray[np.float64]) -> float:

@@ -1,7 +1,7 @@
 """What the slices that a model was trained on look like, and in which ways another slice is unlike them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,21 +59,26 @@ class TrainingStatistics:
         content = {"schema_version": STATISTICS_SCHEMA, "slices": self.slices, "percentiles": PERCENTILES}
         return json.dumps(content | dict(self.measures), indent=1) + "\n"
 
-    def differences(self, found: SliceStatistics) -> list[str]:
-        """In which ways a slice is unlike these, a phrase each; none for a slice like them."""
-        unlike = []
-        if self._outside("width", found.width, SIZE_FACTOR) or self._outside("height", found.height, SIZE_FACTOR):
-            low, high = (f"{self._at('width', end):.0f}x{self._at('height', end):.0f}" for end in USUAL)
-            unlike.append(f"size {found.width:.0f}x{found.height:.0f} ({_range(low, high)} in training)")
-        if self._outside("aspect", found.aspect, ASPECT_FACTOR):
-            low, high = (f"{self._at('aspect', end):.2f}" for end in USUAL)
-            unlike.append(f"width/height {found.aspect:.2f} ({_range(low, high)} in training)")
+    def differences(self, found: SliceStatistics, *, with_size: bool) -> list[str]:
+        """In which ways a slice is unlike these, a phrase each; none for a slice like them.
+
+        with_size: whether width, height and their ratio count.
+        """
+        unlike = [*self._size_differences(found)] if with_size else []
         for name, value in (("brightness", found.brightness), ("contrast", found.contrast)):
             low_level, high_level = (self._at(name, end) for end in USUAL)
             margin = INTENSITY_MARGIN * (high_level - low_level)
             if not low_level - margin <= value <= high_level + margin:
                 unlike.append(f"{name} {value:.0f} ({_range(f'{low_level:.0f}', f'{high_level:.0f}')} in training)")
         return unlike
+
+    def _size_differences(self, found: SliceStatistics) -> Iterator[str]:
+        if self._outside("width", found.width, SIZE_FACTOR) or self._outside("height", found.height, SIZE_FACTOR):
+            low, high = (f"{self._at('width', end):.0f}x{self._at('height', end):.0f}" for end in USUAL)
+            yield f"size {found.width:.0f}x{found.height:.0f} ({_range(low, high)} in training)"
+        if self._outside("aspect", found.aspect, ASPECT_FACTOR):
+            low, high = (f"{self._at('aspect', end):.2f}" for end in USUAL)
+            yield f"width/height {found.aspect:.2f} ({_range(low, high)} in training)"
 
     def _at(self, name: str, percentile: int) -> float:
         return self.measures[name][PERCENTILES.index(percentile)]

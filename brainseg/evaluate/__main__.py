@@ -6,9 +6,10 @@ Errors are found before a slice is predicted. TensorFlow and MLflow are imported
 import argparse
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.console import Progress, table_console
@@ -25,10 +26,11 @@ PROGRAM = "python -m brainseg.evaluate"
 EXAMPLES = f"""examples:
   {PROGRAM} RUN_ID                     its validation slices
   {PROGRAM} RUN_ID --split test --tune its test slices, with settings chosen on validation
-  {PROGRAM} RUN_ID --data DIR          another data set
+  {PROGRAM} RUN_ID --data DIR          another data set; data.annotations=FILE names its masks
   {PROGRAM} --study NAME               the folds of a cross-validation, pooled
   {PROGRAM} RUN_ID RUN_ID --average    an ensemble of two models of one split
 """
+KEYS_OF_FOLDER = ("data.annotations", "data.images", "data.masks")
 PLAIN_WIDTH = 240  # characters of a table without a terminal
 
 
@@ -52,7 +54,12 @@ def make_parser() -> argparse.ArgumentParser:
         "95 % intervals, by tumour type and size; the files are added to the runs.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN_ID", help="one run, or several that are pooled")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN_ID|KEY=VALUE",
+        help=f"one run, or several that are pooled; {', '.join(KEYS_OF_FOLDER)} of --data",
+    )
     parser.add_argument(
         "--study", metavar="NAME", action="append", default=[], help="every finished run of a study, pooled; repeatable"
     )
@@ -74,14 +81,16 @@ def _evaluate(parsed: argparse.Namespace, folder: Path) -> int:
     from brainseg.runs.models import start_tensorflow
     from brainseg.tracking import open_store
 
-    if bool(parsed.runs) == bool(parsed.study):
+    run_ids = [item for item in parsed.runs if "=" not in item]
+    named = _named([item for item in parsed.runs if "=" in item], folder=parsed.data)
+    if bool(run_ids) == bool(parsed.study):
         raise InputError(f"name runs by their ids, or a study with --study NAME; {PROGRAM} --help shows how it is used")
     if parsed.output is not None:
         check_new_folder(parsed.output, option="-o")
     tracking = tracking_of(parsed)
     store = open_store(tracking)
-    asked = _asked(parsed, store)
-    tasks = _tasks(parsed, store, asked, folder / "runs")
+    asked = _asked(run_ids, parsed.study, store)
+    tasks = _tasks(parsed, store, asked, named, folder / "runs")
     for note in dict.fromkeys(note for task in tasks for note in (*task.split.slices.notes, *_unmeasured(task))):
         print(f"note: {note}")
     start_tensorflow(tasks[0].runs[0].threads)  # on as many threads as in the training: they decide the last digits
@@ -108,12 +117,25 @@ def _unmeasured(task: "Task") -> list[str]:
     ]
 
 
-def _asked(parsed: argparse.Namespace, store: "RunStore") -> Asked:
-    check_named_once(parsed.runs, called="run")
-    check_named_once(parsed.study, called="study")
-    if not parsed.study:
-        return Asked(run_ids=tuple(parsed.runs), parent=None)
-    studies = [_asked_study(name, store) for name in parsed.study]
+def _named(overrides: Sequence[str], *, folder: Path | None) -> dict[str, Any]:
+    """What is said of the folder of --data, as fields of `DataConfig`. Raises InputError."""
+    if not overrides:
+        return {}
+    from brainseg.compose import values_in
+
+    values = values_in(overrides)
+    for key in values:
+        if folder is None or key not in KEYS_OF_FOLDER:
+            raise InputError(f"{key} is what the run has; only {', '.join(KEYS_OF_FOLDER)} may be given, of --data DIR")
+    return {key.removeprefix("data."): value for key, value in values.items()}
+
+
+def _asked(run_ids: Sequence[str], study_names: Sequence[str], store: "RunStore") -> Asked:
+    check_named_once(run_ids, called="run")
+    check_named_once(study_names, called="study")
+    if not study_names:
+        return Asked(run_ids=tuple(run_ids), parent=None)
+    studies = [_asked_study(name, store) for name in study_names]
     run_ids = tuple(run_id for study in studies for run_id in study.run_ids)
     return Asked(run_ids=run_ids, parent=studies[0].parent if len(studies) == 1 else None)
 
@@ -134,7 +156,9 @@ def _asked_study(name: str, store: "RunStore") -> Asked:
     return Asked(run_ids=run_ids, parent=parents[0] if parents else None)
 
 
-def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: Path) -> "list[Task]":
+def _tasks(
+    parsed: argparse.Namespace, store: "RunStore", asked: Asked, named: Mapping[str, Any], folder: Path
+) -> "list[Task]":
     """The runs with the slices and settings to score them by. Raises InputError for whatever can be wrong with them."""
     from brainseg.evaluate.evaluation import Task, split_of, together, validation_split
     from brainseg.inference.postprocess import MaskSettings
@@ -148,7 +172,7 @@ def _tasks(parsed: argparse.Namespace, store: "RunStore", asked: Asked, folder: 
     tasks = []
     for run_id in asked.run_ids:
         run = read_run(store, run_id, root=parsed.root, folder=folder)
-        split = split_of(run, split=parsed.split, data=parsed.data, default=default)
+        split = split_of(run, split=parsed.split, data=parsed.data, named=named, default=default)
         validation = validation_split(run, split) if parsed.tune else None
         tasks.append(Task(runs=(run,), split=split, settings=None if parsed.tune else settings, validation=validation))
     return together(tasks, average=parsed.average)
@@ -194,7 +218,7 @@ def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, o
     print(f"look at it  {where_to_look(tracking)}")
 
 
-main = command(with_folder(_evaluate), make_parser)
+main = command(with_folder(_evaluate), make_parser, intermixed=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from brainseg.cli.console import OnProgress
 from brainseg.data.cache import SliceSet
@@ -129,15 +131,23 @@ class Outcome:
         return self.split if self.ensemble_size == 1 else f"{self.split}-averaged"
 
 
-def split_of(run: StoredRun, *, split: str | None, data: Path | None, default: str = "val") -> EvaluationSplit:
+def split_of(
+    run: StoredRun,
+    *,
+    split: str | None,
+    data: Path | None,
+    named: Mapping[str, Any] = MappingProxyType({}),
+    default: str = "val",
+) -> EvaluationSplit:
     """Finds the slices to score. split: val or test. data: another folder, or where the run's data has moved to.
 
+    named: as for `slices_in`.
     Raises InputError if the run has no such slices, or if its data has changed since it was trained.
     """
     if data is None:
         _ids_of(run, split or default)  # before minutes of decoding
         return _evaluation_split(run, training_slices(run), split or default)
-    slices = slices_in(run, data)
+    slices = slices_in(run, data, named)
     if slices.fingerprint != run.fingerprint:
         if split is not None:
             raise InputError(

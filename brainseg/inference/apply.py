@@ -96,11 +96,15 @@ def findings_of(
 
 
 def unlike_training(
-    image: NDArray[np.uint8], seen: NDArray[np.uint8], statistics: TrainingStatistics | None
+    image: NDArray[np.uint8], seen: NDArray[np.uint8], predictor: Predictor, statistics: TrainingStatistics | None
 ) -> tuple[str, ...]:
-    """How an image differs from the training slices, a phrase each. seen: the image `as_seen`."""
+    """How an image differs from the training slices, a phrase each. seen: the image `as_seen` by the predictor.
+
+    To a model that sees windows, images of all sizes are alike.
+    """
     if image.min() == image.max():
         return (CONSTANT,)
     if statistics is None:
         return ()
-    return tuple(statistics.differences(measure_slice(seen, stored=(image.shape[0], image.shape[1]))))
+    found = measure_slice(seen, stored=(image.shape[0], image.shape[1]))
+    return tuple(statistics.differences(found, with_size=predictor.windows is None))

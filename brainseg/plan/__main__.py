@@ -76,7 +76,7 @@ def _command(file: Path) -> str:
     return f"{train} experiment={shlex.quote(file.stem)}, once it is in {EXPERIMENTS}/"
 
 
-main = command(_plan, make_parser)
+main = command(_plan, make_parser, intermixed=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from brainseg.classes import Labels
-from brainseg.config import BUILT_IN_NETWORKS, DataConfig, RunConfig
+from brainseg.config import BUILT_IN_NETWORKS, MASK_FILES, DataConfig, RunConfig
 from brainseg.data.overview import Overview
 
 # Multiples of the coarsest network's factor; above the highest, a step takes long without a GPU.
@@ -16,7 +16,7 @@ LARGE_SLICE = 1.5  # times the largest size, above which crops may be better tha
 MAX_PATCHES = 16  # of a slice
 STEMS, DEPTHS = (4, 2, 1), (5, 4, 3)  # the first that the objects allow
 STEM_SIDE = 64  # pixels a side that the first level has at least
-COARSEST_OBJECT = 2  # pixels a side that a small object has at the coarsest level, at least: 4 pixels in all
+COARSEST_OBJECT = 2  # pixels that a small object is wide at the coarsest level, at least: 4 pixels in all
 LARGE_BATCH, SMALL_BATCH = 16, 8
 LARGE_BATCH_SIZE = 128  # pixels a side up to which a batch is large
 STEPS = 500  # of a training, at least
@@ -33,6 +33,14 @@ class Choice:
     key: str
     value: Any
     why: str
+
+
+def annotated_choices(given: DataConfig, read: DataConfig) -> Iterator[Choice]:
+    """What annotations or nnU-Net's `dataset.json` say of the masks. read: the configuration with what was found."""
+    for name in ("annotations", "classes", "ignore"):
+        value = getattr(read, name)
+        if value not in (getattr(given, name), MASK_FILES):
+            yield Choice(key=f"data.{name}", value=value, why="as the folder has it")
 
 
 def split_choices(found: Overview) -> Iterator[Choice]:
@@ -89,7 +97,7 @@ class _Seen:
     height: int
     width: int
     patches: int  # crops at the stored size; 0: the whole slice, resized
-    small_object: float  # side in pixels; where there is none, as wide as the slice
+    small_object: float  # width in pixels; where there is none, as wide as the slice
 
     @property
     def side(self) -> int:
@@ -168,7 +176,7 @@ def _network(seen: _Seen) -> Iterator[Choice]:
     yield Choice(
         key="model.depth",
         value=depth,
-        why=f"{'' if enough else 'only '}{coarsest:.1f} pixels of a small object's side are left at the coarsest level",
+        why=f"a small object is {'' if enough else 'only '}{coarsest:.1f} pixels wide at the coarsest level",
     )
     yield Choice(key="model.stem", value=stem, why=f"the first level works at {seen.side // stem} pixels a side")
 

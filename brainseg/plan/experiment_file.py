@@ -31,5 +31,6 @@ def experiment_text(root: Path, *, about: Sequence[str], groups: Mapping[str, st
 
 def _scalar(value: Any) -> str:
     """A value in one line of YAML; what OmegaConf would take for an interpolation stays text."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    # Unsorted: the order of classes counts.
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
     return text.removesuffix("\n").removesuffix("...").removesuffix("\n").replace("${", "\\${")

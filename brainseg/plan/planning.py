@@ -12,7 +12,7 @@ from brainseg.data.load import resolved_source
 from brainseg.data.overview import Overview, overview_of
 from brainseg.data.source import Source
 from brainseg.data.split import Split, make_split
-from brainseg.plan.choices import Choice, choices_for, split_choices
+from brainseg.plan.choices import Choice, annotated_choices, choices_for, split_choices
 
 if TYPE_CHECKING:
     from brainseg.train.cost import Cost
@@ -38,14 +38,19 @@ def make_plan(folder: Path, overrides: Sequence[str]) -> Plan:
     given = compose.values_in(overrides)
     composition = compose.Composition(["data=folder", "data.root=.", *overrides])
     # The folder replaces the root, which may have signs that an override would have to quote.
-    source, config = resolved_source(_at(folder, composition.with_values({})))
+    asked = _at(folder, composition.with_values({}))
+    source, config = resolved_source(asked)
     with Progress(unit="slices") as progress:
         found = overview_of(source, progress=progress)
     parts = _own(split_choices(found), given)
     split = make_split(
         source.slices(), replace(config.data, **{each.key.partition(".")[2]: each.value for each in parts})
     )
-    own = [*parts, *_own(choices_for(found, config, train=len(split.train), given=given), given)]
+    own = [
+        *_own(annotated_choices(asked.data, config.data), given),
+        *parts,
+        *_own(choices_for(found, config, train=len(split.train), given=given), given),
+    ]
     planned = _at(folder, composition.with_values({each.key: each.value for each in own}))
     kept = [Choice(key=key, value=value, why="") for key, value in flatten(config).items() if key in given]
     return Plan(

@@ -71,7 +71,8 @@ def predict_images(
         except DataError as error:
             return Failed(image=image, error=str(error))
         seen = as_seen(pixels, predictor, data)
-        return _Read(image=image, pixels=pixels, seen=seen, warnings=unlike_training(pixels, seen, statistics))
+        warnings = unlike_training(pixels, seen, predictor, statistics)
+        return _Read(image=image, pixels=pixels, seen=seen, warnings=warnings)
 
     def finish(item: _Read, views: NDArray[np.float32]) -> Predicted:
         shape = item.pixels.shape[0], item.pixels.shape[1]

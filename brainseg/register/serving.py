@@ -119,7 +119,7 @@ class ServedModel:
     def _found(self, image: NDArray[np.uint8], seen: NDArray[np.uint8], views: NDArray[np.float32]) -> dict[str, Any]:
         labels = self._served.data.labels
         masks, probability = masks_of(views, (image.shape[0], image.shape[1]), self._served.settings, labels)
-        warnings = unlike_training(image, seen, self._statistics)
+        warnings = unlike_training(image, seen, self._predictor, self._statistics)
         findings = findings_of(masks, probability, labels, warnings=warnings)
         pngs = [_as_text(mask_png(mask)) for mask in np.moveaxis(masks, -1, 0)]
         size = {"width": image.shape[1], "height": image.shape[0], "warnings": list(warnings)}

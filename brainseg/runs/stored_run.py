@@ -88,7 +88,7 @@ def model_of(run: StoredRun) -> Any:
 
 def training_slices(run: StoredRun) -> SliceSet:
     """The data that the run was trained on. Raises InputError if it is gone, or has changed since."""
-    slices = slices_of(run, source_of_run(run.id, run.config))
+    slices = load_slices(source_of_run(run.id, run.config), run.config.data, cache_dir=cache_dir_of(run.config))
     if slices.fingerprint != run.fingerprint:
         raise InputError(
             f"run {run.id}: the data in {slices.source.location} has changed since the run was trained; "
@@ -123,16 +123,18 @@ def _import_plugins() -> None:
     compose.freeze([])
 
 
-def slices_in(run: StoredRun, folder: Path) -> SliceSet:
-    """The slices of a folder at the size that the run works at. Raises DataError if it can't be used."""
-    source = source_of_folder(folder, run.config.data)
-    slices = slices_of(run, source)
-    return dataclasses.replace(slices, notes=(*source.notes, *slices.notes))
+def slices_in(run: StoredRun, folder: Path, named: Mapping[str, Any]) -> SliceSet:
+    """The slices of a folder at the size that the run works at. Raises DataError if it can't be used.
 
-
-def slices_of(run: StoredRun, source: Source) -> SliceSet:
-    """The decoded slices of a source, from the cache if it has them."""
-    return load_slices(source, run.config.data, cache_dir=cache_dir_of(run.config))
+    named: as for `source_of_folder`.
+    """
+    source = source_of_folder(folder, run.config.data, named=named)
+    data = dataclasses.replace(run.config.data, ignore=source.data.ignore)
+    slices = load_slices(source, data, cache_dir=cache_dir_of(run.config))
+    notes = [*source.notes, *slices.notes]
+    if data.ignore != run.config.data.ignore:
+        notes.append(f"{folder} has pixels to ignore, unlike the data of run {run.id}; they are left out of the scores")
+    return dataclasses.replace(slices, notes=tuple(notes))
 
 
 def evaluated_splits(tags: Mapping[str, str]) -> tuple[str, ...]:

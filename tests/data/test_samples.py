@@ -4,12 +4,14 @@ import os
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tiny_run import TINY
 
 from brainseg.compose import freeze
+from brainseg.plan.__main__ import main as plan
 from brainseg.tracking import MemoryStore
 
 DOCS = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
@@ -39,3 +41,25 @@ def test_a_public_set_trains_by_its_command(words: str, name: str, tmp_path: Pat
     result = run(config, store.open_tracker(run_name=name))
     first, last = (metrics for _, metrics in store.trackers[result.run_id].metrics)
     assert last["train_dice"] > first["train_dice"]
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("unrendered")
+def test_a_plan_of_a_public_set_with_patterns_classes_and_parts_trains_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "BRAINSEG_SAMPLES" not in os.environ:
+        pytest.skip("BRAINSEG_SAMPLES names no folder of samples")
+    from brainseg.train.experiment import run  # TensorFlow
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("brainseg.plan.planning.timed", lambda plan: SimpleNamespace(lines=list))
+    words, name = COMMANDS[-1]
+    keys = [word for word in shlex.split(words) if not word.startswith(("data=", "data.root="))]
+    assert plan([f"{os.environ['BRAINSEG_SAMPLES']}/{name}", *keys, "-o", "conf/experiment/mine.yaml"]) == 0
+    config = freeze(["experiment=mine", "train.epochs=1", "train.threads=2", "model.base_filters=2"])
+    assert (name, len(config.data.labels.names), config.data.split_by) == ("camvid", 11, "folder")
+    store = MemoryStore()
+    result = run(config, store.open_tracker(run_name=name))
+    ((_, metrics),) = store.trackers[result.run_id].metrics
+    assert 0 < metrics["train_dice"] < 1

@@ -97,7 +97,12 @@ def test_what_is_stored_is_read_back():
     ],
 )
 def test_a_slice_beyond_the_usual_range_is_unlike(found, said):
-    assert TRAINED.differences(found) == said
+    assert TRAINED.differences(found, with_size=True) == said
+
+
+def test_where_sizes_do_not_count_the_rest_does():
+    found = measures(width=100, height=600, brightness=200)
+    assert TRAINED.differences(found, with_size=False) == ["brightness 200 (20 to 60 in training)"]
 
 
 BROKEN = "it can't be read; restore the artifact that the run recorded"

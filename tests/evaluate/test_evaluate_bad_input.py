@@ -161,6 +161,21 @@ CASES = [
     ("memory-1 --data a-file", f"a-file is a file; name a folder that holds {LAYOUT}"),
     ("memory-1 --data empty", f"empty holds neither {LAYOUT}"),
     ("memory-1 --data half", f"half holds neither {LAYOUT}; it has images/ but no masks/"),
+    (
+        "memory-1 --data half data.image_size=64",
+        "data.image_size is what the run has; only data.annotations, data.images, data.masks may be given, "
+        "of --data DIR",
+    ),
+    (
+        "memory-1 data.annotations=a.json",
+        "data.annotations is what the run has; only data.annotations, data.images, data.masks may be given, "
+        "of --data DIR",
+    ),
+    (
+        "memory-1 --data half data.annotations=a.json",
+        "half/a.json can't be read (No such file or directory); restore it, or make it readable",
+    ),
+    ("memory-1 --data half data.images={id}.png", "data.images needs data.masks; add data.masks=PATTERN"),
     ("memory-1 -o a-file", "-o must name a folder, got the file a-file; name another"),
     ("memory-1 -o a-file/deep", "-o must name a folder, got the file CWD/a-file; name another"),
     ("memory-1 -o half", "-o half must be a new or an empty folder, but something is there; name another one"),

@@ -1,6 +1,8 @@
 """What a plan reads from a set, what it chooses, and the experiment that it writes."""
 
 import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from PIL import Image
 
 from brainseg import compose
+from brainseg.classes import Labels
 from brainseg.config import BUILT_IN_NETWORKS, RunConfig
-from brainseg.data.load import source_of_folder
+from brainseg.data.load import load_data, source_of_folder
 from brainseg.data.overview import Overview, overview_of
 from brainseg.plan.__main__ import main
 from brainseg.plan.choices import choices_for, split_choices
@@ -45,10 +48,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No step is timed: an epoch takes 12 s."""
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """No step is timed: an epoch takes 12 s. What would have been timed."""
+    asked: list[RunConfig] = []
 
     def cost(config: RunConfig, source: object, split: object, *, stored_px: tuple[int, int]) -> Cost:
+        asked.append(config)
         return Cost(
             config=config,
             slices=4,
@@ -61,6 +66,7 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr("brainseg.train.cost.measure", cost)
+    return asked
 
 
 def overview(**changes: object) -> Overview:
@@ -97,12 +103,20 @@ def test_each_object_counts_alone_and_a_set_without_one_has_no_size(tmp_path: Pa
     mask = np.zeros((30, 30), np.uint8)
     mask[2:5, 2:5] = mask[5, 5] = 255  # ten pixels that touch, the last at a corner
     mask[20:28, 20:28] = 255
+    mask[0, 0] = 255  # one of 75 pixels: no 5 %
     for number in range(2):
         write_slice(tmp_path / "two", f"s{number}", height=30, width=30, mask=mask, grey=99)
     found = overview_of(source_of_folder(tmp_path / "two"), progress=lambda *_: None)
-    sides = np.sqrt([10, 64, 10, 64]) / 30
-    assert found.small_object == pytest.approx(np.percentile(sides, 5))
+    assert found.small_object == pytest.approx(4 * 10 / (12 + 4) / 30)
     assert overview_of(source_of_folder(tmp_path / "two"), progress=lambda *_: None).people == 0
+
+
+def test_a_vessel_is_small_however_long_it_is(tmp_path: Path) -> None:
+    mask = np.zeros((30, 30), np.uint8)
+    mask[3:5, 4:24] = 255
+    write_slice(tmp_path / "set", "s", height=30, width=30, mask=mask, grey=99)
+    found = overview_of(source_of_folder(tmp_path / "set"), progress=lambda *_: None)
+    assert found.small_object == pytest.approx(4 * 40 / 44 / 30)
 
 
 def test_pictures_with_a_top_and_a_bottom_are_upright_and_noise_is_not(tmp_path: Path) -> None:
@@ -196,7 +210,7 @@ def test_the_experiment_is_what_hydra_composes(
     monkeypatch.chdir(here)
     moved = folder.rename(here / "a set")
     asked = ["optimizer=sgd", "train.loss=dice", "data.image_size=64"]
-    assert main([str(moved), *asked, "-o", "conf/experiment/mine.yaml"]) == 0
+    assert main([str(moved), *asked[:1], "-o", "conf/experiment/mine.yaml", *asked[1:]]) == 0
     assert "train it with python -m brainseg.train experiment=mine\n" in capsys.readouterr().out
     text = Path("conf/experiment/mine.yaml").read_text()
     assert "# time    12 seconds an epoch, 40 minutes for 200" in text  # an epoch of one step
@@ -208,6 +222,57 @@ def test_the_experiment_is_what_hydra_composes(
     assert (config.data.name, config.data.channels, config.data.image_size) == ("folder", "grey", 64)
     assert (config.optimizer.name, config.train.loss, config.model.standardize) == ("sgd", "dice", True)
     assert config.train.epochs == 200
+
+
+def labelled(root: Path) -> None:
+    """Four images with LabelMe's files: a car and a region to ignore in each, and a road in none but the first."""
+    root.mkdir()
+    for number in range(4):
+        Image.fromarray(np.eye(40, dtype=np.uint8) * (50 + number)).save(root / f"{number}.png")
+        shapes = [
+            {"label": label, "shape_type": "rectangle", "points": [[start, 0], [start + 9, 20]]}
+            for label, start in (("__ignore__", 30), ("car", 5 + number), ("road", 20))[: 2 + (number == 0)]
+        ]
+        content = {"shapes": shapes, "imagePath": f"{number}.png", "imageHeight": 40, "imageWidth": 40}
+        (root / f"{number}.json").write_text(json.dumps(content))
+
+
+def with_dataset_json(root: Path) -> None:
+    """Four slices whose masks hold 0 to 3, and nnU-Net's names for these."""
+    for number in range(4):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[:10], mask[10:20], mask[20:30] = 1, 2, 3
+        write_slice(root, f"s{number}", height=40, width=40, mask=mask, grey=50 + number)
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "road": 1, "car": 2, "ignore": 3}}
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("write", "annotations", "classes", "ignore"),
+    [
+        (labelled, "labelme", {"car": 1, "road": 2}, 255),
+        (with_dataset_json, None, {"background": 0, "road": 1, "car": 2}, 3),
+    ],
+)
+def test_what_a_folder_says_of_its_masks_stands_in_the_experiment_and_is_timed(
+    write: Callable[[Path], None],
+    annotations: str | None,
+    classes: dict[str, int],
+    ignore: int,
+    unmeasured: list[RunConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "set")
+    assert main(["set", "-o", "conf/experiment/mine.yaml"]) == 0
+    compose.register_local_conf()
+    planned = compose.freeze(["experiment=mine"]).data
+    assert (planned.annotations, planned.classes, planned.ignore) == (annotations, classes, ignore)
+    (timed,) = unmeasured
+    names = tuple(name for name in classes if name != "background")
+    assert planned.labels == timed.data.labels == Labels(names=names, exclusive=True, has_ignored=True)
+    assert load_data(compose.freeze(["experiment=mine"])).config.data.labels == timed.data.labels
 
 
 @pytest.mark.usefixtures("unmeasured")

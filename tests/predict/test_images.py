@@ -9,10 +9,11 @@ from PIL import Image
 from brainseg.config import DataConfig
 from brainseg.data.cache import resize_image
 from brainseg.data.image_files import find_images
-from brainseg.data.training_statistics import CONSTANT
+from brainseg.data.training_statistics import CONSTANT, TrainingStatistics
 from brainseg.inference.apply import batch_size
 from brainseg.inference.postprocess import MaskSettings
 from brainseg.inference.resize import resize_probability
+from brainseg.model.names import OF_WINDOWS
 from brainseg.predict.images import Failed, Predicted, predict_images
 from brainseg.predict.inputs import input_images
 from brainseg.predict.pictures import Pictures
@@ -23,7 +24,8 @@ SIZE = 8
 class Brightness:
     """A model that takes the grey level for the probability. Counts how often a graph is built from it."""
 
-    def __init__(self):
+    def __init__(self, name="whole"):
+        self.name, self.input_shape = name, (None, SIZE, SIZE, 1)
         self.shapes = []
 
     def __call__(self, images, training):
@@ -34,13 +36,13 @@ class Brightness:
 GREY = DataConfig(image_size=SIZE, channels="grey")
 
 
-def predicted(folder, out, *, model=None, bits=None, settings=None, data=GREY):
+def predicted(folder, out, *, model=None, bits=None, settings=None, data=GREY, statistics=None):
     outcomes = []
     predict_images(
         input_images(find_images([folder]).files, data),
         model=model or Brightness(),
         settings=settings or MaskSettings(),
-        statistics=None,
+        statistics=statistics,
         pictures=Pictures(folder=out, data=data, probability_bits=bits),
         on_outcome=outcomes.append,
     )
@@ -91,6 +93,19 @@ def test_one_graph_is_built_whatever_the_number_of_images(images, tmp_path):
     model = Brightness()
     predicted(images, tmp_path / "out", model=model)
     assert model.shapes == [(12, SIZE, SIZE, 1)]
+
+
+def test_a_large_image_is_unusual_only_where_it_is_resized(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(noise(0, 30, 40)).save(tmp_path / "in" / "large.png")
+    of_all = {"width": (10, 10), "height": (10, 10), "aspect": (1, 1), "brightness": (0, 255), "contrast": (0, 255)}
+    measures = {name: (low,) * 4 + (high,) * 5 for name, (low, high) in of_all.items()}
+    statistics = TrainingStatistics(slices=9, measures=measures)
+    (resized,) = predicted(tmp_path / "in", tmp_path / "resized", statistics=statistics)
+    assert resized.warnings == ("size 40x30 (10x10 in training)", "width/height 1.33 (1.00 in training)")
+    model = Brightness(f"unet{OF_WINDOWS}")
+    (windowed,) = predicted(tmp_path / "in", tmp_path / "windowed", model=model, statistics=statistics)
+    assert windowed.warnings == ()
 
 
 def test_a_broken_image_is_told_of_in_its_place_and_the_others_go_on(images, tmp_path):

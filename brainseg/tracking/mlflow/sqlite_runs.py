@@ -27,6 +27,7 @@ COLUMNS = {
     "params": {"run_uuid", "key", "value"},
     "metrics": {"run_uuid", "key", "value", "step", "is_nan"},
     "latest_metrics": {"run_uuid", "key", "value", "is_nan"},
+    "registered_model_aliases": {"name", "alias", "workspace"},
 }
 # SQLite before 3.32 takes at most 999 values in a statement.
 VALUES = 900
@@ -94,6 +95,12 @@ class SqliteRuns:
                 for run_id, key, step, value in connection.execute(history, [*some, *keys]):
                     found[run_id].setdefault(key, {})[step] = value
         return found
+
+    def aliases(self) -> list[str]:
+        """`NAME@ALIAS` of the registered models."""
+        of_default = "SELECT name || '@' || alias FROM registered_model_aliases WHERE workspace = 'default'"
+        with self._connected() as connection:
+            return [alias for (alias,) in connection.execute(of_default)]
 
     def artifacts(self, run_id: str) -> Path | None:
         """The folder of a run's artifacts; None for an unknown or deleted run, or where they are not on this machine.

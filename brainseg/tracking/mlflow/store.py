@@ -93,6 +93,9 @@ class MlflowStore:
 
     def aliases(self) -> Sequence[str]:
         """Those in MLflow's model registry in the same store."""
+        read = self._read(lambda runs: runs.aliases())
+        if read is not None:
+            return sorted(read)
         client = self._connected()
         with store_errors(self._uri):
             models = client_runs.registered_models(client)

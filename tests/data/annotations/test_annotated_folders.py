@@ -15,8 +15,13 @@ from brainseg.compose import freeze
 from brainseg.config import DataConfig
 from brainseg.data.folder import FolderSource
 from brainseg.data.load import load_data, source_of_folder
+from brainseg.data.split import Split
 from brainseg.data.verify import verify
 from brainseg.errors import DataError
+from brainseg.evaluate.evaluation import split_of
+from brainseg.inference.prediction import Predictor
+from brainseg.runs.stored_run import StoredRun
+from brainseg.scoring.evaluation import evaluate
 
 WIDTH, HEIGHT = 6, 5
 CATEGORIES = [{"id": 7, "name": "car"}, {"id": 3, "name": "road"}]
@@ -294,6 +299,38 @@ def test_a_model_is_scored_on_annotations_of_its_own_classes_alone(tmp_path: Pat
     binary = DataConfig(name="folder", root="elsewhere", channels="grey", annotations="masks")
     with pytest.raises(DataError, match=r"annotations.json has the classes car, road, and the run no classes; name a"):
         source_of_folder(tmp_path, binary)
+
+
+def test_a_model_is_scored_on_the_annotations_that_are_named_without_their_ignored_pixels(tmp_path: Path) -> None:
+    image(tmp_path / "set" / "1.png")
+    crowd = {"category_id": 7, "iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [15, 15]}}
+    coco(tmp_path / "set", {"category_id": 7, "segmentation": [LEFT]}, crowd, file="val.json")
+    coco(tmp_path / "set", file="train.json")
+    keys = ["data.root=elsewhere", "data.channels=grey", "data.classes={car: 1, road: 2}", "data.image_size=32"]
+    run = StoredRun(
+        id="r1",
+        name="",
+        config=freeze(["data=folder", *keys, f"tracking.root={tmp_path}"]),
+        split=Split(train=(), val=()),
+        fingerprint="",
+        threads=None,
+        model_file=tmp_path,
+        evaluated=(),
+    )
+    with pytest.raises(DataError, match="has several annotations"):
+        split_of(run, split=None, data=tmp_path / "set")
+    named = {"annotations": "val.json"}
+    with pytest.raises(DataError, match=r"other\.json can't be read"):
+        split_of(run, split=None, data=tmp_path / "set", named={"annotations": "other.json"})
+    found = split_of(run, split=None, data=tmp_path / "set", named=named)
+    assert found.ids == ("1",)
+    assert found.slices.notes[-1] == (
+        f"{tmp_path / 'set'} has pixels to ignore, unlike the data of run r1; they are left out of the scores"
+    )
+    cars_everywhere = np.array([0.0, 1.0, 0.0], np.float32)
+    predictor = Predictor(lambda images, training: 0 * images + cars_everywhere)
+    car, _ = evaluate(predictor, found.slices, found.ids, score_by="case").scores
+    assert (car.class_name, car.dice) == ("car", 2 * 6 / (6 + 15))  # 15 of the 30 pixels are ignored
 
 
 def test_a_folder_with_masks_in_two_ways_is_refused_until_one_is_chosen(folder: Any) -> None:
