@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from brainseg.config import IMAGE_SIZES, DataConfig
 from brainseg.data.masks import foreground_pixels
 from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
+from brainseg.data.spread import in_threads
 from brainseg.errors import DataError
 
 CACHE_SCHEMA = 2
@@ -284,13 +284,8 @@ def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
         return _digest(slices[position].id, image, mask)
 
     whole = hashlib.sha256()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for digest in pool.map(decode, range(len(slices))):
-                whole.update(digest)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for digest in in_threads(decode, range(len(slices))):
+        whole.update(digest)
     images.flush()
     masks.flush()
     np.save(folder / "sizes.npy", sizes)
@@ -306,14 +301,10 @@ def _decode_stored(source: Source, folder: Path) -> dict[str, Any]:
     """As `_decode`, of slices at their stored size."""
     ids = [item.id for item in source.slices()]
     whole, sizes, with_foreground = hashlib.sha256(), [], 0
-    with (
-        RaggedFile(folder / "images.npy") as images,
-        RaggedFile(folder / "masks.npy") as masks,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
+    with RaggedFile(folder / "images.npy") as images, RaggedFile(folder / "masks.npy") as masks:
         for first in range(0, len(ids), _READ_TOGETHER):
             group = ids[first : first + _READ_TOGETHER]
-            for slice_id, (image, mask) in zip(group, pool.map(source.read, group), strict=True):
+            for slice_id, (image, mask) in zip(group, in_threads(source.read, group), strict=True):
                 images.add(image)
                 masks.add(mask)
                 sizes.append(image.shape[:2])

@@ -1,8 +1,6 @@
 """What a set holds, from reading each of its slices once: sizes, foreground, objects."""
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +12,7 @@ from brainseg.cli.console import OnProgress
 from brainseg.data.masks import NEIGHBOURS, class_masks
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, Source
+from brainseg.data.spread import in_threads
 
 SMALL = 5  # percentile of the objects' sides: a few specks don't decide
 ROWS = 16  # of the vertical profile of a picture
@@ -57,13 +56,9 @@ def overview_of(source: Source, *, progress: OnProgress) -> Overview:
     """Reads every slice, on all cores. Raises DataError for the first that can't be read."""
     infos = source.slices()
     found: list[_Slice] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for each in pool.map(lambda info: _looked_at(*source.read(info.id), source.labels), infos):
-                found.append(each)
-                progress("reading", len(found), len(infos))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for each in in_threads(lambda info: _looked_at(*source.read(info.id), source.labels), infos):
+        found.append(each)
+        progress("reading", len(found), len(infos))
     sides = np.concatenate([each.object_sides for each in found])
     patients = [info.columns.get(PATIENT) for info in infos]
     return Overview(
