@@ -90,7 +90,7 @@ def read_image(path: Path, data: DataConfig) -> NDArray[np.uint8]:
     ones. EXIF orientation is applied, unless `data.reading` is 1.
     Raises DataError where the file can't be decoded or holds values that are not finite.
     """
-    return _pixels(path, load_file(path, upright=data.reading > 1), data)
+    return _pixels(path, load_file(path, reading=data.reading), data)
 
 
 def read_with_colour(path: Path, data: DataConfig) -> tuple[NDArray[np.uint8], bool]:
@@ -98,7 +98,7 @@ def read_with_colour(path: Path, data: DataConfig) -> tuple[NDArray[np.uint8], b
 
     Raises DataError like `read_image`.
     """
-    image = load_file(path, upright=data.reading > 1)
+    image = load_file(path, reading=data.reading)
     if image.mode in _GREY_MODES:
         return _grey(path, image, data), False
     colours = np.asarray(_convert(path, image, "RGB"), dtype=np.uint8)
@@ -135,7 +135,7 @@ def _channels_in(path: Path, data: DataConfig) -> NDArray[np.uint8]:
 
 def decode_image(content: bytes, data: DataConfig, *, called: str) -> NDArray[np.uint8]:
     """As `read_image`, of a file's content; `called` names it in errors."""
-    return _pixels(called, load_content(content, called=called, upright=data.reading > 1), data)
+    return _pixels(called, load_content(content, called=called, reading=data.reading), data)
 
 
 def holds_colour(path: Path) -> bool:
@@ -145,7 +145,7 @@ def holds_colour(path: Path) -> bool:
     """
     if mode_of_file(path) in (*_GREY_MODES, *_ALPHA_MODES):
         return False
-    pixels = np.asarray(_convert(path, load_file(path, upright=False), "RGB"))
+    pixels = np.asarray(_convert(path, load_file(path, reading=1), "RGB"))
     return bool((pixels.max(axis=-1) - pixels.min(axis=-1) > _COLOURFUL).any())
 
 
@@ -155,7 +155,7 @@ def read_mask_file(path: Path, *, reading: int) -> MaskFile:
     The indices of a palette are class numbers, unless its colours are black and white alone. With `reading` 1 the
     colours of a palette count, and of all colours the largest channel.
     """
-    image = load_file(path, upright=reading > 1)
+    image = load_file(path, reading=reading)
     colours = None
     if image.mode in _GREY_MODES:
         values = np.asarray(image)
@@ -191,7 +191,7 @@ def read_label_file(path: Path, data: DataConfig) -> MaskFile:
     """
     classes = data.mask_classes
     assert classes is not None
-    image = load_file(path, upright=data.reading > 1)
+    image = load_file(path, reading=data.reading)
     if classes.are_colours:
         values: Values = _packed(np.asarray(_convert(path, image, "RGB")))
     elif image.mode == "P" or image.mode in _GREY_MODES:
