@@ -134,6 +134,46 @@ def test_labels_are_one_problem_of_the_set_with_the_remedy(folder: Any) -> None:
     }
 
 
+def test_no_mask_of_labels_counts_however_late_they_come(folder: Any) -> None:
+    for slice_id in ("1", "2", "3"):
+        folder.add(slice_id, mask=np.zeros((24, 20), np.uint8))
+    labels = np.zeros((24, 20), np.uint8)
+    labels[2:6, 2:6], labels[10:14, 2:6] = 1, 2
+    folder.add("4", mask=labels)
+    folder.metadata(dict.fromkeys("1234", "P1"))
+    report = verify(folder.root)
+    assert [*found(report)] == ["mask_not_binary"]
+    assert (report.classes, report.foreground_fraction) == ({}, None)
+    assert report.values == {"0": 4, "1": 1, "2": 1}
+
+
+def test_what_nobody_expected_names_the_files(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no more handles")
+
+    folder.add("1")
+    monkeypatch.setattr("brainseg.data.verify.read_mask_file", fail)
+    expected = rf"{folder.root}/images/1.png and masks/1.png can't be checked \(RuntimeError\('no more handles'\)\)"
+    with pytest.raises(DataError, match=expected):
+        verify(folder.root)
+
+
+@pytest.mark.heavy
+def test_processes_find_what_threads_find(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(150):
+        folder.add(f"{number:03}")
+    soft = np.zeros((24, 20), np.uint8)
+    soft[2, 2:5] = [100, 255, 100]
+    Image.fromarray(soft).save(folder.root / "masks" / "100.png")
+    (folder.root / "images" / "007.png").write_bytes(b"")
+    folder.metadata({f"{number:03}": f"P{number}" for number in range(150)})
+    in_threads = verify(folder.root)
+    assert [*found(in_threads)] == ["unreadable_file", "soft_mask"]
+    monkeypatch.setattr("brainseg.data.spread.FEW", 0)
+    monkeypatch.setattr("brainseg.data.spread.usable_cores", lambda: 2)
+    assert verify(folder.root) == in_threads
+
+
 def test_metadata_that_cannot_be_read_do_not_stop_the_check(folder: Any) -> None:
     folder.add("1", mask=np.zeros((24, 20), np.uint8))
     (folder.root / "metadata.csv").write_text("name\n1\n")
