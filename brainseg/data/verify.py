@@ -219,7 +219,7 @@ def _inspect_files(root: Path, data: DataConfig, survey: MaskSurvey | None, pair
     """As `_inspect`; raises NotSurveyedError where a survey is needed, and DataError for what nobody expected."""
     try:
         return _inspect(root, pair, data, SetMasks(root, None, data, survey=survey))
-    except NotSurveyedError:
+    except (NotSurveyedError, DataError):
         raise
     except Exception as error:
         raise DataError(

@@ -32,6 +32,18 @@ def test_processes_give_results_in_the_order_of_the_items() -> None:
     assert list(in_processes(abs, range(-300, 0))) == [*range(300, 0, -1)]
 
 
+def verifying_needs(library: str) -> bool:
+    import brainseg.data.verify  # noqa: F401
+
+    return library in sys.modules
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("processes")
+def test_a_process_that_verifies_starts_no_tensorflow() -> None:
+    assert list(in_processes(verifying_needs, ["tensorflow", "PIL"])) == [False, True]
+
+
 @pytest.mark.heavy
 @pytest.mark.usefixtures("processes")
 def test_an_error_comes_after_the_results_before_it() -> None:
