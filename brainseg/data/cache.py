@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from brainseg.config import IMAGE_SIZES, DataConfig
 from brainseg.data.masks import foreground_pixels
 from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
+from brainseg.data.spread import in_threads
 from brainseg.errors import DataError
 
 CACHE_SCHEMA = 2
@@ -148,6 +148,21 @@ def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int], labels: Labels) 
 
 def _covering(mask: NDArray[np.uint8], size: tuple[int, int], values: Sequence[int]) -> NDArray[np.uint8]:
     """The value in {0, *values} that covers the largest part of each pixel, of shape `size`."""
+    height, width = mask.shape[0] // size[0], mask.shape[1] // size[1]
+    exact = {1, 2, 4, 8}  # PIL rounds other ratios, by where a pixel lies
+    if mask.shape != (height * size[0], width * size[1]) or not {height, width} <= exact:
+        return _covering_anywhere(mask, size, values)
+    result = np.zeros(size, np.uint8)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if len(rows):  # a pixel is a block of the mask, and those around what isn't background stay 0
+        top, bottom = rows[0] // height, rows[-1] // height + 1
+        left, right = columns[0] // width, columns[-1] // width + 1
+        part = mask[top * height : bottom * height, left * width : right * width]
+        result[top:bottom, left:right] = _covering_anywhere(part, (bottom - top, right - left), values)
+    return result
+
+
+def _covering_anywhere(mask: NDArray[np.uint8], size: tuple[int, int], values: Sequence[int]) -> NDArray[np.uint8]:
     result = np.zeros(size, np.uint8)
     largest = np.ones(size, np.float32)  # what the background covers
     covered = [np.asarray(_resized(Image.fromarray((mask == value).astype(np.float32)), size)) for value in values]
@@ -251,7 +266,7 @@ def _build(source: Source, data: DataConfig, cache_dir: Path, key: str, needs_fo
         if needs_foreground:
             _check_foreground(source, known)
         states = _states(building)  # a move keeps them
-        digests = {name: _digest_of_file(building / name) for name in ARRAYS}
+        digests = dict(zip(ARRAYS, in_threads(lambda name: _digest_of_file(building / name), ARRAYS), strict=True))
         _write_entry(building, {"schema_version": CACHE_SCHEMA, **known, "digests": digests, "states": states})
         entry = cache_dir / f"{known['fingerprint'][:16]}-{_form(data)}"
         try:
@@ -284,13 +299,8 @@ def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
         return _digest(slices[position].id, image, mask)
 
     whole = hashlib.sha256()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for digest in pool.map(decode, range(len(slices))):
-                whole.update(digest)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for digest in in_threads(decode, range(len(slices))):
+        whole.update(digest)
     images.flush()
     masks.flush()
     np.save(folder / "sizes.npy", sizes)
@@ -306,14 +316,10 @@ def _decode_stored(source: Source, folder: Path) -> dict[str, Any]:
     """As `_decode`, of slices at their stored size."""
     ids = [item.id for item in source.slices()]
     whole, sizes, with_foreground = hashlib.sha256(), [], 0
-    with (
-        RaggedFile(folder / "images.npy") as images,
-        RaggedFile(folder / "masks.npy") as masks,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
+    with RaggedFile(folder / "images.npy") as images, RaggedFile(folder / "masks.npy") as masks:
         for first in range(0, len(ids), _READ_TOGETHER):
             group = ids[first : first + _READ_TOGETHER]
-            for slice_id, (image, mask) in zip(group, pool.map(source.read, group), strict=True):
+            for slice_id, (image, mask) in zip(group, in_threads(source.read, group), strict=True):
                 images.add(image)
                 masks.add(mask)
                 sizes.append(image.shape[:2])
@@ -382,8 +388,8 @@ def _digest(slice_id: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) ->
     # Of one channel as (height, width), as by version 0.1.
     image, mask = (each[..., 0] if each.shape[-1] == 1 else each for each in (image, mask))
     digest = hashlib.sha256(f"{slice_id} {image.shape} {mask.shape}".encode())
-    digest.update(image.tobytes())
-    digest.update(mask.tobytes())
+    digest.update(image.ravel().data)
+    digest.update(mask.ravel().data)
     return digest.digest()
 
 

@@ -56,11 +56,18 @@ class MaskFile:
     is_jpeg: bool
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it holds 0 and the largest value of its type alone: then no other file has a say in what it means."""
-        if self.colours is not None or self.values.dtype not in (np.uint8, np.uint16):
-            return False
-        return bool(((self.values == 0) | (self.values == np.iinfo(self.values.dtype).max)).all())
+    def plain_values(self) -> tuple[int, ...]:
+        """0 and the largest value of its type, if it holds no others: then no other file has a say in what it means.
+
+        Those of them that it holds; nothing where it holds others.
+        """
+        top = {"uint8": 255, "uint16": 65535}.get(self.values.dtype.name)
+        if self.colours is not None or top is None:
+            return ()
+        is_zero, is_top = self.values == 0, self.values == top
+        if not (is_zero | is_top).all():
+            return ()
+        return tuple(value for value, found in ((0, is_zero), (top, is_top)) if found.any())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +91,21 @@ def read_image(path: Path, data: DataConfig) -> NDArray[np.uint8]:
     deeper ones are scaled. EXIF orientation is applied, unless `data.reading` is 1.
     Raises DataError where the file can't be decoded or holds values that are not finite.
     """
-    return _pixels(path, load_file(path, upright=data.reading > 1), data)
+    return _pixels(path, load_file(path, reading=data.reading), data)
+
+
+def read_with_colour(path: Path, data: DataConfig) -> tuple[NDArray[np.uint8], bool]:
+    """The image, and whether a pixel isn't grey: then three channels, unless `data.channels` is grey, and else one.
+
+    Raises DataError like `read_image`.
+    """
+    image = load_file(path, reading=data.reading)
+    if image.mode in _GREY_MODES:
+        return _grey(path, image, data), False
+    colours = np.asarray(_convert(path, image, "RGB"), dtype=np.uint8)
+    if (colours == colours[..., :1]).all():
+        return colours[..., :1], False
+    return _grey(path, image, data) if data.channels == "grey" else colours, True
 
 
 def read_channels(paths: Sequence[Path], data: DataConfig) -> NDArray[np.uint8]:
@@ -115,7 +136,7 @@ def _channels_in(path: Path, data: DataConfig) -> NDArray[np.uint8]:
 
 def decode_image(content: bytes, data: DataConfig, *, called: str) -> NDArray[np.uint8]:
     """As `read_image`, of a file's content; `called` names it in errors."""
-    return _pixels(called, load_content(content, called=called, upright=data.reading > 1), data)
+    return _pixels(called, load_content(content, called=called, reading=data.reading), data)
 
 
 def holds_colour(path: Path) -> bool:
@@ -125,7 +146,7 @@ def holds_colour(path: Path) -> bool:
     """
     if mode_of_file(path) in (*_GREY_MODES, *_ALPHA_MODES):
         return False
-    pixels = np.asarray(_convert(path, load_file(path, upright=False), "RGB"))
+    pixels = np.asarray(_convert(path, load_file(path, reading=1), "RGB"))
     return bool((pixels.max(axis=-1) - pixels.min(axis=-1) > _COLOURFUL).any())
 
 
@@ -135,7 +156,7 @@ def read_mask_file(path: Path, *, reading: int) -> MaskFile:
     The indices of a palette are class numbers, unless its colours are black and white alone. With `reading` 1 the
     colours of a palette count, and of all colours the largest channel.
     """
-    image = load_file(path, upright=reading > 1)
+    image = load_file(path, reading=reading)
     colours = None
     if image.mode in _GREY_MODES:
         values = np.asarray(image)
@@ -163,7 +184,7 @@ def read_label_file(path: Path, data: DataConfig) -> MaskFile:
     """
     classes = data.mask_classes
     assert classes is not None
-    image = load_file(path, upright=data.reading > 1)
+    image = load_file(path, reading=data.reading)
     if classes.are_colours:
         values: Values = _packed(np.asarray(_convert(path, image, "RGB")))
     elif image.mode == "P" or image.mode in _GREY_MODES:
@@ -285,20 +306,28 @@ def _even_values(values: Values) -> Values:
     rows = (values[:, :-2] == values[:, 1:-1]) & (values[:, 1:-1] == values[:, 2:])
     columns = (values[:-2] == values[1:-1]) & (values[1:-1] == values[2:])
     even = rows[:-2] & rows[1:-1] & rows[2:] & columns[:, 1:-1]
-    found: Values = np.unique(values[1:-1, 1:-1][even])
+    inside = values[1:-1, 1:-1][even]
+    found: Values = (
+        np.flatnonzero(np.bincount(inside)).astype(np.uint8) if values.dtype == np.uint8 else np.unique(inside)
+    )
     return found
 
 
 def _pixels(name: Path | str, image: Image.Image, data: DataConfig) -> NDArray[np.uint8]:
-    if image.mode in _GREY_MODES and image.mode not in ("1", "L"):
-        values = np.asarray(image)
-        check_finite(name, values)
-        grey = scale_to_uint8(values, grey_range(values, data))[..., np.newaxis]
-    elif data.channels == "rgb":
-        return np.asarray(_convert(name, image, "RGB"), dtype=np.uint8)
-    else:
-        grey = np.asarray(_luma(name, image), dtype=np.uint8)[..., np.newaxis]
-    return np.repeat(grey, 3, axis=-1) if data.channels == "rgb" else grey
+    if data.channels != "rgb":
+        return _grey(name, image, data)
+    if image.mode in _GREY_MODES:
+        return np.repeat(_grey(name, image, data), 3, axis=-1)
+    return np.asarray(_convert(name, image, "RGB"), dtype=np.uint8)
+
+
+def _grey(name: Path | str, image: Image.Image, data: DataConfig) -> NDArray[np.uint8]:
+    """(height, width, 1)."""
+    if image.mode in ("1", "L") or image.mode not in _GREY_MODES:
+        return np.asarray(_luma(name, image), dtype=np.uint8)[..., np.newaxis]
+    values = np.asarray(image)
+    check_finite(name, values)
+    return scale_to_uint8(values, grey_range(values, data))[..., np.newaxis]
 
 
 def labels_of(name: Path, file: MaskFile, data: DataConfig) -> NDArray[np.uint8]:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from brainseg.data.layout import METADATA, OLD_LAYOUTS, PLAIN, Listing, Pair, li
 from brainseg.data.metadata import Metadata, read_metadata
 from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, SliceInfo
+from brainseg.data.spread import in_threads
 from brainseg.data.volumes.set import Volumes, VolumeSlices, open_volumes
 from brainseg.errors import DataError
 from brainseg.keys import as_line
@@ -119,11 +119,7 @@ class FolderSource:
         if self.volumes is not None:
             return False
         paths = [self._root / path for pair in self._pairs.values() for path in pair.images]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
-                return any(pool.map(holds_colour, paths))
-            finally:
-                pool.shutdown(cancel_futures=True)
+        return any(in_threads(holds_colour, paths))
 
     def stamp(self) -> str:
         """A digest of every used file's path, size and modification time, metadata.csv included."""

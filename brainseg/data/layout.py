@@ -142,27 +142,35 @@ def _recognised(tree: Tree, data: DataConfig) -> Reading | None:
         return _as_told(Layout(images=data.images, masks=data.masks), tree, data)
     incomplete = None
     for rows in _rows(tree, data):
-        best: dict[tuple[str, str], list[Reading]] = {}  # images' folder and masks' folder -> those with the least left
-        for images, masks, kind in rows:
-            for layout in _spelt(images, masks, tree, data):
-                folders = (layout.images.rpartition("/")[0], layout.masks.rpartition("/")[0])
-                left_over = best[folders][0].left_over if folders in best else math.inf
-                if not left_over or (folders == ("", "") and best.keys() - {folders}):
-                    continue
-                reading = Reading(layout, tree, data, kind)
-                if not reading.has_pairs:
-                    # The first that would be meant: what lacks its partner is a finding.
-                    incomplete = incomplete or (reading if _is_meant(reading) else None)
-                elif reading.left_over <= left_over:
-                    same = best[folders] if reading.left_over == left_over else []
-                    best[folders] = [*same, reading]
-        found = [reading for same in best.values() for reading in same]
+        found, meant = _readings(rows, tree, data)
         for other in found[1:] if data.reading > 1 else ():
             if other.pairing != found[0].pairing:
                 _refuse(tree.root, found[0], other)
         if found:
             return found[0]
+        incomplete = incomplete or meant
     return incomplete
+
+
+def _readings(
+    rows: Sequence[tuple[str, str, str]], tree: Tree, data: DataConfig
+) -> tuple[list[Reading], Reading | None]:
+    """The readings that leave least over in their two folders; and the first without a pair that would be meant."""
+    best: dict[tuple[str, str], list[Reading]] = {}  # images' folder and masks' folder -> those with the least left
+    incomplete = None
+    for layout, kind in (
+        (layout, kind) for images, masks, kind in rows for layout in _spelt(images, masks, tree, data)
+    ):
+        folders = (layout.images.rpartition("/")[0], layout.masks.rpartition("/")[0])
+        left_over = best[folders][0].left_over if folders in best else math.inf
+        if not left_over or (folders == ("", "") and best.keys() - {folders}):
+            continue
+        reading = Reading(layout, tree, data, kind)
+        if not reading.has_pairs:  # what lacks its partner is a finding
+            incomplete = incomplete or (reading if _is_meant(reading) else None)
+        elif reading.left_over <= left_over:
+            best[folders] = [*(best[folders] if reading.left_over == left_over else []), reading]
+    return [reading for same in best.values() for reading in same], incomplete
 
 
 def _is_meant(reading: Reading) -> bool:

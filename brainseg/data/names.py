@@ -56,7 +56,7 @@ def is_hidden(name: str) -> bool:
 
 def is_utf8(name: str) -> bool:
     """Whether a name on disk is valid UTF-8; Python carries other bytes as surrogates, which can't be printed."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def printable(text: str) -> str:

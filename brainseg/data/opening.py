@@ -39,19 +39,20 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _warnings_lock = threading.Lock()
 
 
-def load_file(path: Path, *, upright: bool) -> Image.Image:
-    """The one frame of an image file, its pixels in memory.
+def load_file(path: Path, *, reading: int) -> Image.Image:
+    """The one frame of an image file, its pixels in memory. Raises DataError.
 
-    upright: turn it as its EXIF orientation says; PIL turns a TIFF in any case. Raises DataError.
+    reading: from 2 on it is turned as its EXIF orientation says (PIL turns a TIFF in any case), and refused where PIL
+    would drop half of its bits.
     """
     with _opened(path) as file:
-        return _loaded(path, file, upright=upright)
+        return _loaded(path, file, reading=reading)
 
 
 def load_pages(path: Path) -> list[Image.Image]:
     """Every page of a TIFF, or the one frame of another file, in their order. Raises DataError."""
     with _opened(path) as file, _explained(path, file):
-        image = _open(path, file, pages=True)
+        image = _open(path, file, reading=2, pages=True)
         pages = []
         with _warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -69,9 +70,9 @@ def moves(path: Path) -> bool:
         return image.format in _MOVING and getattr(image, "n_frames", 1) > 1
 
 
-def load_content(content: bytes, *, called: str, upright: bool) -> Image.Image:
+def load_content(content: bytes, *, called: str, reading: int) -> Image.Image:
     """As `load_file`, of a file's content; `called` names it in errors."""
-    return _loaded(called, io.BytesIO(content), upright=upright)
+    return _loaded(called, io.BytesIO(content), reading=reading)
 
 
 def mode_of_file(path: Path) -> str:
@@ -100,11 +101,11 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise _damaged(path, error) from error
 
 
-def _loaded(name: Path | str, file: IO[bytes], *, upright: bool) -> Image.Image:
+def _loaded(name: Path | str, file: IO[bytes], *, reading: int) -> Image.Image:
     with _explained(name, file):
-        image = _open(name, file)
+        image = _open(name, file, reading=reading)
         image.load()
-        if upright and image.format != "TIFF":
+        if reading > 1 and image.format != "TIFF":
             _turn(image)
     return image
 
@@ -122,8 +123,11 @@ def _explained(name: Path | str, file: IO[bytes]) -> Iterator[None]:
         raise _damaged(name, error) from error
 
 
-def _open(name: Path | str, file: IO[bytes], *, pages: bool = False) -> Image.Image:
-    """Checks the header before any pixel is decoded. pages: whether a TIFF may have several."""
+def _open(name: Path | str, file: IO[bytes], *, reading: int = 1, pages: bool = False) -> Image.Image:
+    """Checks the header before any pixel is decoded.
+
+    reading: as in `load_file`. pages: whether a TIFF may have several.
+    """
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the size is checked here, and odd tags don't matter
         try:
@@ -138,6 +142,8 @@ def _open(name: Path | str, file: IO[bytes], *, pages: bool = False) -> Image.Im
             raise DataError(f"{name} holds {frames} frames; export each slice to a file of its own")
         if image.format == "JPEG":
             _check_scans(name, file)
+        if reading > 1:
+            _check_depth(name, image)
         if image.format == "TIFF":
             image.load()  # TIFF tags can warn as late as here; PNG and JPEG only warn on opening
     return image
@@ -151,6 +157,16 @@ def _check_side(name: Path | str, size: tuple[int, int]) -> None:
         raise DataError(f"{name} is {width}x{height}, and no side may be above {MAX_SIDE}; cut it into parts")
     if not width or not height:
         raise DataError(f"{name} has no pixels ({width}x{height}); export it again")
+
+
+def _check_depth(name: Path | str, image: Image.Image) -> None:
+    """Raises DataError for several samples a pixel of 16 bits each: PIL gives the upper 8 of them."""
+    raw = str(getattr(image, "tile", ())[:1])  # as PIL names what it decodes: RGB;16B
+    if image.format in ("PNG", "TIFF") and ";16" in raw and not image.mode.startswith("I"):
+        raise DataError(
+            f"{name} has several samples of 16 bits a pixel, which aren't read; export 8 bits a sample, or a file of "
+            "16-bit grey for each channel"
+        )
 
 
 def _pages_of(image: Image.Image) -> str | None:

@@ -1,7 +1,5 @@
 """What a set holds, from reading each of its slices once: sizes, foreground, objects."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +11,7 @@ from brainseg.cli.console import OnProgress
 from brainseg.data.masks import NEIGHBOURS, class_masks
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, Source
+from brainseg.data.spread import in_threads
 
 SMALL = 0.05  # share of the foreground that lies in the small objects: specks, however many, don't decide
 ROWS = 16  # of the vertical profile of a picture
@@ -56,13 +55,9 @@ def overview_of(source: Source, *, progress: OnProgress) -> Overview:
     """Reads every slice, on all cores. Raises DataError for the first that can't be read."""
     infos = source.slices()
     found: list[_Slice] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for each in pool.map(lambda info: _looked_at(*source.read(info.id), source.labels), infos):
-                found.append(each)
-                progress("reading", len(found), len(infos))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for each in in_threads(lambda info: _looked_at(*source.read(info.id), source.labels), infos):
+        found.append(each)
+        progress("reading", len(found), len(infos))
     patients = [info.columns.get(PATIENT) for info in infos]
     return Overview(
         slices=len(infos),

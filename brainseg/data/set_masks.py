@@ -4,12 +4,11 @@ A tile that holds nothing but the noise of JPEG is empty only beside its neighbo
 another is a class. Sets whose masks hold 0 and 255 need no look at other files, and never pay for one.
 """
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from brainseg.data.decode import (
     read_label_file,
     read_mask_file,
 )
+from brainseg.data.spread import Spread, in_threads
 from brainseg.data.volumes.volume import read_mask_volume
 from brainseg.errors import DataError
 from brainseg.keys import as_line
@@ -70,16 +70,25 @@ class _Surveyed:
     is_jpeg: bool
 
 
+class NotSurveyedError(Exception):
+    """What a mask means can't be told without the others of its set."""
+
+
 class SetMasks:
     """Reads the masks of one set; safe to call from several threads."""
 
-    def __init__(self, root: Path, paths: Sequence[str], data: DataConfig) -> None:
-        """paths: of every mask of the set, below `root`. Nothing is read yet."""
+    def __init__(
+        self, root: Path, paths: Sequence[str] | None, data: DataConfig, *, survey: MaskSurvey | None = None
+    ) -> None:
+        """paths: of every mask of the set, below `root`; None: no other one may be read. Nothing is read yet.
+
+        survey: of the set, if it is known. Without it and without paths, NotSurveyedError is raised where it is needed.
+        """
         self._root = root
         self._paths = paths
         self._data = data
         self._lock = threading.Lock()
-        self._survey: MaskSurvey | None = None
+        self._survey = survey
 
     def merged(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """The mask that these files make up, as `read` gives one: where one isn't background, it covers those before.
@@ -101,7 +110,7 @@ class SetMasks:
         if self._data.classes is not None:
             return labels_of(self._root / path, file, self._data)
         values, ignored = _without_ignored(file.values, self._data.ignore)
-        mask = binary_mask(values, 0) if file.is_plain else self._cut(path, values)
+        mask = binary_mask(values, 0) if file.plain_values else self._cut(path, values)
         if ignored is not None:
             mask[ignored] = IGNORED
         return mask[..., np.newaxis]
@@ -111,16 +120,13 @@ class SetMasks:
         """That the set holds labels, which ones and what to do, as far as that was needed to read it."""
         return None if self._survey is None else self._survey.labels
 
-    def survey(self) -> MaskSurvey:
+    def survey(self, spread: Spread = in_threads) -> MaskSurvey:
         """What the masks of the set hold. They are read when it is asked for, once; what can't be read is left out."""
         with self._lock:
             if self._survey is None:
-                with ThreadPoolExecutor(os.cpu_count()) as pool:
-                    try:
-                        files = list(pool.map(self._surveyed, self._paths))
-                    except BaseException:
-                        pool.shutdown(cancel_futures=True)
-                        raise
+                if self._paths is None:
+                    raise NotSurveyedError
+                files = spread(partial(_surveyed, self._root, self._data), self._paths)
                 self._survey = survey_of([file for file in files if file is not None])
         return self._survey
 
@@ -136,18 +142,19 @@ class SetMasks:
             raise DataError(f"{self._root / path} {not_a_mask(levels)}")
         return binary_mask(values, top)
 
-    def _surveyed(self, path: str) -> _Surveyed | None:
-        try:
-            file = read_file(self._root / path, self._data)
-        except DataError:
-            return None  # reading that file says so
-        values, _ = _without_ignored(file.values, self._data.ignore)
-        return _Surveyed(
-            type=values.dtype.name,
-            levels=_few(levels_of(values)),
-            colours=None if file.colours is None else _few(levels_of(file.colours)),
-            is_jpeg=file.is_jpeg,
-        )
+
+def _surveyed(root: Path, data: DataConfig, path: str) -> _Surveyed | None:
+    try:
+        file = read_file(root / path, data)
+    except DataError:
+        return None  # reading that file says so
+    values, _ = _without_ignored(file.values, data.ignore)
+    return _Surveyed(
+        type=values.dtype.name,
+        levels=_few(levels_of(values)),
+        colours=None if file.colours is None else _few(levels_of(file.colours)),
+        is_jpeg=file.is_jpeg,
+    )
 
 
 def read_file(path: Path, data: DataConfig) -> MaskFile:

@@ -1,11 +1,12 @@
 """Checks a data folder, file by file, and doesn't stop at the first problem."""
 
 import hashlib
-import os
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,22 @@ from brainseg.data.decode import (
     mask_kind,
     not_a_mask,
     read_channels,
-    read_image,
     read_label_file,
     read_mask_file,
+    read_with_colour,
     size_text,
 )
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.folder import folder_findings, masks_of, open_folder, slice_infos
-from brainseg.data.layout import Pair
+from brainseg.data.layout import Listing, Pair
 from brainseg.data.masks import foreground_pixels
-from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, Thumbnail, equal_groups, near_duplicates, thumbnail
+from brainseg.data.near_duplicates import COARSE_PX, FINE_PX, equal_groups, near_duplicates, shrunk
 from brainseg.data.opening import moves
 from brainseg.data.patterns import Layout
 from brainseg.data.people import people_with_several_ids, person_of
-from brainseg.data.set_masks import SetMasks, merged
+from brainseg.data.set_masks import MaskSurvey, NotSurveyedError, SetMasks, merged
 from brainseg.data.source import PATIENT, TUMOR_TYPE, SliceInfo
+from brainseg.data.spread import in_processes, in_threads
 from brainseg.errors import DataError
 
 REPORT_SCHEMA = 2  # 1 had tumor_fraction for foreground_fraction, and neither channels nor classes nor values
@@ -106,7 +108,7 @@ class FolderReport:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Inspection:
     """What reading one slice gave."""
 
@@ -118,7 +120,38 @@ class _Inspection:
     foreground_pixels: int = 0
     values: tuple[str, ...] = ()  # what the mask's file holds
     digest: bytes | None = None  # of the image's size and pixels; None for constant images as well
-    thumbnail: Thumbnail | None = None  # likewise
+    shrunk: bytes | None = None  # to COARSE_PX
+
+
+class _Inspections:
+    """What reading the slices gave, added up: a set may have a million files."""
+
+    def __init__(self, slices: int, labels: Labels) -> None:
+        self.done = 0  # slices, in the order of the set
+        self.problems: dict[str, list[str]] = defaultdict(list)
+        self.sizes: Counter[str] = Counter()
+        self.values: Counter[str] = Counter()
+        self.colour_images = 0
+        self.class_pixels = np.zeros(len(labels.names), np.int64)
+        self.pixels = 0
+        self.foreground_fractions = array("d")  # of the readable masks
+        self.digests: list[bytes | None] = []
+        self.shrunk = np.zeros((slices, COARSE_PX**2), np.uint8)  # 0 where an image can't be read
+
+    def add(self, each: _Inspection) -> None:
+        for check, item in each.problems:
+            self.problems[check].append(item)
+        self.sizes.update([] if each.size is None else [each.size])
+        self.values.update(each.values)
+        self.colour_images += each.in_colour
+        if each.class_pixels:
+            self.class_pixels += each.class_pixels
+            self.pixels += each.pixels
+            self.foreground_fractions.append(each.foreground_pixels / each.pixels)
+        self.digests.append(each.digest)
+        if each.shrunk is not None:
+            self.shrunk[self.done] = np.frombuffer(each.shrunk, np.uint8)
+        self.done += 1
 
 
 def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
@@ -130,21 +163,11 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     opened = open_folder(root, data)
     listing, metadata, data = opened.listing, opened.metadata, opened.data
     infos = slice_infos(listing, metadata)
-    of_set = masks_of(root, listing.pairs, listing.annotations, data)
-    # Threads: PIL and NumPy release the interpreter's lock for most of this.
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        inspections = list(pool.map(lambda pair: _inspect(root, pair, data, of_set), listing.pairs))
-    seen = {pair.id: inspection for pair, inspection in zip(listing.pairs, inspections, strict=True)}
-    masks = [each for each in inspections if each.class_pixels]
-    problems: dict[str, list[str]] = defaultdict(list)
-    for inspection in inspections:
-        for check, item in inspection.problems:
-            problems[check].append(item)
-    if isinstance(of_set, SetMasks) and of_set.problem is not None:
-        problems["mask_not_binary"].append(of_set.problem)
-    if masks and not any(each.foreground_pixels for each in masks):
+    seen = _inspected(root, listing, data)
+    problems, fractions = seen.problems, seen.foreground_fractions
+    if fractions and not any(fractions):
         problems["no_foreground"] = problems.pop("empty_mask", [])
-    classes = _shares(masks, data.labels)
+    classes = _shares(seen, data.labels)
     problems["absent_class"] = [name for name, share in classes.items() if not share and data.labels.are_named]
     problems["no_patient_id"] = [info.id for info in infos if PATIENT not in info.columns]
     patient_ids = {info.columns[PATIENT] for info in infos if PATIENT in info.columns}
@@ -153,7 +176,6 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
     ]
     problems.update(_copies(root, listing.pairs, infos, seen, data))
     findings = (*folder_findings(listing, metadata), *collect(problems))
-    colour_images = sum(each.in_colour for each in inspections)
     return FolderReport(
         root=str(root),
         layout=listing.kind if listing.annotations or not opened.taken else f"{listing.kind}, with {opened.taken}",
@@ -161,15 +183,48 @@ def verify(root: Path, data: DataConfig | None = None) -> FolderReport:
         slices=len(listing.pairs),
         patient_ids=len(patient_ids),
         people=len({person_of(patient_id) for patient_id in patient_ids}),
-        tumor_types=_counts([info.columns[TUMOR_TYPE] for info in infos if TUMOR_TYPE in info.columns]),
-        sizes=_counts([item.size for item in inspections if item.size is not None]),
-        channels=_channels(data, any_colour=colour_images > 0),
-        colour_images=colour_images,
+        tumor_types=_sorted(Counter(info.columns[TUMOR_TYPE] for info in infos if TUMOR_TYPE in info.columns)),
+        sizes=_sorted(seen.sizes),
+        channels=_channels(data, any_colour=seen.colour_images > 0),
+        colour_images=seen.colour_images,
         classes=classes,
-        values=_counts([value for each in inspections for value in each.values]),
-        foreground_fraction=_fractions([each.foreground_pixels / each.pixels for each in masks]),
+        values=_sorted(seen.values),
+        foreground_fraction=_fractions(fractions),
         findings=tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING)),
     )
+
+
+def _inspected(root: Path, listing: Listing, data: DataConfig) -> _Inspections:
+    """Reads every slice."""
+    pairs, masks = listing.pairs, masks_of(root, listing.pairs, listing.annotations, data)
+    seen = _Inspections(len(pairs), data.labels)
+    if isinstance(masks, DrawnMasks):  # from one file, of which no process needs another copy
+        for each in in_threads(lambda pair: _inspect(root, pair, data, masks), pairs):
+            seen.add(each)
+        return seen
+    with suppress(NotSurveyedError):
+        for each in in_processes(partial(_inspect_files, root, data, None), pairs):
+            seen.add(each)
+    if seen.done < len(pairs):
+        survey = masks.survey(in_processes)
+        if survey.labels is not None:  # then none of the masks counts
+            seen = _Inspections(len(pairs), data.labels)
+        for each in in_processes(partial(_inspect_files, root, data, survey), pairs[seen.done :]):
+            seen.add(each)
+        seen.problems["mask_not_binary"] += [] if survey.labels is None else [survey.labels]
+    return seen
+
+
+def _inspect_files(root: Path, data: DataConfig, survey: MaskSurvey | None, pair: Pair) -> _Inspection:
+    """As `_inspect`; raises NotSurveyedError where a survey is needed, and DataError for what nobody expected."""
+    try:
+        return _inspect(root, pair, data, SetMasks(root, None, data, survey=survey))
+    except (NotSurveyedError, DataError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{root / pair.image} and {pair.mask} can't be checked ({error!r}); take them out to check the others"
+        ) from error
 
 
 def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks | DrawnMasks) -> _Inspection:
@@ -195,14 +250,15 @@ def _inspect(root: Path, pair: Pair, data: DataConfig, masks: SetMasks | DrawnMa
         problems.append(("colour_not_read", pair.image))
     if mask is not None and image is not None and mask.shape[:2] != image.shape[:2]:
         problems.append(("size_mismatch", f"{pair.mask}: {size_text(mask.shape)}, image {size_text(image.shape)}"))
-    if image is not None and _is_constant(image):
+    of_image = {} if image is None else _seen(image)
+    if image is not None and of_image["digest"] is None:
         problems.append(("constant_image", pair.image))
     return _Inspection(
         problems=tuple(problems),
         in_colour=in_colour,
         values=values,
         **({} if mask is None else _counted(mask, data.labels)),
-        **({} if image is None else _seen(image)),
+        **of_image,
     )
 
 
@@ -210,24 +266,17 @@ def _read_image(root: Path, pair: Pair, data: DataConfig) -> tuple[NDArray[np.ui
     """The image, and whether a pixel isn't grey; of an image without colour, one channel."""
     if not data.channels_are_alike:
         return read_channels([root / path for path in pair.images], data), False
-    image = read_image(root / pair.image, replace(data, channels="rgb"))
-    if (image == image[..., :1]).all():
-        return image[..., :1], False
-    return read_image(root / pair.image, data) if data.channels == "grey" else image, True
+    return read_with_colour(root / pair.image, data)
 
 
 def _seen(image: NDArray[np.uint8]) -> dict[str, Any]:
     """What is kept of an image."""
+    is_constant = bool((image == image[:1, :1]).all())  # each channel
     return {
         "size": size_text(image.shape),
-        "digest": None if _is_constant(image) else hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest(),
-        "thumbnail": thumbnail(image, COARSE_PX),
+        "digest": None if is_constant else hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest(),
+        "shrunk": shrunk(image, COARSE_PX).tobytes(),
     }
-
-
-def _is_constant(image: NDArray[np.uint8]) -> bool:
-    """Whether each channel has one single value."""
-    return bool((image == image[:1, :1]).all())
 
 
 def _counted(mask: NDArray[np.uint8], labels: Labels) -> dict[str, Any]:
@@ -272,7 +321,7 @@ def _merged(
             problems.append(("size_mismatch", f"{path}: {sizes}"))
             return None
     mask = merged(masks)
-    if any(((each != 0) & (each != mask)).any() for each in masks):
+    if len(masks) > 1 and any(((each != 0) & (each != mask)).any() for each in masks):
         problems.append(("overlapping_masks", pair.image))
     foreground = foreground_pixels(mask)
     if not foreground.any():
@@ -308,8 +357,9 @@ def _read_mask(
             return None, shown
     else:
         file = read_mask_file(path, reading=data.reading)
-        levels = levels_of(file.values)
-        shown = tuple(f"{value:g}" for value in levels.values)
+        plain = file.plain_values
+        levels = None if plain else levels_of(file.values)
+        shown = tuple(f"{value:g}" for value in (plain if levels is None else levels.values))
         mask = _without_names(name, file, levels, data, masks, problems)
     return mask, shown
 
@@ -326,14 +376,19 @@ def _drawn_mask(
 
 
 def _without_names(
-    name: str, file: MaskFile, levels: Levels, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
+    name: str, file: MaskFile, levels: Levels | None, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
 ) -> NDArray[np.uint8] | None:
-    """A mask of two kinds of pixels, or None where it isn't one, or where the set holds labels."""
-    top = levels.top if file.is_plain or data.reading == 1 else masks.survey().top(file.values)
+    """A mask of two kinds of pixels, or None where it isn't one, or where the set holds labels.
+
+    levels: None for plain values.
+    """
+    top = 0.0 if levels is None else levels.top if data.reading == 1 else masks.survey().top(file.values)
     if masks.problem is not None:
         return None
     if data.ignore is not None:
         return masks.read(name)
+    if levels is None:
+        return binary_mask(file.values, top)[..., np.newaxis]
     kind = mask_kind(levels, top)
     if kind is MaskKind.OTHER:
         problems.append(("mask_not_binary", f"{name} {not_a_mask(levels)}"))
@@ -349,22 +404,22 @@ def _are_colours(data: DataConfig) -> bool:
 
 
 def _copies(
-    root: Path, pairs: Sequence[Pair], infos: Sequence[SliceInfo], seen: Mapping[str, _Inspection], data: DataConfig
+    root: Path, pairs: Sequence[Pair], infos: Sequence[SliceInfo], seen: _Inspections, data: DataConfig
 ) -> dict[str, list[str]]:
     """Equal slices and near duplicates, without constant images, which have a check of their own."""
     patient_of = {info.id: info.columns[PATIENT] for info in infos if PATIENT in info.columns}
     pair_of = {pair.id: pair for pair in pairs}
-    thumbnails = {key: item.thumbnail for key, item in seen.items() if item.thumbnail is not None}
-    digests = {key: item.digest for key, item in seen.items() if item.digest is not None}
+    digests = {pair.id: digest for pair, digest in zip(pairs, seen.digests, strict=True) if digest is not None}
 
     def label(slice_id: str) -> str:
         return f"{slice_id} (patient {patient_of[slice_id]})" if slice_id in patient_of else slice_id
 
-    def fine(slice_id: str) -> Thumbnail | None:
-        return thumbnail(_read_image(root, pair_of[slice_id], data)[0], FINE_PX)
+    def fine(slice_id: str) -> NDArray[np.uint8]:
+        return shrunk(_read_image(root, pair_of[slice_id], data)[0], FINE_PX)
 
-    people = {slice_id: person_of(patient_id) for slice_id, patient_id in patient_of.items()}
-    near = near_duplicates(thumbnails, people, fine)
+    person = {patient_id: person_of(patient_id) for patient_id in set(patient_of.values())}
+    people = {slice_id: person[patient_id] for slice_id, patient_id in patient_of.items()}
+    near = near_duplicates([*pair_of], seen.shrunk, people, fine)
     return {
         "equal_slices": [" = ".join(label(item) for item in group) for group in equal_groups(digests)],
         "near_copies": [
@@ -379,8 +434,8 @@ def _relative(root: Path, error: DataError) -> str:
     return str(error).removeprefix(str(root / "_").removesuffix("_"))
 
 
-def _counts(values: Sequence[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _fractions(values: Sequence[float]) -> ForegroundFraction | None:
@@ -389,14 +444,12 @@ def _fractions(values: Sequence[float]) -> ForegroundFraction | None:
     return ForegroundFraction(min=min(values), median=float(np.median(values)), max=max(values))
 
 
-def _shares(masks: Sequence[_Inspection], labels: Labels) -> dict[str, float]:
+def _shares(seen: _Inspections, labels: Labels) -> dict[str, float]:
     """Class -> its share of all pixels; empty where no mask can be read."""
-    if not masks:
+    if not seen.pixels:
         return {}
-    pixels = sum(each.pixels for each in masks)
     names = labels.names if labels.are_named else (FOREGROUND,)
-    counted = np.sum([each.class_pixels for each in masks], axis=0)
-    return {name: float(count / pixels) for name, count in zip(names, counted, strict=True)}
+    return {name: float(count / seen.pixels) for name, count in zip(names, seen.class_pixels, strict=True)}
 
 
 def _channels(data: DataConfig, *, any_colour: bool) -> tuple[str, ...]:

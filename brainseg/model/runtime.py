@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from brainseg.config import PRECISIONS
+from brainseg.cores import usable_cores
 from brainseg.errors import ConfigError
 from brainseg.keys import in_range, one_of
 
@@ -73,11 +74,7 @@ def resolve_threads(threads: int | None) -> int:
     Raises ConfigError below 1.
     """
     in_range("train.threads", threads, low=1)
-    if threads is not None:
-        return threads
-    if hasattr(os, "sched_getaffinity"):  # Linux; it knows of taskset and cpusets
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cores() if threads is None else threads
 
 
 def resolve_precision(

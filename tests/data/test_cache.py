@@ -290,6 +290,15 @@ def test_a_slice_of_the_right_size_keeps_its_pixels():
     np.testing.assert_array_equal(resize_mask(image % 2, 16), image % 2)
 
 
+@pytest.mark.parametrize("times", [1, 2, 4, 8])
+def test_a_mask_is_the_mean_of_its_blocks_wherever_its_foreground_lies(times):
+    mask = (np.random.default_rng(times).random((5 * times, 5 * times)) < 0.5).astype(np.uint8)
+    mask[: 2 * times], mask[:, -times:] = 0, 0
+    expected = mask.reshape(5, times, 5, times).mean(axis=(1, 3)) >= 0.5
+    assert expected.any()
+    np.testing.assert_array_equal(resize_mask(mask, 5), expected)
+
+
 def test_a_slice_that_is_not_square_is_squeezed():
     image = np.array([[0, 10, 20, 30], [40, 50, 60, 70]], np.uint8)
     np.testing.assert_array_equal(resize_image(image, 2), [[5, 25], [45, 65]])

@@ -52,6 +52,43 @@ def one_line(read: Any, path: Path) -> str:
     return text
 
 
+def colour_png_of_16_bits(path: Path, *, value: int) -> Path:
+    """Four pixels of red, green and blue at this value."""
+    rows = 2 * (b"\0" + 6 * struct.pack(">H", value))
+    parts = (b"IHDR" + struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0), b"IDAT" + zlib.compress(rows), b"IEND")
+    written = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+    return path
+
+
+def colour_tiff_of_16_bits(path: Path, *, value: int) -> Path:
+    """The same, as a TIFF without compression."""
+    tags = [(256, 2), (257, 2), (258, 16), (259, 1), (262, 2), (273, 8), (277, 3), (278, 2), (279, 24)]
+    pixels = 12 * struct.pack("<H", value)
+    depths_at = 8 + len(pixels)
+    entries = [
+        struct.pack("<HHII", 258, 3, 3, depths_at) if tag == 258 else struct.pack("<HHII", tag, 4, 1, number)
+        for tag, number in tags
+    ]
+    directory = struct.pack("<H", len(tags)) + b"".join(entries) + struct.pack("<I", 0)
+    path.write_bytes(
+        struct.pack("<2sHI", b"II", 42, depths_at + 6) + pixels + struct.pack("<HHH", 16, 16, 16) + directory
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_colours_of_16_bits_are_refused_and_not_cut_to_8(tmp_path: Path, name: str) -> None:
+    # 12 bits in 16: by their upper 8 bits, all that is seen would be 0 to 15 of 255.
+    write = colour_png_of_16_bits if name == "a.png" else colour_tiff_of_16_bits
+    path = write(tmp_path / name, value=4095)
+    for read in (read_image, read_mask):
+        assert "several samples of 16 bits a pixel, which aren't read; export 8 bits a sample" in one_line(read, path)
+    named = DataConfig(channels=["a", "b", "c"])
+    assert "several samples of 16 bits" in one_line(lambda file: decode.read_channels([file], named), path)
+    assert read_image(path, reading=1).tolist() == [[15, 15], [15, 15]]  # as version 0.1 did
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.TIFF"])
 def test_eight_bit_grey_keeps_its_values(tmp_path: Path, name: str) -> None:
     image = read_image(saved(tmp_path / name, [[3, 7, 200], [0, 50, 60]]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 from scipy import ndimage
 
-from brainseg.data.near_duplicates import COARSE_PX, near_duplicates, thumbnail
+from brainseg.data.near_duplicates import COARSE_PX, near_duplicates, shrunk, thumbnail
 from brainseg.data.patterns import Layout
 from brainseg.data.verify import FolderReport, ForegroundFraction, verify
 from brainseg.errors import DataError
@@ -134,6 +134,46 @@ def test_labels_are_one_problem_of_the_set_with_the_remedy(folder: Any) -> None:
     }
 
 
+def test_no_mask_of_labels_counts_however_late_they_come(folder: Any) -> None:
+    for slice_id in ("1", "2", "3"):
+        folder.add(slice_id, mask=np.zeros((24, 20), np.uint8))
+    labels = np.zeros((24, 20), np.uint8)
+    labels[2:6, 2:6], labels[10:14, 2:6] = 1, 2
+    folder.add("4", mask=labels)
+    folder.metadata(dict.fromkeys("1234", "P1"))
+    report = verify(folder.root)
+    assert [*found(report)] == ["mask_not_binary"]
+    assert (report.classes, report.foreground_fraction) == ({}, None)
+    assert report.values == {"0": 4, "1": 1, "2": 1}
+
+
+def test_what_nobody_expected_names_the_files(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no more handles")
+
+    folder.add("1")
+    monkeypatch.setattr("brainseg.data.verify.read_mask_file", fail)
+    expected = rf"{folder.root}/images/1.png and masks/1.png can't be checked \(RuntimeError\('no more handles'\)\)"
+    with pytest.raises(DataError, match=expected):
+        verify(folder.root)
+
+
+@pytest.mark.heavy
+def test_processes_find_what_threads_find(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(150):
+        folder.add(f"{number:03}")
+    soft = np.zeros((24, 20), np.uint8)
+    soft[2, 2:5] = [100, 255, 100]
+    Image.fromarray(soft).save(folder.root / "masks" / "100.png")
+    (folder.root / "images" / "007.png").write_bytes(b"")
+    folder.metadata({f"{number:03}": f"P{number}" for number in range(150)})
+    in_threads = verify(folder.root)
+    assert [*found(in_threads)] == ["unreadable_file", "soft_mask"]
+    monkeypatch.setattr("brainseg.data.spread.FEW", 0)
+    monkeypatch.setattr("brainseg.data.spread.usable_cores", lambda: 2)
+    assert verify(folder.root) == in_threads
+
+
 def test_metadata_that_cannot_be_read_do_not_stop_the_check(folder: Any) -> None:
     folder.add("1", mask=np.zeros((24, 20), np.uint8))
     (folder.root / "metadata.csv").write_text("name\n1\n")
@@ -201,17 +241,37 @@ def test_near_duplicates_of_one_person_are_no_finding(folder: Any, patients: dic
 
 
 def test_near_duplicates_are_found_across_the_blocks_of_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brainseg.data.near_duplicates._BLOCK", 2)
+    monkeypatch.setattr("brainseg.data.near_duplicates._ROWS", 2)
+    monkeypatch.setattr("brainseg.data.near_duplicates._COLUMNS", 3)
     images = {str(seed): picture(seed) for seed in range(7)} | {"8": picture(1) // 2, "9": picture(6) // 2}
-    coarse = {
-        key: thumb
-        for key, image in images.items()
-        if (thumb := thumbnail(image[..., np.newaxis], COARSE_PX)) is not None
-    }
+    coarse = np.stack([shrunk(image[..., np.newaxis], COARSE_PX) for image in images.values()])
     pairs = near_duplicates(
-        coarse, {key: key for key in images}, lambda key: thumbnail(images[key][..., np.newaxis], 96)
+        [*images], coarse, {key: key for key in images}, lambda key: shrunk(images[key][..., np.newaxis], 96)
     )
     assert sorted(pair[:2] for pair in pairs) == [("1", "8"), ("6", "9")]
+
+
+def test_no_near_duplicate_is_missed_among_pictures_that_are_alike() -> None:
+    # Of 300 noisy variants of 20 pictures, every product of two is computed here.
+    rng = np.random.default_rng(0)
+    variants = np.stack(
+        [
+            (picture(number % 20, 32) * 0.8 + rng.normal(0, 1 + number % 7, (32, 32)) + 20).clip(0, 255).ravel()
+            for number in range(300)
+        ]
+    ).astype(np.uint8)
+    centred = variants - variants.mean(axis=1, keepdims=True)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    alike = unit @ unit.T >= 0.98
+    expected = {(f"{a:03}", f"{b:03}") for a, b in np.argwhere(alike) if a < b and a % 30 != b % 30}
+    assert 100 < len(expected) < 2000
+    found = near_duplicates(
+        [f"{number:03}" for number in range(300)],
+        variants,
+        {f"{number:03}": str(number % 30) for number in range(300)},
+        lambda key: shrunk(picture(0, 96)[..., np.newaxis], 96),  # all are one, so that every candidate is a pair
+    )
+    assert {pair[:2] for pair in found} == expected
 
 
 def test_a_thumbnail_ignores_brightness_and_contrast() -> None:

@@ -127,7 +127,7 @@ def _draw(shape: Mapping[str, Any], height: int, width: int) -> Drawing:
 def _pasted(text: Any, corners: NDArray[np.int64], height: int, width: int) -> Region:
     """A picture in base64 whose corner pixels these are."""
     try:
-        picture = load_content(base64.b64decode(text, validate=True), called="its mask", upright=False)
+        picture = load_content(base64.b64decode(text, validate=True), called="its mask", reading=1)
     except (TypeError, ValueError):
         raise ShapeError("has a mask that is no picture in base64") from None
     except DataError as error:
