@@ -9,9 +9,9 @@ shares nothing with the others but the disk.
 A supervisor has threads, which a fork would leave in the middle of what they do: its workers are forked by another
 process, the nursery, which the command forks before it begins.
 
-Reads a JSON object a line and answers each with one: {"start": [program, argument, ...], "folder": ..., "output": ...}
-with its process id, {"poll": pid} with the exit code, or null while it runs (minus the signal's number, where a
-signal ended it). A program is a command of brainseg, or `-c`, whose one argument is code.
+Reads a JSON object a line and answers each with one: {"start": [program, argument, ...], "folder": ..., "output": ...,
+"typed": ...} with its process id, {"poll": pid} with the exit code, or null while it runs (minus the signal's number,
+where a signal ended it). A program is a command of brainseg, `mlflow`, or `-c`, whose first argument is code.
 """
 
 import functools
@@ -28,14 +28,16 @@ from types import SimpleNamespace
 
 import composed
 import matplotlib.figure
+import mlflow.cli
 import mlflow.pyfunc
 import mlflow.store.model_registry.sqlalchemy_store
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+import mlflow.store.tracking.sqlalchemy_store
 import optuna.importance  # noqa: F401
 import pictures
 import plotly.graph_objects  # noqa: F401
 import sklearn.ensemble  # noqa: F401
 import tensorflow  # noqa: F401
+import uvicorn
 
 import brainseg.compose
 import brainseg.sweep.__main__
@@ -48,14 +50,30 @@ from brainseg.data.phantom import source
 from brainseg.sweep.launchers import local
 from brainseg.train.environment import packages
 
+# After uvicorn, which tells MLflow that it will serve.
+import mlflow.server.fastapi_app  # isort: skip
+
+
+def _mlflow(arguments):
+    """MLflow's command; where that starts uvicorn, this process goes on as it."""
+
+    def serve(command, *, extra_env, **_):
+        os.environ.update(extra_env)
+        uvicorn.main(command[command.index("uvicorn") + 1 :])
+
+    mlflow.server._exec_cmd = serve
+    mlflow.cli.cli(arguments)
+
 
 def _code(arguments):
-    exec(arguments[0], {"__name__": "__main__"})  # noqa: S102
+    code, *sys.argv[1:] = arguments
+    exec(code, {"__name__": "__main__"})  # noqa: S102
 
 
 PROGRAMS = {
     "brainseg.sweep": brainseg.sweep.__main__.main,
     "brainseg.train": brainseg.train.__main__.main,
+    "mlflow": _mlflow,
     "-c": _code,
 }
 
@@ -88,7 +106,7 @@ def _command(request):
     os.setsid()
     os.chdir(request["folder"])
     with open(request["output"], "ab") as output:
-        _take(stdin=os.open(os.devnull, os.O_RDONLY), output=output.fileno())
+        _take(stdin=os.open(request["typed"], os.O_RDONLY), output=output.fileno())
     program, *arguments = request["start"]
     if program == "brainseg.sweep":
         local.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Nursery().start})

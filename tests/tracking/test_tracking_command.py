@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from backends import MlflowBackend, environment
+from backends import MlflowBackend
+from processes import environment
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted

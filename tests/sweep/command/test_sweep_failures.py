@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from backends import Server
 from processes import kill, wait_until
@@ -12,18 +13,15 @@ from brainseg.data.phantom.source import PhantomSource, write_phantom
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.tracking import open_store
-from brainseg.tracking.mlflow.database import prepare_database
 from sweeps import BAD_RATE, DECAY, DROPOUT, RATE, Sweep
 
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, empty_store: Path, process_server: processes.Server) -> Iterator[Server]:
     """A real MLflow server that can be killed."""
-    database = tmp_path / "empty.db"
-    prepare_database(database)
-    running = Server(tmp_path, database)
+    running = Server(tmp_path, empty_store, process_server)
     try:
         running.start()
         yield running

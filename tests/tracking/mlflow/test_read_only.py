@@ -5,11 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from backends import environment
+from processes import Command, Server, environment
 
 from brainseg.config import TrackingConfig
 
@@ -51,6 +51,15 @@ print("and the report:")
 raise SystemExit(report([run_id, "-o", out, "--root", root]))
 """
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
+# The same as `without_privileges`, which counts from the start of a program on, in a process that has begun.
+WITHOUT_PRIVILEGES = """
+import ctypes
+head, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable
+ctypes.CDLL(None).capget(head, sets)
+sets[0] &= ~2
+sets[1] &= ~2
+assert ctypes.CDLL(None).capset(head, sets) == 0
+"""
 
 
 def without_privileges() -> None:
@@ -89,13 +98,28 @@ def theirs(
         path.chmod(0o755)
 
 
+@pytest.fixture
+def forked(process_server: Server, tmp_path: Path) -> Callable[..., Command]:
+    """Runs code without root's right to write what its mode forbids; the command, once it has ended."""
+
+    def run(code: str, *arguments: str) -> Command:
+        output = tmp_path / "printed.txt"
+        pid = process_server.start("-c", WITHOUT_PRIVILEGES + code, *arguments, folder=tmp_path, output=output)
+        command = Command(pid, output, process_server)
+        assert command.exit_code() == 0, command.text
+        return command
+
+    return run
+
+
 def test_runs_that_can_not_be_written_are_listed_and_reported(
-    theirs: tuple[TrackingConfig, str], tmp_path: Path
+    theirs: tuple[TrackingConfig, str], tmp_path: Path, forked: Callable[..., Command]
 ) -> None:
     config, run_id = theirs
-    done = python("-c", SHOW, config.root, run_id, str(tmp_path / "out.html"), cwd=tmp_path)
-    assert (done.stderr, done.returncode) == ("", 0)
-    listed, _, reported = done.stdout.partition("and the report:")
+    done = forked(SHOW, config.root, run_id, str(tmp_path / "out.html"))
+    assert "Traceback" not in done.text
+    assert "Warning" not in done.text
+    listed, _, reported = done.text.partition("and the report:")
     assert "0.5000" in listed
     assert "0.5000" in reported
     page = (tmp_path / "out.html").read_text()
@@ -104,14 +128,13 @@ def test_runs_that_can_not_be_written_are_listed_and_reported(
 
 
 def test_all_that_reads_a_run_reads_one_that_can_not_be_written(
-    theirs: tuple[TrackingConfig, str], tmp_path: Path
+    theirs: tuple[TrackingConfig, str], tmp_path: Path, forked: Callable[..., Command]
 ) -> None:
     config, run_id = theirs
     (tmp_path / "out").mkdir()
     before = sorted(Path(config.root).iterdir())
-    done = python("-c", READ, config.root, run_id, str(tmp_path / "out"), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"TrackingError {config.root}/mlflow.db can't be written to (")
+    done = forked(READ, config.root, run_id, str(tmp_path / "out"))
+    assert done.text.startswith(f"TrackingError {config.root}/mlflow.db can't be written to (")
     assert sorted(Path(config.root).iterdir()) == before
 
 
