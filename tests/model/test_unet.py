@@ -114,6 +114,7 @@ def test_weights_before_a_relu_have_the_spread_of_he_initialisation():
     assert np.std(kernel) == pytest.approx(np.sqrt(2 / (3 * 3 * 64)), rel=0.02)
 
 
+@pytest.mark.heavy
 def test_dropout_masks_follow_the_seed_and_change_from_step_to_step():
     def two_steps(seed):
         model = build_model(SMALL, input_shape=(8, 8, 1), seed=seed)

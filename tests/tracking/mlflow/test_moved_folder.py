@@ -54,6 +54,7 @@ def test_a_run_of_a_renamed_folder_is_read_with_its_model(
     assert store.file(run_id, MODEL_FILE, tmp_path / "out").exists()
 
 
+@pytest.mark.heavy
 def test_what_is_written_after_a_rename_lies_in_the_renamed_folder(
     renamed: tuple[Path, str], keras_file: Path, tmp_path: Path
 ) -> None:
