@@ -186,6 +186,7 @@ def test_another_command_is_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where no DIR is, so that most commands end at once
+    monkeypatch.setattr("brainseg.tracking.mlflow.connection.START_PATIENCE_S", 0.1)  # for a server that isn't there
     module = importlib.import_module(f"{shlex.split(line)[2]}.__main__")
     code = module.main(arguments_of(line))
     # An unknown subcommand or option would have left by SystemExit.

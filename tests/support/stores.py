@@ -19,6 +19,12 @@ def _nothing_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that fails at the end of a run is asked once."""
+    monkeypatch.setattr("brainseg.tracking.mlflow.delivery.END_RETRY_S", 0.0)
+
+
 @pytest.fixture(scope="session")
 def server(
     tmp_path_factory: pytest.TempPathFactory, empty_store: Path, process_server: processes.Server

@@ -201,6 +201,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.usefixtures("not_asked_again")
 @pytest.mark.heavy
 def test_a_full_disk_costs_no_metric_and_names_what_could_not_be_kept(
     small_disk: Path, empty_store: Path, tmp_path: Path
@@ -311,6 +312,7 @@ def unwritable(server: Server, server_config: TrackingConfig, tmp_path: Path) ->
     return location
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_whose_artifacts_can_not_be_written_says_why_and_how_to_go_on(
     unwritable: Path, server_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -362,6 +364,7 @@ def test_an_offline_run_is_made_by_sync_and_keeps_its_id(
     assert spooled(server_config) == []
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_nothing_of_a_password_is_spooled_or_said(
     closed_port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -377,6 +380,7 @@ def test_nothing_of_a_password_is_spooled_or_said(
     assert b"s3cret" not in written
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_nothing_is_added_to_a_run_that_waits_in_the_spool(tmp_path: Path) -> None:
     config = TrackingConfig(root=str(tmp_path / "runs"), uri="http://127.0.0.1:9", offline=True)
     with open_tracker(config, run_name="first", tags={}) as tracker:
@@ -441,6 +445,7 @@ def test_reading_where_there_are_no_runs_makes_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_that_waits_in_the_spool_has_the_tags_that_every_store_shows(tmp_path: Path) -> None:
     config = TrackingConfig(root=str(tmp_path / "runs"), uri="http://127.0.0.1:9", offline=True)
     with open_tracker(config, run_name="first", tags={"source": "python -m brainseg.train"}) as tracker:

@@ -103,6 +103,7 @@ def test_a_copy_leaves_the_original_as_it_was(project: tuple[Path, str], tmp_pat
         open_store(mlruns(copy)).text(run_id, "config.yaml")
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_that_was_killed_before_the_rename_is_synced(
     project: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,6 +119,7 @@ def test_curves_of_several_runs_are_read_together(backend: Backend, runs: dict[s
         backend.store.curves([runs["best"], "0" * 32], ("seconds",))
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_that_waits_in_the_spool_is_listed(sqlite_config: TrackingConfig) -> None:
     away = TrackingConfig(root=sqlite_config.root, uri="http://127.0.0.1:9", offline=True)
     with open_tracker(away, run_name="offline", tags={}) as tracker:
