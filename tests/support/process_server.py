@@ -36,7 +36,7 @@ import optuna.importance  # noqa: F401
 import pictures
 import plotly.graph_objects  # noqa: F401
 import sklearn.ensemble  # noqa: F401
-import tensorflow  # noqa: F401
+import tensorflow
 import uvicorn
 
 import brainseg.compose
@@ -108,7 +108,7 @@ def _command(request):
     with open(request["output"], "ab") as output:
         _take(stdin=os.open(request["typed"], os.O_RDONLY), output=output.fileno())
     program, *arguments = request["start"]
-    if program == "brainseg.sweep":
+    if program in ("brainseg.sweep", "-c"):
         local.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Nursery().start})
     return _run(program, arguments)
 
@@ -126,7 +126,7 @@ class Nursery:
     def start(self, command, *, env, stdout, **_):
         """What `subprocess.Popen` does of what a supervisor needs."""
         reading, writing = os.pipe()
-        request = {"command": command[2:], "environment": env}
+        request = {"command": command[2:], "environment": env, "folder": os.getcwd()}
         data = json.dumps(request).encode()
         socket.send_fds(self._socket, [len(data).to_bytes(8)], [reading, stdout.fileno()])
         self._socket.sendall(data)
@@ -192,6 +192,7 @@ def _nurse(requests):
 
 def _worker(request, descriptors):
     os.setsid()
+    os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     stdin, output = descriptors
@@ -208,6 +209,8 @@ def _take(*, stdin, output):
 
 
 def _run(program, arguments):
+    if "OPTIMIZE_GRAPHS" not in os.environ:  # to optimise one takes longer than the few steps that it runs for
+        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     sys.argv = [program, *arguments]
     return PROGRAMS[program](arguments)
 
