@@ -15,6 +15,7 @@ from brainseg.config import TrackingConfig
 from brainseg.tracking import open_store, open_tracker
 from brainseg.tracking.mlflow.connection import where_to_look
 
+pytestmark = pytest.mark.slow  # MLflow's own pages; test_views.py has what they are told
 OTHER_RUNS, TRIALS, EPOCHS = 188, 12, 6
 BEST_RUNS = 20  # that the curves are drawn of
 WIDE = (1600, 1000)
