@@ -26,10 +26,13 @@ import time
 import traceback
 from types import SimpleNamespace
 
+import uvicorn  # isort: skip  # first: by it, MLflow knows that it will serve
+
 import composed
 import matplotlib.figure
 import mlflow.cli
 import mlflow.pyfunc
+import mlflow.server.fastapi_app
 import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store
 import optuna.importance  # noqa: F401
@@ -37,7 +40,6 @@ import pictures
 import plotly.graph_objects  # noqa: F401
 import sklearn.ensemble  # noqa: F401
 import tensorflow
-import uvicorn
 
 import brainseg.compose
 import brainseg.sweep.__main__
@@ -49,9 +51,6 @@ import brainseg.train.experiment
 from brainseg.data.phantom import source
 from brainseg.sweep.launchers import local
 from brainseg.train.environment import packages
-
-# After uvicorn, which tells MLflow that it will serve.
-import mlflow.server.fastapi_app  # isort: skip
 
 
 def _mlflow(arguments):
