@@ -67,7 +67,8 @@ def shown_lines(page: Path) -> list[str]:
 
 def commands(start: str) -> list[Any]:
     """The commands of all pages that begin with `start`, each once, with the page in the test's name."""
-    found = {line: page.name for page in reversed(PAGES) for line in shown_lines(page) if line.startswith(start)}
+    lines = ((re.sub(r"\s+# .*", "", line), page.name) for page in reversed(PAGES) for line in shown_lines(page))
+    found = {line: page for line, page in lines if line.startswith(start)}
     return [
         # Every trial of that study is composed, which takes seconds.
         pytest.param(line, id=f"{page}: {line}", marks=[pytest.mark.heavy] if " run ablation " in line else [])

@@ -132,6 +132,7 @@ def test_dropout_is_off_outside_training():
     np.testing.assert_array_equal(model(images(), training=False), model(images(), training=False))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", BUILT_IN["networks"])
 @pytest.mark.parametrize("changes", [{}, {"depth": 1}, {"depth": 2, "stem": 4}], ids=str)
 def test_every_configurable_network_gives_a_mask_of_the_images_size_and_its_coarse_levels(name, changes):
