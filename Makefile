@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo   set up .venv and train on the built-in phantom, tracked"
 	@echo "make dev    set up .venv and git's hooks, which run lint and types before each commit"
-	@echo "make quick  set up .venv and run lint and the tests of less than a second, which neither train nor start processes"
+	@echo "make quick  set up .venv and run lint and the tests of less than half a second, which neither train nor start processes"
 	@echo "make test   set up .venv and run lint, types and all tests but the long forms"
 	@echo "make slow   run the long forms, and the tests of the benchmarks"
 	@echo "make docs   write the tables of keys in docs/configuration.md from brainseg/config.py"

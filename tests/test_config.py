@@ -395,6 +395,7 @@ def test_a_further_folder_of_files_comes_last(tmp_path: Path, monkeypatch: pytes
         add_folder("nowhere")
 
 
+@pytest.mark.heavy
 def test_keys_of_ones_own_are_for_interpolation_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rate = "optimizer.learning_rate=${vars.rate}"
     expected = replace(RunConfig(), optimizer=replace(RunConfig().optimizer, learning_rate=0.02))

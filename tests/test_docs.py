@@ -67,8 +67,13 @@ def shown_lines(page: Path) -> list[str]:
 
 def commands(start: str) -> list[Any]:
     """The commands of all pages that begin with `start`, each once, with the page in the test's name."""
-    found = {line: page.name for page in reversed(PAGES) for line in shown_lines(page) if line.startswith(start)}
-    return [pytest.param(line, id=f"{page}: {line}") for line, page in found.items()]
+    lines = ((re.sub(r"\s+# .*", "", line), page.name) for page in reversed(PAGES) for line in shown_lines(page))
+    found = {line: page for line, page in lines if line.startswith(start)}
+    return [
+        # Every trial of that study is composed, which takes seconds.
+        pytest.param(line, id=f"{page}: {line}", marks=[pytest.mark.heavy] if " run ablation " in line else [])
+        for line, page in found.items()
+    ]
 
 
 def arguments_of(line: str) -> list[str]:
@@ -123,12 +128,19 @@ def test_the_table_of_the_readme_has_every_command() -> None:
     assert rows == list(COMMANDS)
 
 
-@pytest.mark.parametrize("line", commands("python -m brainseg.train"))
-def test_a_training_command_composes(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_examples(tmp_path)
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the configuration files and plugins of the manual."""
+    folder = tmp_path_factory.mktemp("project")
+    write_examples(folder)
     for name in EXAMPLES:
-        write_example(name, tmp_path)
+        write_example(name, folder)
+    return folder
+
+
+@pytest.mark.parametrize("line", commands("python -m brainseg.train"))
+def test_a_training_command_composes(line: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
     with forgotten():
         _compose(arguments_of(line))
 
@@ -175,6 +187,7 @@ def test_another_command_is_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where no DIR is, so that most commands end at once
+    monkeypatch.setattr("brainseg.tracking.mlflow.connection.START_PATIENCE_S", 0.1)  # for a server that isn't there
     module = importlib.import_module(f"{shlex.split(line)[2]}.__main__")
     code = module.main(arguments_of(line))
     # An unknown subcommand or option would have left by SystemExit.

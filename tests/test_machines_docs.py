@@ -1,5 +1,6 @@
 """What docs/machines.md shows is run: PostgreSQL, MLflow with accounts, a sweep on two machines, Optuna's tools."""
 
+import base64
 import contextlib
 import importlib.util
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from processes import environment as quiet_environment
 from processes import wait_until
 
 from brainseg.sweep.__main__ import main
@@ -146,7 +148,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     for machine in (HOST, *MACHINES):
         (tmp_path / machine).mkdir()
     path = [programs, Path(sys.executable).parent, Path(postgres.origin).parent / "pginstall" / "bin"]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "BRAINSEG_", "PG"))}
+    kept = {key: value for key, value in quiet_environment().items() if not key.startswith(("BRAINSEG_", "PG"))}
     mark = {"BRAINSEG_TEST_OF_MACHINES": str(tmp_path)}
     environment = kept | mark | {"PATH": ":".join(map(str, [*path, kept["PATH"]])), "PGPORT": str(free_port())}
     yield Lab(homes=tmp_path, mlflow=free_port(), environment=environment)
@@ -156,9 +158,13 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
                 process.kill()
 
 
-def answers(address: str) -> bool:
+def answers(lab: Lab) -> bool:
+    """Whether MLflow's server does so to a question that needs its database: the first one takes it seconds."""
+    address = f"http://{HOST}:{lab.mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    login = base64.b64encode(f"brainseg:{lab.password}".encode()).decode()
+    asked = urllib.request.Request(address, headers={"Authorization": f"Basic {login}"})  # on loopback
     try:
-        urllib.request.urlopen(address, timeout=10).close()  # noqa: S310  # on loopback
+        urllib.request.urlopen(asked, timeout=5).close()  # noqa: S310
     except (urllib.error.URLError, OSError):
         return False
     return True
@@ -197,7 +203,7 @@ def test_a_sweep_on_machines_by_the_commands_of_the_page_shows_no_password(
         for machine in machines:
             lab.run(client, machine=machine)
         server_log = lab.homes / HOST / "brainseg-server" / "mlflow.log"
-        wait_until(lambda: answers(f"http://{HOST}:{lab.mlflow}/health"), server_log.read_text)
+        wait_until(lambda: answers(lab), server_log.read_text)
         loop, done, looks = by_hand.partition("done\n")
         lab.run(addresses + loop.replace("ws1 ws2 ws3", " ".join(machines)) + done, machine=machines[0])
         wait_until(lambda: all(log.exists() and "look at it" in log.read_text() for log in logs), logs[0].read_text)

@@ -119,6 +119,7 @@ def test_a_dataset_gives_the_same_as_a_direct_call():
         np.testing.assert_array_equal(mapped_masks, direct_masks)
 
 
+@pytest.mark.heavy
 def test_batches_of_unknown_size_keep_their_static_shape():
     traced = tf.function(
         lambda images, masks: augment(images, masks, seed=0, epoch=0, step=0, mode="standard"),

@@ -206,6 +206,7 @@ def test_starting_in_mid_epoch_gives_the_batches_that_were_left(slices, augment,
             np.testing.assert_array_equal(masks, expected_masks)
 
 
+@pytest.mark.heavy
 def test_augmentation_differs_between_epochs(slices):
     noise = np.random.default_rng(0).integers(0, 256, slices.images.shape, dtype=np.uint8)
     one = dataclasses.replace(slices, images=noise)

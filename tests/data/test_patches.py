@@ -136,6 +136,7 @@ def test_without_a_share_crops_lie_anywhere(slices):
     assert not patches(slices).order(epoch=1)[:, 1].any()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("augment", "standardize"), [("none", False), ("standard", True)])
 def test_starting_in_mid_epoch_gives_the_batches_that_were_left(slices, augment, standardize):
     whole = batches(slices, 6, augment=augment, standardize=standardize)  # epochs of 3 steps

@@ -239,6 +239,7 @@ def test_what_is_typed_behind_a_pattern_is_text(text: str) -> None:
     assert expand([override, "seed=1,2"]) == [[*for_hydra([override]), f"seed={seed}"] for seed in (1, 2)]
 
 
+@pytest.mark.heavy
 def test_a_study_takes_patterns_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
     study = Path(__file__).parents[2] / "sweeps" / "ablation.yaml"
     typed = ["data=folder", "data.root=x", "data.images=images/{id}, a.jpg", "data.masks=gt/{id}.png"]

@@ -328,6 +328,7 @@ def test_the_report_survives_json(folder: Any) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.figshare
 def test_the_real_set_has_no_error_and_18_people_with_several_ids(figshare: Path) -> None:
     report = verify(figshare)

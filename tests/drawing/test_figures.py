@@ -194,6 +194,7 @@ def test_reliability_is_a_picture_of_both_curves(tmp_path):
         assert all(has_colour(picture, tuple(bytes.fromhex(colour[1:]))) for colour in TYPE_COLOURS[:2])
 
 
+@pytest.mark.heavy
 def test_of_many_classes_the_first_eight_have_a_curve(tmp_path):
     usual, other = Calibration(), Calibration()
     usual.add(np.array([0.1, 0.9], np.float32), np.array([False, True]))

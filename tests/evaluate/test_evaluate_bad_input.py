@@ -196,6 +196,7 @@ def test_a_part_that_a_split_never_has_is_refused(store: MemoryStore, capsys: py
     assert refused("memory-1 --split train", capsys).startswith("argument --split: invalid choice: 'train' (choose")
 
 
+@pytest.mark.heavy
 def test_runs_of_different_data_are_not_pooled(
     store: MemoryStore, tiny: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,16 @@ Arrays = dict[str, NDArray[Any]]
 class Outcome:
     """The set in two folders, `kept` as it is and `anew` without its cache, after all commands were run there."""
 
-    def __init__(self, folder: Path, studies: Sequence[str] = SETS) -> None:
-        """folder: an empty one. studies: the sets whose studies go on; the first set's has to."""
+    def __init__(
+        self, folder: Path, studies: Sequence[str] = SETS, run_steps: Callable[[Path, Path], None] | None = None
+    ) -> None:
+        """folder: an empty one. studies: the sets whose studies go on; the first set's has to.
+
+        run_steps: does what `kept_commands.py` does, in another process; by default one that is started for it.
+        """
         self.folder = folder
         self.studies = studies
+        self._run_steps = run_steps or self._start_steps
         self.kept = Project(unpack(folder / "kept"))
         self.anew = Project(unpack(folder / "anew"))
         shutil.rmtree(self.anew.root / "cache")
@@ -120,12 +126,15 @@ class Outcome:
         """Command -> exit code and output. All in one process, but for the last, which has one of its own."""
         todo, results = self.folder / "steps.json", self.folder / "results.json"
         todo.write_text(json.dumps(list(commands.values())))
-        done = self._start(str(HERE / "kept_commands.py"), str(todo), str(results))
-        assert done.returncode == 0, done.stderr
-        print(done.stdout)  # how long each took
+        self._run_steps(todo, results)
         alone = self._start(*self._ask("served alone"))
         ended = [(code, output) for code, output in read_json(results)]
         return dict(zip(commands, ended, strict=True)) | {"served alone": (alone.returncode, alone.stderr)}
+
+    def _start_steps(self, todo: Path, results: Path) -> None:
+        done = self._start(str(HERE / "kept_commands.py"), str(todo), str(results))
+        assert done.returncode == 0, done.stderr
+        print(done.stdout)  # how long each took
 
     def _start(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Runs Python without what a user may have set for MLflow or brainseg."""

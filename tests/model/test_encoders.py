@@ -36,6 +36,7 @@ def given(encoder: keras.Model, weights: Weights) -> None:
     start_from(weights, Network(model=encoder, coarse=(), encoder=encoder), BINARY)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "name", [name if name == "mobilenetv3_large" else pytest.param(name, marks=SLOW) for name in FUNCTIONS]
 )
@@ -55,12 +56,14 @@ def test_features_are_those_of_keras_applications_on_a_picture(name: str) -> Non
     np.testing.assert_allclose(encoder(picture())[-1], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_the_smallest_images_have_features_of_one_pixel_and_gates_are_no_features() -> None:
     features = application_features("mobilenetv3_large", keras.Input((32, 32, 1)), seed=0)
     assert [each.shape[1] for each in features] == [16, 8, 4, 2, 1]
     assert features[-1].shape[-1] == 960
 
 
+@pytest.mark.heavy
 def test_the_weights_of_a_seed_are_the_same_each_time() -> None:
     def weights(seed: int) -> list[Any]:
         config = ModelConfig(name="encoder_unet", encoder="mobilenetv3_large")
@@ -73,6 +76,7 @@ def test_the_weights_of_a_seed_are_the_same_each_time() -> None:
     assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_the_first_kernel_is_summed_for_grey_and_taken_in_turn_for_more_channels(channels: int) -> None:
     images = keras.Input((32, 32, channels))
@@ -90,6 +94,7 @@ def test_the_first_kernel_is_summed_for_grey_and_taken_in_turn_for_more_channels
     np.testing.assert_allclose(kernel, np.stack(expected, axis=2), rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_a_grey_picture_has_the_features_of_its_copy_in_three_colours() -> None:
     grey = picture()[..., :1]
 
@@ -113,6 +118,7 @@ def test_weights_of_another_network_are_refused() -> None:
         given(encoder, Weights(encoder=encoder.get_weights()[:-1], origin="a test", licence="none"))
 
 
+@pytest.mark.heavy
 @needs_lite0
 def test_lite0_from_imagenet_gives_the_logits_of_a_graph_made_apart_from_it() -> None:
     import onnxruntime
@@ -191,6 +197,7 @@ def onnx_lite0(tensors: dict[str, Any]) -> bytes:
     return bytes(model.SerializeToString())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["unet", "encoder_unet"])
 def test_windows_come_standardised_and_the_network_says_so_and_does_it_not_again(name: str) -> None:
     config = ModelConfig(name=name, depth=2, base_filters=2, encoder="mobilenetv3_large", standardize=True)

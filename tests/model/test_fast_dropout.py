@@ -20,6 +20,7 @@ def test_the_rate_is_dropped_and_the_rest_scaled_up(rate, dtype):
     np.testing.assert_allclose(kept, 1 / (1 - rate), rtol=1e-3 if dtype == "float32" else 8e-3)
 
 
+@pytest.mark.heavy
 def test_over_many_calls_the_rate_is_met_between_the_levels():
     # 0.1 lies between 25/256 and 26/256: the level is drawn for each call.
     layer = FastDropout(0.1, seed=1)

@@ -46,6 +46,7 @@ def attention() -> keras.Model:
     return keras.Model(inputs, keras.layers.EinsumDense("abc,cd->abd", (None, 3))(x))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["unet", "unet without normalisation", "mobilenetv3_large"])
 def test_a_written_model_has_no_key_that_older_versions_of_keras_refuse(name: str, tmp_path: Path) -> None:
     model, path = stock(NETWORKS[name]), tmp_path / "m.keras"

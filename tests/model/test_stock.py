@@ -47,6 +47,7 @@ def trained_model(norm):
     return model
 
 
+@pytest.mark.heavy
 def test_the_stock_model_has_no_layer_of_brainseg_and_the_same_probabilities(precision):
     model = trained_model("batch")
     stock = to_stock(model)
@@ -56,12 +57,14 @@ def test_the_stock_model_has_no_layer_of_brainseg_and_the_same_probabilities(pre
     np.testing.assert_allclose(stock(images()), model(images()), atol=tolerance)
 
 
+@pytest.mark.heavy
 def test_the_stock_model_keeps_the_precision(precision):
     stock = to_stock(trained_model("batch"))
     names = ("encoder1_conv1", "encoder1_conv1_norm", "head")
     assert [stock.get_layer(name).dtype_policy.name for name in names] == [precision, precision, "float32"]
 
 
+@pytest.mark.heavy
 def test_a_model_in_stock_layers_is_its_own_stock_model():
     model = to_stock(trained_model("none"))
     assert to_stock(model) is model
@@ -77,6 +80,7 @@ def test_a_saved_model_loads_in_a_process_without_brainseg(tmp_path):
     np.testing.assert_allclose(np.load(outputs), model(images(), training=False), atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_a_stock_model_that_disagrees_is_refused(monkeypatch):
     monkeypatch.setitem(stock_module.TOLERANCES, "float32", (0.0, 0.0))
     with pytest.raises(BrainsegError, match=r"must give the probabilities of the trained one within 0.0, got .*"):

@@ -114,6 +114,7 @@ def test_weights_before_a_relu_have_the_spread_of_he_initialisation():
     assert np.std(kernel) == pytest.approx(np.sqrt(2 / (3 * 3 * 64)), rel=0.02)
 
 
+@pytest.mark.heavy
 def test_dropout_masks_follow_the_seed_and_change_from_step_to_step():
     def two_steps(seed):
         model = build_model(SMALL, input_shape=(8, 8, 1), seed=seed)
@@ -131,6 +132,7 @@ def test_dropout_is_off_outside_training():
     np.testing.assert_array_equal(model(images(), training=False), model(images(), training=False))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", BUILT_IN["networks"])
 @pytest.mark.parametrize("changes", [{}, {"depth": 1}, {"depth": 2, "stem": 4}], ids=str)
 def test_every_configurable_network_gives_a_mask_of_the_images_size_and_its_coarse_levels(name, changes):
@@ -216,25 +218,30 @@ LOAD = """
 import sys
 import keras
 import numpy as np
-model = keras.saving.load_model(sys.argv[1], compile=False, safe_mode=True)
+for name in sys.argv[1:]:
+    model = keras.saving.load_model(f"{name}.keras", compile=False, safe_mode=True)
+    np.save(f"{name}.npy", model(np.load("images.npy"), training=False))
 assert "brainseg" not in sys.modules
-np.save(sys.argv[2], model(np.load(sys.argv[3]), training=False))
 """
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("labels", [CLASSES, OVERLAPPING], ids=["softmax", "sigmoid"])
-def test_a_saved_model_with_classes_loads_where_keras_alone_is_installed(labels, tmp_path):
-    model = build_model(SMALL, input_shape=(8, 8, 3), labels=labels, seed=0)
-    to_stock(model).save(tmp_path / "model.keras")
+def test_a_saved_model_with_classes_loads_where_keras_alone_is_installed(tmp_path):
+    models = {
+        name: build_model(SMALL, input_shape=(8, 8, 3), labels=labels, seed=0)
+        for name, labels in {"softmax": CLASSES, "sigmoid": OVERLAPPING}.items()
+    }
+    for name, model in models.items():
+        to_stock(model).save(tmp_path / f"{name}.keras")
     np.save(tmp_path / "images.npy", images(channels=3))
     subprocess.run(
-        [sys.executable, "-P", "-c", LOAD, "model.keras", "found.npy", "images.npy"],
+        [sys.executable, "-P", "-c", LOAD, *models],
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         check=True,
     )
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), model(images(channels=3)), atol=1e-6)
+    for name, model in models.items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), model(images(channels=3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("stem", [1, 2, 4])

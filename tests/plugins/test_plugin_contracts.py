@@ -129,6 +129,7 @@ def test_a_part_that_breaks_its_contract_is_refused(write, kind: str, body: str,
     assert str(error.value) == told
 
 
+@pytest.mark.heavy
 def test_the_examples_keep_their_contracts(example) -> None:
     for name in ("attention", "boundary", "bias", "lion", "objects"):
         example(name)

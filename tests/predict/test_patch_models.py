@@ -51,6 +51,7 @@ def expected(path: Path, number: int) -> NDArray[np.bool_]:
     return mask
 
 
+@pytest.mark.heavy
 def test_images_of_any_size_are_predicted_at_their_own(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +76,7 @@ def test_the_slices_of_a_volume_are_seen_in_windows_too(
     np.testing.assert_array_equal(mask[..., 0], expected(model_file, 0))
 
 
+@pytest.mark.heavy
 def test_it_is_served_as_it_predicts(model_file: Path, tmp_path: Path) -> None:
     data = DataConfig(image_size=WINDOWS.size, channels="grey", patches=4)
     served = Served(run_id="r1", data=data, threads=None, settings=MaskSettings())
@@ -86,6 +88,7 @@ def test_it_is_served_as_it_predicts(model_file: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask, expected(model_file, 0) * 255)
 
 
+@pytest.mark.heavy
 def test_an_exported_file_says_how_it_sees_an_image_and_is_checked_on_windows(model_file: Path, tmp_path: Path) -> None:
     segmenter = segmenter_of_file(model_file, given={})
     model, data = load(segmenter)

@@ -41,7 +41,8 @@ class Recorded:
         return ["--root", self.config.root, "--uri", resolve_uri(self.config)]
 
 
-@pytest.fixture(params=["sqlite", "server"])
+# What test_serving.py serves was registered in SQLite.
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow), "server"])
 def recorded(request: pytest.FixtureRequest, trained: Trained, tmp_path: Path) -> Recorded:
     config = request.getfixturevalue(f"{request.param}_config")
     run_id = record_again(trained, MlflowBackend(config=config).open(), tmp_path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -104,6 +105,7 @@ def test_a_request_has_a_column_for_each_named_channel(tmp_path: Path) -> None:
     assert text["error"].startswith("image 4, t1 is not base64 (")
 
 
+@pytest.mark.heavy
 def test_the_served_folder_says_which_columns_and_classes_there_are(tmp_path: Path) -> None:
     data = {**CHANNELS, "classes": {"core": 1, "rest": 2}}
     model = pixelwise([[0, 9, 0], [0, 0, 9]], [1, 0, 0], "softmax")

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends import MlflowBackend, environment
+from backends import MlflowBackend
 from numpy.typing import NDArray
 from PIL import Image
+from processes import environment
 from trained_run import Trained, record_again
 
 from brainseg.config import TrackingConfig

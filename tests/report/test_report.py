@@ -131,6 +131,7 @@ def test_a_baseline_that_was_never_scored_is_said(
     )
 
 
+@pytest.mark.heavy
 def test_a_study_is_held_against_its_baseline(
     store: MemoryStore, slices: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

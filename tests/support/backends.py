@@ -3,12 +3,8 @@
 import contextlib
 import functools
 import http.client
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +12,9 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Protocol, Self
+
+import processes
+from processes import Command
 
 from brainseg.config import TrackingConfig
 from brainseg.tracking import (
@@ -29,8 +28,6 @@ from brainseg.tracking import (
     open_tracker,
 )
 from brainseg.tracking.paths import EXPERIMENT, resolve_uri
-
-SERVER_START_S = 200.0  # about 6 on a machine that does nothing else
 
 
 class Backend(Protocol):
@@ -108,36 +105,29 @@ def register(uri: str, alias: str, run_id: str) -> None:
 class Server:
     """A real MLflow server on loopback that can be killed and started again."""
 
-    def __init__(self, folder: Path, database: Path) -> None:
+    def __init__(self, folder: Path, database: Path, processes: processes.Server) -> None:
         self.folder = folder
         shutil.copy(database, folder / "mlflow.db")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self._processes = processes
+        self._command: Command | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True, env=environment()
-            )
-        deadline = time.monotonic() + SERVER_START_S
-        while not self._answers():
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                self.kill()
-                raise RuntimeError((self.folder / "log").read_text()[-2000:])
-            time.sleep(0.2)
+        arguments = ["server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        arguments += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        arguments += ["--artifacts-destination", str(self.folder / "artifacts")]
+        log = self.folder / "log"
+        pid = self._processes.start("mlflow", *arguments, folder=self.folder, output=log)
+        self._command = Command(pid, log, self._processes)
+        self._command.wait_until(self._answers)
 
     def kill(self) -> None:
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)  # its workers too: it leads a session of its own
-            self.process.wait()
-            self.process = None
+        if self._command is not None:
+            self._command.kill_all()
+            self._command = None
 
     @contextlib.contextmanager
     def killed(self) -> Iterator[None]:
@@ -157,16 +147,6 @@ class Server:
             return False
         finally:
             connection.close()
-
-
-def environment() -> dict[str, str]:
-    """For processes that a test starts: this one's, without what would send them elsewhere."""
-    quiet = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    return {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | quiet
 
 
 class Answers(ThreadingHTTPServer):

@@ -9,9 +9,9 @@ shares nothing with the others but the disk.
 A supervisor has threads, which a fork would leave in the middle of what they do: its workers are forked by another
 process, the nursery, which the command forks before it begins.
 
-Reads a JSON object a line and answers each with one: {"start": [program, argument, ...], "folder": ..., "output": ...}
-with its process id, {"poll": pid} with the exit code, or null while it runs (minus the signal's number, where a
-signal ended it). A program is a command of brainseg, or `-c`, whose one argument is code.
+Reads a JSON object a line and answers each with one: {"start": [program, argument, ...], "folder": ..., "output": ...,
+"typed": ...} with its process id, {"poll": pid} with the exit code, or null while it runs (minus the signal's number,
+where a signal ended it). A program is a command of brainseg, `mlflow`, or `-c`, whose first argument is code.
 """
 
 import functools
@@ -26,16 +26,20 @@ import time
 import traceback
 from types import SimpleNamespace
 
+import uvicorn  # isort: skip  # first: by it, MLflow knows that it will serve
+
 import composed
 import matplotlib.figure
+import mlflow.cli
 import mlflow.pyfunc
+import mlflow.server.fastapi_app
 import mlflow.store.model_registry.sqlalchemy_store
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+import mlflow.store.tracking.sqlalchemy_store
 import optuna.importance  # noqa: F401
 import pictures
 import plotly.graph_objects  # noqa: F401
 import sklearn.ensemble  # noqa: F401
-import tensorflow  # noqa: F401
+import tensorflow
 
 import brainseg.compose
 import brainseg.sweep.__main__
@@ -49,13 +53,26 @@ from brainseg.sweep.launchers import local
 from brainseg.train.environment import packages
 
 
+def _mlflow(arguments):
+    """MLflow's command; where that starts uvicorn, this process goes on as it."""
+
+    def serve(command, *, extra_env, **_):
+        os.environ.update(extra_env)
+        uvicorn.main(command[command.index("uvicorn") + 1 :])
+
+    mlflow.server._exec_cmd = serve
+    mlflow.cli.cli(arguments)
+
+
 def _code(arguments):
-    exec(arguments[0], {"__name__": "__main__"})  # noqa: S102
+    code, *sys.argv[1:] = arguments
+    exec(code, {"__name__": "__main__"})  # noqa: S102
 
 
 PROGRAMS = {
     "brainseg.sweep": brainseg.sweep.__main__.main,
     "brainseg.train": brainseg.train.__main__.main,
+    "mlflow": _mlflow,
     "-c": _code,
 }
 
@@ -88,9 +105,9 @@ def _command(request):
     os.setsid()
     os.chdir(request["folder"])
     with open(request["output"], "ab") as output:
-        _take(stdin=os.open(os.devnull, os.O_RDONLY), output=output.fileno())
+        _take(stdin=os.open(request["typed"], os.O_RDONLY), output=output.fileno())
     program, *arguments = request["start"]
-    if program == "brainseg.sweep":
+    if program in ("brainseg.sweep", "-c"):
         local.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Nursery().start})
     return _run(program, arguments)
 
@@ -108,7 +125,7 @@ class Nursery:
     def start(self, command, *, env, stdout, **_):
         """What `subprocess.Popen` does of what a supervisor needs."""
         reading, writing = os.pipe()
-        request = {"command": command[2:], "environment": env}
+        request = {"command": command[2:], "environment": env, "folder": os.getcwd()}
         data = json.dumps(request).encode()
         socket.send_fds(self._socket, [len(data).to_bytes(8)], [reading, stdout.fileno()])
         self._socket.sendall(data)
@@ -174,6 +191,7 @@ def _nurse(requests):
 
 def _worker(request, descriptors):
     os.setsid()
+    os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     stdin, output = descriptors
@@ -190,6 +208,8 @@ def _take(*, stdin, output):
 
 
 def _run(program, arguments):
+    if "OPTIMIZE_GRAPHS" not in os.environ:  # to optimise one takes longer than the few steps that it runs for
+        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     sys.argv = [program, *arguments]
     return PROGRAMS[program](arguments)
 

@@ -22,20 +22,23 @@ class Server:
     """Starts commands in no time: `process_server.py` forks them."""
 
     def __init__(self, folder: Path) -> None:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "BRAINSEG_"))}
+        kept = {key: value for key, value in environment().items() if not key.startswith("BRAINSEG_")}
         with (folder / "server.txt").open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("process_server.py")],
-                env=kept | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+                env=kept,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
             )
 
-    def start(self, program: str, *arguments: str, folder: Path, output: Path) -> int:
-        """Starts a program that the server knows in the folder; what it prints goes to the file. Its process id."""
-        pid: int = self.ask(start=[program, *arguments], folder=str(folder), output=str(output))
+    def start(self, program: str, *arguments: str, folder: Path, output: Path, typed: str = os.devnull) -> int:
+        """Starts a program that the server knows in the folder; its process id.
+
+        output: the file that what it prints is added to. typed: the file or pipe that it reads.
+        """
+        pid: int = self.ask(start=[program, *arguments], folder=str(folder), output=str(output), typed=typed)
         return pid
 
     def ask(self, **request: Any) -> Any:
@@ -121,3 +124,13 @@ def is_alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def environment() -> dict[str, str]:
+    """For processes that a test starts: this one's, without what would send them elsewhere."""
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    return {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | quiet

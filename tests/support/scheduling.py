@@ -24,7 +24,7 @@ LONGEST = (
     "tests/sweep/engine/test_many_workers.py",
     "tests/tracking/mlflow/test_read_only.py",
     "tests/export/",
-    "tests/tracking/mlflow/test_ui_in_a_browser.py",
+    "tests/model/test_encoders.py",
 )
 
 

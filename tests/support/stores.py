@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from backends import Backend, MemoryBackend, MlflowBackend, Server
 from shared import shared
@@ -18,9 +19,17 @@ def _nothing_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that fails at the end of a run is asked once."""
+    monkeypatch.setattr("brainseg.tracking.mlflow.delivery.END_RETRY_S", 0.0)
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("server"), empty_store)
+def server(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, process_server: processes.Server
+) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server"), empty_store, process_server)
     try:
         running.start()
         yield running

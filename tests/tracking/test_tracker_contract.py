@@ -12,7 +12,6 @@ from backends import Backend
 
 from brainseg.errors import Interrupted, Pruned, ResumeError, TrackingError
 from brainseg.tracking import MODEL_FILE, DatasetInfo, RunFilter, RunRecord
-from brainseg.tracking.mlflow.fence import FENCE_S
 from brainseg.tracking.rules import UnknownRunError
 
 
@@ -145,14 +144,17 @@ def test_a_resumed_run_goes_on_in_the_same_record(backend: Backend) -> None:
     assert after.metrics == {"val_dice": {1: 0.25, 2: 0.5}}
 
 
-def test_once_a_later_attempt_holds_a_run_an_earlier_one_writes_nothing_more(backend: Backend, tmp_path: Path) -> None:
+def test_once_a_later_attempt_holds_a_run_an_earlier_one_writes_nothing_more(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brainseg.tracking.mlflow.writer.FENCE_S", 0.3)
     first = backend.open(attempt=1)
     with contextlib.suppress(Interrupted), first:  # on a host that is cut off just now
         first.log_metrics({"val_dice": 0.25}, epoch=1)
         first_wrote = eventually(lambda: backend.store.read(first.run_id).metrics)
         with backend.on_another_host(tmp_path / "other").open(run_id=first.run_id, attempt=2) as second:
             second.log_metrics({"val_dice": 0.5}, epoch=2)
-        time.sleep(FENCE_S + 0.1)
+        time.sleep(0.4)
         first.log_metrics({"val_dice": 0.125}, epoch=3)
         raise Interrupted(15)
     record = backend.store.read(first.run_id)

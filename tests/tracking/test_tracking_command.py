@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from backends import MlflowBackend, environment
+from backends import MlflowBackend
+from processes import environment
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import Interrupted
@@ -56,6 +57,7 @@ def test_clean_deletes_only_what_no_run_can_need(
     assert "deleted 1 folder\n" in printed
 
 
+@pytest.mark.heavy
 def test_clean_keeps_the_run_of_another_store_and_names_it(
     sqlite_config: TrackingConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -371,11 +371,8 @@ def test_a_signalled_run_is_killed_and_resumes_to_the_same_end(finished, tiny, t
     assert not checkpoints.folder.exists()
 
 
-OTHERS = "nadam", "rmsprop", "lion", "adafactor", "muon"
-
-
-# test_optimizers.py has the rule for each of them.
-@pytest.mark.parametrize("name", ["lamb", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.slow  # test_optimizers.py has the rule for each of them
+@pytest.mark.parametrize("name", ["lamb", "nadam", "rmsprop", "lion", "adafactor", "muon"])
 def test_what_an_optimizer_remembers_is_in_the_checkpoint(tiny, tmp_path, name):
     config = tiny(**SMALLEST, **{"optimizer.name": name, "train.ema_decay": 0.5})
     checkpoint, kept = Checkpoints(tmp_path / "mlruns", "memory").folder, tmp_path / "kept"

@@ -93,6 +93,7 @@ def test_the_run_says_what_a_step_sees(finished):
     assert f"patches of 64x48: 2 of each of {count} slices an epoch, in {steps} steps of 7" in said
 
 
+@pytest.mark.slow  # test_experiment.py has it for whole slices, test_patches.py that batches go on in mid-epoch
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(finished, tiny, tmp_path):
     _, expected, result, _ = finished
     config, tracker = tiny(**KEYS), MemoryTracker()

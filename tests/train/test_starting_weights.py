@@ -32,6 +32,7 @@ ENCODER = {"model.name": "encoder_unet", "data.image_size": 32, "model.decoder_f
 CLASSES = Labels(names=("a", "b"), exclusive=True)
 # Too small a step to be seen.
 STANDING = {"optimizer.learning_rate": 1e-12, "optimizer.weight_decay": 0.0, "optimizer.warmup_epochs": 0.0}
+STEADY = {"optimizer.weight_decay": 0.0, "optimizer.warmup_epochs": 0.0, "optimizer.schedule": "constant"}
 
 
 class Listener(Silent):
@@ -75,13 +76,23 @@ def model_of(config: RunConfig, folder: Path, reporter: Listener | None = None) 
     return keras.saving.load_model(path, compile=False)
 
 
+def test_the_encoders_first_step_is_a_share_of_the_rate(small: Make, tmp_path: Path) -> None:
+    """Adam's first step is the rate itself where the gradient isn't tiny, and less where it is."""
+    keys = {"train.epochs": 1, "optimizer.name": "adam", "optimizer.learning_rate": 1e-3, **STEADY}
+    config = small(**ENCODER, **keys, **{"optimizer.encoder_rate": 0.25})
+    start = build_network(config.model, input_shape=(32, 32, 1), labels=BINARY, seed=config.seed).model
+    pairs = zip(model_of(config, tmp_path).trainable_variables, start.trainable_variables, strict=True)
+    steps: dict[bool, list[float]] = {True: [], False: []}
+    for new, old in pairs:
+        steps[new.path.startswith("encoder_")].append(np.abs(np.asarray(new) - np.asarray(old)).max())
+    assert len(steps[True]) == 144
+    assert max(steps[True]) == pytest.approx(0.25e-3, rel=0.02)
+    assert max(steps[False]) == pytest.approx(1e-3, rel=0.02)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("share", "keys"),
-    [
-        (0.25, {}),
-        pytest.param(0.25, {"optimizer.weight_decay": 0.5, "train.ema_decay": 0.9}, marks=pytest.mark.slow),
-        pytest.param(0.0, {}, marks=pytest.mark.slow),
-    ],
+    ("share", "keys"), [(0.25, {}), (0.25, {"optimizer.weight_decay": 0.5, "train.ema_decay": 0.9}), (0.0, {})]
 )
 def test_the_encoders_weights_move_by_a_share_of_the_step(
     small: Make, tmp_path: Path, share: float, keys: dict[str, Any]

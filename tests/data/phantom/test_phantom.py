@@ -65,6 +65,7 @@ def test_another_seed_gives_other_heads():
     assert not np.array_equal(first.read(first.slices()[0].id)[0], second.read(second.slices()[0].id)[0])
 
 
+@pytest.mark.heavy
 def test_every_slice_is_an_image_with_a_tumour(source):
     for item in source.slices():
         image, mask = source.read(item.id)
@@ -200,6 +201,7 @@ def test_the_core_lies_within_the_rim_and_the_oedema_around_both():
     assert touching[2] > 0.9 * touching.sum()
 
 
+@pytest.mark.heavy
 def test_in_colour_the_tumour_differs_in_hue_and_not_in_luma():
     colour, grey = (PhantomSource(patients=6, seed=0, kind="colour", channels=name) for name in ("auto", "grey"))
     assert (colour.labels, colour.holds_colour(), grey.holds_colour()) == (BINARY, True, True)

@@ -135,6 +135,7 @@ def test_the_experiment_in_effect_is_the_workers_too(tmp_path: Path) -> None:
     assert with_experiment(study, TrackingConfig(experiment="a b")).tracking == ('tracking.experiment="a b"',)
 
 
+@pytest.mark.heavy
 def test_a_host_says_where_it_has_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = made_study(tmp_path, overrides=["data=folder", "data.root=/of/the/study", "train.epochs=2"])
     config = dataclasses.replace(config, recipe=recipe_of(config))

@@ -77,6 +77,7 @@ def killed_worker(folder: Path) -> Lease:
     return lease
 
 
+@pytest.mark.heavy
 def test_a_killed_worker_is_dead_at_once_and_so_is_its_supervisor(folder: Path) -> None:
     lease = killed_worker(folder)
     assert (lease.host, lease.epochs_at_claim) == (this_host(), 3)
@@ -85,6 +86,7 @@ def test_a_killed_worker_is_dead_at_once_and_so_is_its_supervisor(folder: Path) 
     assert LeaseChecker(folder).is_supervisor_dead(lease)
 
 
+@pytest.mark.heavy
 def test_the_next_process_sweeps_up_after_the_dead_and_leaves_the_living(folder: Path) -> None:
     dead = killed_worker(folder)
     assert len(list(folder.iterdir())) == 1
@@ -177,6 +179,7 @@ def test_a_worker_that_ended_by_itself_was_not_killed(folder: Path) -> None:
     assert not checker.was_killed(lease)
 
 
+@pytest.mark.heavy
 def test_that_a_worker_was_killed_is_known_after_the_next_one_has_started(folder: Path) -> None:
     lease = dataclasses.replace(killed_worker(folder), supervisor=None)
     checker = LeaseChecker(folder)

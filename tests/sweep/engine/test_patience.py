@@ -137,6 +137,7 @@ def test_a_storage_that_goes_away_before_the_first_claim_is_waited_for(
     ]
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("impatient")
 def test_a_worker_does_not_end_before_the_records_on_its_host_are_delivered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -59,6 +59,7 @@ def test_a_run_that_began_offline_elsewhere_is_found_by_its_tags_or_begun_anew(r
     assert run_of("1" * 32, root) == "1" * 32
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_that_began_offline_here_goes_on(tmp_path: Path) -> None:
     away = {"uri": "http://127.0.0.1:1", "offline": "true"}
     config = compose.freeze([f"tracking.root={tmp_path}", *(f"tracking.{key}={value}" for key, value in away.items())])

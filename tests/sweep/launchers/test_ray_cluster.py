@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ from brainseg.sweep.launchers.ray import Ray
 from brainseg.tracking import RunRecord, open_store
 from sweeps import TINY
 
-pytest.importorskip("ray", reason="Ray isn't installed")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.heavy,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray isn't installed"),
     pytest.mark.timeout(1500),
     pytest.mark.filterwarnings("ignore"),  # of Ray's, in the process that asks it
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8 for the addresses of hosts"),

@@ -212,6 +212,7 @@ def test_a_study_of_which_a_job_is_requeued_ends_whole(sweep: SlurmSweep, progra
     assert (parent.status, parent.tags["state"]) == ("FINISHED", "finished")
 
 
+@pytest.mark.slow  # test_slurm_script.py has the rules
 def test_a_job_that_waits_is_shown_and_a_stop_cancels_it_and_ends_the_other_after_its_epoch(
     sweep: SlurmSweep,
 ) -> None:

@@ -74,6 +74,7 @@ def test_optunas_command_line_shows_the_trials(journal: Path) -> None:
     assert {trial["state"] for trial in trials} == {"COMPLETE"}
 
 
+@pytest.mark.slow  # so does test_machines_docs.py
 @pytest.mark.heavy
 def test_optunas_command_line_shows_the_best_trial(journal: Path) -> None:
     (best,) = optuna("best-trial", "--storage", str(journal), "--study-name", NAME)
@@ -124,6 +125,7 @@ def test_the_dashboard_has_the_study_and_its_trials(dashboard: str) -> None:
     assert [trial["values"] for trial in trials] == [[value] for value in VALUES]
 
 
+@pytest.mark.slow  # a page of optuna-dashboard's own; what it asks for is looked at above
 @pytest.mark.heavy
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here")
 def test_the_dashboards_page_shows_the_study(dashboard: str, tmp_path: Path) -> None:

@@ -43,12 +43,14 @@ def stored(config: StudyConfig) -> StudyConfig:
     return from_definition(definition, name=config.name, trials=config.trials, tracking=config.tracking)
 
 
+@pytest.mark.heavy
 def test_a_stored_recipe_composes_what_the_overrides_did(started: StudyConfig) -> None:
     fresh = dataclasses.replace(started, recipe={})
     assert check(started) == check(fresh)
     assert compose_trial(started, SMALL["baseline"], threads=2) == compose_trial(fresh, SMALL["baseline"], threads=2)
 
 
+@pytest.mark.heavy
 def test_a_changed_experiment_changes_no_trial_and_its_line_says_so(started: StudyConfig) -> None:
     before, _ = compose_trial(started, SMALL["baseline"], threads=2)
     write_experiment(train={"epochs": 9}, model={"norm": "none"}, seed=3)
@@ -67,6 +69,7 @@ def test_a_changed_experiment_changes_no_trial_and_its_line_says_so(started: Stu
     assert compose.freeze(line) == run
 
 
+@pytest.mark.heavy
 def test_an_experiment_that_is_gone_changes_no_trial(started: StudyConfig) -> None:
     before, _ = compose_trial(started, SMALL["baseline"], threads=2)
     Path("conf/experiment/mine.yaml").unlink()
@@ -86,6 +89,7 @@ def test_where_data_and_records_lie_is_no_part_of_a_recipe(started: StudyConfig)
     assert (run.data.cache_dir, run.tracking.experiment) == ("there", "other")
 
 
+@pytest.mark.heavy
 def test_each_option_of_a_searched_group_has_what_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fresh = made_study(tmp_path, space=SMALL["space"] | OPTIMIZERS, baseline={})

@@ -7,18 +7,19 @@ import logging
 import os
 import re
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
-from backends import MlflowBackend, Server, environment, in_front_of, refusing
+from backends import MlflowBackend, Server, in_front_of, refusing
 from mlflow import MlflowClient
+from processes import Command
+from processes import Server as ProcessServer
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
@@ -40,10 +41,9 @@ with open_tracker(TrackingConfig(root=sys.argv[1]), run_name="first", tags={}) a
         print(epoch, flush=True)
 """
 
-# As many processes as its second argument says, forked where MLflow is imported, so that they start as one.
+# As many processes as its second argument says.
 TRAIN_TOGETHER = """
 import os, sys
-import mlflow.store.tracking.sqlalchemy_store
 from brainseg.config import TrackingConfig
 from brainseg.tracking import open_tracker
 children = []
@@ -75,11 +75,13 @@ def spooled(config: TrackingConfig) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-@pytest.mark.heavy
-def test_eight_processes_that_start_together_on_a_fresh_folder_all_succeed(tmp_path: Path) -> None:
-    root = tmp_path / "runs"
-    command = [sys.executable, "-c", TRAIN_TOGETHER, str(root), "8"]
-    assert subprocess.run(command, env=environment(), timeout=250, check=False).returncode == 0
+def test_eight_processes_that_start_together_on_a_fresh_folder_all_succeed(
+    tmp_path: Path, process_server: ProcessServer
+) -> None:
+    root, output = tmp_path / "runs", tmp_path / "printed.txt"
+    pid = process_server.start("-c", TRAIN_TOGETHER, str(root), "8", folder=tmp_path, output=output)
+    together = Command(pid, output, process_server)
+    assert together.exit_code() == 0, together.text
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         runs = database.execute("SELECT status, count(*) FROM runs GROUP BY status").fetchall()
@@ -114,34 +116,45 @@ def test_a_server_that_is_killed_in_mid_run_costs_nothing(
     assert spooled(server_config) == []
 
 
-@contextlib.contextmanager
-def training_process(config: TrackingConfig) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that runs TRAIN, and the id of its run; killed at the end."""
-    command = [sys.executable, "-c", TRAIN, config.root]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process:
-        try:
-            yield process, process.stdout.readline().strip()
-        finally:
-            process.send_signal(signal.SIGKILL)
+class Training(Command):
+    """A process that runs TRAIN, killed at the end of the block."""
+
+    def __init__(self, config: TrackingConfig, processes: ProcessServer) -> None:
+        root = Path(config.root)
+        typed, output = root / "typed", root / "printed.txt"
+        os.mkfifo(typed)
+        pid = processes.start("-c", TRAIN, config.root, folder=root, output=output, typed=str(typed))
+        super().__init__(pid, output, processes)
+        self._typed = typed.open("w")
+
+    def __enter__(self) -> Self:
+        self._wait_for_lines(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill_all()
+        self._typed.close()
+
+    @property
+    def run_id(self) -> str:
+        return self.text.split()[0]
+
+    def train_epoch(self) -> None:
+        lines = self.text.count("\n")
+        print(file=self._typed, flush=True)
+        self._wait_for_lines(lines + 1)
+
+    def _wait_for_lines(self, count: int) -> None:
+        self.wait_until(lambda: self.text.count("\n") >= count)
 
 
-def train_epoch(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert process.stdout.readline().strip().isdigit()
-
-
-@pytest.mark.heavy
-def test_a_killed_process_loses_nothing_that_it_logged(sqlite_config: TrackingConfig) -> None:
-    with training_process(sqlite_config) as (process, run_id):
+def test_a_killed_process_loses_nothing_that_it_logged(
+    sqlite_config: TrackingConfig, process_server: ProcessServer
+) -> None:
+    with Training(sqlite_config, process_server) as training:
         for _ in range(3):
-            train_epoch(process)
-        process.send_signal(signal.SIGKILL)
+            training.train_epoch()
+        run_id = training.run_id
     with open_tracker(sqlite_config, run_name="first", tags={}, run_id=run_id) as tracker:
         tracker.log_metrics({"val_dice": 0.9}, epoch=3)  # not sure whether it was logged
         tracker.log_metrics({"val_dice": 0.5}, epoch=4)
@@ -152,21 +165,22 @@ def test_a_killed_process_loses_nothing_that_it_logged(sqlite_config: TrackingCo
     assert spooled(sqlite_config) == []
 
 
-@pytest.mark.heavy
-def test_the_next_run_delivers_what_a_killed_one_left_and_marks_it_killed(sqlite_config: TrackingConfig) -> None:
-    with training_process(sqlite_config) as (process, run_id):
-        train_epoch(process)
-        process.send_signal(signal.SIGKILL)
+def test_the_next_run_delivers_what_a_killed_one_left_and_marks_it_killed(
+    sqlite_config: TrackingConfig, process_server: ProcessServer
+) -> None:
+    with Training(sqlite_config, process_server) as training:
+        training.train_epoch()
+        run_id = training.run_id
     with open_tracker(sqlite_config, run_name="second", tags={}):
         record = open_store(sqlite_config).read(run_id)
     assert (record.status, record.tags["state"], record.metrics) == ("KILLED", "killed", {"val_dice": {1: 0.125}})
 
 
-@pytest.mark.heavy
 def test_a_run_that_is_alive_can_not_be_resumed_or_synced(
-    sqlite_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
+    sqlite_config: TrackingConfig, process_server: ProcessServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with training_process(sqlite_config) as (_, run_id):
+    with Training(sqlite_config, process_server) as training:
+        run_id = training.run_id
         with pytest.raises(ResumeError, match=f"run {run_id} is still being written"):
             open_tracker(sqlite_config, run_name="again", tags={}, run_id=run_id)
         assert sync(sqlite_config) == 0
@@ -187,6 +201,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.usefixtures("not_asked_again")
 @pytest.mark.heavy
 def test_a_full_disk_costs_no_metric_and_names_what_could_not_be_kept(
     small_disk: Path, empty_store: Path, tmp_path: Path
@@ -297,6 +312,7 @@ def unwritable(server: Server, server_config: TrackingConfig, tmp_path: Path) ->
     return location
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_whose_artifacts_can_not_be_written_says_why_and_how_to_go_on(
     unwritable: Path, server_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -348,6 +364,7 @@ def test_an_offline_run_is_made_by_sync_and_keeps_its_id(
     assert spooled(server_config) == []
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_nothing_of_a_password_is_spooled_or_said(
     closed_port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -363,6 +380,7 @@ def test_nothing_of_a_password_is_spooled_or_said(
     assert b"s3cret" not in written
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_nothing_is_added_to_a_run_that_waits_in_the_spool(tmp_path: Path) -> None:
     config = TrackingConfig(root=str(tmp_path / "runs"), uri="http://127.0.0.1:9", offline=True)
     with open_tracker(config, run_name="first", tags={}) as tracker:
@@ -427,6 +445,7 @@ def test_reading_where_there_are_no_runs_makes_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_that_waits_in_the_spool_has_the_tags_that_every_store_shows(tmp_path: Path) -> None:
     config = TrackingConfig(root=str(tmp_path / "runs"), uri="http://127.0.0.1:9", offline=True)
     with open_tracker(config, run_name="first", tags={"source": "python -m brainseg.train"}) as tracker:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backends import MlflowBackend, environment
+from backends import MlflowBackend
 from mlflow import MlflowClient
+from processes import environment
 
 from brainseg.config import TrackingConfig
 from brainseg.runs.select import select

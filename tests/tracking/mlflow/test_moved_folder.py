@@ -54,6 +54,7 @@ def test_a_run_of_a_renamed_folder_is_read_with_its_model(
     assert store.file(run_id, MODEL_FILE, tmp_path / "out").exists()
 
 
+@pytest.mark.heavy
 def test_what_is_written_after_a_rename_lies_in_the_renamed_folder(
     renamed: tuple[Path, str], keras_file: Path, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_copy_leaves_the_original_as_it_was(project: tuple[Path, str], tmp_pat
         open_store(mlruns(copy)).text(run_id, "config.yaml")
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_that_was_killed_before_the_rename_is_synced(
     project: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

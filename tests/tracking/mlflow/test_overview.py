@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import Backend, MemoryBackend, MlflowBackend, environment
+from backends import Backend, MemoryBackend, MlflowBackend
+from processes import environment
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import Pruned, TrackingError
@@ -68,6 +69,7 @@ def names(found: RunList, runs: Mapping[str, str]) -> tuple[str, str]:
     return " ".join(finished), " ".join(others)
 
 
+@pytest.mark.heavy
 def test_finished_runs_come_best_first_and_the_others_apart(backend: Backend, runs: dict[str, str]) -> None:
     found = listed(backend)
     assert names(found, runs) == ("best good unscored", "failed pruned")
@@ -91,6 +93,7 @@ def test_finished_runs_come_best_first_and_the_others_apart(backend: Backend, ru
     assert (found.finished[2].metrics, found.others[0].total) == ({"seconds": 0.5}, None)
 
 
+@pytest.mark.heavy
 def test_a_list_holds_the_runs_for_which_every_condition_holds(backend: Backend, runs: dict[str, str]) -> None:
     assert names(listed(backend, params={"model.depth": "5"}), runs) == ("best unscored", "pruned")
     assert names(listed(backend, tags={"sweep": "it's listed"}, params={"model.depth": "4"}), runs) == ("good", "")
@@ -116,6 +119,7 @@ def test_curves_of_several_runs_are_read_together(backend: Backend, runs: dict[s
         backend.store.curves([runs["best"], "0" * 32], ("seconds",))
 
 
+@pytest.mark.usefixtures("not_asked_again")
 def test_a_run_that_waits_in_the_spool_is_listed(sqlite_config: TrackingConfig) -> None:
     away = TrackingConfig(root=sqlite_config.root, uri="http://127.0.0.1:9", offline=True)
     with open_tracker(away, run_name="offline", tags={}) as tracker:

@@ -1,15 +1,17 @@
 """Someone else's runs, in a folder that can't be written to: listed and shown as one's own."""
 
+import contextlib
 import ctypes
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backends import environment
+from processes import Command, Server, environment
 
 from brainseg.config import TrackingConfig
 
@@ -51,6 +53,15 @@ print("and the report:")
 raise SystemExit(report([run_id, "-o", out, "--root", root]))
 """
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
+# The same as `without_privileges`, which counts from the start of a program on, in a process that has begun.
+WITHOUT_PRIVILEGES = """
+import ctypes
+head, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable
+ctypes.CDLL(None).capget(head, sets)
+sets[0] &= ~2
+sets[1] &= ~2
+assert ctypes.CDLL(None).capset(head, sets) == 0
+"""
 
 
 def without_privileges() -> None:
@@ -69,33 +80,44 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def forked(server: Server, folder: Path, code: str, *arguments: str) -> str:
+    """Runs code without root's right to write what its mode forbids; what it prints."""
+    output = folder / "printed.txt"
+    pid = server.start("-c", WITHOUT_PRIVILEGES + code, *arguments, folder=folder, output=output)
+    command = Command(pid, output, server)
+    assert command.exit_code() == 0, command.text
+    return command.text
+
+
 @pytest.fixture(scope="module")
 def theirs(
-    tmp_path_factory: pytest.TempPathFactory, keras_file: Path, empty_store: Path
+    tmp_path_factory: pytest.TempPathFactory, keras_file: Path, empty_store: Path, process_server: Server
 ) -> Iterator[tuple[TrackingConfig, str]]:
-    """A store without write permission, and its run. Another process made it: SQLite's -wal and -shm are gone."""
+    """A store without write permission, and its run. Nobody has it open: SQLite's -wal and -shm are gone."""
     folder = tmp_path_factory.mktemp("theirs")
     root = folder / "their runs" / "mlruns"
     root.mkdir(parents=True)
     shutil.copy(empty_store, root / "mlflow.db")
-    made = python("-c", RECORD, str(root), str(keras_file), cwd=folder)
-    assert made.returncode == 0, made.stderr
+    run_id = forked(process_server, folder, RECORD, str(root), str(keras_file)).strip()
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
+        database.execute("SELECT * FROM runs")  # the last one to close it removes them
     paths = [root, *root.rglob("*")]
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
     assert python("-c", f"open({str(root / 'new')!r}, 'w')", cwd=folder).returncode == 1  # the permissions count
-    yield TrackingConfig(root=str(root)), made.stdout.strip()
+    yield TrackingConfig(root=str(root)), run_id
     for path in paths:
         path.chmod(0o755)
 
 
 def test_runs_that_can_not_be_written_are_listed_and_reported(
-    theirs: tuple[TrackingConfig, str], tmp_path: Path
+    theirs: tuple[TrackingConfig, str], tmp_path: Path, process_server: Server
 ) -> None:
     config, run_id = theirs
-    done = python("-c", SHOW, config.root, run_id, str(tmp_path / "out.html"), cwd=tmp_path)
-    assert (done.stderr, done.returncode) == ("", 0)
-    listed, _, reported = done.stdout.partition("and the report:")
+    text = forked(process_server, tmp_path, SHOW, config.root, run_id, str(tmp_path / "out.html"))
+    assert "Traceback" not in text
+    assert "Warning" not in text
+    listed, _, reported = text.partition("and the report:")
     assert "0.5000" in listed
     assert "0.5000" in reported
     page = (tmp_path / "out.html").read_text()
@@ -104,14 +126,13 @@ def test_runs_that_can_not_be_written_are_listed_and_reported(
 
 
 def test_all_that_reads_a_run_reads_one_that_can_not_be_written(
-    theirs: tuple[TrackingConfig, str], tmp_path: Path
+    theirs: tuple[TrackingConfig, str], tmp_path: Path, process_server: Server
 ) -> None:
     config, run_id = theirs
     (tmp_path / "out").mkdir()
     before = sorted(Path(config.root).iterdir())
-    done = python("-c", READ, config.root, run_id, str(tmp_path / "out"), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"TrackingError {config.root}/mlflow.db can't be written to (")
+    text = forked(process_server, tmp_path, READ, config.root, run_id, str(tmp_path / "out"))
+    assert text.startswith(f"TrackingError {config.root}/mlflow.db can't be written to (")
     assert sorted(Path(config.root).iterdir()) == before
 
 

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from backends import Server
 from chromium import Chromium
@@ -14,13 +15,14 @@ from brainseg.config import TrackingConfig
 from brainseg.tracking import open_store, open_tracker
 from brainseg.tracking.mlflow.connection import where_to_look
 
+pytestmark = pytest.mark.slow  # MLflow's own pages; test_views.py has what they are told
 OTHER_RUNS, TRIALS, EPOCHS = 188, 12, 6
 BEST_RUNS = 20  # that the curves are drawn of
 WIDE = (1600, 1000)
 
 
 @pytest.fixture(scope="module")
-def runs_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def runs_page(tmp_path_factory: pytest.TempPathFactory, process_server: processes.Server) -> Iterator[str]:
     """The address of the experiment's page of runs, on a server of its own."""
     folder = tmp_path_factory.mktemp("ui")
     filled = TrackingConfig(root=str(folder / "filled"))
@@ -31,7 +33,7 @@ def runs_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         add_sweep(filled)
     with contextlib.closing(sqlite3.connect(folder / "filled" / "mlflow.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the server copies that file alone
-    server = Server(folder, folder / "filled" / "mlflow.db")
+    server = Server(folder, folder / "filled" / "mlflow.db", process_server)
     try:
         server.start()
         yield f"{server.uri}/#/experiments/1/runs"

@@ -1,12 +1,10 @@
 """The store that trainings write, and a run that nothing disturbs."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE_S, Server
+from processes import Server
 from trainings import SMALL, Commands
 
 
@@ -21,13 +19,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory, process_server: Server, e
 
 @pytest.fixture(scope="session")
 def uninterrupted(commands: Commands) -> str:
-    """The run that the real command makes of `SMALL` when nothing disturbs it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "brainseg.train", *commands.where, *SMALL],
-        cwd=commands.root,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return next(line for line in done.stdout.splitlines() if line.startswith("run ")).removeprefix("run ").strip()
+    """The run that the command makes of `SMALL` when nothing disturbs it."""
+    training = commands.start(*SMALL)
+    assert training.exit_code() == 0, training.text
+    return training.run_id

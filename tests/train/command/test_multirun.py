@@ -149,6 +149,7 @@ def test_the_options_of_a_group_may_be_named_by_a_pattern(here: Path, store: Any
     assert lines == ["optimizer=adam", "optimizer=adamw"]
 
 
+@pytest.mark.heavy
 def test_a_run_that_fails_ends_the_others_and_fails_their_parent(
     here: Path, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_signal_while_a_run_is_recorded_ends_the_others_once_it_is(
     assert [parent.status for parent in parents] == ["KILLED"] * (code == 130)
 
 
+@pytest.mark.heavy
 def test_a_signal_between_two_runs_ends_the_rest(here: Path, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     original = train.resolved
 
@@ -188,6 +190,7 @@ def test_a_signal_between_two_runs_ends_the_rest(here: Path, store: Any, monkeyp
     assert (parent.status, [run.status for run in runs]) == ("KILLED", ["FINISHED"])
 
 
+@pytest.mark.heavy
 def test_a_sweeper_that_is_installed_chooses_the_values_and_gets_the_scores(
     here: Path, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +226,7 @@ class TwoSweeper(Sweeper):
     assert len(records(store)[1]) == 2
 
 
+@pytest.mark.heavy
 def test_paths_count_from_where_the_command_was_typed(here: Path, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("brainseg.train.experiment.prepare", lambda *_: places.append(Path.cwd()))
     places: list[Path] = []
@@ -231,6 +235,7 @@ def test_paths_count_from_where_the_command_was_typed(here: Path, store: Any, mo
     assert sorted(path.name for path in here.iterdir()) == ["mlruns"]
 
 
+@pytest.mark.heavy
 def test_a_run_of_mlflows_is_the_parent_in_place_of_a_new_one(
     here: Path, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +251,7 @@ def test_a_run_of_mlflows_is_the_parent_in_place_of_a_new_one(
     assert len(in_theirs.finished) == 3
 
 
+@pytest.mark.heavy
 def test_a_single_training_is_the_run_that_mlflow_has_made(
     here: Path, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+from trainings import PLAIN
 
 from examples import write_example
 
@@ -12,8 +13,7 @@ PLUGIN = "plugins=[bias]"
 
 def test_a_killed_run_with_a_plugins_augmentation_ends_like_one_that_never_was(commands, tmp_path) -> None:
     write_example("bias", commands.root)
-    plain = ("model.depth=1", "model.norm=none", "train.deep_supervision=0")
-    small = [*commands.small, *plain, "data.augment=bias_field", "train.epochs=4", PLUGIN]
+    small = [*commands.small, *PLAIN, "data.augment=bias_field", "train.epochs=4", PLUGIN]
     whole = commands.start(*small)
     assert whole.exit_code() == 0, whole.text
     training = commands.start(*small)

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 from PIL import Image
+from trainings import PLAIN
 
 from brainseg.config_file import from_yaml
 
@@ -35,7 +36,7 @@ def killed(commands, uninterrupted, tmp_path_factory):
     split.write_text(f'{{"schema_version": 1, {parts}}}')
     overrides = ("data=folder", f"data.root={root}", f"data.split_file={split}", "train.epochs=1000")
     shared = (override for override in commands.small if not override.startswith("data.phantom"))
-    training = commands.start(*shared, *overrides)
+    training = commands.start(*shared, *PLAIN, *overrides)
     training.wait_for("epoch    1/1000")
     assert training.stop() == -signal.SIGKILL, training.text
     split.unlink()  # the run keeps its split
@@ -143,7 +144,7 @@ def test_a_run_that_becomes_nan_fails_with_exit_code_1(commands):
         "optimizer.weight_decay=1",
         "optimizer.schedule=constant",
     )
-    training = commands.start(*commands.small, *explosive)
+    training = commands.start(*commands.small, *PLAIN, *explosive)
     assert training.exit_code() == 1, training.text
     line = training.text.splitlines()[-1]
     assert line.startswith("error: ")

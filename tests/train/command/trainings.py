@@ -33,6 +33,8 @@ SMALL = (
     "train.threads=2",
     "tracking.predictions=1",
 )
+# Behind `SMALL`: half the graph, where what it holds is of no interest.
+PLAIN = ("model.depth=1", "model.norm=none", "train.deep_supervision=0")
 
 
 class Training(Command):
