@@ -74,7 +74,7 @@ def _neighbours_of(source: Source, person: str, slices: Sequence[SliceInfo]) -> 
     views, masks, known = [], [], []
     for item in slices:
         image, mask = source.read(item.id)
-        if (view := thumbnail(image[..., 0], SIDE_PX)) is not None:
+        if (view := thumbnail(image, SIDE_PX)) is not None:
             views.append(view)
             masks.append(mask[..., 0] > 0)
             known.append(item)

@@ -4,6 +4,7 @@ Threads and format change a run's weights in their last bits: a run resolves the
 """
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Collection, Iterator
@@ -27,7 +28,13 @@ def import_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with stderr_set_aside():
-        import tensorflow  # noqa: F401  # for its side effect
+        import tensorflow
+    # Each model has a graph of its own: where a process predicts by several, TensorFlow warns of what is meant to be.
+    tensorflow.get_logger().addFilter(_is_of_use)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return "function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager

@@ -35,8 +35,8 @@ class Plan:
 def make_plan(folder: Path, overrides: Sequence[str]) -> Plan:
     """Reads the set and chooses. Raises InputError where it can't be read, or for a key that is wrong."""
     compose.register_local_conf()
-    given = compose.values_in(overrides)
-    composition = compose.Composition(["data=folder", "data.root=.", *overrides])
+    given = {"data": "folder"} | compose.values_in(overrides)  # or data=nifti
+    composition = compose.Composition([f"data={given['data']}", "data.root=.", *_without_reader(overrides)])
     # The folder replaces the root, which may have signs that an override would have to quote.
     asked = _at(folder, composition.with_values({}))
     source, config = resolved_source(asked)
@@ -58,9 +58,13 @@ def make_plan(folder: Path, overrides: Sequence[str]) -> Plan:
         config=planned,
         source=source,
         split=split,
-        groups={"data": "folder"} | {group: option for group, option in given.items() if group in compose.GROUPS},
+        groups={group: option for group, option in given.items() if group in compose.GROUPS},
         choices=sorted([*kept, *own], key=lambda each: KEY_ORDER.index(each.key)),
     )
+
+
+def _without_reader(overrides: Sequence[str]) -> list[str]:
+    return [each for each in overrides if not each.startswith("data=")]
 
 
 def _own(choices: Iterable[Choice], given: Mapping[str, Any]) -> list[Choice]:
