@@ -80,7 +80,7 @@ def test_aliases_of_registered_models_are_offered_where_a_model_is_asked_for(off
     with MlflowBackend(config=TrackingConfig()).open() as tracker:
         pass
     MlflowBackend(config=TrackingConfig()).register("champion", tracker.run_id)
-    assert offered("brainseg predict b") == ["brainseg@champion"]
+    assert offered("brainseg predict br") == ["brainseg@champion"]
     assert offered("brainseg predict brainseg@ch") == ["brainseg@champion"]
     assert offered(f"brainseg predict {tracker.run_id} in -o out --average br") == ["brainseg@champion"]
     assert "brainseg@champion" in offered("brainseg train model.weights=")
@@ -104,7 +104,11 @@ def test_a_word_that_no_command_knows_gets_no_offer(offered):
 
 @pytest.mark.parametrize("key", [key for key in KEYS if KEYS[key].values])
 def test_every_offered_value_is_allowed(key):
-    needs = {"data.name=folder": ["data.root=x"], "optimizer.name=adam": ["optimizer.weight_decay=0"]}
+    needs = {
+        "data.name=folder": ["data.root=x"],
+        "data.name=nifti": ["data.root=x"],
+        "optimizer.name=adam": ["optimizer.weight_decay=0"],
+    }
     group, options = key.partition(".")[0], KEYS[key].only.split()
     chosen = [f"{group}={options[0]}"] if options else []
     for value in KEYS[key].values:

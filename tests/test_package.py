@@ -60,7 +60,7 @@ def test_the_wheel_carries_every_configuration_and_study(wheel: zipfile.ZipFile)
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert tops == {"brainseg", f"brainseg-{brainseg.__version__}.dist-info"}
-    assert not [name for name in wheel.namelist() if "test" in name or name.endswith(".pyc")]
+    assert not [name for name in wheel.namelist() if "test_" in name or "tests/" in name or name.endswith(".pyc")]
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:

@@ -7,7 +7,7 @@ from brainseg.config import RunConfig, flatten
 from brainseg.errors import InputError
 from brainseg.runs.select import IRRELEVANT, SCORE, find_run, select
 from brainseg.runs.slice_scores import read_scores, score_rule
-from brainseg.runs.test_use import configurations_tested
+from brainseg.runs.tested import configurations_tested
 from brainseg.scoring.intervals import Estimate
 from brainseg.scoring.ranking import difference, difference_by_group
 from brainseg.scoring.slice_score import SliceScore, by_slice, count_people, dice_table, slice_dice

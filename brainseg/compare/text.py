@@ -7,7 +7,7 @@ from brainseg.cli.tables import Console, Section, say
 from brainseg.compare.comparison import Comparison, PairedSlice, Row, RunPair
 from brainseg.config import short_names
 from brainseg.runs.select import SCORE
-from brainseg.runs.test_use import told
+from brainseg.runs.tested import told
 from brainseg.scoring.intervals import CONFIDENCE, RESAMPLES, Estimate
 
 SHORT = 8  # characters of a fingerprint

@@ -13,7 +13,7 @@ from brainseg.compare.comparison import Comparison, Row, RunPair, compare_pair, 
 from brainseg.drawing.figures import Panel, choose_panels
 from brainseg.drawing.page_figures import CURVES, Curve
 from brainseg.errors import InputError, TrackingError
-from brainseg.runs import test_use
+from brainseg.runs import tested
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import SCORE
 from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_predictions
@@ -183,7 +183,7 @@ def make_report(
         packages=optional_text(store, told.run_id, PACKAGES_FILE) or "",
         commands=_commands(store, study, best=told, baseline=baseline),
         confirmation=confirmation,
-        tested="" if confirmation is None else test_use.told(test_use.configurations_tested(store, told)),
+        tested="" if confirmation is None else tested.told(tested.configurations_tested(store, told)),
     )
 
 

@@ -6,6 +6,8 @@ from brainseg.errors import TrackingError
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunStore
 
+SPLIT_FILE = "split.json"
+
 
 def optional_text(store: RunStore, run_id: str, name: str) -> str | None:
     """A text artifact, or None if the run has none of this name. Raises UnreachableError if the store is away."""

@@ -15,11 +15,10 @@ from brainseg.data.split import Split, parse_split
 from brainseg.errors import InputError
 from brainseg.model.keras_file import read_model
 from brainseg.plugins import is_built_in, made, names
-from brainseg.runs.artifacts import optional_file
+from brainseg.runs.artifacts import SPLIT_FILE, optional_file
 from brainseg.tracking.protocol import MODEL_FILE, RunStore
 
 CONFIG_FILE = "config.yaml"
-SPLIT_FILE = "split.json"
 
 
 @dataclass(frozen=True, kw_only=True)

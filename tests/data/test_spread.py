@@ -77,8 +77,8 @@ import time
 from brainseg.data import spread
 if __name__ == "__main__":
     spread.FEW, spread.usable_cores = 0, lambda: 2
-    print("started", flush=True)
     try:
+        print("started", flush=True)
         list(spread.in_processes(time.sleep, [0.01] * 100_000))
     except KeyboardInterrupt:
         print("stopped")

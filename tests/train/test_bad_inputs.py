@@ -44,8 +44,8 @@ UNKNOWN = [
     ("model=unett", "model must be one of encoder_unet, unet, got 'unett'; did you mean 'unet'?"),
     ("model=3", "model must be one of encoder_unet, unet, got '3'"),
     ("model={a: 1}", "model must be one of encoder_unet, unet, got '{a:1}'"),
-    ("data=null", "data must be one of folder, phantom, got 'null'"),
-    ("data=", "data must be one of folder, phantom, got ''"),
+    ("data=null", "data must be one of folder, nifti, phantom, got 'null'"),
+    ("data=", "data must be one of folder, nifti, phantom, got ''"),
     ("experiment=refrence", "experiment must be one of best, reference, got 'refrence'; did you mean 'reference'?"),
     (
         "model.name=resnet",

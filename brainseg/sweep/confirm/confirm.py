@@ -15,7 +15,7 @@ from brainseg.errors import ConfigError
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import find_run
 from brainseg.runs.slice_scores import SCORE_FILES
-from brainseg.runs.test_use import configurations_tested, told
+from brainseg.runs.tested import configurations_tested, told
 from brainseg.sweep.confirm import candidates as of_study
 from brainseg.sweep.confirm.candidates import Candidate, check_study, check_test_part, chosen, confirm_config, seeds_of
 from brainseg.sweep.confirm.confirmation import CONFIRM_FILE, CONFIRMS, FOLDER, Confirmation, confirmation_of, to_json

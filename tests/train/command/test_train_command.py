@@ -79,9 +79,10 @@ def test_help_shows_what_each_key_means_and_the_value_that_it_would_have(
     monkeypatch.chdir(tmp_path)
     assert train.main(["--help", "model.norm=none", "data=folder"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {"data: folder, phantom", "optimizer: adafactor, adam, adamw, lamb, lion, muon, nadam, rmsprop, sgd"} <= set(
-        lines
-    )
+    assert {
+        "data: folder, nifti, phantom",
+        "optimizer: adafactor, adam, adamw, lamb, lion, muon, nadam, rmsprop, sgd",
+    } <= set(lines)
     assert "  norm: none                  # normalisation after each 3x3 convolution (none, batch)" in lines
     assert any(
         line.startswith("  image_size: 256             # pixels a side of what the model sees") for line in lines

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from brainseg.runs.select import find_run
-from brainseg.runs.test_use import configurations_tested, told
+from brainseg.runs.tested import configurations_tested, told
 from brainseg.tracking.memory import MemoryStore
 
 

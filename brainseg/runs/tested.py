@@ -1,9 +1,8 @@
 """How many configurations the test slices of some data have judged: with each, they are less unseen."""
 
 from brainseg.data.split import parse_split
-from brainseg.runs.artifacts import optional_text
+from brainseg.runs.artifacts import SPLIT_FILE, optional_text
 from brainseg.runs.select import IRRELEVANT, SCORE, SECONDS
-from brainseg.runs.stored_run import SPLIT_FILE
 from brainseg.tracking.protocol import RunFilter, RunStore, RunSummary
 
 TESTED = "evaluation_test"  # tag of a run with test scores
