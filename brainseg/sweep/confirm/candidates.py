@@ -1,7 +1,7 @@
 """Which configurations of a study are trained again, with which seeds: a study of its own, `NAME.confirm`."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,12 +47,16 @@ def check_study(config: StudyConfig) -> None:
         raise ConfigError(f"{name} searches {SEED}, and confirm tries new seeds; leave it out of the space")
 
 
-def check_test_part(config: StudyConfig, ids: Collection[str]) -> None:
-    """Raises ConfigError without a test part. ids: of its slices."""
-    if not ids:
+def check_test_part(config: StudyConfig, people: Collection[Hashable]) -> None:
+    """Raises ConfigError without a test part of two people or more. people: of each of its slices."""
+    if not people:
         raise ConfigError(
             f"{config.name} has no test part: its trials were chosen on all that they weren't trained on; start one "
             "with data.test_fraction=0.2, or with data.folds=5 data.fold=0, whose test part is a fold"
+        )
+    if len(set(people)) == 1:
+        raise ConfigError(
+            f"the test part of {config.name} is of one person, who says nothing of others; start a study with more"
         )
 
 
@@ -61,6 +65,8 @@ def chosen(config: StudyConfig, rows: "Sequence[TrialRow]", *, top: int) -> list
 
     rows: the study's complete trials, the best first. Raises ConfigError where there is none but the baseline.
     """
+    if top < 1:
+        raise ConfigError(f"--top must be 1 or more, got {top}")
     found = [_candidate(config, config.baseline, rows, is_baseline=True)]
     for row in rows:
         params = exact(row.params, config.space)

@@ -11,6 +11,8 @@ from optuna.trial import TrialState
 from brainseg.cli.console import Progress, table_console
 from brainseg.cli.tables import Console, say
 from brainseg.config import TrackingConfig
+from brainseg.data.people import whose
+from brainseg.data.source import PATIENT
 from brainseg.errors import ConfigError
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import find_run
@@ -77,11 +79,8 @@ def confirm_study(
     runs = _runs(done.study, of_study.stored(config, confirming, rows), confirming)
     _score(store, [run_id for _, of_candidate in runs for run_id, _ in of_candidate], done.tracking)
     confirmation = confirmation_of(store, name, next(iter(config.metrics)), runs, seeds=seeds_of(confirming))
-    section(confirmation).show(table_console(plain_width=PLAIN_WIDTH))
-    say("", console)
-    for line in verdicts(confirmation):
-        say(line, console)
-    say(f"Note: {told(configurations_tested(store, find_run(store, runs[0][1][0][0])))}.", console)
+    tested = configurations_tested(store, find_run(store, runs[0][1][0][0]))
+    _show(confirmation, console, note=told(tested))
     _record(store, done.study.user_attrs[keys.PARENT_RUN], confirmation, of=study.user_attrs[keys.STUDY_ID])
     if write:
         taken = compose_trial(config, confirmation.cheapest.candidate.params, threads=1)[0]
@@ -89,6 +88,13 @@ def confirm_study(
         experiment.write_text(experiment_text(taken, about=verdicts(confirmation)), encoding="utf-8")
         say(f"experiment  {experiment}: python -m brainseg.train experiment={experiment.stem}", console)
     return 0
+
+
+def _show(confirmation: Confirmation, console: Console, *, note: str) -> None:
+    section(confirmation).show(table_console(plain_width=PLAIN_WIDTH))
+    say("", console)
+    for line in (*verdicts(confirmation), f"Note: {note}."):
+        say(line, console)
 
 
 def _config(
@@ -123,7 +129,9 @@ def _confirming(
                     tracking=config.tracking,
                     overrides=merged(begun.overrides, config.overrides),
                 )
-    check_test_part(config, load_run_data(baseline).split.test)
+    data = load_run_data(baseline)
+    people = {each.id: whose(each.id, each.columns.get(PATIENT) or "") for each in data.slices.slices}
+    check_test_part(config, [people[slice_id] for slice_id in data.split.test])
     return confirm_config(config, chosen(config, rows, top=top), study_seed=baseline.seed, seeds=seeds, workers=workers)
 
 

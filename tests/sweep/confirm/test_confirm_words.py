@@ -80,7 +80,9 @@ def test_a_study_whose_winners_cannot_be_confirmed_is_refused(changes: dict[str,
 
 
 def test_without_a_test_part_folds_are_offered() -> None:
-    check_test_part(STUDY, ["1"])
+    check_test_part(STUDY, ["P1", "P2", "P1"])
+    with pytest.raises(ConfigError, match="the test part of mine is of one person"):
+        check_test_part(STUDY, ["P1", "P1"])
     with pytest.raises(
         ConfigError, match=r"no test part: .* data\.test_fraction=0\.2, or with data\.folds=5 data\.fold=0"
     ):
@@ -90,6 +92,8 @@ def test_without_a_test_part_folds_are_offered() -> None:
 def test_one_seed_and_a_study_of_its_baseline_alone_are_refused() -> None:
     with pytest.raises(ConfigError, match="--seeds must be 2 or more, got 1"):
         confirm_config(STUDY, chosen(STUDY, ROWS, top=1), study_seed=0, seeds=1, workers=1)
+    with pytest.raises(ConfigError, match="--top must be 1 or more, got 0"):
+        chosen(STUDY, ROWS, top=0)
     with pytest.raises(ConfigError, match="mine has no complete trial besides its baseline"):
         chosen(STUDY, [row(0, 0.1, 0.7)], top=3)
 
