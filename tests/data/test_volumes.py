@@ -207,7 +207,11 @@ def test_a_mask_must_lie_on_its_image(tmp_path: Path) -> None:
     assert "first: p1/t2_mask.nii.gz: 6.0 voxels from p1/t2.nii.gz" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", gzip.compress(b"text"), gzip.compress(bytes(400))])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", gzip.compress(b"text"), gzip.compress(bytes(400))],
+    ids=["empty", "text", "compressed text", "compressed zeros"],  # gzip writes the time
+)
 def test_a_file_that_is_no_volume_is_one_line(content: bytes, tmp_path: Path) -> None:
     add(tmp_path)
     (tmp_path / "p1" / "t2.nii.gz").write_bytes(content)
