@@ -73,9 +73,11 @@ def test_an_error_in_a_thread_ends_the_work() -> None:
 
 
 WORK = """
+import signal
 import time
 from brainseg.data import spread
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell runs in the background
     spread.FEW, spread.usable_cores = 0, lambda: 2
     try:
         print("started", flush=True)
