@@ -3,8 +3,8 @@
     python -m benchmarks.data --root DIR
     python -m benchmarks.data --made 12500 25000 50000
 
-First batch: each figure is that of a fresh process, after its imports. Cold: the cache is empty and every file is
-decoded. Memory: the most that the process held beyond what it held after the imports; pages of the
+First batch: a fresh process measures each figure, after its imports. Cold: it begins without a cache and decodes every
+file. Memory: the most that the process held beyond what it held after the imports; pages of the
 memory-mapped cache count as soon as they are touched, and the measurement touches all of them.
 
 Verify: the whole command, imports included, in DIR or in made folders of so many slices of 64x64 of 3,000 people.

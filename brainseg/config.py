@@ -174,7 +174,7 @@ class DataConfig:
         high=2,
         since=None,
         only=NIFTI,
-        help="axis of a volume's array along which it is cut into slices; `null`: that of the largest voxel side",
+        help="along which axis of its array a volume is cut into slices; `null`: the one with the largest voxel side",
     )
     image_size: Any = key(
         96,

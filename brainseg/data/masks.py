@@ -52,7 +52,7 @@ def class_masks(mask: NDArray[np.uint8], labels: Labels) -> NDArray[np.bool_]:
 
 
 def foreground_pixels(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether each value of a mask in memory is that of a class, of the same shape: neither background nor ignored."""
+    """Which pixels of a mask in memory are of a class, in its shape: those neither of the background nor ignored."""
     found: NDArray[np.bool_] = (mask != 0) & (mask != IGNORED)
     return found
 

@@ -3,9 +3,9 @@
 A near duplicate under another patient's id (saved again as JPEG, resized, brightened, shifted by a pixel)
 puts a slice that was trained on into validation, whatever the split keeps together.
 
-Whether two thumbnails may correlate is told by their outlines, which are sixty times as short: the coordinates along a
-few orthogonal axes, and the length of what these leave out. The product of two outlines is never below that of the
-thumbnails (Cauchy-Schwarz), so that pairs with a lower one needn't be looked at.
+An outline is sixty times as short as a thumbnail: its coordinates along a few orthogonal axes, and the length of what
+these leave out. The product of two outlines is never below that of the two thumbnails (Cauchy-Schwarz). So the search
+compares all outlines, and then the thumbnails of those pairs alone whose outlines allow a correlation.
 """
 
 import itertools

@@ -28,7 +28,7 @@ class Overview:
     width: int  # median, pixels
     foreground: tuple[float, ...]  # of each class, its mean share of a slice's pixels, in [0, 1]
     empty: float  # share of the slices without foreground, in [0, 1]
-    # How wide the widest of the small objects is, as a share of `side`; None where there is no object. The width is
+    # Width of the widest small object, as a share of `side`; None where there is no object. A width is
     # 4 * area / outline: the side of a square, and twice the width of a line.
     small_object: float | None
     # How much the pictures are bright and dark at the same heights: the median correlation of a picture's brightness

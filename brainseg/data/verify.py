@@ -378,7 +378,7 @@ def _drawn_mask(
 def _without_names(
     name: str, file: MaskFile, levels: Levels | None, data: DataConfig, masks: SetMasks, problems: list[tuple[str, str]]
 ) -> NDArray[np.uint8] | None:
-    """A mask of two kinds of pixels, or None where it isn't one, or where the set holds labels.
+    """Foreground and background of a mask; None where it has more than these two, or where the set holds labels.
 
     levels: None for plain values.
     """

@@ -165,12 +165,10 @@ def _confirm(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.confirm.confirm import confirm_study
     from brainseg.sweep.launchers.config import launcher_config, split_overrides
     from brainseg.sweep.run import quiet_console
-    from brainseg.sweep.server.address import at_server
 
     command = _command_line(parsed)
     of_launcher, parsed.overrides = split_overrides(parsed.overrides)
-    places = [item for item in _overrides_of_a_host(parsed) if not item.startswith("tracking.")]
-    tracking, where = at_server(_tracking_of(parsed.overrides), parsed.storage, name=parsed.study)
+    places, tracking, where = _on_this_host(parsed)
     return confirm_study(
         parsed.study,
         top=parsed.top,
@@ -204,10 +202,8 @@ def _list(parsed: argparse.Namespace) -> int:
 
 def _worker(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.engine.worker import run_worker
-    from brainseg.sweep.server.address import at_server
 
-    places = [item for item in _overrides_of_a_host(parsed) if not item.startswith("tracking.")]
-    tracking, where = at_server(_tracking_of(parsed.overrides), parsed.storage, name=parsed.study)
+    places, tracking, where = _on_this_host(parsed)
     code = run_worker(
         parsed.study,
         overrides=[*tracking, *places],
@@ -262,8 +258,14 @@ def _tracking_overrides(parsed: argparse.Namespace) -> tuple[str, ...]:
     return _allowed(parsed, ("tracking.",), "tracking.*")
 
 
-def _tracking_of(overrides: Sequence[str]) -> list[str]:
-    return [item for item in overrides if item.startswith("tracking.")]
+def _on_this_host(parsed: argparse.Namespace) -> tuple[list[str], tuple[str, ...], str | None]:
+    """Where this host has the data, as overrides; where the records are; and the storage of the study."""
+    from brainseg.sweep.server.address import at_server
+
+    given = _overrides_of_a_host(parsed)
+    of_tracking = [item for item in given if item.startswith("tracking.")]
+    tracking, where = at_server(of_tracking, parsed.storage, name=parsed.study)
+    return [item for item in given if item not in of_tracking], tracking, where
 
 
 def _overrides_of_a_host(parsed: argparse.Namespace) -> tuple[str, ...]:

@@ -117,10 +117,7 @@ def train_study(
             console.print(warning)
         config, changes = going_on(storage, config, asked=asked, is_carried=file is not None and is_carried(file))
         if changes:
-            console.print(
-                f"note: {config.name} goes on as it was started; its file or conf/ has changed since: "
-                f"{'; '.join(changes)}; --new NAME starts another study"
-            )
+            console.print(_changes_told(config.name, changes))
             baseline = check(config)
             data = load_run_data(baseline)
         study = _opened(storage, config, data_fingerprint=data.slices.fingerprint, console=console)
@@ -232,6 +229,13 @@ def _ready(
     surroundings = place_of_runs(baseline.tracking, is_single=False)
     config = with_experiment(config, surroundings.tracking)
     return config, dataclasses.replace(baseline, tracking=surroundings.tracking), surroundings
+
+
+def _changes_told(name: str, changes: Sequence[str]) -> str:
+    return (
+        f"note: {name} goes on as it was started; its file or conf/ has changed since: {'; '.join(changes)}; "
+        "--new NAME starts another study"
+    )
 
 
 def _opened(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str, console: Console) -> optuna.Study:

@@ -1,6 +1,6 @@
 """A confirmation in words: the table, the verdict, and how much of the winner's lead was luck."""
 
-from statistics import stdev
+from statistics import fmean, stdev
 
 from brainseg.cli.tables import Section
 from brainseg.config import short_names
@@ -62,7 +62,7 @@ def _line(each: Confirmed, *, names_of: dict[str, str]) -> str:
 
 
 def _mean_and_spread(values: tuple[float, ...]) -> str:
-    return f"{sum(values) / len(values):.4f} ±{stdev(values):.4f}"
+    return f"{fmean(values):.4f} ±{stdev(values):.4f}"
 
 
 def _comparison(confirmation: Confirmation) -> list[str]:
