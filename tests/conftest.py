@@ -4,7 +4,7 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.B
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Notes which test runs."""
     _running[:] = [item]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """What a test trains in this process leaves the number format of Keras as it was, for the tests that follow."""
+    keras = sys.modules.get("keras")
+    before = None if keras is None else keras.config.dtype_policy()
+    try:
+        yield
+    finally:
+        if (keras := sys.modules.get("keras")) is not None:
+            keras.config.set_dtype_policy(before or "float32")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -65,6 +65,7 @@ def test_an_error_in_a_thread_ends_the_work() -> None:
 
     def work(item: int) -> None:
         begun.append(item)
+        time.sleep(0.001)  # else two threads may be through before the error is seen
         raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011  # it has no text
