@@ -33,11 +33,11 @@ def shared(folder: Path, name: str, make: Callable[[Path], T]) -> T:
     The first to ask makes it, with the others waiting; a session that was killed meanwhile leaves nothing that counts.
     """
     home = folder / source_key() / name
-    home.mkdir(parents=True, exist_ok=True)
+    home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.with_suffix(".lock")):
         result = home / "result.pickle"
         if not result.exists():
-            shutil.rmtree(home)
+            shutil.rmtree(home, ignore_errors=True)
             home.mkdir()
             written = result.with_suffix(".tmp")
             written.write_bytes(pickle.dumps(make(home)))
