@@ -58,10 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What the test files have imported lives as long as the process: the collector needn't go through it.
 
-    Nor does it come each time that a graph has grown by some hundred objects.
+    Nor does it come each time that a graph has grown by some hundred objects. TensorFlow leaves graphs as they are: to
+    optimise one takes longer than the few steps that a test runs it for.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -98,7 +101,7 @@ def pytest_runtest_teardown() -> None:
 
 
 def _refuse_to_start(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in STARTS or not _running or _running[0].get_closest_marker("heavy"):
+    if not _running or event not in STARTS or _running[0].get_closest_marker("heavy"):
         return
     # A run asks git for the commit, and the standard library uname for the processor.
     if event != "subprocess.Popen" or arguments[1][0] not in ("git", "uname"):
