@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "write one HTML file about runs or a study",
     "gallery": "write one HTML file to leaf through predictions",
     "register": "put a model into the registry, ready to serve",
+    "serve": "answer images with masks over HTTP, by a registered model",
     "export": "write a model as ONNX, LiteRT or Keras file",
     "plan": "read a folder, and write an experiment for it",
     "sweep": "search hyperparameters; every trial is a tracked run",

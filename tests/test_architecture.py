@@ -28,6 +28,7 @@ ORDER = (
     {"evaluate", "compare"},
     {"plan", "sweep"},
     {"gallery", "report", "predict", "register", "export"},
+    {"serve"},
     {"library"},
     {"analysis"},  # the loader of registered models of version 0.1
     {"completion"},  # knows the parsers of all commands
@@ -38,7 +39,7 @@ DOORS = {
     "hydra": {"compose", "train"},
     "omegaconf": {"compose", "sweep", "train"},
     "optuna": {"sweep"},
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "serve/server"},  # which runs without brainseg
     "sqlalchemy": {"tracking", "sweep"},  # the lock of a study in PostgreSQL
     "PIL": {"data"},
     "h5py": {"data"},
@@ -58,7 +59,7 @@ UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal
 UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec"}
 # Module -> a call of a `load_model` that isn't Keras's: MLflow loads the folder that was written the line before, by
 # `register/serving`, which has Keras load the file in its safe mode.
-LOADS_ITS_OWN = {"tracking/mlflow/model_folders": "pyfunc.load_model"}
+LOADS_ITS_OWN = {"tracking/mlflow/model_folders": "pyfunc.load_model", "serve/server": "pyfunc.load_model"}
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "matplotlib", "PIL"}
 # Modules, the commands aside, whose import must not start a heavy library: `--help` needs them.
 LIGHT = (

@@ -117,7 +117,7 @@ def test_the_installed_package_has_its_studies(wheel: zipfile.ZipFile, tmp_path:
 def test_the_command_lists_its_commands(tmp_path: Path) -> None:
     shown = run(["-m", "brainseg", "--help"], cwd=tmp_path)
     assert shown.returncode == 0
-    assert [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")][:12] == [
+    assert [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")][:13] == [
         "train",
         "evaluate",
         "predict",
@@ -125,6 +125,7 @@ def test_the_command_lists_its_commands(tmp_path: Path) -> None:
         "report",
         "gallery",
         "register",
+        "serve",
         "export",
         "plan",
         "sweep",

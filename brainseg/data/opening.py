@@ -81,6 +81,15 @@ def mode_of_file(path: Path) -> str:
         return _open(path, file).mode
 
 
+def pixels_of(content: bytes) -> int:
+    """How many pixels a file's content has, by its header alone; 0 where that can't be read."""
+    with _warnings_lock, warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        width, height = Image.open(io.BytesIO(content), formats=_FORMATS).size
+        return width * height
+    return 0
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     if _UNPRINTABLE.search(str(path)):

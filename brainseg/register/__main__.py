@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog=PROGRAM,
         description="Makes the model of a finished run a version of a registered model in MLflow, with its scores as "
-        "tags and a model card; `mlflow models serve` then answers images with masks.",
+        "tags and a model card; `python -m brainseg.serve` then answers images with masks.",
         epilog=EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN_ID", help="the run whose best model is registered")
@@ -69,7 +69,6 @@ def _register(parsed: argparse.Namespace, folder: Path) -> int:
 def _tell(done: "Registered", parsed: argparse.Namespace, tracking: TrackingConfig) -> None:
     from brainseg.cli.secrets import mask
     from brainseg.register.model_card import serve_command
-    from brainseg.tracking.paths import resolve_uri
 
     version = done.version
     already = "" if done.is_new else ", which was registered before and stays as it is"
@@ -84,8 +83,8 @@ def _tell(done: "Registered", parsed: argparse.Namespace, tracking: TrackingConf
         print(f"alias     {version.name}@{parsed.alias}{_taken_from(done)}")
     print(f"card      {done.artifacts}/model_card.md of the run, and the version's description")
     served = f"/{version.version}" if parsed.alias is None else f"@{parsed.alias}"
-    print(f"serve it  MLFLOW_TRACKING_URI={shlex.quote(mask(resolve_uri(tracking)))} \\")
-    print(f"          {serve_command(version.name + served)}")
+    store = ("--root", parsed.root) if parsed.uri is None else ("--uri", mask(parsed.uri))
+    print(f"serve it  {serve_command(version.name + served)} {shlex.join(store)}")
 
 
 def _taken_from(done: "Registered") -> str:

@@ -213,8 +213,7 @@ def _commands(record: RunRecord, name: str) -> str:
 
 def serve_command(version: str) -> str:
     """The shell command that serves NAME/VERSION or NAME@ALIAS of a registered model."""
-    address = shlex.quote(f"models:/{version}")
-    return f"mlflow models serve -m {address} --env-manager local --host 127.0.0.1 --port 5001"
+    return f"python -m brainseg.serve {shlex.quote(version)}"
 
 
 def _of_people(scores: Scores) -> str:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import contextlib
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from brainseg.data.channels import join_channels
 from brainseg.data.decode import decode_image
 from brainseg.data.encode import image_png, label_image, label_png, mask_png
 from brainseg.data.masks import label_values
+from brainseg.data.opening import pixels_of
 from brainseg.data.training_statistics import STATISTICS_FILE, TrainingStatistics, parse_statistics
 from brainseg.errors import DataError, InputError
 from brainseg.inference.apply import MIN_BATCH, TumorFinding, as_seen, findings_of, masks_of, unlike_training, views_of
@@ -34,6 +36,8 @@ MODEL_NAME = "model.keras"
 SETTINGS_NAME = "served.json"
 IMAGE = "image"  # the column that a request has, unless channels have names
 FACTS = ("area_px", "confidence", "max_probability")  # of a mask, in an answer
+MAX_ROWS = 128  # of a request
+MAX_PIXELS = 2**25  # of all images of a request: 128 of 512x512, or one of 5792x5792
 # One shape for every request: its graph is built before the first one comes, and by one thread.
 BATCH = MIN_BATCH
 
@@ -86,9 +90,11 @@ class ServedModel:
     def predict(self, requested: Any) -> list[dict[str, Any]]:
         """One answer for each row of a table whose `request_columns` hold PNG, JPEG or TIFF files in base64.
 
-        An image that can't be read gets an answer with `error`, and the others go on.
+        An image that can't be read gets an answer with `error`, and the others go on. Raises InputError for more than
+        `MAX_ROWS` rows or `MAX_PIXELS` pixels, before an image is decoded.
         """
         rows = list(zip(*(requested[column] for column in request_columns(self._served.data)), strict=True))
+        _check_amount(rows)
         answers: list[dict[str, Any]] = []
         for first in range(0, len(rows), BATCH):
             answers += self._answers(rows[first : first + BATCH], first=first)
@@ -149,6 +155,17 @@ class ServedModel:
         """
         facts = ("classes",) if self._served.data.labels.are_named else FACTS
         return dict.fromkeys(("mask", "width", "height", *facts)) | {"warnings": [], "error": None} | known
+
+
+def _check_amount(rows: Sequence[Sequence[str]]) -> None:
+    if len(rows) > MAX_ROWS:
+        raise InputError(f"a request of {len(rows)} rows, at most {MAX_ROWS} are answered; send several requests")
+    pixels = 0
+    for text in itertools.chain.from_iterable(rows):
+        with contextlib.suppress(DataError):
+            pixels += pixels_of(_content(text, called=IMAGE))
+    if pixels > MAX_PIXELS:
+        raise InputError(f"images of {pixels} pixels in all, at most {MAX_PIXELS} are answered; send several requests")
 
 
 def _facts(found: TumorFinding) -> dict[str, Any]:

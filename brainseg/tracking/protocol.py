@@ -261,6 +261,10 @@ class ModelRegistry(Protocol):
         """The version of the registered model that the alias names."""
         ...
 
+    def with_number(self, name: str, number: str) -> ModelVersion | None:
+        """The version `number` of the registered model."""
+        ...
+
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
         """Makes a version of an artifact folder of the run, with the tag `MADE_BY`; each call makes another one."""
         ...

@@ -63,7 +63,7 @@ def test_a_registered_run_has_a_version_with_scores_and_a_card_and_predicts_by_i
         f"score     Dice {dice}",
         "card      registered/model_card.md of the run, and the version's description",
     ]
-    assert f"mlflow models serve -m models:/{name}/{first.version} --env-manager local" in said.out
+    assert f"serve it  python -m brainseg.serve {name}/{first.version} --" in said.out
 
     tags = trained.tracker.tags
     final = trained.tracker.record().metrics
@@ -186,7 +186,7 @@ def test_a_run_stays_in_the_model_that_has_it_unless_another_is_named(memory: In
     ]
     (_, (_, second), (_, third)) = memory.registry.versions
     assert second.description.startswith("# liver: run ")
-    assert "mlflow models serve -m models:/retina/VERSION " in third.description
+    assert "python -m brainseg.serve retina/VERSION\n" in third.description
 
 
 def test_the_command_that_serves_can_be_pasted_whatever_the_name(
@@ -194,9 +194,9 @@ def test_the_command_that_serves_can_be_pasted_whatever_the_name(
 ) -> None:
     assert register.main(["memory-1", "--name", "the liver's $1", "--alias", "champion"]) == 0
     shown = capsys.readouterr().out.partition("serve it  ")[2]
-    echoed = f'mlflow() {{ printf "%s\\n" "$@"; }}\n{shown}'
+    echoed = f'python() {{ printf "%s\\n" "$@"; }}\n{shown}'
     done = subprocess.run(["bash", "-c", echoed], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[:4] == ["models", "serve", "-m", "models:/the liver's $1@champion"]
+    assert done.stdout.splitlines()[:3] == ["-m", "brainseg.serve", "the liver's $1@champion"]
 
 
 def test_what_an_evaluation_has_found_stands_in_tags_and_card(memory: InMemory) -> None:

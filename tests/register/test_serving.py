@@ -29,6 +29,7 @@ from trained_run import Trained, record_again
 from brainseg.config import TrackingConfig
 from brainseg.predict import __main__ as predict
 from brainseg.register import __main__ as register
+from brainseg.serve import __main__ as serve
 from brainseg.tracking.paths import resolve_uri
 
 pytestmark = pytest.mark.timeout(600)
@@ -202,6 +203,27 @@ def test_images_of_every_kind_get_the_masks_of_predict_and_a_broken_one_an_error
         assert set(kept.values()) == {None}
 
 
+def blank(width: int, height: int) -> str:
+    """A black picture in base64, a few bytes for each row."""
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (("",) * 129, "a request of 129 rows, at most 128 are answered; send several requests"),
+        ((blank(4096, 4097), blank(4096, 4096)), "images of 33558528 pixels in all, at most 33554432 are answered"),
+    ],
+    ids=["rows", "pixels"],
+)
+def test_more_than_a_request_may_hold_is_refused(address: str, images: tuple[str, ...], reason: str) -> None:
+    status, content = post(address, {"dataframe_records": [{"image": image} for image in images]})
+    assert status == 400
+    assert reason in content["stack_trace"]
+
+
 def test_a_request_of_another_form_is_refused(address: str) -> None:
     status, content = post(address, {"dataframe_records": [{"picture": "x"}]})
     assert status == 400
@@ -226,13 +248,81 @@ def test_the_served_folder_says_what_it_takes_and_pickles_nothing(registered: Re
     assert required == {"keras", "mlflow", "numpy", "pandas", "pillow", "scipy", "tensorflow"}
 
 
+@dataclass(frozen=True)
+class Serving:
+    """`python -m brainseg.serve` while it runs."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def serving(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    port = free_port()
+    log = tmp_path_factory.mktemp("serve") / "log"
+    arguments = ("brainseg@served", f"--port={port}", "--max-megabytes=1", "--root", registered.config.root)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "brainseg.serve", *arguments], stdout=out, stderr=out, env=environment()
+        )
+    try:
+        wait_for(port, lambda: process.poll() is None)
+        yield Serving(process=process, address=f"http://127.0.0.1:{port}", log=log)
+    finally:
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+        with pytest.raises(ConnectionRefusedError):  # the server behind it has ended as well
+            socket.create_connection(("127.0.0.1", port), 5)
+
+
+def test_serve_answers_the_command_in_the_manual(trained: Trained, serving: Serving, tmp_path: Path) -> None:
+    path, mask = largest(trained)
+    np.testing.assert_array_equal(sent_as_shown(path, tmp_path / "here", address=serving.address), mask * 255)
+    assert serving.log.read_text().startswith("version 1 of brainseg, run ")
+
+
+@pytest.mark.parametrize(
+    ("content", "refused"),
+    [
+        ({"dataframe_records": [{"image": "x" * 2**20}]}, 413),
+        ({"dataframe_records": [{"image": ""}] * 10_001}, 400),
+        ({"dataframe_records": [{"image": blank(5793, 5793)}]}, 400),
+        (json.loads("[" * 900 + "]" * 900), 400),
+    ],
+    ids=["bytes", "values", "pixels", "nested"],
+)
+def test_serve_goes_on_after_what_it_refuses(trained: Trained, serving: Serving, content: object, refused: int) -> None:
+    path, mask = largest(trained)
+    assert post(serving.address, content)[0] == refused
+    (answer,) = ask(serving.address, encoded(path))
+    np.testing.assert_array_equal(decoded(answer["mask"]), mask * 255)
+
+
+@pytest.mark.parametrize("model", ["brainseg@nobody", "brainseg/7", "brainseg/x", "nothing/1", "brainseg"])
+def test_serve_refuses_what_is_no_version(
+    registered: Registered, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve.main([model, "--port", str(free_port()), "--root", registered.config.root]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {model!r} is no version of a registered model; name NAME@ALIAS or NAME/VERSION")
+
+
+def test_serve_refuses_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert serve.main(["brainseg@served", "--port", str(port)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --port {port} can't be listened on (")
+
+
 @pytest.mark.slow
 def test_mlflow_models_serve_answers_the_command_in_the_manual(
     trained: Trained, registered: Registered, tmp_path: Path
 ) -> None:
     port = free_port()
-    (serve,) = [line for line in PAGE.read_text().splitlines() if line.startswith("mlflow models serve")]
-    command = serve.replace("5001", str(port)).replace("@champion", "@served").split()
+    (shown,) = [line for line in PAGE.read_text().splitlines() if line.startswith("mlflow models serve")]
+    command = shown.replace("5001", str(port)).replace("@champion", "@served").split()
     env = environment() | {
         "MLFLOW_TRACKING_URI": registered.uri,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

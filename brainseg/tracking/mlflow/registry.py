@@ -72,6 +72,17 @@ class MlflowRegistry:
                 return None
             return self._version(self._connected().get_model_version(name, model.aliases[alias]))
 
+    def with_number(self, name: str, number: str) -> ModelVersion | None:
+        from mlflow.exceptions import MlflowException
+
+        with store_errors(self._uri):
+            try:
+                return self._version(self._connected().get_model_version(name, number))
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+                return None
+
     def register(self, run_id: str, new: NewVersion) -> ModelVersion:
         from mlflow.exceptions import MlflowException
 

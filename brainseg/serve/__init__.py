@@ -1,0 +1,1 @@
+"""`python -m brainseg.serve`: a registered model answers images with masks over HTTP, within limits."""
