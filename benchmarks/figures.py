@@ -41,12 +41,12 @@ def load() -> str:
     return f"{os.cpu_count()} cores, load average {', '.join(f'{value:.1f}' for value in os.getloadavg())}"
 
 
-def peak_mib() -> float:
-    """The most resident memory of this process so far.
+def peak_mib(pid: int | None = None) -> float:
+    """The most resident memory of a process so far, by default of this one.
 
-    Not getrusage's ru_maxrss, which in a child can be its parent's.
+    Not getrusage's ru_maxrss, which in a child can be its parent's. Raises RuntimeError if it has ended.
     """
-    return _memory_mib("self", "VmHWM")
+    return _memory_mib("self" if pid is None else str(pid), "VmHWM")
 
 
 def resident_mib(pid: int) -> float:

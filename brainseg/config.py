@@ -752,7 +752,7 @@ def _complete(where: str, group: Any) -> None:
 
 def texts(where: str, given: Any) -> tuple[str, ...]:
     """A list of texts, each once. Raises ConfigError."""
-    texts = (given,) if isinstance(given, str) else tuple(given or ())
+    texts = (given,) if isinstance(given, str) or not isinstance(given or (), Sequence) else tuple(given or ())
     if not all(isinstance(text, str) for text in texts) or len(set(texts)) < len(texts):
         raise ConfigError(f"{where} must be a list of different names, got {given!r}; write {where}=[NAME]")
     return texts

@@ -18,10 +18,24 @@ Interrupted              128+signal   SIGINT (130), SIGTERM (143) or SIGHUP (129
 import signal
 
 
+def printable(text: str) -> str:
+    """The text on one line, with escapes for what can't be printed."""
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file's name that isn't UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
 class BrainsegError(Exception):
-    """What stops a command; its text is one line that a user can act on."""
+    """What stops a command; its text is one line that a user can act on, whatever names and values it quotes."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(BrainsegError):

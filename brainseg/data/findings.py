@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from brainseg.data.names import printable
+from brainseg.errors import printable
 
 
 class Severity(StrEnum):

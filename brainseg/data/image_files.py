@@ -17,11 +17,10 @@ from brainseg.data.names import (
     is_utf8,
     is_volume,
     nfc,
-    printable,
     stem,
     unread_ending,
 )
-from brainseg.errors import DataError
+from brainseg.errors import DataError, printable
 
 _ENDINGS = ", ".join((*EXTENSIONS, *VOLUMES))
 _MAX_LABELS = 16  # a picture has more values; a mask with more has soft edges, which `mask_kind` knows

@@ -59,12 +59,6 @@ def is_utf8(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def printable(text: str) -> str:
-    """The text on one line, with escapes for what can't be printed."""
-    text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
 def is_image(name: str, *, reading: int = 2, volumes: bool = False) -> bool:
     """Whether brainseg reads a file with this ending as image or mask. reading: 1 for the endings of version 0.1."""
     images = EXTENSIONS if reading > 1 else FIRST_EXTENSIONS

@@ -46,6 +46,12 @@ def test_what_stops_a_command_is_one_line_and_an_exit_code(
     assert capsys.readouterr() == ("", line)
 
 
+def test_names_of_several_lines_stand_in_one_line_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    unreadable = os.fsdecode(b"\xff.png")
+    assert ended_by(InputError(f"a\nb\x1b[2J\u2028 {unreadable} \ud800 é: rename it")) == 2
+    assert capsys.readouterr().err == "error: a\\nb\\x1b[2J\\u2028 \\xff.png \\ud800 é: rename it\n"
+
+
 def test_a_command_gives_the_exit_code_of_its_work() -> None:
     assert command(lambda parsed: int(parsed.count), parser)(["--count", "3"]) == 3
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from brainseg.config import DataConfig
 from brainseg.data.annotations.json_file import read_json
-from brainseg.data.names import printable
-from brainseg.errors import ConfigError, DataError
+from brainseg.errors import ConfigError, DataError, printable
 
 DATASET_JSON = "dataset.json"
 _IGNORE = "ignore"  # a label of this name is no class

@@ -13,8 +13,7 @@ from brainseg.config import DataConfig
 from brainseg.data.annotations.annotated import Annotations, OutsideError
 from brainseg.data.annotations.regions import ShapeError
 from brainseg.data.findings import CHECKS, Severity
-from brainseg.data.names import printable
-from brainseg.errors import ConfigError, DataError
+from brainseg.errors import ConfigError, DataError, printable
 
 VOID = 255  # what data.ignore becomes where annotations have pixels to ignore
 
