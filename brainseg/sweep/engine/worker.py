@@ -509,7 +509,7 @@ def _as_here(stored: RunConfig, asked: RunConfig) -> RunConfig:
 def _start_again() -> NoReturn:
     """Replaces this process with a new one of the same command, which frees its memory."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "brainseg.sweep", *sys.argv[1:]])  # noqa: S606  # no shell
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # no shell
 
 
 def _reached(result: "Result") -> Metrics:
