@@ -47,7 +47,7 @@ from brainseg.tracking.listing import INFEASIBLE
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store
 from brainseg.tracking.mlflow.fence import discard_checkpoint
-from brainseg.tracking.paths import tracking_paths
+from brainseg.tracking.paths import kept_private, tracking_paths
 from brainseg.tracking.rules import UnknownRunError, ending_of
 from brainseg.tracking.spool.spool import spooled_runs
 from brainseg.train.checkpoint import Checkpoints
@@ -443,8 +443,8 @@ def run_worker(
         stop.listen(sys.stdin)
     with stop_on_signals():
         storage, config = patiently(lambda: _admitted(name, overrides, where), say)
-        with ProcessLock(storage.folder) as lock:
-            baseline = check(config)  # the overrides alone need not be a configuration that can run
+        baseline = check(config)  # the overrides alone need not be a configuration that can run
+        with kept_private(baseline.tracking), ProcessLock(storage.folder) as lock:
 
             def opened() -> TrialQueue:
                 with storage.reached():

@@ -62,7 +62,7 @@ def check_store(config: TrackingConfig) -> None:
     would create it.
     """
     uri = resolve_uri(config)
-    check_root(tracking_paths(config))
+    check_root(config)
     if config.system_metrics and find_spec("psutil") is None:
         raise TrackingError("tracking.system_metrics needs psutil; pip install 'brainseg[monitor]' adds it")
     if sqlite_path(uri) is None and not config.offline:
