@@ -1,11 +1,10 @@
 """Loads the data of a run that starts or goes on, before TensorFlow is imported, so that a bad folder fails at once."""
 
-import json
 from pathlib import Path
 
 from brainseg.config import RunConfig
 from brainseg.data.load import RunData, cache_dir_of, load_data
-from brainseg.data.split import Split
+from brainseg.data.split import parse_split
 from brainseg.errors import ResumeError
 from brainseg.tracking.paths import kept_private
 from brainseg.train.checkpoint import Checkpoints
@@ -26,8 +25,10 @@ def _as_started(config: RunConfig, run_id: str) -> RunData:
     manifest = checkpoints.manifest()
     with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
         pass
-    parts = json.loads(manifest.split_json)
-    data = load_data(config, split=Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")}))
+    split = parse_split(
+        manifest.split_json, where=f"resume={run_id}: the split in its checkpoint", remedy="start a new run"
+    )
+    data = load_data(config, split=split)
     if manifest.data_fingerprint != data.slices.fingerprint:
         raise ResumeError(
             f"resume={run_id}: the data in {data.slices.source.location} has changed since the run started; "
