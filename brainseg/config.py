@@ -638,6 +638,9 @@ class TrackingConfig:
     system_metrics: bool = key(
         False, since=False, help="record the load of processor, memory, disk, network and GPU beside the training"
     )
+    private: bool = key(
+        False, since=False, help="other users of the machine can't read what a run writes below `tracking.root`"
+    )
 
     def __post_init__(self) -> None:
         check_keys("tracking.", self)

@@ -8,6 +8,7 @@ import yaml
 from brainseg.config import KEYS, REMOVED_KEYS, SCHEMA_VERSION, RunConfig, stored
 from brainseg.errors import ConfigError
 from brainseg.keys import Absent
+from brainseg.parsing import ParseError, parse_yaml
 
 yaml.SafeDumper.add_representer(Absent, yaml.SafeDumper.represent_str)
 
@@ -26,8 +27,8 @@ def from_yaml(text: str, *, where: str) -> RunConfig:
     Raises ConfigError for another schema version, and for text that brainseg didn't write.
     """
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = parse_yaml(text)
+    except ParseError as error:
         raise ConfigError(f"{where} is not YAML; restore the file that brainseg wrote") from error
     version = content.pop("schema_version", None) if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:

@@ -48,6 +48,8 @@ class Key:
         """Raises ConfigError, which calls the key `name`, for a value that it may not have."""
         if isinstance(value, Absent):
             return
+        if "\0" in as_text(value):  # no name of a file or of anything else can hold it
+            raise ConfigError(f"{name} must not hold the character U+0000, got {value!r}; remove it")
         if self.choices:
             for part in value.split("+") if self.joined else [value]:
                 one_of(name, part, self.choices, remedy=self.remedy)

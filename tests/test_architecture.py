@@ -13,7 +13,7 @@ MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path i
 # A part (a folder or a module of brainseg) imports only from itself and from rows above its own.
 ORDER = (
     {"errors"},
-    {"classes", "cores", "keys"},
+    {"classes", "cores", "keys", "parsing"},
     {"plugins"},
     {"config"},
     {"config_file", "compose"},

@@ -96,6 +96,7 @@ OTHER_VALUES: dict[str, Any] = {
     "metrics": ("slices",),
     "tracking.tags": {"purpose": "a try"},
     "tracking.system_metrics": True,
+    "tracking.private": True,
     "seed": 11,
     "run_name": "a name",
     "resume": "0123",

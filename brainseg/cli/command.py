@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from brainseg.cli.secrets import mask
+from brainseg.cli.secrets import hide_secrets, mask
 from brainseg.errors import BrainsegError, InputError, Interrupted
 
 
@@ -51,10 +51,13 @@ def command(
 
 
 def plain_command(work: Callable[[list[str]], int]) -> Main:
-    """The `main` of a command that reads its arguments itself. Wrong usage leaves by SystemExit, as argparse does."""
+    """The `main` of a command that reads its arguments itself. Wrong usage leaves by SystemExit, as argparse does.
+
+    Where they are those of the process, its command line shows no password: see `hide_secrets`.
+    """
 
     def main(arguments: Sequence[str] | None = None) -> int:
-        return exit_code_of(lambda: work(list(sys.argv[1:] if arguments is None else arguments)))
+        return exit_code_of(lambda: work(hide_secrets(sys.argv[1:]) if arguments is None else list(arguments)))
 
     return main
 

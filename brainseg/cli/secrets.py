@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from brainseg.errors import ConfigError
 
 HIDDEN = ":***@"  # what `mask` leaves of a password
-ENVIRONMENT_KEY = "BRAINSEG_ARGUMENTS"  # the arguments as they were given, as JSON
+ENVIRONMENT_KEY = "BRAINSEG_ARGUMENTS"  # the arguments that hold passwords, each after its place, as JSON
 
 # Up to the last @, since a password that holds an unescaped @ or / must not show its second half.
 _CREDENTIALS = re.compile(r"(?<=://)([^\s'\"]*)@")
@@ -31,22 +31,25 @@ def has_password(url: str) -> bool:
     return HIDDEN in mask(url) or _SECRET_OPTION.search(url) is not None
 
 
-def hide_secrets(arguments: Sequence[str], *, module: str) -> list[str]:
-    """The arguments as they were given, in a process whose command line shows *** for every password.
+def hide_secrets(arguments: Sequence[str]) -> list[str]:
+    """The process's arguments as they were given, in a process whose command line shows *** for every password.
 
-    Where the command line still shows one, this process starts `python -m MODULE` again, under the same process id,
-    and hands the arguments on in the environment, which only its owner can read. Raises ConfigError for a URL that
-    has *** for its password.
+    Where the command line still shows one, this process starts the same command again, under the same process id, and
+    hands the passwords on in the environment, which only its owner can read. Raises ConfigError for a URL that has ***
+    for its password.
     """
-    given: list[str] = json.loads(os.environ.get(ENVIRONMENT_KEY, "[]"))
-    if [mask(item) for item in given] == list(arguments):
-        return given
-    shown = [mask(item) for item in arguments]
-    if shown != list(arguments) and set(arguments) <= set(sys.orig_argv):
+    given = list(arguments)
+    hidden: list[tuple[int, str]] = json.loads(os.environ.get(ENVIRONMENT_KEY, "[]"))
+    if all(given[place : place + 1] == [mask(item)] for place, item in hidden):  # else they are those of a parent
+        for place, item in hidden:
+            given[place] = item
+    hidden = [(place, item) for place, item in enumerate(given) if mask(item) != item]
+    first = len(sys.orig_argv) - len(given)
+    if hidden and sys.orig_argv[first:] == given:
         sys.stdout.flush()
-        environment = os.environ | {ENVIRONMENT_KEY: json.dumps(list(arguments))}
-        os.execve(sys.executable, [sys.executable, "-m", module, *shown], environment)  # noqa: S606  # no shell
-    for item in arguments:
+        command = [sys.executable, *sys.orig_argv[1:first], *map(mask, given)]
+        os.execve(sys.executable, command, os.environ | {ENVIRONMENT_KEY: json.dumps(hidden)})  # noqa: S606  # no shell
+    for item in given:
         if HIDDEN in item:
             raise ConfigError(f"{item} must hold a password in place of ***; write it there")
-    return list(arguments)
+    return given

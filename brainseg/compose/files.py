@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from brainseg.compose.overrides import for_hydra, parse
-from brainseg.compose.search_path import GROUPS, conf_folder, config_name, in_conf
+from brainseg.compose.search_path import GROUPS, OwnFiles, config_name, in_conf
 from brainseg.errors import ConfigError
 
 
@@ -42,14 +42,15 @@ def _file_of(key: str, overrides: Sequence[str]) -> str | None:
         loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
         try:
             defaults = loader.compute_defaults_list(config_name(), lines, RunMode.RUN).defaults
-        except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError):
+        except (HydraException, OmegaConfBaseException, ConfigError, ValueError, yaml.YAMLError):
             return None  # there is none to be read
         for default in reversed(defaults):
-            if default.config_path is None or default.config_path.startswith("hydra/"):
-                continue
+            path = default.config_path
+            if path is None or path.startswith("hydra/") or not loader.repository.config_exists(path):
+                continue  # the last: it lies in a folder of `hydra.searchpath`
             content = OmegaConf.to_container(loader._load_single_config(default, loader.repository).config)
             if _has(content, key):
-                return _own_file(default.config_path)
+                return _own_file(path)
     return None
 
 
@@ -77,7 +78,7 @@ def _own_file(config_path: str) -> str | None:
     """
     loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
     source = next((each for each in loader.repository.get_sources() if each.is_config(config_path)), None)
-    if source is None or source.scheme() != "file" or Path(source.path) == conf_folder():
+    if source is None or not isinstance(source, OwnFiles):
         return None
     path = Path(source.path, f"{config_path}.yaml")
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

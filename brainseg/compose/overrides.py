@@ -40,6 +40,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         parsed = OverridesParser.create().parse_overrides([*map(_literal, overrides)])
     except HydraException as error:
         raise ConfigError(explain_syntax(error, overrides)) from error
+    except RecursionError:
+        deepest = max(overrides, key=lambda text: len(re.findall(r"[\[{(]", text)))
+        raise ConfigError(f"{deepest[:40]}... is nested too deeply; write it with fewer brackets") from None
     for override in parsed:
         _check_kind(override)
     return parsed

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-import yaml
 from hydra import initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource  # nothing public reads files
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.version import VersionBase
 from omegaconf import OmegaConf
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from brainseg.config import GROUPS as KEY_GROUPS
 from brainseg.config import OPTIONS, RunConfig
 from brainseg.errors import ConfigError
+from brainseg.parsing import ParseError, parse_yaml
 
 CONFIG_NAME = "brainseg_config"
 # Of `./conf`, which may be another Hydra project's: it counts if its defaults name CONFIG_NAME.
@@ -31,6 +33,30 @@ BASE = "_base_"
 # Folders of conf/: the name of a file in them is an option, as in optimizer=sgd.
 GROUPS = (*KEY_GROUPS, "experiment")
 logger = logging.getLogger("brainseg")
+
+
+class OwnFiles(FileConfigSource):
+    """The user's files: as Hydra's own source of files, but what is in them is checked first."""
+
+    @staticmethod
+    def scheme() -> str:
+        """What stands before `://` in a search path."""
+        return "own"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Called by Hydra. Raises ConfigError for a file that isn't YAML, or too much of it."""
+        if not self.is_config(config_path):
+            return super().load_config(config_path)  # which says so
+        path = Path(self.path, self._normalize_file_name(config_path))
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        try:
+            text = path.read_text(encoding="utf-8")
+            result: ConfigResult = parse_yaml(text, load=lambda _: super(OwnFiles, self).load_config(config_path))
+        except ParseError as error:
+            raise ConfigError(f"{shown} {error}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{shown} can't be read ({error}); it must be a YAML file") from error
+        return result
 
 
 class LocalConf(SearchPathPlugin):
@@ -44,9 +70,9 @@ class LocalConf(SearchPathPlugin):
             return  # it is of another Hydra program in this process
         local = Path.cwd() / "conf"
         if local.is_dir():
-            search_path.prepend(provider="local", path=f"file://{local}")
+            search_path.prepend(provider="local", path=f"{OwnFiles.scheme()}://{local}")
         if self.added is not None:
-            search_path.append(provider="command-line", path=f"file://{self.added}")
+            search_path.append(provider="command-line", path=f"{OwnFiles.scheme()}://{self.added}")
 
 
 def conf_folder() -> Path:
@@ -61,8 +87,8 @@ def config_name() -> str:
     if not OWN_CONFIG.is_file():
         return CONFIG_NAME
     try:
-        extends = CONFIG_NAME in yaml.safe_load(OWN_CONFIG.read_text(encoding="utf-8"))["defaults"]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):  # it isn't made for brainseg
+        extends = CONFIG_NAME in parse_yaml(OWN_CONFIG.read_text(encoding="utf-8"))["defaults"]
+    except (ParseError, UnicodeDecodeError, KeyError, TypeError):  # it isn't made for brainseg
         extends = False
     if extends:
         return OWN_CONFIG.stem
@@ -86,6 +112,7 @@ def add_folder(folder: str) -> None:
 def register_local_conf() -> None:
     """Makes Hydra know the defaults, and look into `./conf` first, for `freeze` and for `hydra.main` alike."""
     Plugins.instance().register(LocalConf)
+    Plugins.instance().register(OwnFiles)
     # Plain dictionaries: nodes made of frozen dataclasses are read-only.
     defaults = OmegaConf.create(dataclasses.asdict(RunConfig()))
     for where in OPTIONS:  # what options there are depends on the part, which only the composed values tell

@@ -32,6 +32,7 @@ from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
 from brainseg.data.spread import in_threads
 from brainseg.errors import DataError
+from brainseg.parsing import parse_json
 
 CACHE_SCHEMA = 2
 ENTRY = "entry.json"
@@ -409,7 +410,7 @@ def _states(entry: Path) -> dict[str, list[int]]:
 
 
 def _read_entry(entry: Path) -> dict[str, Any]:
-    known: dict[str, Any] = json.loads((entry / ENTRY).read_text())
+    known: dict[str, Any] = parse_json((entry / ENTRY).read_text())
     return known
 
 

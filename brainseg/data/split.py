@@ -17,6 +17,7 @@ from brainseg.data.names import nfc
 from brainseg.data.people import names_of_people, person_of
 from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.errors import DataError
+from brainseg.parsing import parse_json
 
 SPLIT_SCHEMA = 1
 
@@ -127,7 +128,7 @@ def read_split(path: Path, slices: Sequence[SliceInfo]) -> Split:
 def parse_split(text: str | bytes, *, where: str, remedy: str) -> Split:
     """What `Split.to_json` wrote; `where` names it in errors. Raises DataError for anything else, and for overlaps."""
     try:
-        stored = json.loads(text)
+        stored = parse_json(text)
     except ValueError as error:
         raise DataError(f"{where} is not JSON; {remedy}") from error
     if not isinstance(stored, dict) or stored.get("schema_version") != SPLIT_SCHEMA:

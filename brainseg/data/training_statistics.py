@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from brainseg.data.cache import SliceSet
 from brainseg.errors import DataError
+from brainseg.parsing import parse_json
 
 STATISTICS_FILE = "data_statistics.json"  # a run's artifact
 STATISTICS_SCHEMA = 1
@@ -108,7 +109,7 @@ def statistics_of(slices: SliceSet, ids: Sequence[str]) -> TrainingStatistics:
 def parse_statistics(text: str, *, where: str) -> TrainingStatistics:
     """What `to_json` wrote; `where` names it in errors. Raises DataError for anything else."""
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         version = content["schema_version"]
         if version == STATISTICS_SCHEMA:
             measures = {name: tuple(map(float, content[name])) for name in SliceStatistics.__dataclass_fields__}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from brainseg.config import PRECISIONS
 from brainseg.cores import usable_cores
-from brainseg.errors import ConfigError
+from brainseg.errors import ConfigError, InputError
 from brainseg.keys import in_range, one_of
 
 # Processors with one of these flags multiply bfloat16 in hardware; the others are slower than in float32.
@@ -24,11 +24,21 @@ BFLOAT16_CAPABILITY = (8, 0)
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines that it prints then: a user can't act on any of them.
 
-    It prints some before it reads its log level, so that the process's stderr is set aside meanwhile.
+    It prints some before it reads its log level, so that the process's stderr is set aside meanwhile. Raises InputError
+    where it can't be loaded.
     """
+    flags = cpu_flags()
+    if flags and "avx" not in flags:  # it would end the process by a signal
+        raise InputError("TensorFlow needs a processor with AVX, which this machine doesn't have; take another machine")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with stderr_set_aside():
-        import tensorflow
+    try:
+        with stderr_set_aside():
+            import tensorflow
+    except Exception as error:  # a library that is missing or too old, or a package that doesn't go with it
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"TensorFlow can't be loaded ({reason}); install brainseg again in a new environment, as its README says"
+        ) from error
     # Each model has a graph of its own: where a process predicts by several, TensorFlow warns of what is meant to be.
     tensorflow.get_logger().addFilter(_is_of_use)
 

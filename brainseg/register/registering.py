@@ -4,13 +4,13 @@ Nothing is written to the store before the model, as it will be served, has answ
 """
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from brainseg.errors import BrainsegError, InputError
 from brainseg.inference.postprocess import MaskSettings
+from brainseg.parsing import parse_json
 from brainseg.register.model_card import CARD_FILE, model_card, scores_of, version_tags
 from brainseg.register.serving import LOADER, SETTINGS_NAME, Served, example_request, write_served
 from brainseg.runs.artifacts import optional_text
@@ -113,7 +113,7 @@ def _changed(store: RunStore, record: RunRecord, version: ModelVersion) -> Chang
     """None if the version makes masks as the run does now."""
     text = optional_text(store, record.run_id, f"{folder_of(version)}/{SERVED}/data/{DATA}/{SETTINGS_NAME}")
     try:
-        served = MaskSettings.stored(json.loads(text or "")["settings"]).text
+        served = MaskSettings.stored(parse_json(text or "")["settings"]).text
     except (ValueError, KeyError, TypeError):
         served = "unknown settings"
     now, _ = settings_of(store, record.run_id, evaluated=evaluated_splits(record.tags), given={})

@@ -100,7 +100,7 @@ class ServedModel:
             answers += self._answers(rows[first : first + BATCH], first=first)
         return answers
 
-    def _answers(self, rows: Sequence[Sequence[str]], *, first: int) -> list[dict[str, Any]]:
+    def _answers(self, rows: Sequence[Sequence[object]], *, first: int) -> list[dict[str, Any]]:
         """Answers for at most `BATCH` images; the first is number `first`, from 0."""
         decoded = [self._decode(row, called=f"image {number}") for number, row in enumerate(rows, start=first + 1)]
         images = [image for image in decoded if not isinstance(image, str)]
@@ -109,7 +109,7 @@ class ServedModel:
         found = iter([self._found(*item) for item in zip(images, seen, views, strict=True)])
         return [self._answer(error=image) if isinstance(image, str) else next(found) for image in decoded]
 
-    def _decode(self, row: Sequence[str], *, called: str) -> NDArray[np.uint8] | str:
+    def _decode(self, row: Sequence[object], *, called: str) -> NDArray[np.uint8] | str:
         """The image, (height, width, channels), or the error in words. row: a file, or one for each named channel."""
         data = self._served.data
         names = [called] if len(row) == 1 else [f"{called}, {channel}" for channel in request_columns(data)]
@@ -157,7 +157,7 @@ class ServedModel:
         return dict.fromkeys(("mask", "width", "height", *facts)) | {"warnings": [], "error": None} | known
 
 
-def _check_amount(rows: Sequence[Sequence[str]]) -> None:
+def _check_amount(rows: Sequence[Sequence[object]]) -> None:
     if len(rows) > MAX_ROWS:
         raise InputError(f"a request of {len(rows)} rows, at most {MAX_ROWS} are answered; send several requests")
     pixels = 0
@@ -176,8 +176,10 @@ def _as_text(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def _content(text: str, *, called: str) -> bytes:
+def _content(text: object, *, called: str) -> bytes:
     """The file that a text holds. Raises DataError."""
+    if not isinstance(text, str):  # null, or left out: then NaN stands there
+        raise DataError(f"{called} is missing; send a PNG, JPEG or TIFF file in base64")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -3,7 +3,6 @@
 `page.py` makes the page; nothing is written here.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from brainseg.compare.comparison import Comparison, Row, RunPair, compare_pair, 
 from brainseg.drawing.figures import Panel, choose_panels
 from brainseg.drawing.page_figures import CURVES, Curve
 from brainseg.errors import InputError, TrackingError
+from brainseg.parsing import parse_json
 from brainseg.runs import tested
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import SCORE
@@ -296,8 +296,8 @@ def _counted(values: Iterable[str]) -> dict[str, int]:
 
 def _machine(store: RunStore, run: RunSummary) -> dict[str, str]:
     try:
-        found = json.loads(optional_text(store, run.run_id, MACHINE_FILE) or "{}")
-    except json.JSONDecodeError:
+        found = parse_json(optional_text(store, run.run_id, MACHINE_FILE) or "{}")
+    except ValueError:
         return {}
     return {str(key).replace("_", " "): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 

@@ -1,13 +1,13 @@
 """How a run makes masks: by the settings given, else by those that `evaluate --tune` chose, else by the defaults."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from brainseg.cli.options import MASK_OPTIONS
 from brainseg.errors import InputError
 from brainseg.inference.postprocess import MaskSettings
+from brainseg.parsing import parse_json
 from brainseg.runs.artifacts import optional_text
 from brainseg.tracking.protocol import RunStore
 
@@ -43,7 +43,7 @@ def settings_source(otherwise: str, given: Mapping[str, Any]) -> str:
 
 def _chosen(text: str, *, where: str) -> MaskSettings:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         if content["schema_version"] in range(1, CHOICE_SCHEMA + 1):
             (of_run,) = content["runs"].values()  # in a run's own artifacts its choice stands alone
             return MaskSettings.stored(of_run["settings"])

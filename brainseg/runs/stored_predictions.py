@@ -43,7 +43,7 @@ def read_predictions(store: RunStore, run: RunSummary, *, folder: Path) -> Store
         raise InputError(f"run {run.run_id} has no {PREDICTIONS_FILE}; {remedy}")
     try:
         masks = load_predictions(file)
-    except (OSError, ValueError, KeyError) as error:  # what NumPy raises for a file that is cut off
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{PREDICTIONS_FILE} of run {run.run_id} can't be read; {remedy}") from error
     scores_of = by_slice(sorted(scores, key=lambda score: score.id))  # stable: classes keep their order
     lost = next((slice_id for slice_id in scores_of if slice_id not in masks), None)

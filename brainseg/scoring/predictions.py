@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from brainseg.parsing import read_npz
+
 PREDICTIONS_SCHEMA = 1
 
 
@@ -42,11 +44,16 @@ def save_predictions(path: Path, masks: Mapping[str, PackedMask]) -> None:
 
 
 def load_predictions(path: Path) -> dict[str, NDArray[np.bool_]]:
-    """Id -> predicted mask (height, width, classes). Raises ValueError for a schema that this brainseg can't read."""
-    with np.load(path, allow_pickle=False) as stored:
-        if int(stored["schema_version"]) != PREDICTIONS_SCHEMA:
-            raise ValueError(f"{path} has schema_version {stored['schema_version']}, not {PREDICTIONS_SCHEMA}")
-        ids, shapes, bits = stored["ids"], stored["shapes"], stored["bits"].tobytes()
+    """Id -> predicted mask (height, width, classes).
+
+    Raises ValueError, KeyError or TypeError for what `save_predictions` didn't write, or another version of it.
+    """
+    stored = read_npz(path)
+    if int(stored["schema_version"]) != PREDICTIONS_SCHEMA:
+        raise ValueError(f"{path} has schema_version {stored['schema_version']}, not {PREDICTIONS_SCHEMA}")
+    ids, shapes, bits = stored["ids"], stored["shapes"], stored["bits"].tobytes()
+    if sum(-(-math.prod(shape) // 8) for shape in shapes.tolist()) != len(bits):  # else they would be filled up
+        raise ValueError(f"{path} has {len(bits)} bytes of masks, which aren't of these shapes")
     masks: dict[str, NDArray[np.bool_]] = {}
     first = 0
     for slice_id, shape in zip(ids, shapes.tolist(), strict=True):

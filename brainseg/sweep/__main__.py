@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from brainseg.cli.command import OneLineParser, plain_command
-from brainseg.cli.secrets import hide_secrets, mask
+from brainseg.cli.secrets import mask
 from brainseg.errors import ConfigError
 from brainseg.keys import as_line
 
@@ -31,7 +31,7 @@ EXAMPLES = f"""examples:
 
 
 def _sweep(arguments: list[str]) -> int:
-    parsed = _parsed(hide_secrets(arguments, module="brainseg.sweep"))
+    parsed = _parsed(arguments)
     return int(parsed.does(parsed))
 
 

@@ -41,7 +41,7 @@ from brainseg.sweep.study.weights import check_weights
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
 from brainseg.tracking.mlflow.surroundings import Place, place_of_runs
 from brainseg.tracking.mlflow.tracker import MlflowTracker
-from brainseg.tracking.paths import resolve_uri, tracking_paths
+from brainseg.tracking.paths import kept_private, resolve_uri, tracking_paths
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
 
@@ -108,7 +108,7 @@ def train_study(
     start; SweepError if it can't be finished; Interrupted if its workers are stopped.
     """
     console = quiet_console()
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, kept_private(compose.freeze(config.tracking).tracking):
         config, baseline, surroundings = _ready(config, launcher=launcher, where=where, console=console)
         data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=tracking_paths(baseline.tracking).root, name=config.name)

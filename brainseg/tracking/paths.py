@@ -1,7 +1,10 @@
 """Where records go: the folders under `tracking.root`, and the URI and name of the store."""
 
+import contextlib
 import os
+import shlex
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,9 @@ SERVER_URI = f"postgresql+psycopg2:///mlflow?service={SERVICE}"
 MANIFEST = "run.json"  # in the checkpoint folder of a run: how it was started; `store` is its `store_name`
 HOLDER = "lease.json"  # there as well: which process trains, or has trained last
 HOLDER_LOCK = "lease.lock"  # and the lock that it holds
+OTHERS = 0o077  # what the mode of a file allows to other users than its owner
+USUAL_UMASK = os.umask(OTHERS)  # it can't be read without being set
+os.umask(USUAL_UMASK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +87,12 @@ def experiment_in_effect(config: TrackingConfig, *, parent: str | None = None) -
     return config.experiment or os.environ.get(EXPERIMENT_KEY) or parent or EXPERIMENT
 
 
-def check_root(paths: TrackingPaths) -> None:
-    """Raises TrackingError unless `tracking.root` is a folder that can be written to, or can be created as one."""
+def check_root(config: TrackingConfig) -> None:
+    """Raises TrackingError unless `tracking.root` is a folder that can be written to, or can be created as one.
+
+    With `tracking.private` also where other users can look into it, or into the folder of the database.
+    """
+    paths = tracking_paths(config)
     existing = next(path for path in (paths.root, *paths.root.parents) if path.exists())
     if not existing.is_dir():
         raise TrackingError(f"tracking.root must be a folder, got the file {existing}; choose another")
@@ -94,6 +104,29 @@ def check_root(paths: TrackingPaths) -> None:
             f"tracking.root must be a folder that can be written to, got {paths.root} ({error.strerror}); "
             "choose another with tracking.root=DIR"
         ) from error
+    database = sqlite_path(resolve_uri(config))
+    for folder in (paths.root, paths.root if database is None else database.parent):
+        if config.private and folder.exists() and (mode := folder.stat().st_mode & 0o777) & OTHERS:
+            raise TrackingError(
+                f"tracking.private needs a folder that is closed to others, and {folder} has the mode {mode:o}; "
+                f"close it with chmod -R go= {shlex.quote(str(folder))}, or choose another"
+            )
+
+
+@contextlib.contextmanager
+def kept_private(config: TrackingConfig, folder: Path | None = None) -> Iterator[None]:
+    """With `tracking.private`, files that are made inside have the mode 0600, and folders 0700.
+
+    folder: what is made lies there; if that is outside of `tracking.root`, which may be for several users, it has the
+    modes of the user's other files.
+    """
+    is_ours = folder is None or folder.expanduser().absolute().is_relative_to(tracking_paths(config).root)
+    before = os.umask(OTHERS if is_ours else USUAL_UMASK) if config.private else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.umask(before)
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import socket
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from brainseg.config import RunConfig
 from brainseg.config_file import from_yaml
 from brainseg.errors import ResumeError, RunBusyError
+from brainseg.parsing import ParseError, parse_json, read_npz
 from brainseg.tracking.mlflow.fence import attempt_in_checkpoint
 from brainseg.tracking.paths import HOLDER, HOLDER_LOCK, MANIFEST
 
@@ -98,7 +98,7 @@ class Checkpoints:
     def manifest(self) -> RunManifest:
         """How the run was started. Raises ResumeError where there is nothing to go on from."""
         try:
-            stored = json.loads((self.folder / MANIFEST).read_text())
+            stored = parse_json((self.folder / MANIFEST).read_text())
         except OSError as error:
             raise ResumeError(
                 f"resume={self._run_id}: there is no checkpoint of this run in {self.folder.parent}; "
@@ -106,12 +106,16 @@ class Checkpoints:
             ) from error
         except ValueError as error:
             raise self._unreadable(MANIFEST, error) from error
-        if stored.get("schema_version") != CHECKPOINT_SCHEMA:
+        version = stored.get("schema_version") if isinstance(stored, dict) else None
+        if version != CHECKPOINT_SCHEMA:
             raise ResumeError(
-                f"resume={self._run_id}: its checkpoint has schema_version {stored.get('schema_version')}, and this "
+                f"resume={self._run_id}: its checkpoint has schema_version {version}, and this "
                 f"brainseg reads {CHECKPOINT_SCHEMA}; resume with the brainseg that started it"
             )
-        return RunManifest(**stored)
+        try:
+            return RunManifest(**stored)
+        except TypeError as error:  # a key too many, or too few
+            raise self._unreadable(MANIFEST, error) from error
 
     def stored_config(self) -> RunConfig:
         """The configuration that the run was started, or last resumed, with. Raises ResumeError like `manifest`."""
@@ -134,8 +138,11 @@ class Checkpoints:
         if not self.have_weights:
             return None
         text, variables = self._read_arrays(LAST)
-        stored = json.loads(text)
-        progress = TrainingProgress(**stored | {"history": tuple(stored["history"])})
+        try:
+            stored = parse_json(text)
+            progress = TrainingProgress(**stored | {"history": tuple(stored["history"])})
+        except (ParseError, KeyError, TypeError) as error:
+            raise self._unreadable(LAST, error) from error
         best = self._read_arrays(_best_name(progress.best_epoch))[1] if progress.best_epoch else []
         self._best_epoch = progress.best_epoch
         return TrainingState(progress=progress, variables=variables, best=best)
@@ -166,10 +173,10 @@ class Checkpoints:
 
     def _holder(self) -> str:
         try:
-            holder = json.loads((self.folder / HOLDER).read_text())
-        except (OSError, ValueError):
+            holder = parse_json((self.folder / HOLDER).read_text())
+            return f"process {holder['pid']} on {holder['host']}"
+        except (OSError, ValueError, KeyError, TypeError):
             return "another process"
-        return f"process {holder['pid']} on {holder['host']}"
 
     def _write_arrays(self, name: str, text: str, arrays: Sequence[NDArray[Any]]) -> None:
         numbered = {f"{number:05d}": array for number, array in enumerate(arrays)}
@@ -178,15 +185,15 @@ class Checkpoints:
 
     def _read_arrays(self, name: str) -> tuple[str, list[NDArray[Any]]]:
         try:
-            # Opened here: NumPy leaves a file that it can't read open.
-            with (self.folder / name).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                names = sorted(key for key in stored.files if key != "text")
-                return str(stored["text"]), [stored[key] for key in names]
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
+            stored = read_npz(self.folder / name)
+            return str(stored.pop("text")), [stored[key] for key in sorted(stored)]
+        except (ParseError, KeyError) as error:
             raise self._unreadable(name, error) from error
 
     def _unreadable(self, name: str, error: Exception) -> ResumeError:
-        return ResumeError(f"resume={self._run_id}: {self.folder / name} can't be read ({error}); start a new run")
+        return ResumeError(
+            f"resume={self._run_id}: {self.folder / name} can't be read ({error.__cause__ or error}); start a new run"
+        )
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[BinaryIO]:

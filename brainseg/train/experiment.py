@@ -262,12 +262,15 @@ def _fit(
         except OSError as error:
             if failure is None:
                 reporter.say(f"warning: no checkpoint in {checkpoints.folder} ({error.strerror}); training goes on")
-            failure = f"the checkpoint of epoch {trainer.progress.epoch} ({error.strerror})"
+            epoch = trainer.progress.epoch - (trainer.progress.step == 0)  # the last one of which steps are done
+            failure = f"the checkpoint {f'of epoch {epoch}' if epoch else 'before epoch 1'} ({error.strerror})"
 
     stored = checkpoints.load()
     if stored is not None:
         trainer.restore(stored)
-        reporter.say(f"goes on in epoch {trainer.progress.epoch}, after {trainer.progress.step} of its steps")
+        progress = trainer.progress
+        here = f"in epoch {progress.epoch}, after {progress.step} of its steps"
+        reporter.say(f"goes on {f'after epoch {len(progress.history)}, the last one' if trainer.is_done() else here}")
         for epoch, metrics in enumerate(trainer.progress.history, start=1):
             tracker.log_metrics(metrics, epoch=epoch)  # what a kill may have kept from the store
             if watch is not None:

@@ -15,6 +15,7 @@ from brainseg.keys import as_line
 from brainseg.tracking import open_tracker
 from brainseg.tracking.mlflow.connection import check_store
 from brainseg.tracking.mlflow.surroundings import Place, place_of_runs, place_under
+from brainseg.tracking.paths import kept_private
 from brainseg.train.run_data import load_run_data
 
 TAG = "multirun"
@@ -35,6 +36,12 @@ def multirun(configs: Sequence[RunConfig], overrides: Sequence[str], *, program:
     if first is None:
         yield
         return
+    with kept_private(first.tracking), _under_one_parent(first, overrides, program=program):
+        yield
+
+
+@contextmanager
+def _under_one_parent(first: RunConfig, overrides: Sequence[str], *, program: str) -> Iterator[None]:
     check_store(first.tracking)
     place = place_of_runs(first.tracking, is_single=False)
     load_run_data(first)

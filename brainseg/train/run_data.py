@@ -1,12 +1,12 @@
 """Loads the data of a run that starts or goes on, before TensorFlow is imported, so that a bad folder fails at once."""
 
-import json
 from pathlib import Path
 
 from brainseg.config import RunConfig
-from brainseg.data.load import RunData, load_data
-from brainseg.data.split import Split
+from brainseg.data.load import RunData, cache_dir_of, load_data
+from brainseg.data.split import parse_split
 from brainseg.errors import ResumeError
+from brainseg.tracking.paths import kept_private
 from brainseg.train.checkpoint import Checkpoints
 
 
@@ -16,17 +16,22 @@ def load_run_data(config: RunConfig) -> RunData:
     Raises DataError if the data can't be used, and ResumeError if the run has no checkpoint, is alive, or was
     started with other data; then nothing is written.
     """
-    if config.resume is None:
-        return load_data(config)
-    checkpoints = Checkpoints(Path(config.tracking.root), config.resume)
+    with kept_private(config.tracking, cache_dir_of(config)):
+        return load_data(config) if config.resume is None else _as_started(config, config.resume)
+
+
+def _as_started(config: RunConfig, run_id: str) -> RunData:
+    checkpoints = Checkpoints(Path(config.tracking.root), run_id)
     manifest = checkpoints.manifest()
     with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
         pass
-    parts = json.loads(manifest.split_json)
-    data = load_data(config, split=Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")}))
+    split = parse_split(
+        manifest.split_json, where=f"resume={run_id}: the split in its checkpoint", remedy="start a new run"
+    )
+    data = load_data(config, split=split)
     if manifest.data_fingerprint != data.slices.fingerprint:
         raise ResumeError(
-            f"resume={config.resume}: the data in {data.slices.source.location} has changed since the run started; "
+            f"resume={run_id}: the data in {data.slices.source.location} has changed since the run started; "
             "restore it, or start a new run"
         )
     return data

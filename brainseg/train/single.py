@@ -34,6 +34,13 @@ def train_single(config: RunConfig, overrides: Sequence[str], *, quiet: bool = F
 
     overrides: what composes this configuration. quiet: print nothing.
     """
+    from brainseg.tracking.paths import kept_private
+
+    with kept_private(config.tracking):
+        return _train(config, overrides, quiet=quiet)
+
+
+def _train(config: RunConfig, overrides: Sequence[str], *, quiet: bool) -> "Result":
     from brainseg.cli.secrets import mask
     from brainseg.model.runtime import import_tensorflow
     from brainseg.tracking import open_tracker

@@ -1,6 +1,7 @@
 """The command `gallery`: what the page holds of slices that are worked out by hand, and what it refuses."""
 
 import functools
+import io
 import re
 import subprocess
 import sys
@@ -249,6 +250,45 @@ def test_bad_input_is_one_line(
     add_run(store, slices, name="other", shifts=[0], slices={"s7": ("P4", "glioma")})
     assert refused(arguments, capsys).startswith(message)
     assert Path("here.html").read_text() == "mine"
+
+
+def archive(**arrays: Any) -> bytes:
+    """As `np.savez` writes it, with predictions of one slice of 8x8 pixels unless it is said otherwise."""
+    content = io.BytesIO()
+    usual = {"schema_version": 1, "ids": ["s1"], "shapes": [[8, 8]], "bits": np.zeros(8, np.uint8)}
+    np.savez_compressed(content, **{name: np.asarray(array) for name, array in (usual | arrays).items()})
+    return content.getvalue()
+
+
+def one_array() -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.zeros(3))
+    return content.getvalue()
+
+
+DAMAGED = {
+    "no archive": b"ids: s1\n",
+    "empty": b"",
+    "one array": one_array(),
+    "cut off": archive()[:-60],
+    "other bytes": archive().replace(archive()[60:70], bytes(10), 1),
+    "a pickle": archive(ids=np.array([{"s1": 1}], dtype=object)),
+    "another version": archive(schema_version=2),
+    "no shapes": archive(shapes=np.zeros(0, np.int32)),
+    "shapes of other masks": archive(shapes=[[8, 9]]),
+    "shapes beyond memory": archive(shapes=[[2**31 - 1, 2**31 - 1]]),
+    "shapes below zero": archive(shapes=[[-8, 8]]),
+    "shapes of nothing": archive(shapes=[8]),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_predictions_that_are_damaged_are_one_line(
+    content: str, store: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.trackers["memory-1"].files["val_predictions.npz"] = DAMAGED[content]
+    said = "val_predictions.npz of run memory-1 can't be read; restore the artifact that the run recorded"
+    assert refused("memory-1", capsys) == said
 
 
 def test_a_file_is_replaced_where_that_is_asked_for(store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,14 +1,17 @@
 """What `auto` becomes on which machine, and what a process can't change."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from processes import Command, Server
 
+from brainseg.cli.command import exit_code_of
 from brainseg.errors import ConfigError
-from brainseg.model.runtime import cpu_flags, resolve_precision, resolve_threads
+from brainseg.model import runtime
+from brainseg.model.runtime import cpu_flags, import_tensorflow, resolve_precision, resolve_threads
 
 AMPERE, TURING = (8, 0), (7, 5)
 
@@ -119,3 +122,51 @@ def test_another_number_of_threads_is_refused_and_changes_nothing(run_python):
         "train in a process of its own",
         "float32",
     ], done.text
+
+
+class Broken:
+    """Finds TensorFlow, and fails to load it."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name == "tensorflow":
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ModuleNotFoundError("No module named 'tensorflow'"), "No module named 'tensorflow'"),
+        (
+            ImportError("libstdc++.so.6: version not found\n\nFailed to load the native runtime"),
+            "libstdc++.so.6: version ",
+        ),
+        (
+            OSError("/lib/libc.so.6: cannot allocate memory in static TLS block"),
+            "/lib/libc.so.6: cannot allocate memory",
+        ),
+        (AttributeError("_ARRAY_API not found"), "_ARRAY_API not found"),
+        (ImportError(), "ImportError"),
+    ],
+    ids=["not installed", "an old library", "no memory", "another NumPy", "no reason"],
+)
+def test_a_tensorflow_that_can_not_be_loaded_is_one_line(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(error), *sys.meta_path])
+    assert exit_code_of(lambda: import_tensorflow() or 0) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: TensorFlow can't be loaded ({told}")
+    assert line.endswith("); install brainseg again in a new environment, as its README says")
+
+
+def test_a_processor_that_tensorflow_can_not_use_is_named_before_it_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset({"sse4_2"}))
+    assert exit_code_of(lambda: import_tensorflow() or 0) == 2
+    said = "error: TensorFlow needs a processor with AVX, which this machine doesn't have; take another machine\n"
+    assert capsys.readouterr().err == said

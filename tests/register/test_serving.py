@@ -224,6 +224,19 @@ def test_more_than_a_request_may_hold_is_refused(address: str, images: tuple[str
     assert reason in content["stack_trace"]
 
 
+def test_a_row_without_an_image_costs_only_its_own_answer(trained: Trained, address: str) -> None:
+    path, mask = largest(trained)
+    for rows in ([None, encoded(path), None], [{}, {"image": encoded(path)}, {"image": None}], [None]):
+        records = [row if isinstance(row, dict) else {"image": row} for row in rows]
+        status, content = post(address, {"dataframe_records": records})
+        assert status == 200, content
+        answers = content["predictions"]
+        missing = [f"image {n} is missing; send a PNG, JPEG or TIFF file in base64" for n in range(1, len(rows) + 1)]
+        assert [answer["error"] for answer in answers] == [*missing[:1], *([None] if rows[1:] else []), *missing[2:]]
+        if rows[1:]:
+            np.testing.assert_array_equal(decoded(answers[1]["mask"]), mask * 255)
+
+
 def test_a_request_of_another_form_is_refused(address: str) -> None:
     status, content = post(address, {"dataframe_records": [{"picture": "x"}]})
     assert status == 400

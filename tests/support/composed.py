@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from brainseg.compose import GROUPS
+from brainseg.compose.search_path import OwnFiles
 from brainseg.config import KEYS
 
 Compose = Callable[[str, list[str]], DictConfig]
@@ -51,6 +52,7 @@ def _is_plain(override: Override) -> bool:
 def _files() -> list[tuple[Path, int, int]]:
     """The files that Hydra composes from, with what changes when one is written."""
     elements = GlobalHydra.instance().config_loader().get_search_path().get_path()
-    folders = [Path(each.path.removeprefix("file://")) for each in elements if each.path.startswith("file://")]
+    places = [each.path.partition("://") for each in elements]
+    folders = [Path(path) for scheme, _, path in places if scheme in ("file", OwnFiles.scheme())]
     files = [path for folder in folders for path in sorted(folder.rglob("*.yaml"))]
     return [(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files]

@@ -211,6 +211,7 @@ def _run(program, arguments):
     if "OPTIMIZE_GRAPHS" not in os.environ:  # to optimise one takes longer than the few steps that it runs for
         tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     sys.argv = [program, *arguments]
+    sys.orig_argv = [sys.executable, "-m", *sys.argv]  # by which a worker starts itself again
     return PROGRAMS[program](arguments)
 
 

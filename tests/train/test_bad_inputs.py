@@ -533,7 +533,7 @@ def test_a_value_out_of_range_is_said_to_come_from_its_file(here: Path, capsys: 
 def test_a_file_that_is_not_yaml_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "conf" / "experiment").mkdir(parents=True)
     (here / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nmodel: [1\n")
-    message = "CWD/conf/experiment/mine.yaml is not YAML (line 3); correct it"
+    message = "conf/experiment/mine.yaml is not YAML (line 3: expected ',' or ']', but got '<stream end>'); correct it"
     assert_refused(train.main, ["experiment=mine"], message, here, capsys)
 
 

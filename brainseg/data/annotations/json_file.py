@@ -19,6 +19,8 @@ def read_json(path: Path, *, keep: Callable[[dict[str, Any]], Any] = lambda read
     def checked(read: dict[str, Any]) -> Any:
         for text in (*read, *read.values()):
             if isinstance(text, str):
+                if "\0" in text:
+                    raise ValueError("a text has the character U+0000")
                 text.encode()  # half of a pair of surrogates is a ValueError here; it could be neither shown nor stored
         return keep(read)
 

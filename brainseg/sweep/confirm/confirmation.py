@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from brainseg.parsing import parse_json
 from brainseg.runs.artifacts import optional_text
 from brainseg.runs.select import find_run
 from brainseg.runs.slice_scores import read_scores, score_rule
@@ -140,7 +141,7 @@ def to_json(confirmation: Confirmation) -> str:
 def from_json(text: str) -> Confirmation | None:
     """A stored confirmation; None for one of another version of brainseg, or what is none."""
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         if content.pop("schema_version") != SCHEMA:
             return None
         configurations = tuple(_confirmed(each) for each in content.pop("configurations"))

@@ -130,7 +130,7 @@ class JournalStudyStorage(StudyStorage):
             raise TrackingError(
                 f"the study can't be kept in {path} ({reason(error)}); choose another --storage"
             ) from error
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise TrackingError(
                 f"{path} is not a journal of Optuna's ({reason(error)}); restore it or choose another --storage"
             ) from error

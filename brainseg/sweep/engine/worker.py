@@ -47,7 +47,7 @@ from brainseg.tracking.listing import INFEASIBLE
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store
 from brainseg.tracking.mlflow.fence import discard_checkpoint
-from brainseg.tracking.paths import tracking_paths
+from brainseg.tracking.paths import kept_private, tracking_paths
 from brainseg.tracking.rules import UnknownRunError, ending_of
 from brainseg.tracking.spool.spool import spooled_runs
 from brainseg.train.checkpoint import Checkpoints
@@ -443,8 +443,8 @@ def run_worker(
         stop.listen(sys.stdin)
     with stop_on_signals():
         storage, config = patiently(lambda: _admitted(name, overrides, where), say)
-        with ProcessLock(storage.folder) as lock:
-            baseline = check(config)  # the overrides alone need not be a configuration that can run
+        baseline = check(config)  # the overrides alone need not be a configuration that can run
+        with kept_private(baseline.tracking), ProcessLock(storage.folder) as lock:
 
             def opened() -> TrialQueue:
                 with storage.reached():
@@ -509,7 +509,7 @@ def _as_here(stored: RunConfig, asked: RunConfig) -> RunConfig:
 def _start_again() -> NoReturn:
     """Replaces this process with a new one of the same command, which frees its memory."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "brainseg.sweep", *sys.argv[1:]])  # noqa: S606  # no shell
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # no shell
 
 
 def _reached(result: "Result") -> Metrics:

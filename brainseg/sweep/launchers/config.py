@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from brainseg.compose import conf_folder
 from brainseg.errors import ConfigError
 from brainseg.keys import did_you_mean, in_range, one_of
+from brainseg.parsing import ParseError, parse_yaml
 
 GROUP = "launcher"
 LOCAL, SLURM, RAY = "local", "slurm", "ray"
@@ -116,9 +115,11 @@ def _file(name: str) -> dict[str, Any]:
         known = known_launchers()
         raise ConfigError(f"there is no {GROUP} {name!r}; known are {', '.join(known)}{did_you_mean(name, known)}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not YAML; correct it") from error
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except ParseError as error:
+        raise ConfigError(f"{path} {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read ({error}); it must be a YAML file") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold keys and values, such as kind: {SLURM}")
     return {str(key): value for key, value in content.items()}

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from brainseg import compose
 from brainseg.errors import ConfigError
 from brainseg.keys import did_you_mean, in_range
+from brainseg.parsing import ParseError, parse_yaml
 from brainseg.plugins import names
 from brainseg.sweep.study import study_rules as rules
 from brainseg.sweep.study.constraint import check_constraints
@@ -185,17 +185,20 @@ def _load(path: Path) -> dict[str, object]:
     """The file's content, with numbers such as 1e-5 read as numbers. Interpolations are refused."""
     try:
         text = path.read_text(encoding="utf-8")
-        # Not PyYAML itself: it reads 1e-5 as a text.
-        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
-    except yaml.MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f" (line {error.problem_mark.line + 1}: {error.problem})"
-        raise ConfigError(f"is not YAML{line}; correct it") from error
+        content = parse_yaml(text, load=_loaded) if text.strip() else {}
+    except ParseError as error:
+        raise ConfigError(str(error)) from error
     except (OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise ConfigError(f"can't be read ({_first_line(error)}); it must be a YAML file") from error
     if not isinstance(content, dict):
         raise ConfigError("must hold keys and values, such as trials: 32")
     _refuse_interpolations(content, "")
     return {str(key): value for key, value in content.items()}
+
+
+def _loaded(text: str) -> Any:
+    """Not by PyYAML alone: it reads 1e-5 as a text."""
+    return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
 
 
 def _refuse_interpolations(value: object, where: str) -> None:

@@ -1,6 +1,5 @@
 """Finds the checkpoints that nothing needs any more."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainseg.errors import TrackingError
+from brainseg.parsing import parse_json
 from brainseg.tracking.mlflow.client_runs import find_run
 from brainseg.tracking.paths import MANIFEST, TrackingPaths
 from brainseg.tracking.spool.spool import is_held, spooled_runs
@@ -70,7 +70,7 @@ def _checkpoints(client: "MlflowClient", folder: Path, *, uri: str) -> Checkpoin
 def _store_in(folder: Path) -> str:
     """The store that a checkpoint's manifest names; empty for one of version 0.1, or without a manifest."""
     try:
-        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("store", ""))
+        return str(parse_json((folder / MANIFEST).read_text(encoding="utf-8")).get("store", ""))
     except (OSError, ValueError, AttributeError):
         return ""
 

@@ -1,6 +1,5 @@
 """Finds and lists runs through MLflow's client, in any store."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from brainseg.cli.secrets import mask
 from brainseg.errors import TrackingError
+from brainseg.parsing import parse_json
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError, is_parent
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
 from brainseg.tracking.protocol import DatasetInfo, RunFilter, RunList, RunSummary
@@ -106,7 +106,7 @@ def dataset_of(run: "Run") -> DatasetInfo | None:
     """The data set that `log_dataset` recorded; None for one that other software recorded, or none at all."""
     for item in run.inputs.dataset_inputs if run.inputs else ():
         try:
-            profile, source = json.loads(item.dataset.profile), json.loads(item.dataset.source)
+            profile, source = parse_json(item.dataset.profile), parse_json(item.dataset.source)
             return DatasetInfo(
                 name=item.dataset.name,
                 # MLflow has but the start of it.

@@ -16,7 +16,7 @@ from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import InputError, TrackingError
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
-from brainseg.tracking.mlflow.database import prepare_database
+from brainseg.tracking.mlflow.database import half_made, prepare_database, what_is_wrong
 from brainseg.tracking.paths import SERVER_URI, SERVICE_FILE_KEY, check_root, resolve_uri, sqlite_path, tracking_paths
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def check_store(config: TrackingConfig) -> None:
     would create it.
     """
     uri = resolve_uri(config)
-    check_root(tracking_paths(config))
+    check_root(config)
     if config.system_metrics and find_spec("psutil") is None:
         raise TrackingError("tracking.system_metrics needs psutil; pip install 'brainseg[monitor]' adds it")
     if sqlite_path(uri) is None and not config.offline:
@@ -110,6 +110,10 @@ def connect(uri: str) -> "MlflowClient":
         return MlflowClient(tracking_uri=address, registry_uri=address)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
         text = reason(error)
+        if path is not None and "found version None" in text:
+            raise half_made(path, "its alembic_version is empty") from error
+        if path is not None and (wrong := what_is_wrong(path, error)) is not None:
+            raise wrong from error
         if "out-of-date" in text:
             remedy = f"back it up and run `mlflow db upgrade {mask(uri)}`"
         elif isinstance(error, ImportError):
@@ -130,6 +134,9 @@ def store_errors(uri: str, *, remedy: str = "check tracking.uri") -> Iterator[No
     except InputError:
         raise
     except Exception as error:
+        path = sqlite_path(uri)
+        if path is not None and (wrong := what_is_wrong(path, error)) is not None:
+            raise wrong from error
         store, status, cause = f"the tracking store {mask(uri)}", _http_status(error), _system_error(error)
         if cause is not None and cause.filename is not None:
             raise TrackingError(
@@ -170,7 +177,7 @@ def reason(error: BaseException) -> str:
         return str(cause.strerror)
     lines = mask(str(error)).splitlines()
     text = lines[0].strip() if lines else type(error).__name__
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    return text if len(text) <= 200 or isinstance(error, InputError) else f"{text[:197]}..."  # ours end with a remedy
 
 
 def _system_error(error: BaseException | None) -> OSError | None:

@@ -1,7 +1,9 @@
 """Creates MLflow's SQLite database in write-ahead mode, safely for processes that start together, and opens it."""
 
 import contextlib
+import glob
 import os
+import shlex
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
@@ -35,15 +37,40 @@ def prepare_database(path: Path) -> str:
         return f"{SQLITE}{path}"
     except Timeout:
         raise TrackingError(f"{path}.lock is held by another process since {LOCK_WAIT_S:.0f} s; end it") from None
-    except (OSError, sqlite3.OperationalError) as error:
-        raise TrackingError(
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise what_is_wrong(path, error) or TrackingError(
             f"tracking.root must be a folder that can be written to, got {path.parent} ({_reason(error)}); "
             "choose another with tracking.root=DIR"
         ) from error
-    except sqlite3.DatabaseError as error:
-        raise TrackingError(
-            f"{path} is not an SQLite database ({error}); move it away or choose another with tracking.uri"
-        ) from error
+
+
+def what_is_wrong(path: Path, error: BaseException) -> TrackingError | None:
+    """The error of a file that is no database, damaged, or not made to its end; None for any other error.
+
+    error: what was raised, with its causes.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, sqlite3.Error):
+        cause = cause.__cause__ or cause.__context__
+    code, found = getattr(cause, "sqlite_errorcode", None), str(cause)
+    if code == sqlite3.SQLITE_NOTADB or found == "unsupported file format":
+        return TrackingError(
+            f"{path} is not an SQLite database ({found}); move it away or choose another with tracking.uri"
+        )
+    if code == sqlite3.SQLITE_CORRUPT:
+        return TrackingError(
+            f"{path} is damaged ({found}); restore a copy of it, or move it away and save what can be read: "
+            f"sqlite3 {shlex.quote(path.name)} .recover"
+        )
+    return half_made(path, found) if code == sqlite3.SQLITE_ERROR else None  # a table or a column is missing
+
+
+def half_made(path: Path, found: str) -> TrackingError:
+    """The error of a database whose tables were not made to their end. found: what is missing."""
+    return TrackingError(
+        f"{path} was not made to its end, or by another version of MLflow ({found}); restore a copy of it, or if it "
+        "never had runs, move it away"
+    )
 
 
 def is_writable(path: Path) -> bool:
@@ -118,6 +145,8 @@ def _create(path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*.unfinished*"):  # by a kill: we hold the lock
+        left.unlink(missing_ok=True)
     try:
         unfinished.touch()
         _use_wal(unfinished)  # before the tables: MLflow's migrations then wait less for the disk

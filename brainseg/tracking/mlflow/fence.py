@@ -4,13 +4,13 @@ The tag `attempt` of the run is the number of that attempt. Who holds the run se
 compares it with its own, so that a host that was cut off and comes back changes nothing.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from brainseg.parsing import parse_json
 from brainseg.tracking.paths import HOLDER, HOLDER_LOCK
 from brainseg.tracking.rules import ATTEMPT
 from brainseg.tracking.spool.spool import Spool, peek
@@ -62,6 +62,6 @@ def discard_checkpoint(folder: Path, *, attempt: int) -> None:
 def attempt_in_checkpoint(folder: Path) -> int:
     """The attempt that last went on from a checkpoint; 0 where it isn't known."""
     try:
-        return int(json.loads((folder / HOLDER).read_text()).get("attempt") or 0)
+        return int(parse_json((folder / HOLDER).read_text()).get("attempt") or 0)
     except (OSError, ValueError, AttributeError):
         return 0

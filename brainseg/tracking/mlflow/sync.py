@@ -17,6 +17,7 @@ from brainseg.tracking.mlflow.delivery import deliver_until
 from brainseg.tracking.mlflow.fence import SupersededError, attempt_of, discard_checkpoint, discard_spool
 from brainseg.tracking.mlflow.writer import RunWriter, opening
 from brainseg.tracking.paths import TrackingPaths, is_same_store, resolve_uri, tracking_paths
+from brainseg.tracking.rules import UnknownRunError
 from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spooled_runs
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ def _sync(
         discard_spool(spool, attempt=attempt)
         discard_checkpoint(paths.checkpoints / spool.run_id, attempt=attempt)
         return Synced(run_id=spool.run_id, delivered=0, pending=0, problem=f"{superseded}; dropped")
+    except UnknownRunError:  # not `pending`: no later sync can deliver it
+        problem = f"this store doesn't have the run; if it was deleted, delete its {before} records: {spool.folder}"
+        return Synced(run_id=spool.run_id, delivered=0, pending=0, problem=problem)
     except Exception as error:  # of this run; the others may do better
         problem = cause_of(error)
     pending = spool.pending

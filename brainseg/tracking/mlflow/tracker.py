@@ -186,7 +186,7 @@ def open_tracker(
     attempt holds it.
     """
     paths, uri = tracking_paths(config), resolve_uri(config)
-    check_root(paths)
+    check_root(config)
     check_writable(uri)
     body: dict[str, Any] = {
         "run_id": run_id,

@@ -121,3 +121,12 @@ def test_the_line_of_a_trial_gives_the_same_scores_to_the_last_digit(undisturbed
     run = undisturbed.store_in("pasted").read(run_id[1])
     for key in ("best_val_dice_image", "final_dice", "val_loss", "train_loss"):
         assert run.metrics[key] == child.metrics[key]
+
+
+def test_a_private_study_is_for_its_owner_alone(sweep: Sweep) -> None:
+    sweep.mlruns.chmod(0o700)
+    (sweep.mlruns / "mlflow.db").chmod(0o600)
+    sweep.run("run", "tiny", "--trials", "1", "--workers", "1", "tracking.private=true")
+    found = {path.relative_to(sweep.mlruns): path.stat().st_mode & 0o777 for path in sweep.mlruns.rglob("*")}
+    assert {path.parts[0] for path in found} >= {"mlflow.db", "artifacts", "studies", "cache"}
+    assert {str(path): f"{mode:o}" for path, mode in found.items() if mode & 0o077} == {}

@@ -1,7 +1,5 @@
 """Passwords stand in no command line, no message and no record."""
 
-import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -14,9 +12,8 @@ import pytest
 from queue_processes import PATIENCE_S
 from study_files import made_study, write_study
 
-from brainseg.cli.secrets import ENVIRONMENT_KEY, hide_secrets
+from brainseg.cli.secrets import ENVIRONMENT_KEY
 from brainseg.compose import freeze
-from brainseg.errors import ConfigError
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import workers_for
@@ -112,37 +109,6 @@ def test_a_plan_with_a_password_says_what_it_says_without(tmp_path: Path) -> Non
     assert "first trials" in outputs[0][0]
 
 
-def test_arguments_come_back_in_the_process_that_shows_them_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = ["run", "quick", f"++tracking.uri=http://user:{SECRET}@host", "train.epochs=3"]
-    shown = ["run", "quick", "++tracking.uri=http://user:***@host", "train.epochs=3"]
-    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps(given))
-    assert hide_secrets(shown, module="brainseg.sweep") == given
-    # Of a parent, in whose environment this process runs: these are not its arguments.
-    assert hide_secrets(["status", "quick"], module="brainseg.sweep") == ["status", "quick"]
-
-
-class StartedAgain(Exception):  # noqa: N818  # what happened, not what went wrong
-    """In place of another program in this process."""
-
-
-def test_a_process_that_shows_a_password_starts_again_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[list[str]] = []
-
-    def execve(program: str, arguments: list[str], environment: dict[str, str]) -> None:
-        started.append([program, *arguments, environment[ENVIRONMENT_KEY]])
-        raise StartedAgain
-
-    monkeypatch.delenv(ENVIRONMENT_KEY, raising=False)
-    monkeypatch.setattr(os, "execve", execve)
-    given = ["worker", "quick", f"--storage=postgresql://user:{SECRET}@host/db"]
-    assert hide_secrets(given, module="brainseg.sweep") == given  # a caller's arguments, which stand in no command line
-    monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/brainseg", "sweep", *given])
-    with contextlib.suppress(StartedAgain):
-        hide_secrets(given, module="brainseg.sweep")
-    shown = ["-m", "brainseg.sweep", "worker", "quick", "--storage=postgresql://user:***@host/db"]
-    assert started == [[sys.executable, sys.executable, *shown, json.dumps(given)]]
-
-
 @pytest.mark.parametrize("key", ["tracking.uri", "++tracking.uri"])
 def test_workers_are_started_without_a_password_in_their_command_line(tmp_path: Path, key: str) -> None:
     overrides = ["tracking.experiment=mine", f"{key}=http://user:{SECRET}@host"]
@@ -152,9 +118,3 @@ def test_workers_are_started_without_a_password_in_their_command_line(tmp_path: 
     pool = worker_pool(workers, LauncherConfig(), lock, count=1)
     assert "tracking.experiment=mine" in pool.command
     assert SECRET not in " ".join(pool.command)
-
-
-def test_a_masked_command_that_is_pasted_again_asks_for_the_password() -> None:
-    pasted = ["run", "quick", "--storage", "postgresql://user:***@host/db"]
-    with pytest.raises(ConfigError, match=r"^postgresql://user:\*\*\*@host/db must hold a password in place of"):
-        hide_secrets(pasted, module="brainseg.sweep")

@@ -29,7 +29,7 @@ def wait_for(moment, training, folder):
         STARTING: lambda: True,
         IN_AN_EPOCH: lambda: stamp() != before,
         WRITING: lambda: any(folder.glob("*.npz.tmp")),
-        RECORDING: lambda: "epoch 12/12" in training.text or "goes on in epoch 13" in training.text,
+        RECORDING: lambda: "epoch 12/12" in training.text or "goes on after epoch 12" in training.text,
     }
     training.wait_until(conditions[moment])
 
