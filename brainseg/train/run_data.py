@@ -1,12 +1,12 @@
 """Loads the data of a run that starts or goes on, before TensorFlow is imported, so that a bad folder fails at once."""
 
-import json
 from pathlib import Path
 
 from brainseg.config import RunConfig
 from brainseg.data.load import RunData, load_data
-from brainseg.data.split import Split
+from brainseg.data.split import check_split, parse_split
 from brainseg.errors import ResumeError
+from brainseg.tracking.paths import MANIFEST
 from brainseg.train.checkpoint import Checkpoints
 
 
@@ -20,13 +20,14 @@ def load_run_data(config: RunConfig) -> RunData:
         return load_data(config)
     checkpoints = Checkpoints(Path(config.tracking.root), config.resume)
     manifest = checkpoints.manifest()
-    with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
-        pass
-    parts = json.loads(manifest.split_json)
-    data = load_data(config, split=Split(**{part: tuple(parts[part]) for part in ("train", "val", "test")}))
+    checkpoints.check_free()  # the lease is taken when the run goes on
+    where, remedy = f"resume={config.resume}: the split in {checkpoints.folder / MANIFEST}", "start a new run"
+    split = parse_split(manifest.split_json, where=where, remedy=remedy)
+    data = load_data(config, split=split)
     if manifest.data_fingerprint != data.slices.fingerprint:
         raise ResumeError(
             f"resume={config.resume}: the data in {data.slices.source.location} has changed since the run started; "
             "restore it, or start a new run"
         )
+    check_split(split, data.slices.slices, where=where, remedy=remedy)
     return data
