@@ -39,7 +39,10 @@ def from_yaml(text: str, *, where: str) -> RunConfig:
     values: dict[str, Any] = {}
     for group, value in content.items():
         values |= {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
-    return stored(upgraded(values))
+    try:
+        return stored(upgraded(values))
+    except (TypeError, ValueError, AttributeError) as error:  # of values that no key has
+        raise ConfigError(f"{where} is no configuration that brainseg wrote ({error}); restore it") from error
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The commands' own stories; TensorFlow and MLflow are imported when they are used
 import dataclasses
 import functools
 import io
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg import compose
+from brainseg.cli.output import temporary_folder
 from brainseg.config import DataConfig, RunConfig, TrackingConfig
 from brainseg.errors import BrainsegError as BrainsegError
 from brainseg.errors import ConfigError, DataError
@@ -163,8 +163,8 @@ class Run:
         from brainseg.inference.postprocess import MaskSettings
         from brainseg.runs.stored_run import read_run
 
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            run = read_run(self._store, self.id, root=self.config.tracking.root, folder=Path(folder))
+        with temporary_folder() as folder:
+            run = read_run(self._store, self.id, root=self.config.tracking.root, folder=folder)
             slices = split_of(run, split=split, data=None if data is None else Path(data))
             task = Task(
                 runs=(run,),
@@ -190,8 +190,8 @@ class Run:
         from brainseg.inference.prediction import Predictor
         from brainseg.runs.models import load, segmenter_of_run
 
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as name:
-            folder, root = Path(name), self.config.tracking.root
+        with temporary_folder() as folder:
+            root = self.config.tracking.root
             segmenter = segmenter_of_run(self._store, self.id, root=root, folder=folder, given={})
             with _tensorflow_on(segmenter.threads):
                 model, data = load(segmenter)

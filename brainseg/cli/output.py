@@ -3,14 +3,19 @@
 import argparse
 import contextlib
 import csv
+import errno
 import io
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from brainseg.errors import InputError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_REDIRECTED = threading.RLock()
 
 
 def check_new_folder(folder: Path, *, option: str = "") -> None:
@@ -70,11 +75,40 @@ def csv_text(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what is fetched and made on the way, gone afterwards. Raises InputError where there is no room."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno not in NO_ROOM and Path(str(error.filename)).parent != Path(tempfile.tempdir or "/"):
+            raise
+        raise InputError(
+            f"temporary files can't be written ({error.strerror}{(error.filename and f': {error.filename}') or ''}); "
+            "make room, or name another folder by the environment variable TMPDIR"
+        ) from error
+
+
+@contextlib.contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Inside, a library that writes temporary files, as Keras does for a model, writes them in this folder.
+
+    One thread at a time: Python has one temporary folder a process.
+    """
+    with _REDIRECTED:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 def with_folder(work: Callable[[argparse.Namespace, Path], int]) -> Callable[[argparse.Namespace], int]:
     """A command's work that is given an empty folder, which is gone afterwards."""
 
     def run(parsed: argparse.Namespace) -> int:
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-            return work(parsed, Path(folder))
+        with temporary_folder() as folder:
+            return work(parsed, folder)
 
     return run

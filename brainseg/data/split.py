@@ -114,15 +114,19 @@ def read_split(path: Path, slices: Sequence[SliceInfo]) -> Split:
         tuple(sorted(known.get(nfc(each), each) for each in ids)) for ids in (split.train, split.val, split.test)
     )
     split = Split(train=train, val=val, test=test)
+    check_split(split, slices, where=f"data.split_file {path}", remedy="use a split of this data set")
+    return split
+
+
+def check_split(split: Split, slices: Sequence[SliceInfo], *, where: str, remedy: str) -> None:
+    """Raises DataError where it names unknown slices, or has none to train or to validate on."""
     unknown = sorted({*split.train, *split.val, *split.test} - {item.id for item in slices})
     if unknown:
         raise DataError(
-            f"data.split_file {path} names slice {unknown[0]}, which the data doesn't have "
-            f"({len(unknown)} in all); use a split of this data set"
+            f"{where} names slice {unknown[0]}, which the data doesn't have ({len(unknown)} in all); {remedy}"
         )
     if not split.train or not split.val:
-        raise DataError(f"data.split_file {path} must have slices in train and val; {remedy}")
-    return split
+        raise DataError(f"{where} must have slices in train and val; {remedy}")
 
 
 def parse_split(text: str | bytes, *, where: str, remedy: str) -> Split:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from brainseg.cli.output import temporary_files_in
 from brainseg.errors import InputError
 
 CONFIG = "config.json"  # in a `.keras` file, which is a ZIP archive: the layers and how they are connected
@@ -29,8 +30,14 @@ ADDED_SINCE: Mapping[str, Any] = {
 
 
 def write_model(model: Any, path: Path) -> None:
-    """Writes a Keras model, without an optimizer, so that every version of Keras since 3.5 loads it."""
-    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+    """Writes a Keras model, without an optimizer, so that every version of Keras since 3.5 loads it.
+
+    What is written on the way lies beside it, and is gone afterwards.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix=".brainseg-", dir=path.parent) as folder,
+        temporary_files_in(Path(folder)),
+    ):
         written = Path(folder, "model.keras")
         model.save(str(written), include_optimizer=False)
         copy_model(written, path)

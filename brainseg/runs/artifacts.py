@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-from brainseg.errors import TrackingError
-from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunStore
+from brainseg.tracking.rules import NoArtifactError
 
 SPLIT_FILE = "split.json"
 
 
 def optional_text(store: RunStore, run_id: str, name: str) -> str | None:
-    """A text artifact, or None if the run has none of this name. Raises UnreachableError if the store is away."""
+    """A text artifact, or None if the run has none of this name. Raises TrackingError if it can't be fetched."""
     try:
         return store.text(run_id, name)
-    except UnreachableError:
-        raise
-    except TrackingError:
+    except NoArtifactError:
         return None
 
 
@@ -23,7 +20,5 @@ def optional_file(store: RunStore, run_id: str, name: str, folder: Path) -> Path
     """An artifact, fetched into `folder`; None and errors as for `optional_text`."""
     try:
         return store.file(run_id, name, folder)
-    except UnreachableError:
-        raise
-    except TrackingError:
+    except NoArtifactError:
         return None

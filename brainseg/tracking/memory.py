@@ -1,13 +1,14 @@
 """The in-memory twin of the MLflow tracker and store, for tests and for use as a library."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
 import brainseg
-from brainseg.errors import ResumeError, TrackingError
+from brainseg.cli.output import temporary_folder
+from brainseg.errors import ResumeError
 from brainseg.tracking.listing import listed, summary_of
 from brainseg.tracking.paths import EXPERIMENT
 from brainseg.tracking.protocol import (
@@ -26,6 +27,7 @@ from brainseg.tracking.rules import (
     FAILURE,
     RUNNING,
     STATE,
+    NoArtifactError,
     UnknownRunError,
     checked_additions,
     checked_folder,
@@ -111,9 +113,13 @@ class MemoryTracker:
         self._check_inside()
         self.files[str(PurePosixPath(checked_folder(folder), path.name))] = path.read_bytes()
 
-    def log_model(self, path: Path) -> None:
+    def log_made(self, name: str, make: Callable[[Path], None]) -> None:
         self._check_inside()
-        self.files[MODEL_FILE] = path.read_bytes()
+        self.files[checked_name(name)] = _made(make, name)
+
+    def log_model(self, source: Path | Callable[[Path], None]) -> None:
+        self._check_inside()
+        self.files[MODEL_FILE] = source.read_bytes() if isinstance(source, Path) else _made(source, MODEL_FILE)
 
     def __enter__(self) -> Self:
         self._inside = True
@@ -281,6 +287,13 @@ class MemoryRegistry:
         self._store.registered[f"{version.name}@{alias}"] = version.run_id
 
 
-def no_artifact(run_id: str, name: str, where: str) -> TrackingError:
+def _made(make: Callable[[Path], None], name: str) -> bytes:
+    with temporary_folder() as folder:
+        path = folder / PurePosixPath(name).name
+        make(path)
+        return path.read_bytes()
+
+
+def no_artifact(run_id: str, name: str, where: str) -> NoArtifactError:
     """The error for an artifact that a run doesn't have."""
-    return TrackingError(f"run {run_id} has no artifact {name!r} in {where}; look at its artifacts in the MLflow UI")
+    return NoArtifactError(f"run {run_id} has no artifact {name!r} in {where}; look at its artifacts in the MLflow UI")

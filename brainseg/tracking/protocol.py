@@ -1,6 +1,6 @@
 """The interfaces of tracking: `Tracker` writes a run, `RunStore` reads runs, `ModelRegistry` names models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -92,9 +92,17 @@ class Tracker(Protocol):
         """Records a copy of a file, under its own name, in the artifact folder; the caller may delete it afterwards."""
         ...
 
-    def log_model(self, path: Path) -> None:
-        """Records a `.keras` file as the run's model `model`, with its signature; the caller may delete it afterwards.
+    def log_made(self, name: str, make: Callable[[Path], None]) -> None:
+        """Records a file under the artifact path `name`; `make` writes it at the path that it is given.
 
+        Called at once. It may write beside that path, and leaves nothing there.
+        """
+        ...
+
+    def log_model(self, source: Path | Callable[[Path], None]) -> None:
+        """Records a `.keras` file as the run's model `model`, with its signature.
+
+        source: the file, which the caller may delete afterwards, or what writes it, as for `log_made`.
         A run has one model: a later file takes the place of an earlier one. Read it back as `MODEL_FILE`.
         """
         ...
@@ -170,7 +178,8 @@ Curves = Mapping[str, Mapping[str, Mapping[int, float]]]
 class RunStore(Protocol):
     """Reads runs, and adds evaluations to them.
 
-    An unknown run or artifact raises `TrackingError`, naming it and the store (passwords masked).
+    An unknown run raises `UnknownRunError`, and an artifact that it doesn't have `NoArtifactError`, naming it and the
+    store (passwords masked). One that can't be fetched is another `TrackingError`, which says why.
     """
 
     def read(self, run_id: str) -> RunRecord:

@@ -17,6 +17,10 @@ class UnknownRunError(TrackingError):
     """The store has no run of this id."""
 
 
+class NoArtifactError(TrackingError):
+    """The run has no artifact of this name; one that can't be fetched is another error."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ending:
     """How a run ended."""

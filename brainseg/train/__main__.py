@@ -6,10 +6,8 @@ nothing behind. TensorFlow and MLflow are imported when a run starts, not before
 
 import argparse
 import contextlib
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -20,6 +18,7 @@ from omegaconf import DictConfig
 
 from brainseg import compose
 from brainseg.cli.command import exit_code_of, plain_command
+from brainseg.cli.output import temporary_folder
 from brainseg.errors import ConfigError, Interrupted
 from brainseg.train.help import help_text
 from brainseg.train.single import PROGRAM, resolved, train_single
@@ -109,13 +108,9 @@ def _run_several(overrides: Sequence[str]) -> None:
 
     configs = [resolved(compose.freeze(job), job) for job in compose.expand(overrides)]
     # Hydra writes a multirun.yaml that nothing here needs.
-    folder = tempfile.mkdtemp(prefix="brainseg-")
-    sys.argv.insert(1, f"hydra.sweep.dir={folder}")
-    try:
-        with stop_on_signals(), multirun(configs, overrides, program=PROGRAM):
-            _run_hydra()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder() as folder, stop_on_signals(), multirun(configs, overrides, program=PROGRAM):
+        sys.argv.insert(1, f"hydra.sweep.dir={folder}")
+        _run_hydra()
 
 
 def _run_hydra() -> None:

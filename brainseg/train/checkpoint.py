@@ -12,27 +12,34 @@ stays until the new one is complete.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from brainseg.config import RunConfig
+from brainseg.config import PRECISIONS, RunConfig
 from brainseg.config_file import from_yaml
-from brainseg.errors import ResumeError, RunBusyError
+from brainseg.errors import ConfigError, ResumeError, RunBusyError
+from brainseg.keys import in_range, one_of
 from brainseg.parsing import ParseError, parse_json, read_npz
 from brainseg.tracking.mlflow.fence import attempt_in_checkpoint
 from brainseg.tracking.paths import HOLDER, HOLDER_LOCK, MANIFEST
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 CHECKPOINT_SCHEMA = 1
 LAST = "last.npz"
+# Type of a field -> the types that its value may have in JSON.
+_OF_JSON: Mapping[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,23 +106,26 @@ class Checkpoints:
         """How the run was started. Raises ResumeError where there is nothing to go on from."""
         try:
             stored = parse_json((self.folder / MANIFEST).read_text())
-        except OSError as error:
+        except FileNotFoundError as error:
             raise ResumeError(
                 f"resume={self._run_id}: there is no checkpoint of this run in {self.folder.parent}; "
                 "check the id and tracking.root (finished runs keep no checkpoint)"
             ) from error
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise self._unreadable(MANIFEST, error) from error
-        version = stored.get("schema_version") if isinstance(stored, dict) else None
+        version = stored.get("schema_version") if isinstance(stored, dict) else CHECKPOINT_SCHEMA
         if version != CHECKPOINT_SCHEMA:
             raise ResumeError(
                 f"resume={self._run_id}: its checkpoint has schema_version {version}, and this "
                 f"brainseg reads {CHECKPOINT_SCHEMA}; resume with the brainseg that started it"
             )
         try:
-            return RunManifest(**stored)
-        except TypeError as error:  # a key too many, or too few
+            manifest = RunManifest(**_fields_of(RunManifest, stored))
+            one_of("precision", manifest.precision, [name for name in PRECISIONS if name != "auto"])
+            in_range("threads", manifest.threads, low=1)
+        except (ValueError, ConfigError) as error:
             raise self._unreadable(MANIFEST, error) from error
+        return manifest
 
     def stored_config(self) -> RunConfig:
         """The configuration that the run was started, or last resumed, with. Raises ResumeError like `manifest`."""
@@ -134,14 +144,19 @@ class Checkpoints:
                 old.unlink()
 
     def load(self) -> TrainingState | None:
-        """The last stored state, or None where the run was killed before its first checkpoint."""
+        """The last stored state, or None where the run was killed before its first checkpoint.
+
+        Raises ResumeError for a file that can't be read, and for progress that no training has. Whether the arrays are
+        those of a training, `Trainer.restore` tells.
+        """
         if not self.have_weights:
             return None
         text, variables = self._read_arrays(LAST)
         try:
-            stored = parse_json(text)
-            progress = TrainingProgress(**stored | {"history": tuple(stored["history"])})
-        except (ParseError, KeyError, TypeError) as error:
+            stored = _fields_of(TrainingProgress, parse_json(text))
+            progress = TrainingProgress(**stored | {"history": tuple(stored.get("history", ()))})
+            _check_progress(progress)
+        except (ValueError, ConfigError) as error:
             raise self._unreadable(LAST, error) from error
         best = self._read_arrays(_best_name(progress.best_epoch))[1] if progress.best_epoch else []
         self._best_epoch = progress.best_epoch
@@ -159,17 +174,25 @@ class Checkpoints:
         where another process holds it, naming it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            held = FileLock(self.folder / HOLDER_LOCK).acquire(timeout=0)
-        except Timeout as error:
-            raise RunBusyError(
-                f"resume={self._run_id}: the run is alive, in {self._holder()}; wait for it, or stop it first"
-            ) from error
-        with held:
+        with self._locked():
             latest = max(attempt, attempt_in_checkpoint(self.folder))
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "attempt": latest}
             (self.folder / HOLDER).write_text(json.dumps(holder))
             yield self
+
+    def check_free(self) -> None:
+        """Raises RunBusyError where a process holds the lease; writes nothing."""
+        if (self.folder / HOLDER_LOCK).exists():
+            with self._locked():
+                pass
+
+    def _locked(self) -> contextlib.AbstractContextManager[object]:
+        try:
+            return FileLock(self.folder / HOLDER_LOCK).acquire(timeout=0)
+        except Timeout as error:
+            raise RunBusyError(
+                f"resume={self._run_id}: the run is alive, in {self._holder()}; wait for it, or stop it first"
+            ) from error
 
     def _holder(self) -> str:
         try:
@@ -191,9 +214,8 @@ class Checkpoints:
             raise self._unreadable(name, error) from error
 
     def _unreadable(self, name: str, error: Exception) -> ResumeError:
-        return ResumeError(
-            f"resume={self._run_id}: {self.folder / name} can't be read ({error.__cause__ or error}); start a new run"
-        )
+        reason = " ".join(str(error.__cause__ or error).split())
+        return ResumeError(f"resume={self._run_id}: {self.folder / name} can't be read ({reason}); start a new run")
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[BinaryIO]:
@@ -208,6 +230,52 @@ class Checkpoints:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _fields_of(kind: "type[DataclassInstance]", stored: Any) -> dict[str, Any]:
+    """The fields of a dataclass in JSON. Raises ValueError where one is unknown, is missing or has another type.
+
+    What a list holds is not looked at.
+    """
+    if not isinstance(stored, dict):
+        raise ValueError(f"it must be a JSON object, got {type(stored).__name__}")
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    lacking = [name for name, item in fields.items() if name not in stored and item.default is dataclasses.MISSING]
+    if lacking:
+        raise ValueError(f"it has no {lacking[0]!r}")
+    for name, value in stored.items():
+        if name not in fields:
+            raise ValueError(f"it has an unknown field {name!r}")
+        wanted = _OF_JSON.get(fields[name].type, (list,))
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise ValueError(f"{name} must be {wanted[0].__name__}, got {value!r}")
+    return stored
+
+
+def _check_progress(progress: TrainingProgress) -> None:
+    """Raises ConfigError or ValueError for progress that no training has."""
+    in_range("epoch", progress.epoch, low=1)
+    in_range("step", progress.step, low=0)
+    for name in ("loss_sum", "dice_sum", "seconds", "best_score"):
+        if not math.isfinite(value := getattr(progress, name)):
+            raise ValueError(f"{name} must be finite, got {value}")
+    finished, history = progress.epoch - 1, progress.history
+    if len(history) != finished:
+        raise ValueError(f"history must have {finished} epochs before epoch {progress.epoch}, got {len(history)}")
+    if not all(map(_are_metrics, history)):
+        raise ValueError("history must have finite metrics of each epoch, val_dice_image among them")
+    if not min(1, finished) <= progress.best_epoch <= finished:
+        raise ValueError(
+            f"best_epoch must be one of the {finished} before epoch {progress.epoch}, got {progress.best_epoch}"
+        )
+
+
+def _are_metrics(epoch: Any) -> bool:
+    return (
+        isinstance(epoch, dict)
+        and "val_dice_image" in epoch
+        and all(isinstance(value, float | int) and math.isfinite(value) for value in epoch.values())
+    )
 
 
 def _best_name(epoch: int) -> str:

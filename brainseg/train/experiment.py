@@ -11,7 +11,7 @@ from brainseg.config import DataConfig, RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.batches import steps_per_epoch
 from brainseg.data.load import RunData
-from brainseg.errors import Interrupted, Pruned
+from brainseg.errors import Interrupted, Pruned, ResumeError
 from brainseg.inference.prediction import Predictor
 from brainseg.model import runtime as hardware
 from brainseg.model.encoders.weights import Weights
@@ -19,7 +19,7 @@ from brainseg.model.stock import to_stock
 from brainseg.plugins import made
 from brainseg.scoring.evaluation import Evaluation, evaluate
 from brainseg.tracking.protocol import Tracker
-from brainseg.train.checkpoint import Checkpoints, RunManifest
+from brainseg.train.checkpoint import Checkpoints, RunManifest, TrainingState
 from brainseg.train.contracts import check_parts
 from brainseg.train.environment import machine
 from brainseg.train.loop import Trainer
@@ -60,6 +60,7 @@ class Prepared:
     data: RunData
     manifest: RunManifest
     weights: Weights | None  # that a run starts from which has none of its own yet; None: drawn from the seed
+    trainer: Trainer | None = None  # of a run that goes on, at its checkpoint
 
 
 def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
@@ -82,9 +83,26 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
     else:
         manifest = dataclasses.replace(checkpoints.manifest(), config_yaml=to_yaml(as_recorded(config)))
     hardware.apply(manifest.precision, manifest.threads)
-    has_own = checkpoints is not None and checkpoints.have_weights
     check_parts(config, data.slices.labels)
-    return Prepared(data=data, manifest=manifest, weights=None if has_own else starting_weights(config))
+    if checkpoints is not None and (stored := checkpoints.load()) is not None:
+        return Prepared(
+            data=data, manifest=manifest, weights=None, trainer=_trainer_at(stored, data, checkpoints, config.resume)
+        )
+    return Prepared(data=data, manifest=manifest, weights=starting_weights(config))
+
+
+def _trainer_at(stored: TrainingState, data: RunData, checkpoints: Checkpoints, run_id: str | None) -> Trainer:
+    """The training as it was stored. Raises ResumeError where the checkpoint is of another one."""
+    with stop_on_signals() as stop, stop.deferred():
+        trainer = Trainer(data.config, data.slices, data.split)
+        try:
+            trainer.restore(stored)
+        except ValueError as error:
+            raise ResumeError(
+                f"resume={run_id}: {checkpoints.folder} isn't of this training ({error}); start a new run"
+            ) from error
+    stop.check()
+    return trainer
 
 
 def run(
@@ -265,7 +283,7 @@ def _fit(
             epoch = trainer.progress.epoch - (trainer.progress.step == 0)  # the last one of which steps are done
             failure = f"the checkpoint {f'of epoch {epoch}' if epoch else 'before epoch 1'} ({error.strerror})"
 
-    stored = checkpoints.load()
+    stored = checkpoints.load()  # once more: only now may no other process go on with the run
     if stored is not None:
         trainer.restore(stored)
         progress = trainer.progress

@@ -40,6 +40,16 @@ READ_EVERY_S = 1.0
 EpochEnd = Callable[[], None]
 
 
+def _check_fit(arrays: Sequence[NDArray[Any]], variables: Sequence[keras.Variable], *, called: str) -> None:
+    """Raises ValueError unless each variable has an array of its shape and type."""
+    if len(arrays) != len(variables):
+        raise ValueError(f"it has {len(arrays)} {called}, and the training {len(variables)}")
+    for number, (array, variable) in enumerate(zip(arrays, variables, strict=True)):
+        found, wanted = (array.dtype.name, array.shape), (variable.dtype, tuple(variable.shape))
+        if found != wanted:
+            raise ValueError(f"of its {called}, number {number} is {found[0]} {found[1]}, not {wanted[0]} {wanted[1]}")
+
+
 def _copied(variables: Sequence[keras.Variable]) -> list[NDArray[Any]]:
     return [np.array(variable) for variable in variables]
 
@@ -94,7 +104,12 @@ class Trainer:
         return TrainingState(progress=self.progress, variables=_copied(self._variables()), best=self._best)
 
     def restore(self, state: TrainingState) -> None:
-        """Goes back to where `state` was taken."""
+        """Goes back to where `state` was taken. Raises ValueError, with nothing changed, for one that doesn't fit."""
+        if state.progress.step > self._steps:
+            raise ValueError(f"step {state.progress.step} of an epoch of {self._steps}")
+        _check_fit(state.variables, self._variables(), called="arrays")
+        if state.progress.best_epoch:
+            _check_fit(state.best, self.model.variables, called="arrays of the best epoch")
         for variable, value in zip(self._variables(), state.variables, strict=True):
             variable.assign(value)
         self.progress = state.progress

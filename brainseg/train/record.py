@@ -2,9 +2,7 @@
 
 import dataclasses
 import math
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -114,15 +112,12 @@ def record_result(
     tracker.set_tags({"description": _description(evaluation, data, best_epoch=best_epoch, epochs=len(history))})
     further = {name: [f"{value:.17g}" for value in values] for name, values in evaluation.further.items()}
     tracker.log_text(to_csv(evaluation.scores, TRAINING_COLUMNS, further=further), "val_scores.csv")
-    _log_made(tracker, "val_predictions.npz", lambda path: save_predictions(path, evaluation.predictions))
-    _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
+    tracker.log_made("val_predictions.npz", lambda path: save_predictions(path, evaluation.predictions))
+    tracker.log_made("figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
     if config.tracking.predictions:
         panels = _panels(data, evaluation, count=config.tracking.predictions)
-        _log_made(tracker, "figures/predictions.png", lambda path: save_panels(path, panels))
-    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-        path = Path(folder) / "model.keras"
-        write_model(model, path)
-        tracker.log_model(path)
+        tracker.log_made("figures/predictions.png", lambda path: save_panels(path, panels))
+    tracker.log_model(lambda path: write_model(model, path))
 
 
 def _class_metrics(evaluation: Evaluation) -> dict[str, float]:
@@ -141,7 +136,7 @@ def record_pruned(tracker: Tracker, *, history: Sequence[Mapping[str, float]], b
         epoch=len(history),
     )
     tracker.set_tags({"pruned_epoch": str(pruned.epoch), "pruned_reason": str(pruned)})
-    _log_made(tracker, "figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
+    tracker.log_made("figures/curves.png", lambda path: save_curves(path, history, best_epoch=best_epoch))
 
 
 def _mean_over(evaluation: Evaluation) -> str:
@@ -150,15 +145,6 @@ def _mean_over(evaluation: Evaluation) -> str:
         return "mean over images at 0.5"
     counted = "all images" if evaluation.score_by == "slice" else "images with the class"
     return f"mean over {counted}, then over {classes} classes"
-
-
-def _log_made(tracker: Tracker, name: str, make: Callable[[Path], None]) -> None:
-    """Lets `make` write the artifact to a temporary file, and records it."""
-    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-        path = Path(folder) / Path(name).name
-        make(path)
-        parent = Path(name).parent
-        tracker.log_file(path, folder="" if parent == Path() else str(parent))
 
 
 def _panels(data: RunData, evaluation: Evaluation, *, count: int) -> list[Panel]:

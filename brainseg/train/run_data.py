@@ -4,9 +4,9 @@ from pathlib import Path
 
 from brainseg.config import RunConfig
 from brainseg.data.load import RunData, cache_dir_of, load_data
-from brainseg.data.split import parse_split
+from brainseg.data.split import check_split, parse_split
 from brainseg.errors import ResumeError
-from brainseg.tracking.paths import kept_private
+from brainseg.tracking.paths import MANIFEST, kept_private
 from brainseg.train.checkpoint import Checkpoints
 
 
@@ -23,15 +23,14 @@ def load_run_data(config: RunConfig) -> RunData:
 def _as_started(config: RunConfig, run_id: str) -> RunData:
     checkpoints = Checkpoints(Path(config.tracking.root), run_id)
     manifest = checkpoints.manifest()
-    with checkpoints.lease():  # raises where the run is alive; taken again when the run goes on
-        pass
-    split = parse_split(
-        manifest.split_json, where=f"resume={run_id}: the split in its checkpoint", remedy="start a new run"
-    )
+    checkpoints.check_free()  # the lease is taken when the run goes on
+    where, remedy = f"resume={run_id}: the split in {checkpoints.folder / MANIFEST}", "start a new run"
+    split = parse_split(manifest.split_json, where=where, remedy=remedy)
     data = load_data(config, split=split)
     if manifest.data_fingerprint != data.slices.fingerprint:
         raise ResumeError(
             f"resume={run_id}: the data in {data.slices.source.location} has changed since the run started; "
             "restore it, or start a new run"
         )
+    check_split(split, data.slices.slices, where=where, remedy=remedy)
     return data

@@ -3,8 +3,9 @@
 TensorFlow and MLflow are imported when it starts, not before.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,9 @@ def _train(config: RunConfig, overrides: Sequence[str], *, quiet: bool) -> "Resu
     from brainseg.train.experiment import prepare, run
     from brainseg.train.progress import Silent, Terminal
 
-    prepared = prepare(config, data)
+    terminal = Silent() if quiet else Terminal()
+    with _told(terminal.say, config, config.resume):
+        prepared = prepare(config, data)
     line = mask(as_line(overrides))
     # A run that goes on keeps its name, and the line that it was started with; one that MLflow has made has a name.
     name = config.run_name or ("" if place.run_id else compose.run_name(overrides))
@@ -71,12 +74,8 @@ def _train(config: RunConfig, overrides: Sequence[str], *, quiet: bool) -> "Resu
         tags=place.tags if config.resume else {**place.tags, "overrides": line, "source": f"{PROGRAM} {line}".rstrip()},
         run_id=place.run_id,
     )
-    terminal = Silent() if quiet else Terminal()
-    try:
+    with _told(terminal.say, config, tracker.run_id):
         result = run(config, tracker, prepared=prepared, reporter=terminal)
-    except Interrupted as stopped:
-        terminal.say(f"{stopped}; go on with: {PROGRAM} resume={tracker.run_id}{_kept_elsewhere(config)}")
-        raise
     terminal.say("")
     terminal.say(f"Dice        {result.final_dice:.4f}  mean over validation slices, at their stored size")
     for heading, dices in (("class", result.dice_by_class), ("type", result.dice_by_type)):
@@ -91,9 +90,23 @@ def _train(config: RunConfig, overrides: Sequence[str], *, quiet: bool) -> "Resu
     if result.unwritten:
         raise RecordError(
             f"not everything could be written: {'; '.join(result.unwritten)}; "
-            f"make room and run: {PROGRAM} resume={result.run_id}{_kept_elsewhere(config)}"
+            f"make room and run: {_resume_line(config, result.run_id)}"
         )
     return result
+
+
+@contextlib.contextmanager
+def _told(say: Callable[[str], None], config: RunConfig, run_id: str | None) -> Iterator[None]:
+    """Says how the run goes on that a signal ends inside the block."""
+    try:
+        yield
+    except Interrupted as stopped:
+        say(f"{stopped}; go on with: {_resume_line(config, run_id)}")
+        raise
+
+
+def _resume_line(config: RunConfig, run_id: str | None) -> str:
+    return f"{PROGRAM} resume={run_id}{_kept_elsewhere(config)}"
 
 
 def _kept_elsewhere(config: RunConfig) -> str:

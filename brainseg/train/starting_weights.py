@@ -1,8 +1,8 @@
 """What `model.weights` names, found and read before a run begins."""
 
-import tempfile
 from pathlib import Path
 
+from brainseg.cli.output import temporary_folder
 from brainseg.config import IMAGENET, RunConfig
 from brainseg.errors import InputError
 from brainseg.model.encoders.weights import Weights, imagenet_weights, weights_of_file, weights_of_model
@@ -28,8 +28,8 @@ def starting_weights(config: RunConfig) -> Weights | None:
 
 def _of_network(named: str, config: RunConfig) -> Weights:
     """Those of a run, by its id or an alias of a registered model, or of a `.keras` file."""
-    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-        found = segmenter_of(named, config.tracking, folder=Path(folder), given={})
+    with temporary_folder() as folder:
+        found = segmenter_of(named, config.tracking, folder=folder, given={})
         model = read_model(found.model_file, called=f"model.weights={named}", remedy=found.remedy)
     origin = named if named.endswith(KERAS_ENDING) else found.name
     if found.run is not None and found.run.weights:

@@ -12,7 +12,7 @@ from backends import Backend
 
 from brainseg.errors import Interrupted, Pruned, ResumeError, TrackingError
 from brainseg.tracking import MODEL_FILE, DatasetInfo, RunFilter, RunRecord
-from brainseg.tracking.rules import UnknownRunError
+from brainseg.tracking.rules import NoArtifactError, UnknownRunError
 
 
 def own_tags(record: RunRecord) -> dict[str, str]:
@@ -241,10 +241,36 @@ def test_an_unknown_artifact_is_an_error_that_names_it(backend: Backend, tmp_pat
     with backend.open() as tracker:
         pass
     for name in ("notes.txt", MODEL_FILE):
-        with pytest.raises(TrackingError, match=f"run {tracker.run_id} has no artifact '{name}' in "):
+        with pytest.raises(NoArtifactError, match=f"run {tracker.run_id} has no artifact '{name}' in "):
             backend.store.file(tracker.run_id, name, tmp_path)
-    with pytest.raises(TrackingError, match="has no artifact 'notes"):
+    with pytest.raises(NoArtifactError, match="has no artifact 'notes"):
         backend.store.text(tracker.run_id, "notes.txt")
+
+
+def test_a_file_that_is_made_is_recorded_and_one_that_fails_is_not(backend: Backend, tmp_path: Path) -> None:
+    def makes(path: Path) -> None:
+        path.with_name("beside").touch()
+        path.write_text("whole")
+
+    def fails(path: Path) -> None:
+        path.write_text("half")
+        raise ValueError("inside")
+
+    with backend.open() as tracker:
+        tracker.log_made("figures/made.txt", makes)
+        with pytest.raises(ValueError, match="inside"):
+            tracker.log_made("figures/failed.txt", fails)
+    assert backend.store.text(tracker.run_id, "figures/made.txt") == "whole"
+    for name in ("figures/beside", "figures/failed.txt"):
+        with pytest.raises(NoArtifactError):
+            backend.store.text(tracker.run_id, name)
+
+
+def test_a_text_keeps_its_line_breaks(backend: Backend) -> None:
+    text = "a\r\nb\rc\u2028d\x85e\x0bf\n"
+    with backend.open() as tracker:
+        tracker.log_text(text, "notes.txt")
+    assert backend.store.text(tracker.run_id, "notes.txt") == text
 
 
 def test_a_tracker_refuses_to_log_outside_its_block(backend: Backend) -> None:

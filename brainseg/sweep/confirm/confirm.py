@@ -1,7 +1,6 @@
 """The story of `sweep confirm`: choose, train again, score on the test part, compare, record."""
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import optuna
 from optuna.trial import TrialState
 
 from brainseg.cli.console import Progress, table_console
+from brainseg.cli.output import temporary_folder
 from brainseg.cli.tables import Console, say
 from brainseg.config import TrackingConfig
 from brainseg.data.people import whose
@@ -170,15 +170,15 @@ def _score(store: RunStore, run_ids: Sequence[str], tracking: TrackingConfig) ->
     from brainseg.runs.models import start_tensorflow
 
     start_tensorflow(None)
-    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder, Progress(unit="slices") as progress:
+    with temporary_folder() as folder, Progress(unit="slices") as progress:
         for run_id in missing:
-            score_and_add(store, run_id, split="test", root=tracking.root, folder=Path(folder), progress=progress)
+            score_and_add(store, run_id, split="test", root=tracking.root, folder=folder, progress=progress)
 
 
 def _record(store: RunStore, run_id: str, confirmation: Confirmation, *, of: str) -> None:
     """Adds the outcome to the confirming study's parent run. of: the id of the study whose winners they are."""
-    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+    with temporary_folder() as folder:
         Path(folder, CONFIRM_FILE).write_text(to_json(confirmation), encoding="utf-8")
         text = "\n\n".join([*verdicts(confirmation), section(confirmation).markdown(level=3)])
         Path(folder, "confirm.md").write_text(f"{text}\n", encoding="utf-8")
-        store.add(run_id, Path(folder), to=FOLDER, tags={"description": text, CONFIRMS: of})
+        store.add(run_id, folder, to=FOLDER, tags={"description": text, CONFIRMS: of})

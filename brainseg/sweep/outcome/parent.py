@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -155,10 +154,6 @@ def record_outcome(tracker: MlflowTracker, study: optuna.Study, config: StudyCon
     summary = summarize(study, config)
     tracker.log_text(trials_csv(study.get_trials(deepcopy=False), config), "trials.csv")
     tracker.set_tags({"description": summary_markdown(summary, config)})
-    with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
-        page = Path(folder) / PAGE
-        page.write_text(sweep_html(study, summary, made=datetime.now()), encoding="utf-8")
-        files, failed = write_plots(study, summary, Path(folder))
-        for path in (*files, page):
-            tracker.log_file(path, folder=PLOTS_FOLDER)
+    failed = write_plots(study, summary, lambda name, save: tracker.log_made(f"{PLOTS_FOLDER}/{name}", save))
+    tracker.log_text(sweep_html(study, summary, made=datetime.now()), f"{PLOTS_FOLDER}/{PAGE}")
     return failed

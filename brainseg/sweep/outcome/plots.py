@@ -1,5 +1,6 @@
 """The plots of a study as PNG files, drawn by Optuna's functions for matplotlib."""
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from brainseg.tracking.mlflow.connection import reason
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Save = Callable[[Path], None]
 DPI = 110
 # State -> colour and line style, in the plot of the epochs.
 CURVES = {
@@ -31,21 +33,20 @@ CURVES = {
 BEST_COLOUR = "#d62728"
 
 
-def write_plots(study: optuna.Study, summary: StudySummary, folder: Path) -> tuple[list[Path], list[str]]:
-    """Draws each plot for which there are enough trials into `folder`, which is made.
+def write_plots(study: optuna.Study, summary: StudySummary, write: Callable[[str, Save], None]) -> list[str]:
+    """Draws each plot for which there are enough trials. write: takes a PNG file's name and what saves it at a path.
 
-    Returns the PNG files, and a line for each plot that Optuna, or its library, failed to draw: no plot ends a sweep.
+    Returns a line for each plot that Optuna, or its library, failed to draw: no plot ends a sweep.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files, failed = [], []
+    failed = []
     with _drawing():
         for plot in plots_of(study, summary):
             try:
                 if not plot.missing:
-                    files.append(_save(plot, folder / f"{plot.name}.png"))
+                    write(f"{plot.name}.png", functools.partial(_save, plot))
             except Exception as error:
                 failed.append(f"the plot {plot.name} couldn't be drawn: {reason(error)}")
-    return files, failed
+    return failed
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def _drawing() -> Iterator[None]:
             pyplot.switch_backend(backend)
 
 
-def _save(plot: Plot, path: Path) -> Path:
+def _save(plot: Plot, path: Path) -> None:
     from matplotlib import pyplot
 
     figure = AXES[plot.kind](plot).get_figure(root=True)
@@ -79,7 +80,6 @@ def _save(plot: Plot, path: Path) -> Path:
         figure.savefig(path, dpi=DPI)
     finally:
         pyplot.close(figure)
-    return path
 
 
 def _size_in(plot: Plot) -> tuple[float, float]:

@@ -54,6 +54,10 @@ class UnreachableError(TrackingError):
     """The store doesn't answer now."""
 
 
+class FetchError(UnreachableError):
+    """An artifact can't be fetched now; whether the run has it isn't known."""
+
+
 def check_store(config: TrackingConfig) -> None:
     """Fails early, before minutes are spent on the data, where the store can't be used; creates nothing.
 
@@ -175,8 +179,8 @@ def reason(error: BaseException) -> str:
     cause = _system_error(error)
     if cause is not None:
         return str(cause.strerror)
-    lines = mask(str(error)).splitlines()
-    text = lines[0].strip() if lines else type(error).__name__
+    lines = mask(str(error)).splitlines() or [type(error).__name__]
+    text = lines[-1 if lines[0].endswith(":") else 0].strip()  # MLflow lists what failed below such a line
     return text if len(text) <= 200 or isinstance(error, InputError) else f"{text[:197]}..."  # ours end with a remedy
 
 

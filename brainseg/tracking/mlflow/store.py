@@ -1,5 +1,6 @@
 """Reads runs from MLflow, and adds to them; a run that is still offline is read from its spool."""
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from brainseg.cli.output import temporary_folder
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
@@ -23,7 +25,7 @@ from brainseg.tracking.mlflow.client_runs import (
     find_run,
     quoted,
 )
-from brainseg.tracking.mlflow.connection import reached, store_errors
+from brainseg.tracking.mlflow.connection import FetchError, cause_of, reached, store_errors
 from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.mlflow.sqlite_runs import SqliteRuns, UnknownLayoutError
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
@@ -149,12 +151,9 @@ class MlflowStore:
         except LostArtifactsError as error:  # a list of runs is worth reading without them
             raise TrackingError(str(error)) from error
         if artifacts is not None and name.partition("/")[0] != MODEL_NAME:
-            try:
-                return (artifacts / checked_name(name)).read_text(encoding="utf-8")
-            except OSError as error:
-                raise no_artifact(run_id, name, mask(self._uri)) from error
-        with tempfile.TemporaryDirectory() as folder:
-            return self.file(run_id, name, Path(folder)).read_text()
+            return self._read_text(artifacts / checked_name(name), run_id, name)
+        with temporary_folder() as folder:
+            return self._read_text(self.file(run_id, name, folder), run_id, name)
 
     def file(self, run_id: str, name: str, folder: Path) -> Path:
         spooled = self._spooled(run_id)
@@ -166,9 +165,18 @@ class MlflowStore:
             model = find_model(self._connected(), run) if top == MODEL_NAME else None
         # A logged model lies outside its run; MLflow's own runs:/RUN/model asks the global tracking URI for it.
         if model is None:
-            self._download(run_location(run, uri=self._uri), name, folder, of_run=run_id)
+            location, inside, place = run_location(run, uri=self._uri), name, folder
         else:
-            self._download(model_location(model, uri=self._uri), rest, folder / top, of_run=run_id)
+            location, inside, place = model_location(model, uri=self._uri), rest, folder / top
+        try:
+            self._download(location, inside, place)
+        except Exception as error:  # each kind of artifact store has its own
+            if _lacks(repository(location, uri=self._uri), inside):
+                raise no_artifact(run_id, name, mask(self._uri)) from error
+            raise FetchError(
+                f"the artifact {name!r} of run {run_id} can't be fetched ({cause_of(error)}); "
+                f"check that the artifacts of {mask(self._uri)} can be reached, and that {place} has room"
+            ) from error
         if not (folder / name).exists():
             raise no_artifact(run_id, name, mask(self._uri))
         return folder / name
@@ -193,15 +201,21 @@ class MlflowStore:
                 artifacts.delete_artifacts(path)
             self._connected().log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in added.items()])
 
-    def _download(self, location: str, name: str, folder: Path, *, of_run: str) -> None:
-        from mlflow.exceptions import MlflowException
+    def _read_text(self, path: Path, run_id: str, name: str) -> str:
+        """A text as it was recorded: no line break becomes another one."""
+        try:
+            return path.read_bytes().decode()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise no_artifact(run_id, name, mask(self._uri)) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise FetchError(f"the artifact {name!r} of run {run_id} can't be read ({cause_of(error)})") from error
 
-        with tempfile.TemporaryDirectory() as temporary:  # nothing of a failed download stays
-            try:
-                repository(location, uri=self._uri).download_artifacts(name, temporary)
-            except (MlflowException, OSError) as error:
-                raise no_artifact(of_run, name, mask(self._uri)) from error
-            shutil.copytree(temporary, folder, dirs_exist_ok=True)
+    def _download(self, location: str, name: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside its place, to be moved there: nothing of a failed download stays.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetched-") as temporary:
+            repository(location, uri=self._uri).download_artifacts(name, temporary)
+            shutil.copytree(temporary, folder, dirs_exist_ok=True, copy_function=os.replace)
 
     def _stored(self, which: RunFilter, *, rank_by: str, total_of: str, limit: int | None) -> RunList:
         """By SQL where that is possible, else through the client."""
@@ -241,10 +255,21 @@ class MlflowStore:
     def _spooled(self, run_id: str) -> MemoryStore | None:
         if not run_id.startswith(LOCAL_PREFIX):
             return None
-        store = memory_of_spool(self._paths.spool, run_id)
+        try:
+            store = memory_of_spool(self._paths.spool, run_id)
+        except OSError as error:
+            raise FetchError(f"run {run_id} can't be read from {self._paths.spool} ({cause_of(error)})") from error
         for tracker in store.trackers.values() if store is not None else ():
             tracker.tags = from_mlflow(tracker.tags)
         return store
+
+
+def _lacks(artifacts: "ArtifactRepository", name: str) -> bool:
+    """Whether an artifact folder can be listed, and doesn't have this artifact."""
+    try:
+        return all(item.path != name for item in artifacts.list_artifacts(name.rpartition("/")[0]))
+    except Exception:
+        return False
 
 
 def _files_in(artifacts: "ArtifactRepository", folder: str) -> set[str]:

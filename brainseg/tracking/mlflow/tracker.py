@@ -38,7 +38,7 @@ from brainseg.tracking.rules import (
     checked_name,
     ending_of,
 )
-from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spooled_runs
+from brainseg.tracking.spool.spool import Source, Spool, SpoolBusyError, open_spool, spooled_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,16 +121,18 @@ class MlflowTracker:
         self._append("metrics", body, f"metrics of epoch {epoch}")
 
     def log_text(self, text: str, name: str) -> None:
-        path = PurePosixPath(checked_name(name))
-        folder = "" if str(path.parent) == "." else str(path.parent)
-        self._append_file("file", text.encode(), path.name, folder=folder)
+        self._append_named(name, text.encode())
 
     def log_file(self, path: Path, folder: str = "") -> None:
         self._append_file("file", path, path.name, folder=checked_folder(folder))
 
-    def log_model(self, path: Path) -> None:
-        """Spools a copy of the `.keras` file; the MLflow model is made from it when it is delivered."""
-        self._append_file("model", path, path.name, folder="model")
+    def log_made(self, name: str, make: Callable[[Path], None]) -> None:
+        """Has the file written into the spool itself."""
+        self._append_named(name, make)
+
+    def log_model(self, source: Path | Callable[[Path], None]) -> None:
+        """Spools the `.keras` file; the MLflow model is made from it when it is delivered."""
+        self._append_file("model", source, "model.keras", folder="model")
 
     def __enter__(self) -> Self:
         self._inside = True
@@ -155,7 +157,12 @@ class MlflowTracker:
     def _append(self, kind: str, body: Mapping[str, Any], what: str, *, last: bool = False) -> None:
         self._spooled(lambda: self._spool.append(kind, body, last=last), what)
 
-    def _append_file(self, kind: str, source: Path | bytes, name: str, *, folder: str) -> None:
+    def _append_named(self, name: str, source: Source) -> None:
+        path = PurePosixPath(checked_name(name))
+        folder = "" if str(path.parent) == "." else str(path.parent)
+        self._append_file("file", source, path.name, folder=folder)
+
+    def _append_file(self, kind: str, source: Source, name: str, *, folder: str) -> None:
         what = str(PurePosixPath(folder, name))
         body = {"folder": folder, "name": what}
         self._spooled(lambda: self._spool.append_file(kind, source, name, body), what)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from brainseg.cli.output import temporary_files_in
 from brainseg.cli.secrets import mask
 from brainseg.errors import TrackingError
 from brainseg.tracking.mlflow.artifacts import location_now, model_location, repository, run_location
@@ -189,7 +190,8 @@ class RunWriter:
             return
         with tempfile.TemporaryDirectory(dir=spool.folder) as temporary:
             folder = Path(temporary, MODEL_NAME)
-            write_model_folder(keras_file, folder, model=model, run_id=self.mlflow_id)
+            with temporary_files_in(Path(temporary)):
+                write_model_folder(keras_file, folder, model=model, run_id=self.mlflow_id)
             uri = self._client.tracking_uri
             repository(model_location(model, uri=uri), uri=uri).log_artifacts(str(folder))
         self._client.set_logged_model_tags(model.model_id, {MODEL_DIGEST: digest})

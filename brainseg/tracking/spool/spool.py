@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,8 @@ LAST_BYTES = 16 * 1024  # of the reserved space, for the record of how the run e
 RECORDS = "records.jsonl"
 DELIVERED = "delivered"
 LOCK_SUFFIX = ".lock"
+# The content of a file: itself, a file to copy, or what writes it at the path that it is given.
+Source = bytes | Path | Callable[[Path], None]
 
 
 class SpoolBusyError(Exception):
@@ -103,8 +105,8 @@ class Spool:
             self._end += len(line)
             self._count += 1
 
-    def append_file(self, kind: str, source: Path | bytes, name: str, body: Mapping[str, Any]) -> None:
-        """Adds a record with a copy of a file (or a file of these bytes), named `name`. Raises OSError as `append`."""
+    def append_file(self, kind: str, source: Source, name: str, body: Mapping[str, Any]) -> None:
+        """Adds a record with a file of this name and content. Raises OSError as `append`, and what `source` raises."""
         with self._guard:
             folder = self.folder / "files" / str(self._count)
         shutil.rmtree(folder, ignore_errors=True)
@@ -112,10 +114,12 @@ class Spool:
             folder.mkdir(parents=True)
             if isinstance(source, bytes):
                 (folder / name).write_bytes(source)
-            else:
+            elif isinstance(source, Path):
                 shutil.copyfile(source, folder / name)
+            else:
+                source(folder / name)
             self.append(kind, {**body, "file": str((folder / name).relative_to(self.folder))})
-        except OSError:
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 

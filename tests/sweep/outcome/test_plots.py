@@ -46,10 +46,23 @@ def single_study():
     return made_study(config, trials), config
 
 
+def plots_in(folder, study, config):
+    """Every PNG file, and a line for each that failed."""
+    folder.mkdir(exist_ok=True)
+    written = []
+
+    def write(name, save):
+        save(folder / name)
+        written.append(folder / name)
+
+    failed = write_plots(study, summarize(study, config), write)
+    return written, failed
+
+
 def drawn(study, config, folder):
     """Every PNG file, and the page beside them."""
     summary = summarize(study, config)
-    written, failed = write_plots(study, summary, folder)
+    written, failed = plots_in(folder, study, config)
     assert failed == []
     (folder / "sweep.html").write_text(sweep_html(study, summary, made=datetime(2026, 1, 1)), encoding="utf-8")
     return written, Page(folder / "sweep.html")
@@ -209,7 +222,7 @@ def test_a_plot_that_fails_is_a_line_and_the_others_are_drawn(tmp_path, monkeypa
     for plots in ("plots.AXES", "figures.FIGURES"):
         monkeypatch.setitem(attrgetter(plots)(outcome), "slice", fail)
     study, config = single_study()
-    written, failed = write_plots(study, summarize(study, config), tmp_path)
+    written, failed = plots_in(tmp_path, study, config)
     assert [path.name for path in written] == ["history.png", "importance.png", "parallel.png", "intermediate.png"]
     assert failed == ["the plot slice couldn't be drawn: no axis for 0.33"]
     page = sweep_html(study, summarize(study, config), made=datetime(2026, 1, 1))
