@@ -27,7 +27,7 @@ def from_yaml(text: str, *, where: str) -> RunConfig:
     """
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where} is not YAML; restore the file that brainseg wrote") from error
     version = content.pop("schema_version", None) if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:

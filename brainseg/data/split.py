@@ -128,7 +128,7 @@ def parse_split(text: str | bytes, *, where: str, remedy: str) -> Split:
     """What `Split.to_json` wrote; `where` names it in errors. Raises DataError for anything else, and for overlaps."""
     try:
         stored = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON; {remedy}") from error
     if not isinstance(stored, dict) or stored.get("schema_version") != SPLIT_SCHEMA:
         raise DataError(f"{where} is no split of schema_version {SPLIT_SCHEMA}; {remedy}")

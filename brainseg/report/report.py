@@ -297,7 +297,7 @@ def _counted(values: Iterable[str]) -> dict[str, int]:
 def _machine(store: RunStore, run: RunSummary) -> dict[str, str]:
     try:
         found = json.loads(optional_text(store, run.run_id, MACHINE_FILE) or "{}")
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return {}
     return {str(key).replace("_", " "): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
