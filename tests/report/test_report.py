@@ -340,7 +340,7 @@ CASES = [
     ("memory-4", "none of the 1 runs has finished with a final_dice; name runs that were trained to their end, "),
     ("quick --storage no.journal", "no study 'quick' in CWD/no.journal; start it with: "),
     ("memory-1 --data no", "no doesn't exist; name a folder that holds "),
-    ("", "the following arguments are required: STUDY|RUN_ID; "),
+    ("", "the following arguments are required: STUDY|RUN_ID|FILE.zip; "),
 ]
 
 
