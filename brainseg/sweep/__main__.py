@@ -70,6 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     stop = _command(commands, "stop", _stop, "end the workers of a study, on any host, after their epoch")
     confirm = _command(commands, "confirm", _confirm, "train the best trials again with new seeds, and test them")
     confirm.add_argument("--top", type=int, default=3, help="how many of the best trials; default: %(default)s")
+    confirm.add_argument("--front", action="store_true", help="of several metrics: the front instead of the best")
     confirm.add_argument("--seeds", type=int, default=3, help="how many new seeds; default: %(default)s")
     confirm.add_argument("--workers", type=int, default=1, help="processes that train; default: %(default)s")
     confirm.add_argument("--write", action="store_true", help="write conf/experiment/STUDY-best.yaml")
@@ -187,6 +188,7 @@ def _confirm(parsed: argparse.Namespace) -> int:
     return confirm_study(
         parsed.study,
         top=parsed.top,
+        front=parsed.front,
         seeds=parsed.seeds,
         workers=parsed.workers,
         write=parsed.write,
@@ -331,6 +333,7 @@ def _command_line(parsed: argparse.Namespace) -> str:
     for option in ("trials", "workers", "new", "top", "seeds", "storage"):
         value = getattr(parsed, option, None)
         words += [] if value is None else [f"--{option}", str(value)]
+    words += ["--front"] if getattr(parsed, "front", False) else []
     return mask(f"{PROGRAM} {as_line(words)}")
 
 

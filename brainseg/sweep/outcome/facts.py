@@ -1,10 +1,12 @@
 """What a report says about a study: its baseline, its best trials, and the plots of what mattered."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from brainseg.config import TrackingConfig
 from brainseg.drawing.page_figures import FigureGroup
+from brainseg.sweep.outcome.front import FrontTrial
 from brainseg.tracking.paths import tracking_paths
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class StudyFacts:
     progress: str = ""  # how many trials have ended, and how; empty if unknown
     groups: tuple[FigureGroup, ...] = ()
     missing: str = ""  # why there are no figures; empty if there are
+    metrics: Mapping[str, str] = field(default_factory=dict)  # metric -> direction; empty if unknown
+    front: tuple[FrontTrial, ...] = ()  # of several metrics
 
 
 def facts_of_study(name: str, *, tracking: TrackingConfig, where: str | None) -> StudyFacts | None:
@@ -70,4 +74,9 @@ def _facts(study: "OwnStudy", config: "StudyConfig") -> StudyFacts:
             verdicts=tuple(verdict(summary, metric) for metric in summary.metrics),
             progress=f"{headline(summary)}.",
             groups=figure_groups(study, summary, kinds=KINDS),
+            metrics=config.metrics,
+            front=tuple(
+                FrontTrial(number=row.number, values=row.values, run_id=row.run_id)
+                for row in (summary.best if len(config.metrics) > 1 else ())
+            ),
         )
