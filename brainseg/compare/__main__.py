@@ -14,9 +14,11 @@ from brainseg.cli.console import table_console
 from brainseg.cli.options import add_store_options, tracking_of
 from brainseg.cli.output import check_new_file, replacing, writing
 from brainseg.errors import InputError
+from brainseg.runs.archive_file import is_archive
 
 if TYPE_CHECKING:
     from brainseg.cli.tables import Console
+    from brainseg.runs.archive import Archive
     from brainseg.tracking import RunStore
 
 PROGRAM = "python -m brainseg.compare"
@@ -25,6 +27,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} quick model.depth=5          those of a study, with this depth
   {PROGRAM} 1a2b3c 4d5e6f                these two (starts of run ids)
   {PROGRAM} --pair 1a2b3c 4d5e6f         their difference, slice by slice
+  {PROGRAM} quick.zip                    those of a study that `sweep export` has written
 """
 SPLITS = ("val", "test")
 STDOUT = "-"
@@ -42,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "runs",
         nargs="*",
-        metavar="RUN_ID|STUDY|KEY=VALUE",
+        metavar="RUN_ID|STUDY|FILE.zip|KEY=VALUE",
         help="which runs: any of the ids and studies, all conditions",
     )
     parser.add_argument("--pair", nargs=2, metavar=("A", "B"), help="the difference B - A over the same slices")
@@ -68,18 +71,20 @@ def _rows(text: str) -> int | None:
 
 def _compare(parsed: argparse.Namespace) -> int:
     """Reads, prints, and writes the files; the exit code."""
-    if parsed.pair and parsed.runs:
+    if parsed.pair and any(not is_archive(word) for word in parsed.runs):
         raise InputError(f"--pair names both runs itself; leave the others out; {PROGRAM} --help shows how it is used")
     if parsed.split and not parsed.pair:
         raise InputError(
             f"--split belongs to --pair A B; a table shows the validation scores; {PROGRAM} --help shows how it is used"
         )
     _check_files(parsed)
+    from brainseg.runs.archive import archive_in
     from brainseg.tracking import open_store
 
-    store = open_store(tracking_of(parsed))
+    archive = archive_in(parsed.runs)
+    store = open_store(tracking_of(parsed)) if archive is None else archive.store
     console = None if STDOUT in (parsed.csv, parsed.json) else table_console(plain_width=PLAIN_WIDTH)
-    as_csv, as_json = _pair(parsed, store, console) if parsed.pair else _table(parsed, store, console)
+    as_csv, as_json = _pair(parsed, store, console) if parsed.pair else _table(parsed, store, archive, console)
     for name, text in ((parsed.csv, as_csv), (parsed.json, as_json)):
         if name == STDOUT:
             sys.stdout.write(text)
@@ -89,7 +94,9 @@ def _compare(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _table(parsed: argparse.Namespace, store: "RunStore", console: "Console | None") -> tuple[str, str]:
+def _table(
+    parsed: argparse.Namespace, store: "RunStore", archive: "Archive | None", console: "Console | None"
+) -> tuple[str, str]:
     """Prints the table; it as CSV and as JSON."""
     from brainseg.compare.comparison import compare
     from brainseg.compare.files import comparison_csv, comparison_json
@@ -97,9 +104,12 @@ def _table(parsed: argparse.Namespace, store: "RunStore", console: "Console | No
     from brainseg.tracking.mlflow.surroundings import with_experiment_of_id
     from brainseg.tracking.paths import experiment_in_effect
 
-    tracking = dataclasses.replace(tracking_of(parsed), experiment=parsed.experiment)
-    experiment = experiment_in_effect(with_experiment_of_id(tracking))
-    found = compare(store, parsed.runs, experiment=experiment, top=parsed.top)
+    if archive is None:
+        tracking = dataclasses.replace(tracking_of(parsed), experiment=parsed.experiment)
+        words, experiment = parsed.runs, experiment_in_effect(with_experiment_of_id(tracking))
+    else:
+        words, experiment = archive.names(parsed.runs), ""
+    found = compare(store, words, experiment=experiment, top=parsed.top)
     if console is not None:
         print_comparison(found, console)
     return comparison_csv(found), comparison_json(found)

@@ -27,6 +27,7 @@ from PIL import Image
 
 from brainseg.classes import IGNORED, Labels
 from brainseg.config import IMAGE_SIZES, DataConfig
+from brainseg.data.digests import slice_digest
 from brainseg.data.masks import foreground_pixels
 from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
@@ -297,7 +298,7 @@ def _decode(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
         sizes[position] = image.shape[:2]
         if _has_foreground(mask):
             kept_at[position] = 1 if _has_foreground(resized) else _times_to_keep(mask, size, labels)
-        return _digest(slices[position].id, image, mask)
+        return slice_digest(slices[position].id, image, mask)
 
     whole = hashlib.sha256()
     for digest in in_threads(decode, range(len(slices))):
@@ -324,7 +325,7 @@ def _decode_stored(source: Source, folder: Path) -> dict[str, Any]:
                 images.add(image)
                 masks.add(mask)
                 sizes.append(image.shape[:2])
-                whole.update(_digest(slice_id, image, mask))
+                whole.update(slice_digest(slice_id, image, mask))
                 with_foreground += _has_foreground(mask)
     np.save(folder / "sizes.npy", np.array(sizes, np.int32))
     return {"fingerprint": whole.hexdigest(), "with_foreground": with_foreground}
@@ -383,15 +384,6 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], n
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
-
-
-def _digest(slice_id: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bytes:
-    # Of one channel as (height, width), as by version 0.1.
-    image, mask = (each[..., 0] if each.shape[-1] == 1 else each for each in (image, mask))
-    digest = hashlib.sha256(f"{slice_id} {image.shape} {mask.shape}".encode())
-    digest.update(image.ravel().data)
-    digest.update(mask.ravel().data)
-    return digest.digest()
 
 
 def _has_foreground(mask: NDArray[np.uint8]) -> bool:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import brainseg
+from brainseg.cli.tables import Section
 from brainseg.compare.comparison import Row
 from brainseg.compare.text import SHORT, shown_minutes
 from brainseg.config import short_names
@@ -18,6 +18,8 @@ from brainseg.report.report import MOST_CURVES, Report
 from brainseg.report.text import answer, notes, question, title
 from brainseg.runs.select import SCORE, called
 from brainseg.scoring.intervals import CONFIDENCE
+from brainseg.sweep.outcome.front import section as front_section
+from brainseg.sweep.outcome.front import verdicts as front_verdicts
 
 # Role of a curve -> its name in the legend.
 ROLES = {"best": "best run", "baseline": "baseline", "other": "other runs", "pruned": "pruned"}
@@ -91,20 +93,42 @@ def report_html(report: Report, *, made: datetime) -> str:
         recorded=None if report.predictions.picture is None else as_data_uri(report.predictions.picture, kind="png"),
         differences=[(item.key, item.baseline, item.best, _listed(item.values.items())) for item in report.differences],
         origins=[(item.what, _listed(item.values.items())) for item in report.origins],
-        **_confirmed(report),
+        told=[*_front(report), *_confirmed(report)],
         made=made.strftime("%Y-%m-%d %H:%M"),
         version=brainseg.__version__,
     )
 
 
-def _confirmed(report: Report) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A part of the page that is sentences and a table."""
+
+    id: str
+    short: str  # in the list of contents
+    heading: str
+    sentences: list[str]
+    table: Section
+
+
+def _front(report: Report) -> list[Told]:
+    """The front of a study of several metrics."""
+    if report.front is None or report.study is None:
+        return []
+    sentences = front_verdicts(report.front, study=report.study.name)
+    heading = "What a higher Dice costs: the Pareto front"
+    return [Told(id="front", short="Front", heading=heading, sentences=sentences, table=front_section(report.front))]
+
+
+def _confirmed(report: Report) -> list[Told]:
     """Whether the study's winners hold, if that is known."""
     if report.confirmation is None:
-        return {"confirmed": None}
+        return []
     from brainseg.sweep.confirm.text import section, verdicts  # Optuna, which a report of runs never needs
 
-    note = f"Note: {report.tested}."
-    return {"confirmed": section(report.confirmation), "verdicts": [*verdicts(report.confirmation), note]}
+    table = section(report.confirmation)
+    sentences = [*verdicts(report.confirmation), f"Note: {report.tested}."]
+    heading = f"Does it hold: {table.title}"
+    return [Told(id="confirmed", short="Does it hold", heading=heading, sentences=sentences, table=table)]
 
 
 def _headings(report: Report) -> list[str]:

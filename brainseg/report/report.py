@@ -20,6 +20,7 @@ from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_pr
 from brainseg.scoring.slice_score import slice_dice
 from brainseg.sweep.confirm.confirmation import Confirmation, read_confirmation
 from brainseg.sweep.outcome.facts import StudyFacts
+from brainseg.sweep.outcome.front import Front, front_of
 from brainseg.tracking.listing import FINISHED, ranked
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import Curves, RunFilter, RunList, RunStore, RunSummary
@@ -101,6 +102,7 @@ class Report:
     packages: str  # of the best run, a line each
     commands: Mapping[str, str]  # what the command repeats -> command
     confirmation: Confirmation | None  # of the study's winners, by `sweep confirm`
+    front: Front | None  # of a study of several metrics
     tested: str  # how many configurations its test slices have judged; empty without one
 
     @property
@@ -183,6 +185,7 @@ def make_report(
         packages=optional_text(store, told.run_id, PACKAGES_FILE) or "",
         commands=_commands(store, study, best=told, baseline=baseline),
         confirmation=confirmation,
+        front=None if study is None else front_of(store, study.front, study.metrics),
         tested="" if confirmation is None else tested.told(tested.configurations_tested(store, told)),
     )
 

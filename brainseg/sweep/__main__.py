@@ -4,12 +4,14 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainseg.cli.command import OneLineParser, plain_command
 from brainseg.cli.secrets import mask
 from brainseg.errors import ConfigError
 from brainseg.keys import as_line
+from brainseg.sweep.archive import PARTS
 
 if TYPE_CHECKING:
     from brainseg.sweep.launchers.config import LauncherConfig
@@ -25,6 +27,8 @@ EXAMPLES = f"""examples:
   {PROGRAM} add quick model.dropout=0.25        try values of your own next
   {PROGRAM} stop quick                          end its workers, on any host, after their epoch
   {PROGRAM} confirm quick                       does the winner hold? with new seeds, on the test part
+  {PROGRAM} export quick -o quick.zip           the study as one file, to be read and checked elsewhere
+  {PROGRAM} check quick.zip data.root=DIR       the same data? and the same scores, trained again?
   {PROGRAM} list                                the studies here
   {PROGRAM} serve                               a PostgreSQL server of one's own, for workers on several hosts
 """
@@ -66,15 +70,21 @@ def make_parser() -> argparse.ArgumentParser:
     stop = _command(commands, "stop", _stop, "end the workers of a study, on any host, after their epoch")
     confirm = _command(commands, "confirm", _confirm, "train the best trials again with new seeds, and test them")
     confirm.add_argument("--top", type=int, default=3, help="how many of the best trials; default: %(default)s")
+    confirm.add_argument("--front", action="store_true", help="of several metrics: the front instead of the best")
     confirm.add_argument("--seeds", type=int, default=3, help="how many new seeds; default: %(default)s")
     confirm.add_argument("--workers", type=int, default=1, help="processes that train; default: %(default)s")
     confirm.add_argument("--write", action="store_true", help="write conf/experiment/STUDY-best.yaml")
+    export = _command(commands, "export", _export, "write a study, its runs and curves to one file")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.zip")
+    export.add_argument("--anonymous", action="store_true", help="leave out names, paths, hosts, users and patient ids")
+    check = _command(commands, "check", _check, "compare data with an exported study's, and train its best again")
+    check.add_argument("--part", choices=PARTS, action="append", help="this alone; may be repeated; default: all")
     listing = commands.add_parser("list", help="the studies of a storage", description="The studies of a storage.")
     listing.add_argument("overrides", nargs="*", default=[], help="where records are here: tracking.root=DIR")
     listing.set_defaults(does=_list)
     for command in (status, listing):
         command.add_argument("--json", action="store_true", help="print JSON")
-    for command in (run, status, worker, add, stop, confirm, listing):
+    for command in (run, status, worker, add, stop, confirm, export, listing):
         command.add_argument("--storage", help="a journal file, or postgresql://USER@HOST/DATABASE")
     serving = commands.add_parser(
         "serve",
@@ -99,11 +109,14 @@ def _command(
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text)
     of_file = name in ("run", "plan")
-    command.add_argument("study", help="a file of sweeps/ by its name, or its path" if of_file else "name")
+    named = {"check": "FILE.zip that export has written", "status": "name, or FILE.zip"}
+    command.add_argument(
+        "study", help="a file of sweeps/ by its name, or its path" if of_file else named.get(name, "name")
+    )
     keys = "keys for every trial: data.root=DIR" if of_file else "where its records are here: tracking.root=DIR"
     if name == "add":
         keys = f"the values to try: model.dropout=0.25; and {keys}"
-    if name in ("worker", "confirm"):
+    if name in ("worker", "confirm", "export", "check"):
         keys += "; and the data: data.root=DIR"
     command.add_argument("overrides", nargs="*", default=[], help=keys)
     command.set_defaults(does=does)
@@ -146,8 +159,11 @@ def _plan(parsed: argparse.Namespace) -> int:
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    from brainseg.sweep.run import show_status
+    from brainseg.runs.archive_file import is_archive
+    from brainseg.sweep.run import show_archived, show_status
 
+    if is_archive(parsed.study):
+        return show_archived(Path(parsed.study), as_json=parsed.json)
     tracking, where = _at_server(parsed)
     return show_status(parsed.study, tracking=tracking, where=where, as_json=parsed.json)
 
@@ -172,6 +188,7 @@ def _confirm(parsed: argparse.Namespace) -> int:
     return confirm_study(
         parsed.study,
         top=parsed.top,
+        front=parsed.front,
         seeds=parsed.seeds,
         workers=parsed.workers,
         write=parsed.write,
@@ -181,6 +198,32 @@ def _confirm(parsed: argparse.Namespace) -> int:
         launcher=launcher_config(of_launcher),
         command=command,
         console=quiet_console(),
+    )
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.archive.export import export_study
+    from brainseg.sweep.run import quiet_console
+
+    places, tracking, where = _on_this_host(parsed)
+    return export_study(
+        parsed.study,
+        output=parsed.output,
+        anonymous=parsed.anonymous,
+        places=places,
+        tracking=tracking,
+        where=where,
+        console=quiet_console(),
+    )
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from brainseg.sweep.archive.check import CHANGEABLE, check_archive
+    from brainseg.sweep.run import quiet_console
+
+    given = _overrides_of_a_host(parsed, also=CHANGEABLE)
+    return check_archive(
+        Path(parsed.study), given, parts=parsed.part or PARTS, command=_command_line(parsed), console=quiet_console()
     )
 
 
@@ -268,12 +311,13 @@ def _on_this_host(parsed: argparse.Namespace) -> tuple[list[str], tuple[str, ...
     return [item for item in given if item not in of_tracking], tracking, where
 
 
-def _overrides_of_a_host(parsed: argparse.Namespace) -> tuple[str, ...]:
-    """What `worker` takes: where this host has the records and the data."""
+def _overrides_of_a_host(parsed: argparse.Namespace, *, also: Sequence[str] = ()) -> tuple[str, ...]:
+    """What `worker` takes: where this host has the records and the data. also: keys that the command takes as well."""
     from brainseg.sweep.study.study_rules import LOCATIONS
 
-    keys = [f"{key}=" for key in LOCATIONS]
-    return _allowed(parsed, ("tracking.", *keys), f"tracking.*, {', '.join(LOCATIONS[:-1])} and {LOCATIONS[-1]}")
+    *others, last = (*LOCATIONS, *also)
+    keys = [f"{key}=" for key in (*others, last)]
+    return _allowed(parsed, ("tracking.", *keys), f"tracking.*, {', '.join(others)} and {last}")
 
 
 def _allowed(parsed: argparse.Namespace, beginnings: tuple[str, ...], named: str) -> tuple[str, ...]:
@@ -289,6 +333,7 @@ def _command_line(parsed: argparse.Namespace) -> str:
     for option in ("trials", "workers", "new", "top", "seeds", "storage"):
         value = getattr(parsed, option, None)
         words += [] if value is None else [f"--{option}", str(value)]
+    words += ["--front"] if getattr(parsed, "front", False) else []
     return mask(f"{PROGRAM} {as_line(words)}")
 
 

@@ -14,6 +14,8 @@ from brainseg import compose
 from brainseg.config import RunConfig, TrackingConfig
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import resolve_threads
+from brainseg.runs.archive import read_archive
+from brainseg.sweep.archive.study import archived_study
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.host import move_to_this_software, with_experiment, with_store
@@ -184,6 +186,19 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
     _print_outcome(study, config, store, console)
     print_asked(asked_for(study), console, of_server=server_tasks(tracking) if where == STORAGE else ())
     print_workers(workers, console)
+    return 0
+
+
+def show_archived(path: Path, *, as_json: bool) -> int:
+    """Prints what an exported study has found. Raises InputError for a file that can't be read."""
+    archive = read_archive(path)
+    config, study = archived_study(archive, archive.study)
+    summary = summarize(study, config)
+    if as_json:
+        parent = study.user_attrs.get(keys.PARENT_RUN, "")
+        print(status_json(summary, [], None, parent=parent, is_stopping=False))
+    else:
+        print_status(summary, config, quiet_console())
     return 0
 
 

@@ -176,7 +176,9 @@ class MemoryTracker:
 class MemoryStore:
     """A `RunStore` over the trackers that it opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, called: str = "memory") -> None:
+        """called: where the runs are, for messages."""
+        self._called = called
         self.trackers: dict[str, MemoryTracker] = {}
         self.registered: dict[str, str] = {}  # NAME@ALIAS -> run id
 
@@ -227,7 +229,7 @@ class MemoryStore:
         tracker = self._tracker(run_id)
         inside = [path for path in (*tracker.texts, *tracker.files) if path == name or path.startswith(f"{name}/")]
         if not inside:
-            raise no_artifact(run_id, name, "memory")
+            raise no_artifact(run_id, name, self._called)
         for path in inside:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -246,11 +248,11 @@ class MemoryStore:
         try:
             return self._tracker(run_id).content(name)
         except KeyError:
-            raise no_artifact(run_id, name, "memory") from None
+            raise no_artifact(run_id, name, self._called) from None
 
     def _tracker(self, run_id: str) -> MemoryTracker:
         if run_id not in self.trackers:
-            raise UnknownRunError(f"no run {run_id!r} in memory; it has {', '.join(self.trackers) or 'none'}")
+            raise UnknownRunError(f"no run {run_id!r} in {self._called}; it has {', '.join(self.trackers) or 'none'}")
         return self.trackers[run_id]
 
 

@@ -15,6 +15,8 @@ import brainseg
 from brainseg.model.gpus import Gpu, gpus
 from brainseg.tracking.protocol import Tracker
 
+LOCK_FILE = "requirements.lock"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
@@ -45,6 +47,13 @@ def code_state() -> Code | None:
         if commit is not None:
             return Code(commit=commit.strip(), diff=_git(folder, "diff", "HEAD") or "")
     return None
+
+
+def lock_of(commit: str) -> str | None:
+    """The versions that brainseg's checkout asked for at a commit; None where git doesn't know it."""
+    if not re.fullmatch(r"[0-9a-f]{7,64}", commit):
+        return None
+    return _git(Path(brainseg.__file__).parent, "show", f"{commit}:./../{LOCK_FILE}")
 
 
 @functools.cache

@@ -15,6 +15,8 @@ from PIL import Image
 
 from brainseg.config import TrackingConfig
 from brainseg.report import __main__ as report
+from brainseg.sweep.outcome.facts import StudyFacts
+from brainseg.sweep.outcome.front import FrontTrial
 from brainseg.tracking import MemoryStore, open_tracker
 
 refused = functools.partial(refusal.refused_here, report.main)
@@ -172,6 +174,35 @@ def test_a_study_without_its_storage_says_what_is_missing(
     assert "is better than the baseline 'quick 000'" in answer
     assert "Nothing can be drawn of them: the storage of the study isn't here" in page.text
     assert set(page.data) == {"data-curves"}
+
+
+def test_a_front_says_which_trials_are_not_worth_their_cost(
+    store: MemoryStore, slices: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifts = [[4] * 6, [3, 4, 3, 4, 3, 4], [0, 0, 5, 5, 2, 2], [1] * 6]
+    trials = tuple(
+        FrontTrial(
+            number=number,
+            values=(1e3 * (number + 1), 0.5 + number / 10),
+            run_id=add_run(store, slices, name=f"quick {number}", shifts=each, tags={"sweep": "quick"}),
+        )
+        for number, each in enumerate(shifts)
+    )
+    metrics = {"parameters": "minimize", "val_dice_image": "maximize"}
+    facts = StudyFacts(name="quick", baseline=None, metrics=metrics, front=trials)
+    monkeypatch.setattr("brainseg.sweep.outcome.facts.facts_of_study", lambda *names, **places: facts)
+    page, _ = page_of("quick", capsys)
+    # Of trial 2 the differences of the three people from trial 1 are 0.4375, -0.1875 and 0.1875.
+    assert "Trial 2 is not to be told from trial 0 and trial 1, which cost less." in page.text
+    assert "Better than all that cost less: trial 0 and trial 1." in page.text
+    table = next(rows for rows in map(page.table, range(2)) if rows[0][0] == "trial")
+    assert [(row[0], row[1], row[4]) for row in table[1:]] == [
+        ("3", "4000", "2"),
+        ("2", "3000", "0, 1"),
+        ("1", "2000", ""),
+        ("0", "1000", ""),
+    ]
+    assert table[4][3] == "0.5000 (0.5000-0.5000)"
 
 
 def test_names_are_text_wherever_they_stand(
@@ -340,7 +371,7 @@ CASES = [
     ("memory-4", "none of the 1 runs has finished with a final_dice; name runs that were trained to their end, "),
     ("quick --storage no.journal", "no study 'quick' in CWD/no.journal; start it with: "),
     ("memory-1 --data no", "no doesn't exist; name a folder that holds "),
-    ("", "the following arguments are required: STUDY|RUN_ID; "),
+    ("", "the following arguments are required: STUDY|RUN_ID|FILE.zip; "),
 ]
 
 

@@ -34,17 +34,27 @@ class Candidate:
         return "baseline" if self.is_baseline else f"trial {self.trial}"
 
 
-def check_study(config: StudyConfig) -> None:
-    """Raises ConfigError for a study whose winners can't be confirmed, whatever its data."""
-    name = config.name
-    if len(config.metrics) > 1 or next(iter(config.metrics)) not in PRUNABLE:
-        raise ConfigError(
-            f"{name} has {' and '.join(config.metrics)}, and confirm is for studies of {' or '.join(PRUNABLE)} alone"
-        )
+def check_study(config: StudyConfig, *, front: bool) -> None:
+    """Raises ConfigError for a study whose winners can't be confirmed, whatever its data.
+
+    front: whether those of its Pareto front are meant.
+    """
+    name, metrics = config.name, " and ".join(config.metrics)
+    if not set(PRUNABLE).intersection(config.metrics):
+        raise ConfigError(f"{name} has {metrics}, and confirm is for studies of {' or '.join(PRUNABLE)}")
+    if len(config.metrics) > 1 and not front:
+        raise ConfigError(f"{name} has {metrics}, and no best trial therefore; confirm its whole front with --front")
+    if len(config.metrics) == 1 and front:
+        raise ConfigError(f"{name} has {metrics} alone, and no front therefore; leave --front out")
     if not config.baseline:
         raise ConfigError(f"{name} has no baseline to compare with; start one with baseline: in its file")
     if any(parameter.key == SEED for parameter in config.space):
         raise ConfigError(f"{name} searches {SEED}, and confirm tries new seeds; leave it out of the space")
+
+
+def dice_of(config: StudyConfig) -> str:
+    """The metric that is confirmed: the first that is a Dice."""
+    return next(metric for metric in config.metrics if metric in PRUNABLE)
 
 
 def check_test_part(config: StudyConfig, people: Collection[Hashable]) -> None:
@@ -86,11 +96,13 @@ def confirm_config(
     """
     if seeds < FEWEST_SEEDS:
         raise ConfigError(f"--seeds must be {FEWEST_SEEDS} or more, got {seeds}: one says nothing of others")
+    metric = dice_of(config)
     new = tuple(range(study_seed + 1, study_seed + 1 + seeds))
     points = tuple({**each.params, SEED: seed} for seed in new for each in candidates)
     return dataclasses.replace(
         config,
         name=f"{config.name}{SUFFIX}",
+        metrics={metric: config.metrics[metric]},
         trials=len(points),
         baseline={},
         enqueue=points,

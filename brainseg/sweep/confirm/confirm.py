@@ -19,7 +19,15 @@ from brainseg.runs.select import find_run
 from brainseg.runs.slice_scores import SCORE_FILES
 from brainseg.runs.tested import configurations_tested, told
 from brainseg.sweep.confirm import candidates as of_study
-from brainseg.sweep.confirm.candidates import Candidate, check_study, check_test_part, chosen, confirm_config, seeds_of
+from brainseg.sweep.confirm.candidates import (
+    Candidate,
+    check_study,
+    check_test_part,
+    chosen,
+    confirm_config,
+    dice_of,
+    seeds_of,
+)
 from brainseg.sweep.confirm.confirmation import CONFIRM_FILE, CONFIRMS, FOLDER, Confirmation, confirmation_of, to_json
 from brainseg.sweep.confirm.experiment_file import experiment_text
 from brainseg.sweep.confirm.text import section, verdicts
@@ -47,6 +55,7 @@ def confirm_study(
     name: str,
     *,
     top: int,
+    front: bool,
     seeds: int,
     workers: int,
     write: bool,
@@ -59,7 +68,8 @@ def confirm_study(
 ) -> int:
     """Trains the best trials of a study, and its baseline, with new seeds, and says which of them are better.
 
-    overrides: where the data lies, and plugins. write: make an experiment of the one to take. The exit code. Raises
+    front: those of the Pareto front of several metrics, instead of the `top` best. overrides: where the data lies, and
+    plugins. write: make an experiment of the one to take. The exit code. Raises
     ConfigError, with nothing written, for a study that can't be confirmed.
     """
     experiment = EXPERIMENTS / f"{name}-best.yaml"
@@ -69,7 +79,9 @@ def confirm_study(
     with storage.reached():
         study = OwnStudy(study_name=name, storage=storage.optuna)
         config = _config(storage, study, overrides=overrides, tracking=tracking)
-        rows = by_metric(map(trial_row, study.get_trials(deepcopy=False)), config, next(iter(config.metrics)))
+        check_study(config, front=front)
+        rows = _rows(study, config)
+    top = len(rows) if front else top
     confirming = _confirming(config, rows, top=top, seeds=seeds, workers=workers, where=where)
     done = train_study(confirming, launcher=launcher, file=None, asked=(), where=where, command=command)
     if not is_finished(done.study):
@@ -78,7 +90,7 @@ def confirm_study(
     store = open_store(done.tracking)
     runs = _runs(done.study, of_study.stored(config, confirming, rows), confirming)
     _score(store, [run_id for _, of_candidate in runs for run_id, _ in of_candidate], done.tracking)
-    confirmation = confirmation_of(store, name, next(iter(config.metrics)), runs, seeds=seeds_of(confirming))
+    confirmation = confirmation_of(store, name, dice_of(config), runs, seeds=seeds_of(confirming))
     tested = configurations_tested(store, find_run(store, runs[0][1][0][0]))
     _show(confirmation, console, note=told(tested))
     _record(store, done.study.user_attrs[keys.PARENT_RUN], confirmation, of=study.user_attrs[keys.STUDY_ID])
@@ -104,9 +116,18 @@ def _config(
     config = load_config(storage, study.study_name)
     config = dataclasses.replace(config, tracking=merged(config.tracking, tracking))
     config = with_recipe(storage, with_plugins(study, config, overrides))
-    config = dataclasses.replace(config, overrides=merged(config.overrides, overrides))
-    check_study(config)
-    return config
+    return dataclasses.replace(config, overrides=merged(config.overrides, overrides))
+
+
+def _rows(study: OwnStudy, config: StudyConfig) -> list[TrialRow]:
+    """The complete trials, the best Dice first, that value alone; of several metrics the front and the baseline."""
+    metric = dice_of(config)
+    place = list(config.metrics).index(metric)
+    rows = by_metric(map(trial_row, study.get_trials(deepcopy=False)), config, metric)
+    if len(config.metrics) > 1:
+        front = {trial.number for trial in study.best_trials}
+        rows = [row for row in rows if row.number in front or exact(row.params, config.space) == config.baseline]
+    return [dataclasses.replace(row, values=(row.values[place],)) for row in rows]
 
 
 def _confirming(

@@ -75,6 +75,33 @@ def test_the_best_trial_and_the_baseline_are_trained_again_and_compared_on_the_t
         assert message in sweep.run("confirm", "tiny", "--top", "1", *arguments, expected=2)
 
 
+def test_the_trials_of_a_front_are_trained_again(process_server: Server, empty_store: Path, tmp_path: Path) -> None:
+    filters = "model.base_filters"
+    overrides = [item for item in Sweep.overrides if "patients" not in item and filters not in item]
+    sweep = Sweep(
+        tmp_path,
+        process_server,
+        empty_store,
+        trials=2,
+        workers=1,
+        metric=None,
+        direction=None,
+        metrics={"parameters": "minimize", "final_dice": "maximize"},
+        overrides=[*overrides, *OVERRIDES],
+        baseline={filters: 4},
+        enqueue=[{filters: 2}],  # the cheapest is on any front
+        space={filters: {"type": "int", "low": 2, "high": 4}},
+    )
+    sweep.run("run", "tiny")
+    assert "no best trial therefore; confirm its whole front with --front" in sweep.run("confirm", "tiny", expected=2)
+    text = sweep.run("confirm", "tiny", "--front", "--seeds", "2")
+    runs = [run for run in sweep.runs() if run.tags.get("sweep") == "tiny.confirm" and "trial" in run.tags]
+    assert sorted((run.params[filters], run.params["seed"]) for run in runs) == [
+        (count, seed) for count in ("2", "4") for seed in ("1", "2")
+    ]
+    assert "Take " in text
+
+
 SLOW_STUDY = {
     "trials": 4,
     "overrides": [

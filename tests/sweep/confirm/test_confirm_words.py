@@ -76,7 +76,19 @@ def test_each_is_trained_with_seeds_that_the_study_has_not_had_seed_by_seed_and_
 )
 def test_a_study_whose_winners_cannot_be_confirmed_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_study(dataclasses.replace(STUDY, **changes))
+        check_study(dataclasses.replace(STUDY, **changes), front=False)
+
+
+def test_a_front_is_of_several_metrics_and_several_metrics_have_no_best() -> None:
+    metrics = {"parameters": "minimize", "final_dice": "maximize"}
+    several = dataclasses.replace(STUDY, metrics=metrics, pruner=PrunerConfig(name="none"))
+    check_study(several, front=True)
+    with pytest.raises(ConfigError, match=r"mine has parameters and final_dice, and no best trial .* --front"):
+        check_study(several, front=False)
+    with pytest.raises(ConfigError, match="mine has val_dice_image alone, and no front therefore; leave --front out"):
+        check_study(STUDY, front=True)
+    study = confirm_config(several, chosen(several, ROWS, top=1), study_seed=0, seeds=2, workers=1)
+    assert study.metrics == {"final_dice": "maximize"}
 
 
 def test_without_a_test_part_folds_are_offered() -> None:
