@@ -33,6 +33,9 @@ from brainseg.tracking.paths import HOLDER, HOLDER_LOCK, MANIFEST
 
 CHECKPOINT_SCHEMA = 1
 LAST = "last.npz"
+# A checkpoint holds the weights, those of the best epoch, and AdamW's two means of the gradients.
+COPIES = 4
+BYTES_A_WEIGHT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
