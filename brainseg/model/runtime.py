@@ -61,6 +61,13 @@ def stderr_set_aside() -> Iterator[None]:
         os.close(kept)
 
 
+def peak_memory_mib() -> float:
+    """The most that this process has held so far, libraries included."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def apply(precision: str, threads: int) -> None:
     """Makes Keras build its next layers in `precision`, and TensorFlow compute on `threads` threads.
 

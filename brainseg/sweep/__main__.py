@@ -65,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--trials", type=int, help="total of finished trials, instead of the file's")
         command.add_argument("--workers", type=int, help="processes that train, instead of the file's")
         command.add_argument("--new", metavar="NAME", help="start another study of the same file under this name")
+        command.add_argument("--hours", type=_hours, help="time limit of this start, instead of the file's")
     plan.add_argument("--time", action="store_true", help="time a few steps of the baseline here")
     add = _command(commands, "add", _add, "one trial with values of your own, before the sampler's next draw")
     stop = _command(commands, "stop", _stop, "end the workers of a study, on any host, after their epoch")
@@ -84,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     listing.set_defaults(does=_list)
     for command in (status, listing):
         command.add_argument("--json", action="store_true", help="print JSON")
-    for command in (run, status, worker, add, stop, confirm, export, listing):
+    for command in (run, plan, status, worker, add, stop, confirm, export, listing):
         command.add_argument("--storage", help="a journal file, or postgresql://USER@HOST/DATABASE")
     serving = commands.add_parser(
         "serve",
@@ -123,6 +124,17 @@ def _command(
     return command
 
 
+def _hours(text: str) -> float:
+    """A time limit. Raises ArgumentTypeError."""
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < 1e5:
+        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, got {text}; try 8")
+    return hours
+
+
 def _run(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.launchers.config import launcher_config, split_overrides
     from brainseg.sweep.run import run_study
@@ -133,22 +145,28 @@ def _run(parsed: argparse.Namespace) -> int:
     launcher = launcher_config(of_launcher)
     study, where = _placed(_study(parsed), parsed.storage, launcher)
     return run_study(
-        study, launcher=launcher, file=study_path(parsed.study), asked=parsed.overrides, where=where, command=command
+        study,
+        launcher=launcher,
+        file=study_path(parsed.study),
+        asked=parsed.overrides,
+        hours=parsed.hours,
+        where=where,
+        command=command,
     )
 
 
 def _plan(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.launchers.config import launcher_config, split_overrides
+    from brainseg.sweep.plan_cost import show_cost
     from brainseg.sweep.study.plan import show_plan
 
     of_launcher, parsed.overrides = split_overrides(parsed.overrides)
     launcher = launcher_config(of_launcher)
-    study, where = _placed(_study(parsed), None, launcher)
+    study, where = _placed(_study(parsed), parsed.storage, launcher)
+    if parsed.hours is not None:
+        study = dataclasses.replace(study, time_limit_min=60 * parsed.hours)
     baseline = show_plan(study)
-    if parsed.time:
-        from brainseg.sweep.study.plan_time import show_time
-
-        show_time(study, baseline)
+    show_cost(study, baseline, launcher=launcher, where=where, is_timed=parsed.time)
     if of_launcher:
         from brainseg.sweep.launchers.known import show_submission
         from brainseg.sweep.server.job import show_server
@@ -330,7 +348,7 @@ def _allowed(parsed: argparse.Namespace, beginnings: tuple[str, ...], named: str
 def _command_line(parsed: argparse.Namespace) -> str:
     """The command that starts this study, or goes on with it; passwords are masked."""
     words = [parsed.command, parsed.study, *parsed.overrides]
-    for option in ("trials", "workers", "new", "top", "seeds", "storage"):
+    for option in ("trials", "workers", "new", "hours", "top", "seeds", "storage"):
         value = getattr(parsed, option, None)
         words += [] if value is None else [f"--{option}", str(value)]
     words += ["--front"] if getattr(parsed, "front", False) else []

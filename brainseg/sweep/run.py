@@ -17,6 +17,7 @@ from brainseg.model.runtime import resolve_threads
 from brainseg.runs.archive import read_archive
 from brainseg.sweep.archive.study import archived_study
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.deadline import set_deadline
 from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.host import move_to_this_software, with_experiment, with_store
 from brainseg.sweep.engine.leases import ProcessLock
@@ -35,7 +36,15 @@ from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outco
 from brainseg.sweep.outcome.summary import print_status, summarize
 from brainseg.sweep.server.address import STORAGE, server_folder
 from brainseg.sweep.server.job import ensure_server, server_study, server_tasks
-from brainseg.sweep.studies import asked_for, print_asked, print_workers, status_json, workers_of
+from brainseg.sweep.studies import (
+    asked_for,
+    print_asked,
+    print_time_left,
+    print_workers,
+    status_json,
+    time_left,
+    workers_of,
+)
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
 from brainseg.sweep.study.study_rules import merged
@@ -64,6 +73,7 @@ class Sweep:
     above: Mapping[str, str]  # tags of the parent run that name its own parent, if it has one
     launcher: LauncherConfig
     workers: Workers
+    hours: float | None  # of the command line, for this start
     console: Console
 
 
@@ -75,22 +85,30 @@ class Trained:
     study: optuna.Study
     tracking: TrackingConfig
     was_over: bool  # nothing was left to do
+    note: str = ""  # how far it came in its time, where that has ended it
 
 
 def run_study(
-    config: StudyConfig, *, launcher: LauncherConfig, file: Path, asked: Sequence[str], where: str | None, command: str
+    config: StudyConfig,
+    *,
+    launcher: LauncherConfig,
+    file: Path,
+    asked: Sequence[str],
+    hours: float | None,
+    where: str | None,
+    command: str,
 ) -> int:
     """Starts the study or goes on with it, until it is done, and prints what it has found. The exit code.
 
     For the arguments and errors see `train_study`.
     """
-    done = train_study(config, launcher=launcher, file=file, asked=asked, where=where, command=command)
+    done = train_study(config, launcher=launcher, file=file, asked=asked, hours=hours, where=where, command=command)
     console = quiet_console()
     _print_outcome(done.study, done.config, done.tracking, console)
     if done.was_over:
         console.print(f"{config.name} is finished; --trials N goes on with it")
     elif not is_finished(done.study):
-        console.print(f"not finished yet; go on with: {command}")
+        console.print(f"{done.note}not finished yet; go on with: {command}")
     return 0
 
 
@@ -100,14 +118,16 @@ def train_study(
     launcher: LauncherConfig,
     file: Path | None,
     asked: Sequence[str],
+    hours: float | None = None,
     where: str | None,
     command: str,
 ) -> Trained:
     """Starts the study or goes on with it, until it is done, or the user looks away from a scheduler's workers.
 
-    file, asked: its file, if it has one, and the overrides of the command line, both of which are in `config`. where:
-    its storage. command: what the user typed, without passwords. Raises InputError, with nothing written, if it can't
-    start; SweepError if it can't be finished; Interrupted if its workers are stopped.
+    file, asked: its file, if it has one, and the overrides of the command line, both of which are in `config`. hours:
+    the time limit of the command line; None: the file's. where: its storage. command: what the user typed, without
+    passwords. Raises InputError, with nothing written, if it can't start; SweepError if it can't be finished;
+    Interrupted if its workers are stopped.
     """
     console = quiet_console()
     with stop_on_signals() as stop, kept_private(compose.freeze(config.tracking).tracking):
@@ -145,25 +165,26 @@ def train_study(
                 above=surroundings.tags,
                 launcher=launcher,
                 workers=workers,
+                hours=hours,
                 console=console,
             )
             delete_leftovers(study, tracking_paths(baseline.tracking).checkpoints)
+            note = ""
             try:
                 if not was_over:
-                    _run_recorded(sweep, stop, file=None if changes else file, command=command)
+                    note = _run_recorded(sweep, stop, file=None if changes else file, command=command)
             except Interrupted as stopped:
                 console.print(f"{stopped}; go on with: {command}")
                 raise
             finally:
                 with contextlib.suppress(UnreachableError), storage.reached():  # else the next start does it
                     clear_up(study, baseline.tracking, console.print)
-    return Trained(config=config, study=study, tracking=baseline.tracking, was_over=was_over)
+    return Trained(config=config, study=study, tracking=baseline.tracking, was_over=was_over, note=note)
 
 
 def is_finished(study: optuna.Study) -> bool:
     """Whether as many trials are complete or pruned as were asked for."""
-    good = study.get_trials(deepcopy=False, states=keys.COUNTED)
-    return len(good) >= keys.settings_of(study).trials
+    return _finished(study) >= keys.settings_of(study).trials
 
 
 def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_json: bool) -> int:
@@ -177,13 +198,16 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
         with ProcessLock(storage.folder) as lock:
             _record(study, config, ParentLease(storage, study, lock), store, console)
     workers = workers_of(storage, study.get_trials(deepcopy=False))
+    left = time_left(study, storage, workers=len(workers))
     if as_json:
         parent = study.user_attrs.get(keys.PARENT_RUN, "")
         asked = asked_for(study)
         is_stopping = keys.is_stopped(study)
-        print(status_json(summarize(study, config), workers, asked, parent=parent, is_stopping=is_stopping))
+        summary = summarize(study, config)
+        print(status_json(summary, workers, asked, left=left, parent=parent, is_stopping=is_stopping))
         return 0
     _print_outcome(study, config, store, console)
+    print_time_left(left, console, workers=len(workers))
     print_asked(asked_for(study), console, of_server=server_tasks(tracking) if where == STORAGE else ())
     print_workers(workers, console)
     return 0
@@ -264,37 +288,38 @@ def _opened(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str
     return study
 
 
-def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command: str) -> None:
-    """Runs the sweep inside its parent run, and records the outcome there, however the sweep ends.
+def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command: str) -> str:
+    """Runs the sweep inside its parent run, and records the outcome there, however the sweep ends. As `_train`.
 
     file: the study file; None if it is no longer the one that the study was started by.
     """
     parent = open_parent(sweep.lease, sweep.tracking, command=command, above=sweep.above)
     if parent is None:  # another supervisor of this study writes it
         try:
-            _train(sweep, None)
+            return _train(sweep, None)
         finally:
             # That one may have ended before the study.
             _record(sweep.study, sweep.config, sweep.lease, sweep.tracking, sweep.console)
-        return
-    recorded = 0
+    recorded, note = 0, ""
     try:
         with sweep.lease.kept(), parent:
             record_study(parent, sweep.config, file=file, command=command)
             stop.check()
             try:
                 if not _is_over(sweep.study):
-                    _train(sweep, parent)
+                    note = _train(sweep, parent)
             finally:
                 recorded = _record_end(parent, sweep.study, sweep.config, sweep.console)
     finally:
         sweep.study.set_user_attr(keys.OUTCOME, recorded)  # not before the parent run has ended
+    return note
 
 
-def _train(sweep: Sweep, parent: MlflowTracker | None) -> None:
+def _train(sweep: Sweep, parent: MlflowTracker | None) -> str:
     """Runs workers until the study is finished, or the user looks away from a scheduler's workers.
 
-    Raises SweepError if too many trials have failed.
+    Says how many trials have ended, where the time limit has ended the workers before the study. Raises SweepError if
+    too many trials have failed.
     """
     config, study = sweep.config, sweep.study
 
@@ -302,13 +327,18 @@ def _train(sweep: Sweep, parent: MlflowTracker | None) -> None:
         if parent is not None:
             record_progress(parent, config, trials)
 
+    limit_min = config.time_limit_min if sweep.hours is None else 60 * sweep.hours
+    with sweep.storage.reached():
+        set_deadline(study, sweep.storage, limit_min=limit_min, is_asked=sweep.hours is not None)
+    before = _finished(study)
     table = LiveTable(config, sweep.console)
     view = View(sweep.storage, study, table, on_finished, supervisor=sweep.lock.id)
     engine = engine_of(sweep.launcher)
+    is_seen_to_end = True
     if engine is None:
         _supervise(sweep, view, table)
     else:
-        _watch(sweep, engine, view, table)
+        is_seen_to_end = _watch(sweep, engine, view, table)
     settings = keys.settings_of(study)
     failed = study.get_trials(deepcopy=False, states=[TrialState.FAIL])
     if len(failed) > settings.failures and not is_finished(study):
@@ -317,6 +347,10 @@ def _train(sweep: Sweep, parent: MlflowTracker | None) -> None:
             f"{len(failed)} trials failed, and {settings.failures} are allowed: {'; '.join(sorted(reasons))}; "
             "correct the cause, or raise `failures` in the study file, and run the same command again"
         )
+    if is_finished(study) or not is_seen_to_end or study.user_attrs.get(keys.DEADLINE) is None:
+        return ""
+    done = _finished(study)
+    return f"{_count(done - before, 'trial')} ended within the time limit, {settings.trials - done} are to come; "
 
 
 def _supervise(sweep: Sweep, view: View, table: LiveTable) -> None:
@@ -327,21 +361,17 @@ def _supervise(sweep: Sweep, view: View, table: LiveTable) -> None:
         f"{config.name}: {_count(config.trials, 'trial')}, {_count(config.workers, 'worker')} "
         f"with {_count(workers.threads, 'thread')} each; storage {sweep.storage.shown}; logs in {workers.logs}"
     )
-    supervise(config, pool, view, table)
+    supervise(pool, view, table)
 
 
-def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
-    """Submits the workers that are missing, and shows what becomes of them."""
+def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> bool:
+    """Submits the workers that are missing, and shows what becomes of them; False if the user looks away before."""
     config, workers, study = sweep.config, sweep.workers, sweep.study
     launcher = sweep.launcher
     asked = {"kind": launcher.kind, "address": launcher.address, "workers": config.workers}
     study.set_user_attr(keys.LAUNCHER, asked)
     if (note := not_shared(tracking_paths(sweep.tracking).root)) is not None:
         sweep.console.print(note)
-    if config.time_limit_min is not None:
-        sweep.console.print(
-            f"note: time_limit_min is for launcher=local; end {engine.name}'s workers by: sweep stop {config.name}"
-        )
     numbers = missing(engine.tasks(workers.study), config.workers)
     submitted = f", {_count(len(numbers), 'worker')} as {engine.start(workers, numbers)}" if numbers else ""
     sweep.console.print(
@@ -355,15 +385,17 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> None:
         with sweep.storage.reached():
             return _is_over(study)
 
-    if not watch.until(is_over, view):
-        name = config.name
-        try:
-            now = f"{engine.name}: {counted(engine.tasks(workers.study))}; they go on without this terminal"
-        except UnreachableError as error:
-            now = str(error).partition(";")[0]
-        sweep.console.print(
-            f"{now}; look again: sweep run {name} launcher={sweep.launcher.kind}; stop them: sweep stop {name}"
-        )
+    if watch.until(is_over, view):
+        return True
+    name = config.name
+    try:
+        now = f"{engine.name}: {counted(engine.tasks(workers.study))}; they go on without this terminal"
+    except UnreachableError as error:
+        now = str(error).partition(";")[0]
+    sweep.console.print(
+        f"{now}; look again: sweep run {name} launcher={sweep.launcher.kind}; stop them: sweep stop {name}"
+    )
+    return False
 
 
 def _record(
@@ -394,6 +426,11 @@ def _is_recorded(study: optuna.Study) -> bool:
 def _is_over(study: optuna.Study) -> bool:
     """Whether no trial is left for a worker."""
     return is_finished(study) and not study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+
+
+def _finished(study: optuna.Study) -> int:
+    """How many trials count towards the total."""
+    return len(study.get_trials(deepcopy=False, states=keys.COUNTED))
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:

@@ -16,11 +16,13 @@ from brainseg import compose
 from brainseg.cli.tables import Console, Section, say
 from brainseg.errors import TrackingError
 from brainseg.sweep.engine import keys
+from brainseg.sweep.engine.deadline import seconds_left
+from brainseg.sweep.engine.forecast import sweep_seconds_left
 from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.leases import host_name, this_host
 from brainseg.sweep.engine.storage import JOURNAL_SUFFIX, StudyStorage, journal_path, open_storage, place_of
 from brainseg.sweep.engine.stored_study import load_config
-from brainseg.sweep.engine.trial_row import shown_metric
+from brainseg.sweep.engine.trial_row import shown_metric, trial_row
 from brainseg.sweep.launchers.engine import ENDED, WAITING, Study, Task, and_server, counted
 from brainseg.sweep.launchers.known import engine_of_study
 from brainseg.sweep.outcome.summary import StudySummary
@@ -28,6 +30,7 @@ from brainseg.sweep.server.address import STORAGE, at_server
 from brainseg.sweep.server.job import check_server
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.paths import tracking_paths
+from brainseg.train.progress import duration
 
 STUDIES_SCHEMA = 1
 
@@ -43,6 +46,14 @@ class WorkerRow:
     epoch: int  # finished
     epochs: int | None  # asked for
     silent_s: float | None  # since its last heartbeat, by the storage's clock; None on one host, where none is needed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeLeft:
+    """How long a study goes on."""
+
+    seconds: float | None  # None while nothing is known
+    limit_s: float | None  # until the time limit; None without one that lasts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +100,29 @@ def workers_of(storage: StudyStorage, trials: Sequence[FrozenTrial]) -> list[Wor
             )
         )
     return rows
+
+
+def time_left(study: optuna.Study, storage: StudyStorage, *, workers: int) -> TimeLeft:
+    """How long so many workers need for what is left, and until when they may train."""
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+    trials = keys.settings_of(study).trials
+    limit_s = seconds_left(study, storage.now())
+    return TimeLeft(
+        seconds=sweep_seconds_left(rows, trials=trials, workers=max(workers, 1), now=time.time()),
+        limit_s=limit_s if 0 < limit_s < float("inf") else None,
+    )
+
+
+def print_time_left(left: TimeLeft, console: Console, *, workers: int) -> None:
+    """Prints a line; nothing where all is done, or nothing is known."""
+    parts = []
+    if left.seconds:
+        by = "1 worker" if workers <= 1 else f"{workers} workers"
+        parts.append(f"about {duration(left.seconds)} left for {by}{'' if workers else ', and none is at work'}")
+    if left.limit_s is not None:
+        parts.append(f"time limit in {duration(left.limit_s)}")
+    if parts:
+        say(", ".join(parts), console)
 
 
 def asked_for(study: optuna.Study) -> Asked | None:
@@ -144,9 +178,16 @@ def print_workers(workers: Sequence[WorkerRow], console: Console) -> None:
 
 
 def status_json(
-    summary: StudySummary, workers: Sequence[WorkerRow], asked: Asked | None, *, parent: str, is_stopping: bool
+    summary: StudySummary,
+    workers: Sequence[WorkerRow],
+    asked: Asked | None,
+    *,
+    left: TimeLeft,
+    parent: str,
+    is_stopping: bool,
 ) -> str:
     """`status --json`: the study's numbers and its workers."""
+    forecast = summary.forecast
     best = summary.best[0] if summary.best else None
     content = {
         "name": summary.name,
@@ -165,6 +206,9 @@ def status_json(
             for metric in summary.metrics
         ],
         "best": best and {"trial": best.number, "params": dict(best.params), "run_id": best.run_id, "line": best.line},
+        "seconds_left": left.seconds,
+        "time_limit_s": left.limit_s,
+        "forecast": forecast and {**dataclasses.asdict(forecast), "error": forecast.error},
         "parent_run": parent,
         "workers": [vars(row) for row in workers],
         "launcher": asked and dataclasses.asdict(asked),

@@ -40,6 +40,9 @@ CHECKPOINT_SCHEMA = 1
 LAST = "last.npz"
 # Type of a field -> the types that its value may have in JSON.
 _OF_JSON: Mapping[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int)}
+# A checkpoint holds the weights, those of the best epoch, and AdamW's two means of the gradients.
+COPIES = 4
+BYTES_A_WEIGHT = 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,6 @@
 """What a training costs on this machine: time, memory and disk, from a few steps on made-up slices."""
 
 import dataclasses
-import resource
-import sys
 import time
 from dataclasses import dataclass
 
@@ -15,14 +13,12 @@ from brainseg.data.load import RunData
 from brainseg.data.source import SliceInfo, Source
 from brainseg.data.split import Split
 from brainseg.model import runtime as hardware
+from brainseg.train.checkpoint import BYTES_A_WEIGHT, COPIES
 from brainseg.train.loop import Trainer
-from brainseg.train.progress import Silent
+from brainseg.train.progress import Silent, time_text
 from brainseg.train.signals import StopRequest
 
 TIMED_STEPS = 3
-# A checkpoint holds the weights, those of the best epoch, and AdamW's two means of the gradients.
-CHECKPOINT_COPIES = 4
-BYTES_A_WEIGHT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +55,12 @@ class Cost:
     @property
     def checkpoint_mib(self) -> float:
         """Of the checkpoint, which is there while the training lasts."""
-        return CHECKPOINT_COPIES * BYTES_A_WEIGHT * self.parameters / 2**20
+        return COPIES * self.model_mib
+
+    @property
+    def model_mib(self) -> float:
+        """Of the model in the run's record."""
+        return BYTES_A_WEIGHT * self.parameters / 2**20
 
     def lines(self) -> tuple[str, ...]:
         """Time, memory and disk, a line each."""
@@ -107,7 +108,7 @@ def measure(config: RunConfig, source: Source, split: Split, *, stored_px: tuple
         parameters=trainer.model.count_params(),
         seconds_per_step=training / TIMED_STEPS,
         seconds_per_val_slice=max(0.0, ends[1] - ends[0] - training) / EVALUATION_BATCH,
-        memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
+        memory_mib=hardware.peak_memory_mib(),
     )
 
 
@@ -115,13 +116,6 @@ def of_run(data: RunData) -> Cost:
     """As `measure`, of what a run trains on."""
     height, width = np.median(data.slices.sizes, axis=0)
     return measure(data.config, data.slices.source, data.split, stored_px=(int(height), int(width)))
-
-
-def time_text(seconds: float) -> str:
-    """`40 seconds`, `12 minutes`, `3.5 hours`."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _made_up(config: RunConfig, source: Source, side_px: tuple[int, int], *, count: int) -> SliceSet:

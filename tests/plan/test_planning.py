@@ -16,7 +16,8 @@ from brainseg.data.load import load_data, source_of_folder
 from brainseg.data.overview import Overview, overview_of
 from brainseg.plan.__main__ import main
 from brainseg.plan.choices import choices_for, split_choices
-from brainseg.train.cost import Cost, time_text
+from brainseg.train.cost import Cost
+from brainseg.train.progress import time_text
 
 GREY = RunConfig(data=dataclasses.replace(RunConfig().data, channels="grey"))
 

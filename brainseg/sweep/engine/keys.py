@@ -25,6 +25,8 @@ RAISED = "raised"  # host -> when the trial raised there before it had finished 
 FAILURE = "failure"  # why, the last time
 PRUNED = "pruned"  # {"epoch": ..., "reason": ...}: decided, and to be repeated after a kill
 SECONDS = "seconds"  # of training, in the end
+MEMORY = "memory_mib"  # the most that its worker has held by then
+WEIGHTS = "weights"  # how many its model has
 UNWRITTEN = "unwritten"  # parts of its record that could be written nowhere: its checkpoint is kept
 
 # User attributes of a study.
@@ -41,6 +43,7 @@ TRACKING = "tracking"  # overrides of tracking.*, without passwords
 SOFTWARE = "software"  # versions of brainseg and TensorFlow that its workers must have, and the commit of the start
 PRECISION = "precision"  # what train.precision=auto was resolved to, by its first worker
 LAUNCHER = "launcher"  # what starts its workers (keys of LauncherConfig), and how many the latest `run` asked for
+DEADLINE = "deadline"  # when its time limit ends, by the storage's clock; None without one
 STOP = "stop"  # who has asked to stop it, and when; None once `run` goes on with it
 PLACES = "places"  # overrides that say where the data lies, of the latest start
 

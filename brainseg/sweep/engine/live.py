@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from statistics import mean
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from brainseg.config import short_names
+from brainseg.sweep.engine.forecast import UNFINISHED, sweep_seconds_left, trial_seconds_left
 from brainseg.sweep.engine.trial_row import (
     COLOURS,
     ENDED,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 HEAD_LINES = 3  # the head line, the columns' names, and the line on which the cursor stands
-UNFINISHED = ("running", INTERRUPTED)
 
 
 class LiveTable:
@@ -66,35 +65,37 @@ class LiveTable:
         """Prints one line above the table."""
         self._console.print(Text(text), soft_wrap=True)
 
-    def update(self, trials: "Sequence[FrozenTrial]", now: float) -> None:
-        """Shows all trials of the study as they are. now: unix seconds."""
+    def update(self, trials: "Sequence[FrozenTrial]", now: float, *, limit_s: float = float("inf")) -> None:
+        """Shows all trials of the study as they are. now: unix seconds. limit_s: seconds until the time limit."""
         rows = [trial_row(trial) for trial in trials]
         if self._live is not None:
-            self._live.update(self._picture(rows, now), refresh=True)
+            self._live.update(self._picture(rows, now, limit_s), refresh=True)
         elif self._seen is None:
-            self.say(self._headline(rows, now))
+            self.say(self._headline(rows, now, limit_s))
         else:
             for row in rows:
                 for line in self._happened(self._seen.get(row.number), row, rows):
                     self.say(line)
         self._seen = {row.number: row for row in rows}
 
-    def _headline(self, rows: Sequence[TrialRow], now: float) -> str:
+    def _headline(self, rows: Sequence[TrialRow], now: float, limit_s: float) -> str:
         """`quick: 7 of 12 trials finished, about 12:30 left, best val_dice_image 0.7123 (trial 5), 2 running`."""
-        left = sweep_seconds_left(rows, self._config, now)
+        config = self._config
+        left = sweep_seconds_left(rows, trials=config.trials, workers=config.workers, now=now)
         counts = {state: sum(row.state == state for row in rows) for state in ("failed", *UNFINISHED)}
         parts = [f"{self._config.name}: {self._finished(rows)} trials finished"]
         parts += [f"about {duration(left)} left"] if left else []
+        parts += [f"time limit in {duration(max(0.0, limit_s))}"] if limit_s < float("inf") else []
         parts += [f"{counts['failed']} failed"] if counts["failed"] else []
         for position, metric in enumerate(self._config.metrics):
-            for best in by_metric(rows, self._config, metric)[:1]:
+            for best in by_metric(rows, config, metric)[:1]:
                 parts.append(f"best {metric} {shown_metric(best.values[position])} (trial {best.number})")
         return ", ".join(parts + [f"{counts[state]} {state}" for state in UNFINISHED if counts[state]])
 
     def _finished(self, rows: Sequence[TrialRow]) -> str:
         return f"{sum(row.state in FINISHED for row in rows)} of {self._config.trials}"
 
-    def _picture(self, rows: Sequence[TrialRow], now: float) -> Group:
+    def _picture(self, rows: Sequence[TrialRow], now: float, limit_s: float) -> Group:
         others = [metric for metric in self._config.metrics if metric != REPORTED]
         table = Table(box=None, pad_edge=False)
         for heading in ("trial", "state", "epoch", REPORTED, *others, "left"):
@@ -113,7 +114,7 @@ class LiveTable:
                 "" if left is None else duration(left),
                 Text(shown_params(row.params, self._names), no_wrap=True, overflow="ellipsis"),
             )
-        return Group(Text(self._headline(rows, now), no_wrap=True, overflow="ellipsis", style="bold"), table)
+        return Group(Text(self._headline(rows, now, limit_s), no_wrap=True, overflow="ellipsis", style="bold"), table)
 
     def _chosen(self, rows: Sequence[TrialRow]) -> list[TrialRow]:
         """Unfinished trials, then ended ones, the latest first: as many as there are lines for."""
@@ -154,27 +155,3 @@ class LiveTable:
             return f"infeasible: {values}; {row.reason} {count}"
         is_best = len(metrics) == 1 and by_metric(rows, self._config, next(iter(metrics)))[0] is row
         return f"complete: {values}{', the best so far' if is_best else ''} {count}"
-
-
-def trial_seconds_left(row: TrialRow, now: float) -> float | None:
-    """At the pace since its worker took it; None before that worker's first epoch, and if no worker holds it."""
-    if row.claimed_at is None or row.epochs is None or row.epoch <= row.epochs_at_claim:
-        return None
-    return (now - row.claimed_at) / (row.epoch - row.epochs_at_claim) * (row.epochs - row.epoch)
-
-
-def sweep_seconds_left(rows: Sequence[TrialRow], config: StudyConfig, now: float) -> float | None:
-    """If the remaining trials take as long as the finished ones on average, pruned ones included.
-
-    None before a trial has finished. Never less than the longest running trial has left.
-    """
-    took = [row.seconds for row in rows if row.state in FINISHED and row.seconds is not None]
-    if not took:
-        return None
-    finished = sum(row.state in FINISHED for row in rows)
-    to_come = max(config.trials - finished, 0)
-    if to_come == 0:
-        return 0.0
-    done = sum(row.epoch / row.epochs for row in rows if row.state in UNFINISHED and row.epochs)
-    running = max((trial_seconds_left(row, now) or 0.0 for row in rows), default=0.0)
-    return max(running, mean(took) * max(to_come - done, 0.0) / min(config.workers, to_come))

@@ -25,10 +25,13 @@ from brainseg.sweep.engine.broken_host import (
     with_raise_here,
     without_raises_here,
 )
+from brainseg.sweep.engine.deadline import seconds_left
+from brainseg.sweep.engine.forecast import whole_s
 from brainseg.sweep.engine.foreign import refusal
 from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, ProcessLock, host_name, this_host
 from brainseg.sweep.engine.queue_study import QueueStudy
 from brainseg.sweep.engine.storage import StudyStorage
+from brainseg.sweep.engine.trial_row import trial_row
 from brainseg.sweep.study.parameter import Value
 from brainseg.sweep.study.pruners import build_pruner
 from brainseg.sweep.study.samplers import build_sampler, sampler_to_tell
@@ -101,6 +104,8 @@ class TrialQueue:
         if self.is_stopped:
             return NoTrial(is_over=True, reason="the study was stopped by `sweep stop`")
         now = self.storage.now()
+        if seconds_left(self.study, now) <= 0:
+            return NoTrial(is_over=True, reason="the time limit is reached")
         trials = self.study.read_trials()
         settings = keys.settings_of(self.study)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -111,17 +116,36 @@ class TrialQueue:
             return NoTrial(is_over=True, reason=f"{failed} trials failed, and {settings.failures} are allowed")
         if free and trains_elsewhere(running):
             free = [trial for trial in free if not raised_here(trial)]  # another host may do better
-        if free:
-            return self._hold(self._trial_of(free[0]), now)
+        in_time = [trial for trial in free if self._fits(trials, now, trial)]
+        if in_time:
+            return self._hold(self._trial_of(in_time[0]), now)
         silent = [trial.number for trial in running if self._is_silent(trial)]
         if silent:  # whether they are dead shows in a moment: else this worker would look again after its next trial
             return NoTrial(is_over=False, reason=f"the worker of trial {silent[0]} is silent")
-        if finished + len(running) < settings.trials:
+        is_more = finished + len(running) < settings.trials
+        if free or (is_more and not self._fits(trials, now)):
+            return NoTrial(is_over=True, reason="no further trial would end before the time limit")
+        if is_more:
             waiting = next(filter(self._pop, (trial for trial in trials if trial.state == TrialState.WAITING)), None)
             return self._hold_new(now) if waiting is None else self._hold(self._trial_of(waiting), now)
         if running:
             return NoTrial(is_over=False, reason=f"{len(running)} trials are still running")
         return NoTrial(is_over=True, reason=f"{finished} of {settings.trials} trials are finished")
+
+    def _fits(self, trials: Sequence[FrozenTrial], now: float | None, trial: FrozenTrial | None = None) -> bool:
+        """Whether a trial (a new one, by default) would end before the time limit, trained to its end from here."""
+        left_s = seconds_left(self.study, now)
+        whole = None if left_s == float("inf") else whole_s([trial_row(each) for each in trials])
+        if whole is None:
+            return True
+        row = None if trial is None else trial_row(trial)
+        done = row.epoch / row.epochs if row is not None and row.epochs else 0.0
+        return whole * (1 - done) <= left_s
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the study's time limit; infinite without one."""
+        return seconds_left(self.study, self.storage.now())
 
     @property
     def is_stopped(self) -> bool:

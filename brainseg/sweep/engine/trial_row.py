@@ -47,6 +47,7 @@ class TrialRow:
     line: str  # the overrides that repeat the trial behind `python -m brainseg.train`, or empty
     deaths: int  # workers that died while they trained it
     seconds: float | None  # training time, known at the end
+    took_s: float | None  # of a worker's time, from its claim to its end; of training alone if it was interrupted
     claimed_at: float | None  # unix seconds at which the worker that holds it took it
     epochs_at_claim: int  # epochs that were finished then
     ended: datetime | None
@@ -80,10 +81,18 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
         line=attrs.get(keys.LINE, ""),
         deaths=len(attrs.get(keys.DEATHS, ())),
         seconds=attrs.get(keys.SECONDS),
+        took_s=_took_s(trial),
         claimed_at=None if lease is None else lease["claimed_at"],
         epochs_at_claim=0 if lease is None else lease["epochs_at_claim"],
         ended=trial.datetime_complete,
     )
+
+
+def _took_s(trial: "FrozenTrial") -> float | None:
+    began, ended = trial.datetime_start, trial.datetime_complete
+    if trial.user_attrs.get(keys.CLAIMS) == 1 and began is not None and ended is not None:
+        return (ended - began).total_seconds()
+    return trial.user_attrs.get(keys.SECONDS)
 
 
 def broken_constraints(excesses: Mapping[str, float]) -> str:

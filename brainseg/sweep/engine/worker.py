@@ -28,7 +28,7 @@ from brainseg.config import RunConfig, TrackingConfig, short_names
 from brainseg.data.load import RunData
 from brainseg.errors import AwayError, BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
 from brainseg.keys import as_line
-from brainseg.model.runtime import import_tensorflow, resolve_threads
+from brainseg.model.runtime import import_tensorflow, peak_memory_mib, resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.host import check_parent, check_software, with_places, with_precision
 from brainseg.sweep.engine.leases import HEARTBEAT_S, ProcessLock
@@ -151,8 +151,8 @@ class Worker:
                     self._run(claim, threads)
             except LeaseLost:
                 self._leave(claim)
-            except StudyStopped:
-                say("the study is being stopped; the trial goes back, with its checkpoint")
+            except StudyStopped as stopped:
+                say(f"{stopped.why}; the trial goes back, with its checkpoint")
                 self._give_back(claim)
             except (Interrupted, *NOT_OF_THE_TRIAL):
                 self._give_back(claim)
@@ -237,7 +237,11 @@ class Worker:
 
     def _complete(self, claim: Claim, result: "Result") -> bool:
         """Reports the trial's values to the study; False if another worker has taken the trial."""
-        told: dict[str, object] = {keys.SECONDS: round(sum(metrics["seconds"] for metrics in result.history), 3)}
+        told: dict[str, object] = {
+            keys.SECONDS: round(sum(metrics["seconds"] for metrics in result.history), 3),
+            keys.MEMORY: round(peak_memory_mib()),
+            keys.WEIGHTS: result.parameters,
+        }
         if result.unwritten:
             told[keys.UNWRITTEN] = list(result.unwritten)
         self._told(lambda: self._queue.remember(claim, told))
@@ -359,10 +363,11 @@ class LeaseLost(Interrupted):
 
 
 class StudyStopped(Interrupted):
-    """Somebody has asked to stop the study. To the tracker it is a stop from outside."""
+    """Somebody has asked to stop the study, or its time is over. To the tracker it is a stop from outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, why: str) -> None:
         super().__init__(SIGTERM)
+        self.why = why
 
 
 # Training is deterministic: these would come again.
@@ -383,10 +388,15 @@ class _Watch:
         self._reported = set(queue.reported(claim))
         self._prunes = len(queue.study.directions) == 1
         self._decided = claim.attributes.get(keys.PRUNED)  # before a kill
+        self._seconds = 0.0  # of training
+        self._since = time.monotonic()
 
     def __call__(self, epoch: int, metrics: Metrics) -> None:
+        self._seconds += metrics["seconds"]
+        took_s, self._since = time.monotonic() - self._since, time.monotonic()
         with self._queue.storage.together():
             is_mine, is_stopped = self._queue.is_mine(self._claim), self._queue.is_stopped
+            is_late = self._queue.seconds_left < took_s  # for another epoch
             if is_mine:
                 self._report(epoch, metrics["val_dice_image"])
         if not is_mine:
@@ -397,7 +407,10 @@ class _Watch:
         if self._stop.is_requested:
             raise Interrupted(SIGTERM)
         if is_stopped and epoch < self._epochs:
-            raise StudyStopped
+            raise StudyStopped("the study is being stopped")
+        if is_late and epoch < self._epochs:
+            self._stop.is_requested = True  # else this worker would take the trial again
+            raise StudyStopped("the next epoch would end after the time limit")
 
     def _report(self, epoch: int, value: float) -> None:
         """Stores the epoch's value, and before the first one that this worker has begun."""
@@ -415,7 +428,8 @@ class _Watch:
             value = metrics["val_dice_image"]
             reason = f"pruned after epoch {epoch} of {self._epochs} by {pruner}, at val_dice_image {value:.4f}"
             self._decided = {"epoch": epoch, "reason": reason}
-            self._queue.remember(self._claim, {keys.PRUNED: self._decided})
+            seconds = round(self._seconds, 3)
+            self._queue.remember(self._claim, {keys.PRUNED: self._decided, keys.SECONDS: seconds})
         if self._decided is not None:
             raise Pruned(self._decided["reason"], epoch=self._decided["epoch"])
 

@@ -19,7 +19,6 @@ from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.endings import last_line
 from brainseg.sweep.launchers.engine import Workers
 from brainseg.sweep.launchers.view import View
-from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.train.signals import handled_by
 
 POLL_S = 0.5  # between two looks at the workers and the study
@@ -163,21 +162,19 @@ def _count_end(slot: Slot, code: int, now: float) -> str:
     return f"{name} ended with an error: {ended}; it starts again" + (f" in {pause_s:.0f} s" if pause_s else "")
 
 
-def supervise(config: StudyConfig, workers: Pool, view: View, table: LiveTable) -> None:
-    """Runs the workers until the study is finished, the time limit is reached or the user stops it.
+def supervise(workers: Pool, view: View, table: LiveTable) -> None:
+    """Runs the workers until the study is finished, its time limit is reached or the user stops it.
 
     No worker lives afterwards. Raises Interrupted if the user has stopped it, and SweepError if workers end again and
     again.
     """
-    begun = time.monotonic()
-    limit_s = float("inf") if config.time_limit_min is None else 60 * config.time_limit_min
     stop = StopRequests()
     with handled_by(stop.handle), table:
         stopping = Stopping(workers, table)
         try:
             while True:
                 now = time.monotonic()
-                is_late = now - begun > limit_s
+                is_late = view.limit_s <= 0
                 restart = not stop.times and not is_late
                 for line in workers.keep_alive(now, restart=restart):
                     table.say(line)

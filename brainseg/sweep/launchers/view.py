@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import optuna
 from optuna.trial import FrozenTrial
 
+from brainseg.sweep.engine.deadline import seconds_left
 from brainseg.sweep.engine.foreign import left_out
 from brainseg.sweep.engine.keys import lease_of
 from brainseg.sweep.engine.live import LiveTable
@@ -32,6 +33,7 @@ class View:
         self._before: Progress | None = None
         self._left_out: set[int] = set()  # trials that were named
         self._is_away = False  # whether the storage didn't answer the last time
+        self.limit_s = float("inf")  # until the time limit, when the study was looked at the last time
 
     def look(self) -> list[int]:
         """Polls once; returns the ids of this process's workers whose trials have made progress since the last time."""
@@ -39,6 +41,7 @@ class View:
             with self._storage.reached():
                 trials = self._study.get_trials(deepcopy=False)
                 others = left_out(self._study)
+                self.limit_s = seconds_left(self._study, self._storage.now())
         except UnreachableError as error:  # where it stays away, the workers can't live
             if not self._is_away:
                 self._table.say(f"{str(error).partition(';')[0]}; the sweep waits for it")
@@ -48,7 +51,7 @@ class View:
         for number in sorted(others.keys() - self._left_out):
             self._table.say(f"trial {number} {others[number]}; it is left out")
         self._left_out |= others.keys()
-        self._table.update(trials, time.time())
+        self._table.update(trials, time.time(), limit_s=self.limit_s)
         before, progress = self._before, _progress(trials)
         self._before = progress
         if before is None or _ended(progress) > _ended(before):

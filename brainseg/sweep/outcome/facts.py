@@ -25,7 +25,7 @@ class StudyFacts:
     id: str = ""  # tag `sweep_id` of its runs, which tells it from others of its name; empty if unknown
     baseline: str | None  # run id; None if it has none
     verdicts: tuple[str, ...] = ()  # its best trial, a sentence for each metric
-    progress: str = ""  # how many trials have ended, and how; empty if unknown
+    progress: str = ""  # how many trials have ended, and how, and how far their forecast was off; empty if unknown
     groups: tuple[FigureGroup, ...] = ()
     missing: str = ""  # why there are no figures; empty if there are
     metrics: Mapping[str, str] = field(default_factory=dict)  # metric -> direction; empty if unknown
@@ -62,7 +62,7 @@ def facts_in_archive(archive: "Archive", name: str) -> StudyFacts:
 def _facts(study: "OwnStudy", config: "StudyConfig") -> StudyFacts:
     from brainseg.sweep.engine.keys import STUDY_ID
     from brainseg.sweep.outcome.figures import figure_groups
-    from brainseg.sweep.outcome.summary import headline, summarize, verdict
+    from brainseg.sweep.outcome.summary import forecast_text, headline, summarize, verdict
     from brainseg.sweep.study.plan import quiet
 
     with quiet():
@@ -72,7 +72,7 @@ def _facts(study: "OwnStudy", config: "StudyConfig") -> StudyFacts:
             id=study.user_attrs.get(STUDY_ID, ""),
             baseline=(summary.baseline.run_id or None) if summary.baseline is not None else None,
             verdicts=tuple(verdict(summary, metric) for metric in summary.metrics),
-            progress=f"{headline(summary)}.",
+            progress=f"{headline(summary)}.{forecast_text(summary)}",
             groups=figure_groups(study, summary, kinds=KINDS),
             metrics=config.metrics,
             front=tuple(

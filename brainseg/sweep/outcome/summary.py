@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from brainseg.cli.tables import Console, Section, say
 from brainseg.config import short_names
+from brainseg.sweep.engine.forecast import Accuracy, accuracy
 from brainseg.sweep.engine.foreign import left_out
 from brainseg.sweep.engine.keys import settings_of
 from brainseg.sweep.engine.trial_row import (
@@ -87,6 +88,7 @@ class StudySummary:
     left_out: Mapping[int, str]  # number -> why it doesn't count, of each trial that another program holds or told
     epochs_run: int  # of all trials
     epochs_saved: int  # that pruned trials were asked for and didn't run
+    forecast: Accuracy | None = None  # how far it was off; None while too few trials have finished
 
     @property
     def finished(self) -> int:
@@ -114,6 +116,7 @@ def summarize(study: "optuna.Study", config: StudyConfig) -> StudySummary:
         left_out=left_out(study),
         epochs_run=sum(row.epoch for row in rows),
         epochs_saved=sum((row.epochs or row.epoch) - row.epoch for row in rows if row.state == "pruned"),
+        forecast=accuracy(rows),
     )
 
 
@@ -193,6 +196,11 @@ def verdict(summary: StudySummary, metric: MetricSummary) -> str:
     return f"{text}: {shown_metric(metric.gain)} better than the baseline ({shown_metric(metric.baseline_value)})."
 
 
+def forecast_text(summary: StudySummary) -> str:
+    """How far the forecast was off, behind another sentence; empty while too few trials have finished."""
+    return "" if summary.forecast is None else f" {summary.forecast}"
+
+
 def epochs_line(summary: StudySummary) -> str:
     """`Pruning saved 31 of 120 epochs.`"""
     if summary.epochs_saved == 0:
@@ -218,7 +226,7 @@ def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
     parts = [f"**{verdict(summary, metric)}**" for metric in summary.metrics]
     if summary.best and summary.best[0].line:
         parts.append(f"```\n{COMMAND} {summary.best[0].line}\n```")
-    parts.append(f"{headline(summary)}. {epochs_line(summary)}")
+    parts.append(f"{headline(summary)}. {epochs_line(summary)}{forecast_text(summary)}")
     if summary.best:
         parts.append(_best(summary, config).markdown(level=3))
     if summary.infeasible:
@@ -243,6 +251,8 @@ def print_status(summary: StudySummary, config: StudyConfig, console: Console) -
     if summary.best and summary.best[0].line:
         say(f"{COMMAND} {summary.best[0].line}", console)
     say(epochs_line(summary), console)
+    if summary.forecast is not None:
+        say(str(summary.forecast), console)
     if summary.best:
         _best(summary, config).show(console)
     block = "█" if console.encoding.startswith("utf") else "#"

@@ -134,6 +134,34 @@ def build_pruner(config: StudyConfig, *, epochs: int) -> "BasePruner":
         return _built(config.pruner, epochs=epochs)
 
 
+def never_stopped(config: StudyConfig, *, epochs: int) -> tuple[int, int]:
+    """How many trials the pruner lets finish whatever they score, and how many epochs it lets any other one have.
+
+    One that is a plugin's may stop each trial after its first epoch, as far as is known.
+    """
+    trials, least = _never_stopped(config.pruner, epochs=epochs)
+    return min(trials, config.trials), min(max(least, 1), epochs)
+
+
+def _never_stopped(config: PrunerConfig, *, epochs: int) -> tuple[int, int]:
+    match made("pruners", config.name, config.options):
+        case Never():
+            return 0, epochs
+        case Median() as median:
+            return max(median.n_startup_trials, 1), median.n_warmup_steps
+        case SuccessiveHalving() as halving:
+            return 0, halving.min_resource * halving.reduction_factor**halving.min_early_stopping_rate
+        case Hyperband() as hyperband:
+            return 0, hyperband.min_resource
+        case Patient(pruner=None) as patient:
+            return 0, patient.patience + 1
+        case Patient(pruner=dict(content)) as patient:
+            trials, least = _never_stopped(pruner_from(content), epochs=epochs)
+            return trials, max(least, patient.patience + 1)
+        case _:
+            return 0, 1
+
+
 def _built(config: PrunerConfig, *, epochs: int) -> "BasePruner":
     pruner: Pruner = made("pruners", config.name, config.options)
     return pruner.build(epochs=epochs)

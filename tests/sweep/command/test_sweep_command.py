@@ -106,11 +106,41 @@ def test_the_time_limit_ends_a_start_of_the_sweep_and_not_the_study(sweep: Sweep
     sweep.write(trials=8, time_limit_min=0.03)
     text = sweep.run("run", "tiny")
     assert "the time limit is reached: the current epochs are finished first" in text
-    assert text.splitlines()[-1] == "not finished yet; go on with: python -m brainseg.sweep run tiny"
-    assert sweep.states()["COMPLETE"] < 8
+    done = sweep.states()["COMPLETE"]
+    assert done < 8
+    assert text.splitlines()[-1] == (
+        f"{done} trial{'' if done == 1 else 's'} ended within the time limit, {8 - done} are to come; "
+        "not finished yet; go on with: python -m brainseg.sweep run tiny"
+    )
     (parent,) = sweep.parents()
     assert (parent.status, parent.tags["state"]) == ("FINISHED", "unfinished")
     assert {run.status for run in sweep.children().values()} <= {"FINISHED", "KILLED"}
+
+
+def test_a_time_limit_is_obeyed_by_every_worker_and_the_study_goes_on_later(sweep: Sweep) -> None:
+    sweep.write(trials=200, workers=1)
+    first = sweep.start("run", "tiny")
+    first.wait_until(lambda: sweep.states()["COMPLETE"] >= 1)
+    before = sweep.states()["COMPLETE"]
+    second = sweep.start("run", "tiny", "--hours", "0.0001")
+    assert [first.exit_code(), second.exit_code()] == [0, 0], sweep.told(first)
+    states = sweep.states()
+    assert before <= states["COMPLETE"] < 200
+    assert [trial.user_attrs["lease"] for trial in sweep.trials() if trial.state.name == "RUNNING"] in ([], [None])
+    done = states["COMPLETE"]
+    end = f"ended within the time limit, {200 - done} are to come; not finished yet; go on with: "
+    assert end in first.text.splitlines()[-1]
+    assert first.text.splitlines()[-1].startswith(f"{done} trial")
+    assert second.text.splitlines()[-1].endswith(f"{end}python -m brainseg.sweep run tiny --hours 0.0001")
+    (parent,) = sweep.parents()
+    assert (parent.status, parent.tags["state"]) == ("FINISHED", "unfinished")
+
+    sweep.run("run", "tiny", "--trials", str(done + 1))
+    assert sweep.states() == {"COMPLETE": done + 1}
+    # What was stopped went on from its checkpoint: no epoch was trained twice.
+    trained = sweep.trained()
+    assert all(len(set(epochs)) == len(epochs) and max(epochs) == 6 for epochs in trained.values()), trained
+    sweep.assert_nothing_is_open()
 
 
 def test_several_objectives_give_a_pareto_front(sweep: Sweep, tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 import io
 
-import pytest
 from made_studies import BASELINE, held, made_trial, params, study_config
 from rich.console import Console
 
-from brainseg.sweep.engine.live import LiveTable, sweep_seconds_left, trial_seconds_left
-from brainseg.sweep.engine.trial_row import trial_row
+from brainseg.sweep.engine.live import LiveTable
 
 
 def lines_of(updates, **changes):
@@ -152,9 +150,10 @@ def test_a_terminal_shows_unfinished_trials_then_the_latest_finished_ones():
         running(5),
         made_trial(6, "WAITING"),
     ]
-    # Trial 4: 2 epochs in 30 s, 7 to come. All: 10 trials to come, 0.25 + 0.3 of them done, 60 s each, by 2.
+    # Trial 4: 2 epochs in 30 s, 7 to come: it ends after 105 s, trial 5 after 60 s. Then trial 1, for another 45 s, and
+    # seven of 60 s: four of them by the worker that ends last.
     assert picture_of(trials, 1030.0) == [
-        "quick: 2 of 12 trials finished, about 4:44 left, 1 failed, best val_dice_image 0.5000 (trial 0), 2 running, "
+        "quick: 2 of 12 trials finished, about 5:45 left, 1 failed, best val_dice_image 0.5000 (trial 0), 2 running, "
         "1 interrupt…",
         "trial  state        epoch  val_dice_image  left  parameters",
         f"    1  interrupted    1/4          0.2000        {STARTED}",
@@ -195,33 +194,10 @@ def test_the_table_is_taken_away_and_lines_stay():
     assert shown.endswith("\x1b[2K\x1b[1A\x1b[2K\x1b[1A\x1b[2K")
 
 
-def test_a_trials_time_left_is_at_the_speed_of_its_present_worker():
-    row = trial_row(running(0, (0.1,) * 6, at=100.0, epochs_at_claim=2, epochs=10))
-    assert trial_seconds_left(row, 140.0) == 40.0
-
-
-@pytest.mark.parametrize(
-    "trial", [running(0), running(0, (0.1, 0.2), epochs_at_claim=2), interrupted(0, (0.1,)), complete(0, 0.5)]
-)
-def test_a_trials_time_left_is_unknown_before_an_epoch_of_its_present_worker(trial):
-    assert trial_seconds_left(trial_row(trial), 100.0) is None
-
-
-@pytest.mark.parametrize(
-    ("trials", "workers", "left"),
-    [
-        ([running(0)], 2, None),  # nothing has finished
-        ([complete(0, 0.5, seconds=60.0)], 1, 180.0),  # three to come
-        ([complete(0, 0.5, seconds=60.0)], 2, 90.0),
-        ([complete(0, 0.5, seconds=60.0)], 8, 60.0),  # not faster than one trial takes
-        ([complete(0, 0.5, seconds=60.0), failed(1)], 1, 180.0),  # a failed one doesn't count
-        ([complete(0, 0.5, seconds=90.0), pruned(1, seconds=30.0)], 1, 120.0),
-        ([complete(0, 0.5, seconds=60.0), interrupted(1, (0.1,))], 1, 165.0),  # a quarter of one is done
-        # The running one has three epochs of 100 s left, longer than the average tells.
-        ([complete(n, 0.5, seconds=60.0) for n in range(3)] + [running(3, (0.1,))], 1, 300.0),
-        ([complete(n, 0.5, seconds=60.0) for n in range(4)], 1, 0.0),
-    ],
-)
-def test_the_sweeps_time_left_is_that_of_the_trials_to_come(trials, workers, left):
-    config = study_config(trials=4, workers=workers)
-    assert sweep_seconds_left([trial_row(trial) for trial in trials], config, 100.0) == left
+def test_a_time_limit_stands_beside_the_time_left():
+    output = io.StringIO()
+    with LiveTable(study_config(trials=3, workers=1), Console(file=output, width=100)) as table:
+        table.update([complete(0, 0.5, seconds=60.0)], 0.0, limit_s=95.4)
+    assert output.getvalue() == (
+        "quick: 1 of 3 trials finished, about 2:00 left, time limit in 1:35, best val_dice_image 0.5000 (trial 0)\n"
+    )

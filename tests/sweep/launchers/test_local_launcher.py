@@ -168,6 +168,7 @@ class Away:
         self._left = times
         self._trials = trials
         self._storage, self._study_id = self, 0
+        self.user_attrs: dict[str, Any] = {}
 
     def get_trials(self, deepcopy: bool) -> list[FrozenTrial]:
         self._left -= 1

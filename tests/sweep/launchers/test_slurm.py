@@ -239,6 +239,21 @@ def test_a_job_that_waits_is_shown_and_a_stop_cancels_it_and_ends_the_other_afte
     assert [run.status for run in sweep.children().values()] == ["KILLED"]
 
 
+@pytest.mark.slow  # tests/sweep/engine/test_deadline.py has the rules
+def test_jobs_obey_the_time_limit_that_the_study_has(sweep: SlurmSweep) -> None:
+    command = sweep.launch("train.epochs=1000")
+    sweep.wait_for_epochs(command, trials=2)
+    second = sweep.launch("train.epochs=1000", "--hours", "0.0001")
+    assert [command.exit_code(), second.exit_code()] == [0, 0], sweep.told(command)
+    told = "0 trials ended within the time limit, 2 are to come; not finished yet; go on with: "
+    assert told in command.text
+    assert told in second.text
+    assert [sweep.slurm.state(job) for job in sweep.slurm.jobs()] == ["COMPLETED"] * 2
+    assert sweep.states() == {"RUNNING": 2}
+    assert [trial.user_attrs["lease"] for trial in sweep.trials()] == [None, None]
+    assert [run.status for run in sweep.children().values()] == ["KILLED"] * 2
+
+
 def test_what_sbatch_refuses_is_one_line_and_nothing_is_written(sweep: SlurmSweep) -> None:
     command = sweep.launch(options="--partition=gpus")
     assert command.exit_code() == 2, sweep.told(command)

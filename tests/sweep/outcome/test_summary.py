@@ -76,6 +76,17 @@ def test_a_study_whose_trials_all_break_a_constraint_has_no_best():
     assert verdict(summary, summary.metrics[0]) == "No trial keeps the constraints yet: no best val_dice_image."
 
 
+def test_after_ten_trials_the_forecasts_error_is_told():
+    trials = [complete(number, 0.5, params(1e-3), seconds=60.0) for number in range(9)]
+    assert summary_of(trials).forecast is None
+    config, told = study_config(), io.StringIO()
+    summary = summary_of([*trials, complete(9, 0.25, seconds=120.0)])
+    print_status(summary, config, Console(file=told, width=200))
+    line = "Forecast: 9 trials were to take 9:00, each by the mean of those before it, and took 10:00: 10% too short."
+    assert line in told.getvalue().splitlines()
+    assert line in summary_markdown(summary, config)
+
+
 def test_of_equal_trials_the_earlier_is_better():
     assert numbers(summary_of([complete(0, 0.1), complete(1, 0.6), complete(2, 0.6)]).best) == [1, 2, 0]
 
