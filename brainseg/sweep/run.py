@@ -37,6 +37,7 @@ from brainseg.sweep.outcome.summary import print_status, summarize
 from brainseg.sweep.server.address import STORAGE, server_folder
 from brainseg.sweep.server.job import ensure_server, server_study, server_tasks
 from brainseg.sweep.studies import (
+    TimeLeft,
     asked_for,
     print_asked,
     print_time_left,
@@ -220,7 +221,8 @@ def show_archived(path: Path, *, as_json: bool) -> int:
     summary = summarize(study, config)
     if as_json:
         parent = study.user_attrs.get(keys.PARENT_RUN, "")
-        print(status_json(summary, [], None, parent=parent, is_stopping=False))
+        left = TimeLeft(seconds=None, limit_s=None)
+        print(status_json(summary, [], None, left=left, parent=parent, is_stopping=False))
     else:
         print_status(summary, config, quiet_console())
     return 0
