@@ -153,6 +153,8 @@ class MlflowStore:
                 return (artifacts / checked_name(name)).read_text(encoding="utf-8")
             except OSError as error:
                 raise no_artifact(run_id, name, mask(self._uri)) from error
+            except UnicodeDecodeError as error:
+                raise TrackingError(f"{name} of run {run_id} is no text; restore the artifact") from error
         with tempfile.TemporaryDirectory() as folder:
             return self.file(run_id, name, Path(folder)).read_text()
 
@@ -239,8 +241,8 @@ class MlflowStore:
         return self._client
 
     def _spooled(self, run_id: str) -> MemoryStore | None:
-        if not run_id.startswith(LOCAL_PREFIX):
-            return None
+        if not run_id.startswith(LOCAL_PREFIX) or run_id not in spooled_runs(self._paths.spool):
+            return None  # the id may hold anything, a slash or U+0000 for two, and is no path
         store = memory_of_spool(self._paths.spool, run_id)
         for tracker in store.trackers.values() if store is not None else ():
             tracker.tags = from_mlflow(tracker.tags)
