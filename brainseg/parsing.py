@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CHARACTERS = 2**20  # of YAML: seconds of parsing
-MAX_DEPTH = 100  # of lists and mappings within one another
+MAX_DEPTH = 20  # of lists and mappings within one another: OmegaConf fails below 100
 MAX_VALUES = 100_000  # of YAML, once what its anchors stand for is written out
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from brainseg.errors import InputError
+from brainseg.errors import BrainsegError, InputError
+
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # it is full, or broken: nothing that the user typed is wrong
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _REDIRECTED = threading.RLock()
@@ -58,12 +60,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(place: Path, *, option: str = "") -> Iterator[None]:
-    """Turns an OSError of what is inside into InputError. place: what is written. option: the option that named it."""
+    """Turns an OSError of what is inside into InputError, or where the disk is to blame into BrainsegError.
+
+    place: what is written. option: the option that named it.
+    """
     try:
         yield
     except OSError as error:
         where = f"{option} {place}" if option else str(error.filename or place)  # a full disk names no file
-        raise InputError(f"{where} can't be written ({error.strerror or error}); name another place") from error
+        kind = BrainsegError if error.errno in OF_THE_DISK else InputError
+        raise kind(f"{where} can't be written ({error.strerror or error}); name another place") from error
 
 
 def csv_text(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -15,6 +16,7 @@ from brainseg.compose.search_path import GROUPS, in_conf, options_in, register_l
 from brainseg.config import KEYS
 from brainseg.errors import ConfigError
 from brainseg.keys import did_you_mean
+from brainseg.parsing import MAX_DEPTH
 
 # Not in a run's name: they say where things are and what they are called, not what is done.
 UNNAMED_KEYS = (
@@ -36,13 +38,12 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         if text.startswith("="):
             raise ConfigError(f"{text!r} has no key; write key=value, such as model.dropout=0.2")
+        if max(accumulate((sign in "[{(") - (sign in "]})") for sign in text), default=0) > MAX_DEPTH:
+            raise ConfigError(f"{text[:40]}... is nested deeper than {MAX_DEPTH} levels; write it with fewer brackets")
     try:
         parsed = OverridesParser.create().parse_overrides([*map(_literal, overrides)])
     except HydraException as error:
         raise ConfigError(explain_syntax(error, overrides)) from error
-    except RecursionError:
-        deepest = max(overrides, key=lambda text: len(re.findall(r"[\[{(]", text)))
-        raise ConfigError(f"{deepest[:40]}... is nested too deeply; write it with fewer brackets") from None
     for override in parsed:
         _check_kind(override)
     return parsed

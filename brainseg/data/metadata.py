@@ -48,6 +48,8 @@ def read_metadata(path: Path, *, ids: Collection[str], left_out: Collection[str]
         return _unreadable(path, f"it is not comma-separated ({error})")
     except OSError as error:
         return _unreadable(path, f"it can't be read ({error.strerror})")
+    if any("\0" in cell for row in table for cell in row):
+        return _unreadable(path, "it has the character U+0000, as text of UTF-16 has; export it as UTF-8")
     header = table[0] if table else []
     if ID not in header:
         return _unreadable(path, _without_id(header))

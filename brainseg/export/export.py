@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainseg.cli.output import check_new_file
+from brainseg.cli.output import check_new_file, writing
 from brainseg.config import DataConfig
-from brainseg.errors import InputError
 from brainseg.export.check import Deviation, check, difference, probabilities
 from brainseg.export.check_slices import CheckSlices
 from brainseg.export.description import describe
@@ -34,23 +33,23 @@ def export(
     """Writes the model to a new file. model: as `segmenter.load` gives it, with data.
 
     Raises BrainsegError if the file's probabilities or masks differ from the model's by more than rounding, and
-    InputError if it can't be written, or exists by now; nothing is left then.
+    if the disk is full; InputError if it can't be written, or exists by now. Nothing is left then.
     """
     kind = FORMATS[format_name]
     plain = to_float32(model)
     expected = probabilities(lambda images: plain(images, training=False), slices)
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".brainseg-") as folder:
-            unfinished = Path(folder, path.name)
-            kind.write(plain, unfinished, describe(segmenter, data, windows_of(model)))
-            found = difference(
-                expected, probabilities(kind.runner(unfinished), slices), slices, segmenter.settings, data.labels
-            )
-            check(found, called=f"the {format_name} file")
-            size_bytes = unfinished.stat().st_size
-            _keep(unfinished, path)
-    except OSError as error:
-        raise InputError(f"-o {path} can't be written ({error.strerror or error}); name another file") from error
+    with (
+        writing(path, option="-o"),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".brainseg-") as folder,
+    ):
+        unfinished = Path(folder, path.name)
+        kind.write(plain, unfinished, describe(segmenter, data, windows_of(model)))
+        found = difference(
+            expected, probabilities(kind.runner(unfinished), slices), slices, segmenter.settings, data.labels
+        )
+        check(found, called=f"the {format_name} file")
+        size_bytes = unfinished.stat().st_size
+        _keep(unfinished, path)
     rounding = None
     if not is_float32(model):
         trained = probabilities(lambda images: model(images, training=False), slices)

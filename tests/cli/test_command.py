@@ -88,8 +88,14 @@ def test_wrong_usage_is_one_line_without_passwords(capsys: pytest.CaptureFixture
 def test_a_full_disk_is_said_with_the_place_that_was_written(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as of a write: it names no file
     said = f"^{tmp_path} can't be written \\(No space left on device\\); name another place$"
-    with pytest.raises(InputError, match=said), writing(tmp_path):
+    with pytest.raises(BrainsegError, match=said) as error, writing(tmp_path):
         raise full
+    assert error.value.exit_code == 1  # nothing that was typed is wrong
+
+
+def test_a_place_that_may_not_be_written_is_the_users_to_change(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\(Permission denied\); name another place$"), writing(tmp_path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def test_a_file_that_could_not_be_replaced_is_as_it_was(tmp_path: Path) -> None:

@@ -122,6 +122,11 @@ def test_metadata_columns_are_carried_along_without_empty_values(folder: Any, te
         ("id,patient_id\n1,P1\n2,P2\n,P3\n", "metadata.csv: row 4 has no id;"),
         ('id,patient_id\n1,"P1\n2,P2\n', "metadata.csv: it is not comma-separated ("),
         ("id,patient_id\n1,P\udce4\n2,P2\n", "metadata.csv: it is not UTF-8 text;"),
+        ("id,patient_id\n1,P\0\n2,P2\n", "metadata.csv: it has the character U+0000, as text of UTF-16 has; "),
+        (
+            "\0".join("id,patient_id\n1,P1\n2,P2\n"),
+            "metadata.csv: it has the character U+0000, as text of UTF-16 has; ",
+        ),
     ],
 )
 def test_metadata_that_do_not_fit_are_refused(folder: Any, text: str, wrong: str) -> None:

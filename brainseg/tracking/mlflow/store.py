@@ -253,9 +253,9 @@ class MlflowStore:
         return self._client
 
     def _spooled(self, run_id: str) -> MemoryStore | None:
-        if not run_id.startswith(LOCAL_PREFIX):
-            return None
         try:
+            if not run_id.startswith(LOCAL_PREFIX) or run_id not in spooled_runs(self._paths.spool):
+                return None  # the id may hold anything, a slash or U+0000 for two, and is no path
             store = memory_of_spool(self._paths.spool, run_id)
         except OSError as error:
             raise FetchError(f"run {run_id} can't be read from {self._paths.spool} ({cause_of(error)})") from error

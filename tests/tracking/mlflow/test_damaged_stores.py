@@ -12,7 +12,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from brainseg.compare.__main__ import main as compare
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
-from brainseg.tracking import open_tracker
+from brainseg.tracking import open_store, open_tracker
 from brainseg.tracking.__main__ import main as tracking
 from brainseg.tracking.mlflow.connection import UnreachableError, reached
 from brainseg.tracking.mlflow.database import prepare_database
@@ -91,6 +91,15 @@ def test_a_command_that_reads_says_so_too(
     assert compare(["--root", sqlite_config.root]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path} {told}")
+
+
+@pytest.mark.parametrize("run_id", ["a\0b", "local-a\0b", "local-../../a", "local-", "a" * 5000])
+def test_an_id_that_is_no_id_is_an_unknown_run(run_id: str, sqlite_config: TrackingConfig) -> None:
+    Path(sqlite_config.root, "spool").mkdir()
+    store = open_store(sqlite_config)
+    for ask in (store.read, lambda name: store.text(name, "config.yaml")):
+        with pytest.raises(TrackingError, match=r"^no run "):
+            ask(run_id)
 
 
 def test_what_a_kill_left_of_a_database_is_deleted_when_it_is_made(
