@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from brainseg.cli.literal import printable
 from brainseg.config import READINGS
 from brainseg.data.decode import EXTENSIONS, MaskKind, levels_of, mask_kind, read_mask_file
 from brainseg.data.layout import IMAGE_FOLDERS, MASK_ENDING, MASK_FOLDERS
@@ -17,7 +18,6 @@ from brainseg.data.names import (
     is_utf8,
     is_volume,
     nfc,
-    printable,
     stem,
     unread_ending,
 )

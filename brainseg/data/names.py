@@ -59,10 +59,9 @@ def is_utf8(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def printable(text: str) -> str:
-    """The text on one line, with escapes for what can't be printed."""
-    text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+def breaks_lines(text: str) -> bool:
+    """Whether it holds a control character or a line break of any kind, which other programs take for a row's end."""
+    return not text.isprintable() and any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in text)
 
 
 def is_image(name: str, *, reading: int = 2, volumes: bool = False) -> bool:

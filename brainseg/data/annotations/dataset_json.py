@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from brainseg.cli.literal import printable
 from brainseg.config import DataConfig
 from brainseg.data.annotations.json_file import read_json
-from brainseg.data.names import printable
 from brainseg.errors import ConfigError, DataError
 
 DATASET_JSON = "dataset.json"

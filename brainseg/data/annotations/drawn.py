@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.classes import BACKGROUND, IGNORED
+from brainseg.cli.literal import printable
 from brainseg.config import DataConfig
 from brainseg.data.annotations.annotated import Annotations, OutsideError
 from brainseg.data.annotations.regions import ShapeError
 from brainseg.data.findings import CHECKS, Severity
-from brainseg.data.names import printable
 from brainseg.errors import ConfigError, DataError
 
 VOID = 255  # what data.ignore becomes where annotations have pixels to ignore

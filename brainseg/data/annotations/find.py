@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
+from brainseg.cli.literal import printable
 from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.annotations.coco import coco_annotations
 from brainseg.data.annotations.json_file import MAX_BYTES
 from brainseg.data.annotations.labelme import LABELME, labelme_annotations, read_labelme
-from brainseg.data.names import Part, is_hidden, is_image, is_utf8, nfc, part_of, printable, stem
+from brainseg.data.names import Part, is_hidden, is_image, is_utf8, nfc, part_of, stem
 from brainseg.data.scan import below
 from brainseg.errors import DataError
 from brainseg.keys import as_line
