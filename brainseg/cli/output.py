@@ -74,26 +74,41 @@ def writing(place: Path, *, option: str = "") -> Iterator[None]:
 
 def csv_text(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table as CSV, with a line feed at the end of each row; None is an empty cell, and floats read back exactly."""
+    return "".join(map(csv_row, [headings, *rows]))
+
+
+def csv_row(cells: Sequence[Any]) -> str:
+    """A row of `csv_text`, with its line feed."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(rows)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # so that a cell with either sign is quoted
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for what is fetched and made on the way, gone afterwards. Raises InputError where there is no room."""
+    """A folder for what is fetched and made on the way, gone afterwards. Raises InputError where there is no room.
+
+    Inside, a full disk is taken for that of this folder: what a command is to leave is written within `writing`.
+    """
     try:
-        with tempfile.TemporaryDirectory(prefix="brainseg-") as folder:
+        made = tempfile.TemporaryDirectory(prefix="brainseg-")
+    except OSError as error:
+        raise _no_temporary_files(error) from error
+    try:
+        with made as folder:
             yield Path(folder)
     except OSError as error:
-        if error.errno not in NO_ROOM and Path(str(error.filename)).parent != Path(tempfile.tempdir or "/"):
+        if error.errno not in NO_ROOM:
             raise
-        raise InputError(
-            f"temporary files can't be written ({error.strerror}{(error.filename and f': {error.filename}') or ''}); "
-            "make room, or name another folder by the environment variable TMPDIR"
-        ) from error
+        raise _no_temporary_files(error) from error
+
+
+def _no_temporary_files(error: OSError) -> InputError:
+    cause = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return InputError(
+        f"temporary files can't be written ({cause}); make room, or name another folder by the environment variable "
+        "TMPDIR"
+    )
 
 
 @contextlib.contextmanager

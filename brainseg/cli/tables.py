@@ -8,8 +8,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from brainseg.cli.literal import in_markdown
+
 __all__ = ["Console", "Section", "say"]  # Console for the signatures of other parts: rich is imported here alone
 
+RULE = "---"  # below a heading, in Markdown
 ANY_WIDTH = 10_000  # of a table that is only measured
 
 
@@ -37,11 +40,11 @@ class Section:
 
     def markdown(self, *, level: int = 2) -> str:
         """The section in Markdown, without a line break at its end. level: of the title."""
-        parts = [f"{'#' * level} {self.title}"] if self.title else []
+        parts = [f"{'#' * level} {in_markdown(self.title)}"] if self.title else []
         if self.rows:
-            table = (self.headings, ("---",) * len(self.headings), *self.rows)
+            table = (self.headings, (RULE,) * len(self.headings), *self.rows)
             parts.append("\n".join(map(_markdown_row, table)))
-        return "\n\n".join([*parts, *self.lines])
+        return "\n\n".join([*parts, *map(in_markdown, self.lines)])
 
     def _show_table(self, console: Console) -> None:
         table = self._table(range(len(self.rows[0])))
@@ -72,4 +75,4 @@ def say(text: str, console: Console, *, wrap: bool = False, style: str = "") -> 
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(cell if cell == RULE else in_markdown(cell) for cell in cells)} |"

@@ -123,6 +123,10 @@ CHECKS: Mapping[str, Check] = {
     ),
     "annotation_cut": _warning("annotation(s) that reach beyond their image", "they are cut at its border"),
     "annotation_without_area": _warning("annotation(s) without an area", "they are left out"),
+    "control_character": _warning(
+        "id(s), columns or values with a line break or another control character",
+        "rename the file, or correct metadata.csv: other programs take it for the end of a row",
+    ),
     "metadata_column": _warning("column(s) of metadata.csv with a name of another spelling", "rename the column"),
     "unmatched_file": _warning(
         "image file(s) that fit neither data.images nor data.masks", "they are ignored; correct the patterns"

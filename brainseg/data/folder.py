@@ -21,6 +21,7 @@ from brainseg.data.decode import RULES_VERSION, check_size, holds_colour, read_c
 from brainseg.data.findings import Finding, Severity, collect
 from brainseg.data.layout import METADATA, OLD_LAYOUTS, PLAIN, Listing, Pair, list_pairs
 from brainseg.data.metadata import Metadata, read_metadata
+from brainseg.data.names import breaks_lines
 from brainseg.data.set_masks import SetMasks
 from brainseg.data.source import PATIENT, SliceInfo
 from brainseg.data.spread import in_threads
@@ -209,6 +210,9 @@ def folder_findings(listing: Listing, metadata: Metadata, volumes: Volumes | Non
     """What is wrong with the folder as far as it can be seen without reading pixels."""
     of_volumes = {} if volumes is None else volumes.problems
     problems = {check: list(items) for check, items in {**metadata.problems, **listing.problems, **of_volumes}.items()}
+    names = dict.fromkeys(name for pair in listing.pairs for name in (pair.id, pair.patient) if name is not None)
+    broken = [name for name in names if breaks_lines(name)]
+    problems["control_character"] = [*broken, *metadata.problems.get("control_character", ())]
     if all(PATIENT in metadata.rows.get(pair.id, {}) for pair in listing.pairs):
         for check in FOLDERS_AND_PATIENTS:  # the names of folders are of no account
             problems.pop(check, None)

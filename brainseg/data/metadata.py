@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainseg.data.names import is_image, nfc, same_spelling, stem
+from brainseg.data.names import breaks_lines, is_image, nfc, same_spelling, stem
 from brainseg.data.opening import LFS_POINTER
 from brainseg.data.source import PATIENT, TUMOR_TYPE
 
@@ -82,6 +82,7 @@ def _check_rows(
     path: Path, header: list[str], table: list[list[str]], ids: Collection[str], left_out: Collection[str]
 ) -> Metadata:
     problems: dict[str, list[str]] = defaultdict(list)
+    problems["control_character"] = [f"{path.name}: column {name}" for name in header if breaks_lines(name)]
     rows: dict[str, Mapping[str, str]] = {}
     known = {nfc(slice_id): slice_id for slice_id in (*left_out, *ids)}
     for number, cells in enumerate(table[1:], start=2):
@@ -89,6 +90,8 @@ def _check_rows(
             continue  # a blank line
         row = dict(zip(header, cells, strict=False))
         written = row.pop(ID, "")
+        broken = [f"{path.name}: row {number}, {name}: {value}" for name, value in row.items() if breaks_lines(value)]
+        problems["control_character"] += broken
         slice_id = known.get(nfc(written), written)
         if len(cells) != len(header):
             quote = "; put quotes around a value that has a comma" if len(cells) > len(header) else ""

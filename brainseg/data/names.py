@@ -59,6 +59,11 @@ def is_utf8(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
+def breaks_lines(text: str) -> bool:
+    """Whether it holds a control character or a line break of any kind, which other programs take for a row's end."""
+    return not text.isprintable() and any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in text)
+
+
 def is_image(name: str, *, reading: int = 2, volumes: bool = False) -> bool:
     """Whether brainseg reads a file with this ending as image or mask. reading: 1 for the endings of version 0.1."""
     images = EXTENSIONS if reading > 1 else FIRST_EXTENSIONS

@@ -1,7 +1,7 @@
 """HTML pages of one file: styles, scripts, data and pictures are inside, and nothing is loaded from a network.
 
-The templates escape all names that users choose (runs, studies, slices), and the page runs only the scripts whose
-digests it carries.
+The templates escape all names that users choose (runs, studies, slices), and what breaks lines in them. The page runs
+only the scripts whose digests it carries.
 """
 
 import base64
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from brainseg.cli.output import replacing, writing
+from brainseg.errors import printable
 
 PAGES = Path(__file__).parent / "pages"  # templates, styles and scripts
 # Plotly writes styles; pictures are in the page, or made by it to be saved.
@@ -28,7 +29,12 @@ def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **va
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(PAGES),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template(template)
     return page.render(
@@ -37,6 +43,13 @@ def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **va
         scripts=scripts,
         **values,
     )
+
+
+def _shown(value: Any) -> Any:
+    """A text on one line, with escapes for what can't be printed; what is markup already stays."""
+    from markupsafe import Markup
+
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def page_file(name: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from brainseg.cli.literal import in_markdown
 from brainseg.cli.tables import Console, Section, say
 from brainseg.evaluate.class_text import class_sections, ensemble_lines, short_number
 from brainseg.evaluate.evaluation import SPLITS, Outcome, Scored, runs_short_title, runs_title
@@ -83,7 +84,7 @@ def _binary_sections(outcome: Outcome) -> list[Section]:
 def as_markdown(outcome: Outcome) -> str:
     """`summary.md`."""
     rules = "\n".join(f"- {rule}" for rule in RULES)
-    parts = [f"# Evaluation of {title_of(outcome)}", *head_lines(outcome)]
+    parts = [f"# Evaluation of {in_markdown(title_of(outcome))}", *map(in_markdown, head_lines(outcome))]
     parts += [*(section.markdown() for section in sections(outcome)), "## Rules", rules]
     return "\n\n".join(parts) + "\n"
 

@@ -8,6 +8,7 @@ import brainseg
 from brainseg.data.encode import as_css, colours_of
 from brainseg.data.people import whose
 from brainseg.drawing.page import as_data_uri, page_file, render
+from brainseg.errors import printable
 from brainseg.gallery.gallery import Gallery, GallerySlice
 from brainseg.runs.select import called, quoted
 from brainseg.scoring.intervals import CONFIDENCE
@@ -28,7 +29,7 @@ def gallery_html(gallery: Gallery, *, made: datetime) -> str:
         types=sorted(types.items()),
         classes=_classes(gallery),
         content={
-            "runs": [called(run) for run in gallery.runs],
+            "runs": [printable(called(run)) for run in gallery.runs],
             "classes": _classes(gallery),
             "slices": [_content(item) for item in gallery.slices],
         },
@@ -70,9 +71,9 @@ def _people(gallery: Gallery) -> str:
 def _content(item: GallerySlice) -> dict[str, Any]:
     """A slice as gallery.js reads it."""
     return {
-        "id": item.id,
-        "patient": item.patient_id,
-        "type": item.tumor_type,
+        "id": printable(item.id),
+        "patient": printable(item.patient_id),
+        "type": printable(item.tumor_type),
         "height": item.height,
         "width": item.width,
         "area": item.area_px,

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from brainseg.errors import printable
 from brainseg.plan.choices import Choice
 
 
@@ -13,7 +14,7 @@ def experiment_text(root: Path, *, about: Sequence[str], groups: Mapping[str, st
     """YAML for `conf/experiment/`. root: of the data. about: lines for people. groups: group -> option."""
     lines = [
         "# @package _global_",
-        *(f"# {line}" for line in about),
+        *(f"# {printable(line)}" for line in about),
         "defaults:",
         *(f"  - override /{group}: {option}" for group, option in groups.items()),
         "",
@@ -25,7 +26,7 @@ def experiment_text(root: Path, *, about: Sequence[str], groups: Mapping[str, st
         before, (group, _, name) = group, choice.key.partition(".")
         if group != before:
             lines.append(f"{group}:")
-        lines.append(f"  {name}: {_scalar(choice.value)}{f'  # {choice.why}' if choice.why else ''}")
+        lines.append(f"  {name}: {_scalar(choice.value)}{f'  # {printable(choice.why)}' if choice.why else ''}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,12 +1,12 @@
 """`predictions.csv`: a row an image, or with named classes a row an image and class, as the predictions come."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from brainseg.classes import Labels
+from brainseg.cli.output import csv_row
 from brainseg.inference.apply import TumorFinding
 from brainseg.predict.images import Failed, Outcome
 
@@ -41,8 +41,7 @@ class PredictionTable:
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("x", encoding="utf-8", newline="")
-        self._writer = csv.DictWriter(self._file, self._columns, restval="", lineterminator="\n")
-        self._writer.writeheader()
+        self._file.write(csv_row(self._columns))
         return self
 
     def __exit__(
@@ -54,12 +53,15 @@ class PredictionTable:
         """Writes the image's rows: one, or one for each class. Raises OSError if they can't be written."""
         row = {"path": outcome.image.files, "id": outcome.image.id}
         if isinstance(outcome, Failed):
-            self._writer.writerow(row | {"error": outcome.error})
+            self._write(row | {"error": outcome.error})
         else:
             for name, found in outcome.findings.items():
                 of_class = {"class": name} if name else {}
-                self._writer.writerow(row | of_class | _cells(found))
+                self._write(row | of_class | _cells(found))
         self._file.flush()
+
+    def _write(self, row: Mapping[str, object]) -> None:
+        self._file.write(csv_row([row.get(column, "") for column in self._columns]))
 
 
 def _cells(found: TumorFinding) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import brainseg
+from brainseg.cli.literal import in_markdown
 from brainseg.cli.tables import Section
 from brainseg.config import DataConfig
 from brainseg.data.reading_text import deeper_text
@@ -84,9 +85,9 @@ def model_card(record: RunRecord, segmenter: Segmenter, scores: Scores, *, name:
     assert run is not None  # no file is registered
     data = run.config.data
     parts = [
-        f"# {name}: run {record.name}",
+        f"# {in_markdown(f'{name}: run {record.name}')}",
         f"**{NOT_CLINICAL}.** brainseg is no medical device, and this model has been tried on the slices below alone. "
-        f"It marks {_marked(data)} on single slices, for research.",
+        f"It marks {in_markdown(_marked(data))} on single slices, for research.",
         f"Run `{record.run_id}`, registered by brainseg {brainseg.__version__}.",
         "## Trained on",
         Section(headings=("", ""), rows=_training(record, run)).markdown(),
@@ -103,9 +104,9 @@ def model_card(record: RunRecord, segmenter: Segmenter, scores: Scores, *, name:
         *_further(scores),
         _about_people(record),
         "## What it can't do",
-        "\n".join(f"- {line}" for line in _limits(data, scores)),
+        "\n".join(f"- {in_markdown(line)}" for line in _limits(data, scores)),
         "## Use",
-        f"Masks are made with {segmenter.settings.text} ({segmenter.settings_from}).",
+        in_markdown(f"Masks are made with {segmenter.settings.text} ({segmenter.settings_from})."),
         _commands(record, name),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -117,14 +118,14 @@ def _training(record: RunRecord, run: StoredRun) -> tuple[tuple[str, ...], ...]:
     total = "" if dataset is None else f"{dataset.slices} in all: "
     by = "a file" if data.split_file is not None else data.split_by
     return (
-        ("data set", f"{record.tags.get('data', data.name)}, fingerprint `{run.fingerprint[:16]}`"),
+        ("data set", f"{record.tags.get('data', data.name)}, fingerprint {run.fingerprint[:16]}"),
         ("slices", f"{total}{len(split.train)} trained on, {len(split.val)} validation, {len(split.test)} test"),
         ("people", people),
         ("image size", _seen(data)),
         ("channels", _channels(data)),
         ("classes", _classes(data)),
         ("files read", _reading(data)),
-        ("split", f"by {by}, fingerprint `{record.tags.get('split_fingerprint', '')[:16]}`"),
+        ("split", f"by {by}, fingerprint {record.tags.get('split_fingerprint', '')[:16]}"),
         ("patients on both sides", record.tags.get("patients_on_both_sides", "unknown")),
         ("epochs", f"{_number(record, 'best_epoch')} of {run.config.train.epochs}, loss {run.config.train.loss}"),
         *((("starts from", record.tags["weights"]),) if "weights" in record.tags else ()),
@@ -166,7 +167,7 @@ def _reading(data: DataConfig) -> str:
 
 
 def _further(scores: Scores) -> list[str]:
-    lines = [f"- {split}, evaluated: {dice}" for split, dice in scores.evaluated.items()]
+    lines = [f"- {in_markdown(f'{split}, evaluated: {dice}')}" for split, dice in scores.evaluated.items()]
     if scores.best_val_dice_image is not None:
         lines.insert(0, f"- {BEST}, at the model's size: {scores.best_val_dice_image:.4f}")
     return ["\n".join(lines)] if lines else []

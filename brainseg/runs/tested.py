@@ -1,8 +1,10 @@
 """How many configurations the test slices of some data have judged: with each, they are less unseen."""
 
 from brainseg.data.split import parse_split
+from brainseg.errors import TrackingError
 from brainseg.runs.artifacts import SPLIT_FILE, optional_text
 from brainseg.runs.select import IRRELEVANT, SCORE, SECONDS
+from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import RunFilter, RunStore, RunSummary
 
 TESTED = "evaluation_test"  # tag of a run with test scores
@@ -34,7 +36,12 @@ def _split(run: RunSummary) -> str:
 
 
 def _test_ids(store: RunStore, run: RunSummary) -> tuple[str, ...]:
-    text = optional_text(store, run.run_id, SPLIT_FILE)
+    try:
+        text = optional_text(store, run.run_id, SPLIT_FILE)
+    except UnreachableError:
+        raise
+    except TrackingError:  # the folder of its artifacts is gone
+        return ()
     if text is None:
         return ()
     return parse_split(text, where=f"{SPLIT_FILE} of run {run.run_id}", remedy="restore the artifact").test

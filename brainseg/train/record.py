@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
+from brainseg.cli.literal import in_markdown
 from brainseg.cli.secrets import mask
+from brainseg.cli.tables import Section
 from brainseg.config import OPTIONS, RunConfig, chosen_parts, flatten
 from brainseg.config_file import to_yaml
 from brainseg.data.load import RunData
@@ -175,12 +177,12 @@ def _description(evaluation: Evaluation, data: RunData, *, best_epoch: int, epoc
         f"**Dice {evaluation.dice:.4f}** over {len(split.val)} validation slices "
         f"({_mean_over(evaluation)}, stored size), best epoch {best_epoch} of {epochs}.",
         "",
-        f"Trained on {len(split.train)} slices of {data.slices.source.location}.",
+        f"Trained on {len(split.train)} slices of {in_markdown(data.slices.source.location)}.",
     ]
     if data.patients_on_both_sides:
         lines += ["", f"**{data.patients_on_both_sides} patients have slices on both sides of the split.**"]
     for heading, dices in (("class", evaluation.dice_by_class()), ("tumour type", evaluation.dice_by_type())):
         if dices:
-            lines += ["", f"| {heading} | Dice |", "| --- | --- |"]
-            lines += [f"| {name} | {dice:.4f} |" for name, dice in dices.items()]
+            rows = tuple((name, f"{dice:.4f}") for name, dice in dices.items())
+            lines += ["", Section(headings=(heading, "Dice"), rows=rows).markdown()]
     return "\n".join(lines)

@@ -184,6 +184,32 @@ def test_metadata_that_cannot_be_read_do_not_stop_the_check(folder: Any) -> None
     }
 
 
+def test_line_breaks_and_control_characters_in_names_are_named(folder: Any) -> None:
+    for name in ("plain é 漢", "a\u2028b", "c\nd", "e"):
+        folder.add(name)
+    rows = 'id,patient_id,tumor_type,"si\x0bte"\nplain é 漢,P1,glioma,1\na\u2028b,P2,gli\x85oma,2\n'
+    rows += '"c\nd",P3,"two\nlines",3\ne,"P\r4",glioma,4\n'
+    (folder.root / "metadata.csv").write_text(rows, encoding="utf-8", newline="")
+    report = verify(folder.root)
+    told = found(report)
+    refused = told.pop("unreadable_file")
+    assert len(refused) == 4  # an image and a mask of two slices
+    assert all("has a name that can't be shown" in each for each in refused)
+    assert told == {
+        "control_character": (
+            r"a\u2028b",
+            r"c\nd",
+            r"metadata.csv: column si\x0bte",
+            r"metadata.csv: row 3, tumor_type: gli\x85oma",
+            r"metadata.csv: row 4, tumor_type: two\nlines",
+            r"metadata.csv: row 5, patient_id: P\r4",
+        )
+    }
+    assert report.patient_ids == 4
+    assert report.tumor_types == {"glioma": 2, "gli\x85oma": 1, "two\nlines": 1}
+    assert report.findings[-1].severity == "warning"
+
+
 def test_a_folder_that_cannot_be_checked_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds neither"):
         verify(tmp_path)

@@ -45,8 +45,11 @@ def test_the_card_and_the_tags_say_what_the_classes_are_and_how_well_each_is_fou
     tags = version_tags(record, scores)
     assert tags["final_dice_car"].startswith("0.6250")
     card = model_card(record, segmenter, scores, name="brainseg")
-    assert f"It marks car, {NASTY} on single slices, for research." in card
-    assert f"| classes | car, {NASTY}; a pixel has one at most |" in card
+    shown = "&lt;script>alert(1)&lt;/script>"
+    assert NASTY not in card
+    assert f"It marks car, {shown} on single slices, for research." in card
+    assert f"| classes | car, {shown}; a pixel has one at most |" in card
+    assert f"Anything but car, {shown}: other" in card
     assert "| channels | red, green and blue |" in card
     assert "the image's own 0.5th and 99.5th percentile" in card
     assert "EXIF orientation applied |" in card

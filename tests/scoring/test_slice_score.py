@@ -106,7 +106,7 @@ def test_the_columns_are_those_of_earlier_runs():
     ]
 
 
-@pytest.mark.parametrize("odd", ["a\nb", "a\x85b", "a\u2028b", "a\x0bb", 'a,"b'])
+@pytest.mark.parametrize("odd", ["a\nb", "a\rb", "a\r\nb", "\r", "a\x85b", "a\u2028b", "a\x0bb", 'a,"b'])
 def test_ids_may_hold_any_line_break(odd):
     score = SliceScore(id=odd, patient_id=odd, tumor_type="", area_px=3, dice=0.5, iou=1 / 3)
     assert from_csv(to_csv([score, score], TRAINING_COLUMNS)) == [score, score]

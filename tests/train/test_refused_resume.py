@@ -40,14 +40,14 @@ def killed(
     return config.tracking, tracker.run_id
 
 
-def refused(killed: tuple[TrackingConfig, str], capsys: pytest.CaptureFixture[str]) -> str:
+def refused(killed: tuple[TrackingConfig, str], capsys: pytest.CaptureFixture[str], *further: str) -> str:
     """What a resume says in one line, once it is sure that it has changed nothing: not the record, nor any file."""
     tracking, run_id = killed
     root, store = Path(tracking.root), open_store(tracking)
     kept = [root / "checkpoints", root / "spool"]
     before = store.read(run_id), files_in(*kept)
     try:
-        code = train.main([f"resume={run_id}", f"tracking.root={root}"])
+        code = train.main([f"resume={run_id}", f"tracking.root={root}", *further])
     except SystemExit as left:  # of a job of Hydra's
         code = int(left.code or 0)
     printed = capsys.readouterr()
@@ -73,6 +73,15 @@ def folder(killed: tuple[TrackingConfig, str]) -> Any:
         path.unlink()
     for path, content in before.items():
         path.write_bytes(content)
+
+
+def test_a_store_that_is_not_there_is_not_made(
+    killed: tuple[TrackingConfig, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.db"
+    line = refused(killed, capsys, f"tracking.uri=sqlite:///{other}")
+    assert line == f"no run {killed[1]!r}, since there is no {other}; check tracking.root and tracking.uri"
+    assert list(tmp_path.iterdir()) == []
 
 
 def manifest(change: Callable[[Any], Any]) -> Callable[[Path], None]:

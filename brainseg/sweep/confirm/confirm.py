@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import TrialState
 
 from brainseg.cli.console import Progress, table_console
+from brainseg.cli.literal import in_markdown
 from brainseg.cli.output import temporary_folder
 from brainseg.cli.tables import Console, say
 from brainseg.config import TrackingConfig
@@ -200,6 +201,6 @@ def _record(store: RunStore, run_id: str, confirmation: Confirmation, *, of: str
     """Adds the outcome to the confirming study's parent run. of: the id of the study whose winners they are."""
     with temporary_folder() as folder:
         Path(folder, CONFIRM_FILE).write_text(to_json(confirmation), encoding="utf-8")
-        text = "\n\n".join([*verdicts(confirmation), section(confirmation).markdown(level=3)])
+        text = "\n\n".join([*map(in_markdown, verdicts(confirmation)), section(confirmation).markdown(level=3)])
         Path(folder, "confirm.md").write_text(f"{text}\n", encoding="utf-8")
         store.add(run_id, folder, to=FOLDER, tags={"description": text, CONFIRMS: of})

@@ -7,6 +7,7 @@ import yaml
 
 from brainseg import compose
 from brainseg.config import RunConfig
+from brainseg.errors import printable
 from brainseg.sweep.study.recipe import ELSEWHERE, THREADS
 
 LEFT_OUT = (*ELSEWHERE, THREADS, "seed")  # of a machine, or of a run
@@ -26,7 +27,7 @@ def experiment_text(config: RunConfig, *, about: Sequence[str]) -> str:
             node[name] = value
     defaults = [{f"override /{group}": option} for group, option in groups.items()]
     content = {**({"defaults": defaults} if defaults else {}), **nested}
-    lines = ["# @package _global_", *(f"# {line}" for line in about)]
+    lines = ["# @package _global_", *(f"# {printable(line)}" for line in about)]
     return "\n".join(lines) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

@@ -1,14 +1,15 @@
 """What a study has found: computed from its trials; for the terminal, as a CSV file and as Markdown."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from brainseg.cli.literal import in_markdown
+from brainseg.cli.output import csv_text
 from brainseg.cli.tables import Console, Section, say
 from brainseg.config import short_names
+from brainseg.errors import printable
 from brainseg.sweep.engine.forecast import Accuracy, accuracy
 from brainseg.sweep.engine.foreign import left_out
 from brainseg.sweep.engine.keys import settings_of
@@ -211,22 +212,20 @@ def epochs_line(summary: StudySummary) -> str:
 def trials_csv(trials: "Sequence[FrozenTrial]", config: StudyConfig) -> str:
     """Every trial in a line, parameters under their full keys; numbers in full precision; unset values are empty."""
     keys = [parameter.key for parameter in config.space]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["trial", "state", *config.metrics, *keys, *CSV_COLUMNS])
+    rows = []
     for row in map(trial_row, trials):
         values = row.values or (None,) * len(config.metrics)
         ran = (getattr(row, name) for name in CSV_COLUMNS.values())
-        writer.writerow([row.number, row.state, *values, *map(row.params.get, keys), *ran])
-    return out.getvalue()
+        rows.append([row.number, row.state, *values, *map(row.params.get, keys), *ran])
+    return csv_text(["trial", "state", *config.metrics, *keys, *CSV_COLUMNS], rows)
 
 
 def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
     """The description of the parent run in the MLflow UI: the result, then the trials behind it."""
-    parts = [f"**{verdict(summary, metric)}**" for metric in summary.metrics]
+    parts = [f"**{in_markdown(verdict(summary, metric))}**" for metric in summary.metrics]
     if summary.best and summary.best[0].line:
-        parts.append(f"```\n{COMMAND} {summary.best[0].line}\n```")
-    parts.append(f"{headline(summary)}. {epochs_line(summary)}{forecast_text(summary)}")
+        parts.append(f"```\n{COMMAND} {printable(summary.best[0].line)}\n```")
+    parts.append(in_markdown(f"{headline(summary)}. {epochs_line(summary)}{forecast_text(summary)}"))
     if summary.best:
         parts.append(_best(summary, config).markdown(level=3))
     if summary.infeasible:

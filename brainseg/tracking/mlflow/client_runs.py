@@ -11,6 +11,7 @@ from brainseg.errors import TrackingError
 from brainseg.parsing import parse_json
 from brainseg.tracking.listing import FINISHED, PARENT, ROLE, UnknownExperimentError, is_parent
 from brainseg.tracking.mlflow.tags import from_mlflow, to_mlflow
+from brainseg.tracking.paths import sqlite_path
 from brainseg.tracking.protocol import DatasetInfo, RunFilter, RunList, RunSummary
 from brainseg.tracking.rules import STATE, UnknownRunError
 
@@ -43,6 +44,13 @@ def experiment_name(client: "MlflowClient", experiment_id: str) -> str | None:
     """The name of the experiment of this id; None where the store doesn't have it."""
     found = (experiment for experiment in _experiments(client) if str(experiment.experiment_id) == experiment_id)
     return next((str(experiment.name) for experiment in found), None)
+
+
+def check_database(run_id: str, *, uri: str) -> None:
+    """Raises UnknownRunError where the store is a database file that isn't there: asking would make it."""
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise UnknownRunError(f"no run {run_id!r}, since there is no {path}; check tracking.root and tracking.uri")
 
 
 def find_run(client: "MlflowClient", run_id: str, *, uri: str) -> "Run":

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, TrackingError
-from brainseg.tracking.mlflow.client_runs import experiment_name, find_run
+from brainseg.tracking.mlflow.client_runs import check_database, experiment_name, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, reached, store_errors
-from brainseg.tracking.paths import EXPERIMENT_KEY, experiment_in_effect, resolve_uri, sqlite_path
+from brainseg.tracking.paths import EXPERIMENT_KEY, experiment_in_effect, resolve_uri
 from brainseg.tracking.rules import STATE, UnknownRunError
 
 RUN_KEY = "MLFLOW_RUN_ID"
@@ -104,9 +104,7 @@ def _open_run() -> str | None:
 def _read(tracking: TrackingConfig, run_id: str) -> tuple[Mapping[str, str], str | None]:
     """The tags of a run, and the name of its experiment; nothing of them where an offline run can't ask."""
     uri = resolve_uri(tracking)
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        raise UnknownRunError(f"no run {run_id!r}, since there is no {path}; check tracking.root and tracking.uri")
+    check_database(run_id, uri=uri)
     try:
         client = reached(uri)
         with store_errors(uri):

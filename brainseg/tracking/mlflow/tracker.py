@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError, RunBusyError, TrackingError
-from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, find_run
+from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, check_database, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
 from brainseg.tracking.mlflow.database import check_writable
 from brainseg.tracking.mlflow.delivery import Delivery, deliver_until
@@ -194,6 +194,8 @@ def open_tracker(
     """
     paths, uri = tracking_paths(config), resolve_uri(config)
     check_root(config)
+    if run_id is not None and not run_id.startswith(LOCAL_PREFIX):
+        check_database(run_id, uri=uri)
     check_writable(uri)
     body: dict[str, Any] = {
         "run_id": run_id,
