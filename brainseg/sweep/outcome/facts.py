@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from brainseg.cli.tables import Section
 from brainseg.config import TrackingConfig
 from brainseg.drawing.page_figures import FigureGroup
 from brainseg.tracking.paths import tracking_paths
@@ -22,6 +23,7 @@ class StudyFacts:
     baseline: str | None  # run id; None if it has none
     verdicts: tuple[str, ...] = ()  # its best trial, a sentence for each metric
     progress: str = ""  # how many trials have ended, and how, and how far their forecast was off; empty if unknown
+    trials: Section | None = None  # the best ones, where a trial is several runs: a report has a table of runs
     groups: tuple[FigureGroup, ...] = ()
     missing: str = ""  # why there are no figures; empty if there are
 
@@ -47,7 +49,7 @@ def _facts(storage: "StudyStorage", name: str) -> StudyFacts:
     from brainseg.sweep.engine.keys import STUDY_ID
     from brainseg.sweep.engine.stored_study import load_config
     from brainseg.sweep.outcome.figures import figure_groups
-    from brainseg.sweep.outcome.summary import forecast_text, headline, summarize, verdict
+    from brainseg.sweep.outcome.summary import best_trials, forecast_text, headline, summarize, verdict
     from brainseg.sweep.study.plan import quiet
 
     with quiet():
@@ -60,5 +62,6 @@ def _facts(storage: "StudyStorage", name: str) -> StudyFacts:
             baseline=(summary.baseline.run_id or None) if summary.baseline is not None else None,
             verdicts=tuple(verdict(summary, metric) for metric in summary.metrics),
             progress=f"{headline(summary)}.{forecast_text(summary)}",
+            trials=best_trials(summary, config) if config.repeat and summary.best else None,
             groups=figure_groups(study, summary, kinds=KINDS),
         )
