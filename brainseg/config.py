@@ -76,7 +76,7 @@ MAX_SEED = 2**31 - 1
 OWN_TAGS = (
     *("attempt", "code_changed", "data", "data_fingerprint", "description", "failure", "git_commit"),
     *("infeasible_reason", "local_id", "multirun", "overrides", "parent", "patients_on_both_sides", "plugins"),
-    *("precision", "pruned_epoch", "pruned_reason", "schema_version", "source", "split", "split_fingerprint"),
+    *("precision", "pruned_epoch", "pruned_reason", "repeat", "schema_version", "source", "split", "split_fingerprint"),
     *("state", "sweep", "sweep_id", "sweep_role", "threads", "trial", "weights", "weights_sha256"),
 )
 RESERVED_TAGS = ("mlflow", "evaluation_")  # likewise, how they begin

@@ -82,6 +82,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "hyperband": "brainseg.sweep.study.pruners:Hyperband",
         "successive_halving": "brainseg.sweep.study.pruners:SuccessiveHalving",
         "patient": "brainseg.sweep.study.pruners:Patient",
+        "wilcoxon": "brainseg.sweep.study.pruners:Wilcoxon",
         "none": "brainseg.sweep.study.pruners:Never",
     },
 }

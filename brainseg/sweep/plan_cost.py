@@ -39,7 +39,7 @@ def show_cost(
 
     baseline: as `plan.check` gives it. Raises InputError where no trial can start here.
     """
-    print(_pruning(config, epochs=baseline.train.epochs))
+    print(_pruning(config, epochs=config.runs * baseline.train.epochs))
     trials = _trials(config, root_of=baseline, where=where)
     if whole_s([trial_row(trial) for trial in trials]) is not None:
         _show_from_trials(config, trials)
@@ -85,11 +85,12 @@ def _show_measured(config: StudyConfig, baseline: RunConfig) -> None:
     print(f"a trial like the baseline, alone on {threads} threads of this machine:")
     for line in cost.lines():
         print(f"  {line}")
-    seconds = math.ceil(config.trials / config.workers) * cost.seconds
-    saved = 1 - _least_epochs(config, epochs=baseline.train.epochs) / (config.trials * baseline.train.epochs)
+    whole, epochs = config.runs * cost.seconds, config.runs * baseline.train.epochs
+    seconds = math.ceil(config.trials / config.workers) * whole
+    saved = 1 - _least_epochs(config, epochs=epochs) / (config.trials * epochs)
     if_pruned = f", {time_text(seconds * (1 - saved))} at the least with it" if saved > 0 else ""
     print(f"all {config.trials} trials by {config.workers} workers: {time_text(seconds)} without pruning{if_pruned}")
-    _show_limit(config, cost.seconds)
+    _show_limit(config, whole)
     _show_room(config, memory_mib=cost.memory_mib, model_mib=cost.model_mib, cache_mib=cost.cache_mib)
 
 
@@ -114,7 +115,7 @@ def _show_room(config: StudyConfig, *, memory_mib: float, model_mib: float, cach
     cache = f"{cache_mib:,.0f} MiB of decoded slices, " if cache_mib else ""
     print(
         f"disk: {cache}{workers * COPIES * model_mib:,.0f} MiB of checkpoints while {workers} trials train, "
-        f"{trials * model_mib:,.0f} MiB of models in the records of {trials}"
+        f"{trials * config.runs * model_mib:,.0f} MiB of models in the records of {trials}"
     )
 
 
@@ -122,7 +123,8 @@ def _pruning(config: StudyConfig, *, epochs: int) -> str:
     """The most that the pruner can save; the least is nothing."""
     least, all_epochs = _least_epochs(config, epochs=epochs), config.trials * epochs
     saved = "none" if least == all_epochs else f"none to {1 - least / all_epochs:.0%} of them"
-    return f"{all_epochs} epochs in all; the pruner {config.pruner.name} saves {saved}"
+    runs = f" in {config.trials * config.runs} runs" if config.repeat else ""
+    return f"{all_epochs} epochs in all{runs}; the pruner {config.pruner.name} saves {saved}"
 
 
 def _least_epochs(config: StudyConfig, *, epochs: int) -> int:

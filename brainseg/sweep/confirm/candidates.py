@@ -48,6 +48,11 @@ def check_study(config: StudyConfig, *, front: bool) -> None:
         raise ConfigError(f"{name} has {metrics} alone, and no front therefore; leave --front out")
     if not config.baseline:
         raise ConfigError(f"{name} has no baseline to compare with; start one with baseline: in its file")
+    if split := next((key for key in config.repeat if key != SEED), None):
+        raise ConfigError(
+            f"{name} repeats {split}, so that its trials were chosen on each other's test slices, and confirm needs "
+            "slices that none has seen; start a study with data.test_fraction=0.2 and repeat: {seed: [0, 1, 2]}"
+        )
     if any(parameter.key == SEED for parameter in config.space):
         raise ConfigError(f"{name} searches {SEED}, and confirm tries new seeds; leave it out of the space")
 
@@ -97,7 +102,8 @@ def confirm_config(
     if seeds < FEWEST_SEEDS:
         raise ConfigError(f"--seeds must be {FEWEST_SEEDS} or more, got {seeds}: one says nothing of others")
     metric = dice_of(config)
-    new = tuple(range(study_seed + 1, study_seed + 1 + seeds))
+    last = max([study_seed, *(int(str(seed)) for seed in config.repeat.get(SEED, ()))])
+    new = tuple(range(last + 1, last + 1 + seeds))
     points = tuple({**each.params, SEED: seed} for seed in new for each in candidates)
     return dataclasses.replace(
         config,
@@ -110,6 +116,7 @@ def confirm_config(
         sampler=SamplerConfig(name="random"),
         pruner=PrunerConfig(name="none"),
         constraints=(),
+        repeat={},  # a trial for each seed instead: its runs are compared one by one
         workers=workers,
         failures=0,  # no trial takes the place of one
         time_limit_min=None,

@@ -35,6 +35,10 @@ def delete_leftovers(study: optuna.Study, checkpoints: Path) -> None:
     """
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
+        if keys.UNWRITTEN not in attributes:
+            for run in attributes.get(keys.RUNS, ()):  # finished, and its worker was killed just then
+                if (checkpoints / run["run_id"]).is_dir():
+                    discard_checkpoint(checkpoints / run["run_id"], attempt=attributes.get(keys.CLAIMS, 0))
         folder = checkpoints / attributes.get(keys.RUN_ID, "none")
         if not folder.is_dir() or keys.UNWRITTEN in attributes:
             continue

@@ -23,6 +23,7 @@ from brainseg.sweep.engine.trial_row import (
     shown_epochs,
     shown_metric,
     shown_params,
+    shown_values,
     trial_row,
 )
 from brainseg.sweep.study.study_file import StudyConfig
@@ -150,7 +151,7 @@ class LiveTable:
             )
             return f"{told} {count}"
         metrics = self._config.metrics
-        values = ", ".join(f"{name} {shown_metric(value)}" for name, value in zip(metrics, row.values, strict=True))
+        values = ", ".join(f"{name} {value}" for name, value in zip(metrics, shown_values(row, metrics), strict=True))
         if row.state == INFEASIBLE:
             return f"infeasible: {values}; {row.reason} {count}"
         is_best = len(metrics) == 1 and by_metric(rows, self._config, next(iter(metrics)))[0] is row

@@ -5,9 +5,11 @@ that dies loses nothing.
 """
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -180,6 +182,24 @@ class TrialQueue:
             claim.trial.report(value, epoch)  # which its `should_prune` goes by
         else:  # refused by the trial's own method
             self.storage.optuna.set_trial_intermediate_value(claim.trial._trial_id, epoch, value)
+
+    def stops(self, claim: Claim, runs: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the pruner stops a trial of several runs after these, by what the best trial's runs came to."""
+        metric = next(iter(self._config.metrics))
+
+        def by_run(trial: FrozenTrial, runs: Sequence[Mapping[str, Any]]) -> FrozenTrial:
+            seen = copy.copy(trial)
+            seen.intermediate_values = {place: run["values"][metric] for place, run in enumerate(runs)}
+            return seen
+
+        try:
+            best = self.study.best_trial
+        except ValueError:  # none yet
+            return False
+        study: Any = SimpleNamespace(
+            best_trial=by_run(best, best.user_attrs[keys.RUNS]), direction=self.study.direction
+        )
+        return self.study.pruner.prune(study, by_run(self._frozen(claim), runs))
 
     def run_of(self, claim: Claim) -> str | None:
         """The trial's MLflow run, if one has been opened."""

@@ -38,6 +38,8 @@ class TrialRow:
     number: int
     state: str  # complete, infeasible, pruned, running, interrupted, waiting or failed
     values: tuple[float, ...]  # of the study's metrics, in their order; empty unless complete or infeasible
+    spread: Mapping[str, float]  # metric -> standard deviation over the runs of the trial; empty of a single one
+    runs: tuple[str, ...]  # MLflow's runs that have finished, of a trial of several
     best_dice: float | None  # highest val_dice_image of any epoch so far
     params: Mapping[str, Any]
     epoch: int  # epochs finished
@@ -72,6 +74,8 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
         state=state,
         # Optuna gives a pruned trial its last report as a value, which is none.
         values=tuple(trial.values) if state in ("complete", INFEASIBLE) else (),
+        spread=attrs.get(keys.SPREAD, {}),
+        runs=tuple(run["run_id"] for run in attrs.get(keys.RUNS, ())),
         best_dice=max(trial.intermediate_values.values(), default=None),
         params=trial.params,
         epoch=finished_epochs if pruned is None else pruned["epoch"],
@@ -119,6 +123,14 @@ def shown_metric(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:.0f}"
     return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.4g}"
+
+
+def shown_values(row: TrialRow, metrics: Iterable[str]) -> list[str]:
+    """The value of each metric; of a trial of several runs their mean and standard deviation: `0.7123 ± 0.0110`."""
+    return [
+        shown_metric(value) + (f" ± {shown_metric(row.spread[metric])}" if metric in row.spread else "")
+        for metric, value in zip(metrics, row.values, strict=True)
+    ]
 
 
 def shown_params(params: Mapping[str, Any], names: Mapping[str, str]) -> str:

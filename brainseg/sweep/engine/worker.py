@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import optuna
 from optuna.trial import TrialState
@@ -40,8 +41,9 @@ from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED, Claim, NoTrial, Tr
 from brainseg.sweep.engine.trial_row import broken_constraints, shown_params, trial_name
 from brainseg.sweep.study.constraint import excess
 from brainseg.sweep.study.plan import check, compose_trial, threads_of_trials
+from brainseg.sweep.study.space import as_overrides
 from brainseg.sweep.study.study_file import StudyConfig
-from brainseg.sweep.study.study_rules import key_of, merged, places_in
+from brainseg.sweep.study.study_rules import OF_RUNS, key_of, merged, places_in
 from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.listing import INFEASIBLE
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
@@ -57,7 +59,7 @@ from brainseg.train.signals import stop_on_signals
 if TYPE_CHECKING:
     from brainseg.train.experiment import Result
 
-RECYCLE_AFTER = 25  # trials: TensorFlow keeps a little of each
+RECYCLE_AFTER = 25  # runs: TensorFlow keeps a little of each
 STOP = "stop"  # what a supervisor writes to a worker's stdin: finish the epoch, then end
 
 Metrics = Mapping[str, float]
@@ -113,7 +115,7 @@ class Worker:
         patience = Patience(say)
         while not self._stop.is_requested:
             if self._trained >= RECYCLE_AFTER:
-                return Recycle(reason=f"{self._trained} trials trained")
+                return Recycle(reason=f"{self._trained} runs trained")
             try:
                 with self._queue.storage.reached():
                     ending = self._work_once()
@@ -139,7 +141,7 @@ class Worker:
             self._give_back(claim)
             return Recycle(reason=f"trial {claim.trial.number} computes on {threads} threads")
         self._train(claim, threads)
-        self._trained += 1
+        self._trained += self._config.runs
         return None
 
     def _train(self, claim: Claim, threads: int) -> None:
@@ -190,11 +192,57 @@ class Worker:
         return patiently(reached, say)
 
     def _run(self, claim: Claim, threads: int) -> None:
-        config, overrides = compose_trial(self._config, claim.params, threads=threads)
+        """Trains the runs of a trial that haven't finished, one after the other; without `repeat` there is one."""
+        config = self._config
+        runs: list[dict[str, Any]] = [*claim.attributes.get(keys.RUNS, ())]
+        if runs and not self._has_begun(claim, threads, len(runs)) and self._is_stopped_between(claim, runs):
+            self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
+            return
+        for place in range(len(runs), config.runs):
+            result, checkpoints = self._run_one(claim, threads, place, runs)
+            if result is None:
+                is_told = self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
+            else:
+                runs.append(_as_told(result))
+                self._stop.is_requested |= result.stopped_by is not None
+                if place + 1 == config.runs:
+                    is_told = self._complete(claim, runs, result)
+                elif is_told := self._told(lambda: self._finished_one(claim, runs)):
+                    _forget_models()
+            if not is_told:
+                self._leave(claim)
+                return
+            if result is not None and result.unwritten:
+                say(f"not everything could be written: {'; '.join(result.unwritten)}; the checkpoint stays")
+            else:  # not before the study knows: killed in between, the run ends again in the same way
+                checkpoints.remove()
+            if place + 1 < config.runs:
+                self._check_between()
+                if self._is_stopped_between(claim, runs):
+                    self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
+                    return
+
+    def _has_begun(self, claim: Claim, threads: int, place: int) -> bool:
+        """Whether an earlier worker has begun this run of the trial."""
+        config, _ = compose_trial(self._config, claim.params, threads=threads, place=place)
+        return self._run_of(claim, config, place) is not None
+
+    def _run_one(
+        self, claim: Claim, threads: int, place: int, before: Sequence[Mapping[str, Any]]
+    ) -> "tuple[Result | None, Checkpoints]":
+        """Trains a run to its end: what it has come to, None if it was pruned, and its checkpoint.
+
+        place: of the run among those of the trial. before: those that have finished.
+        """
+        runs = self._config.runs
+        config, overrides = compose_trial(self._config, claim.params, threads=threads, place=place)
         line = mask(as_line(overrides))
-        if keys.LINE not in claim.attributes:
-            self._queue.remember(claim, {keys.THREADS: threads, keys.EPOCHS: config.train.epochs, keys.LINE: line})
-        run_id = self._open_run = self._run_of(claim, config)
+        epochs = config.train.epochs
+        if keys.LINE not in claim.attributes and place == 0:
+            self._queue.remember(claim, {keys.THREADS: threads, keys.EPOCHS: runs * epochs, keys.LINE: line})
+        # Of those after the first one that this worker trains, no other has opened a run.
+        is_known = place == len(claim.attributes.get(keys.RUNS, ()))
+        run_id = self._open_run = self._run_of(claim, config, place) if is_known else None
         if claim.is_condemned:
             raise KilledTooOftenError(
                 f"killed {DEATHS_ALLOWED} times at epoch {len(self._queue.reported(claim)) + 1}; out of memory?"
@@ -205,7 +253,7 @@ class Worker:
         from brainseg.train.progress import Terminal
 
         prepared = prepare(config, data)
-        tracker = self._open_tracker(claim, config, line, run_id)
+        tracker = self._open_tracker(claim, config, line, run_id, place)
         self._open_run = None  # closed by the tracker's own end
         result: Result | None = None
         try:
@@ -214,49 +262,87 @@ class Worker:
                 tracker,
                 prepared=prepared,
                 reporter=Terminal(),
-                on_epoch=_Watch(self._queue, claim, self._stop, epochs=config.train.epochs),
+                on_epoch=_Watch(
+                    self._queue,
+                    claim,
+                    self._stop,
+                    epochs=config.train.epochs,
+                    before=place * epochs,
+                    is_whole=runs == 1,
+                ),
                 keep_checkpoint=True,
-                tags_of=self._tags_of,
+                tags_of=(lambda result: self._tags_of([*before, _as_told(result)])) if place + 1 == runs else None,
             )
         except Pruned as pruned:
             say(str(pruned))
         if tracker.undelivered and not config.tracking.offline:
             # Nobody trains a finished trial again: were this host lost, its record would be, too.
             patiently(lambda: _clear_up(self._queue, config.tracking), say)
-        if result is None:
-            is_told = self._told(lambda: self._queue.tell(claim, TrialState.PRUNED))
-        else:
-            is_told = self._complete(claim, result)
-            self._stop.is_requested |= result.stopped_by is not None
-        if not is_told:
-            self._leave(claim)
-        elif result is not None and result.unwritten:
-            say(f"not everything could be written: {'; '.join(result.unwritten)}; the checkpoint stays")
-        else:  # not before the study knows: killed in between, the trial ends again in the same way
-            Checkpoints(Path(config.tracking.root), tracker.run_id).remove()
+        return result, Checkpoints(Path(config.tracking.root), tracker.run_id)
 
-    def _complete(self, claim: Claim, result: "Result") -> bool:
-        """Reports the trial's values to the study; False if another worker has taken the trial."""
+    def _finished_one(self, claim: Claim, runs: Sequence[Mapping[str, Any]]) -> bool:
+        """Stores those of the trial's runs that have finished; False if another worker has taken the trial."""
+        is_mine = self._queue.is_mine(claim)
+        if is_mine:
+            unwritten = [line for run in runs for line in run["unwritten"]]
+            self._queue.remember(claim, {keys.RUNS: runs} | ({keys.UNWRITTEN: unwritten} if unwritten else {}))
+        return is_mine
+
+    def _check_between(self) -> None:
+        """Raises Interrupted where no further run may begin: the trial goes on with it."""
+        if self._stop.is_requested:
+            raise Interrupted(SIGTERM)
+        if self._queue.is_stopped:
+            raise StudyStopped("the study is being stopped")
+        if self._queue.seconds_left <= 0:
+            self._stop.is_requested = True
+            raise StudyStopped("the time limit is reached")
+
+    def _is_stopped_between(self, claim: Claim, runs: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the pruner stops the trial before its next run, or had done so before its worker was killed."""
+        if claim.attributes.get(keys.PRUNED) is not None:
+            return True
+        if self._config.pruner.name != OF_RUNS or not self._queue.stops(claim, runs):
+            return False
+        metric = next(iter(self._config.metrics))
+        epochs = max(self._queue.reported(claim))
+        reason = (
+            f"pruned after {len(runs)} of {self._config.runs} runs by {type(self._queue.study.pruner).__name__}, "
+            f"at a mean {metric} of {_means(runs)[metric]:.4f}"
+        )
+        seconds = round(sum(run["seconds"] for run in runs), 3)
+        self._queue.remember(claim, {keys.PRUNED: {"epoch": epochs, "reason": reason}, keys.SECONDS: seconds})
+        say(reason)
+        return True
+
+    def _complete(self, claim: Claim, runs: Sequence[Mapping[str, Any]], result: "Result") -> bool:
+        """Reports the trial's values to the study; False if another worker has taken the trial.
+
+        result: of the last one of its runs.
+        """
         told: dict[str, object] = {
-            keys.SECONDS: round(sum(metrics["seconds"] for metrics in result.history), 3),
+            keys.SECONDS: round(sum(run["seconds"] for run in runs), 3),
             keys.MEMORY: round(peak_memory_mib()),
             keys.WEIGHTS: result.parameters,
         }
-        if result.unwritten:
-            told[keys.UNWRITTEN] = list(result.unwritten)
+        if unwritten := [line for run in runs for line in run["unwritten"]]:
+            told[keys.UNWRITTEN] = unwritten
+        if len(runs) > 1:
+            spread = {metric: stdev(run["values"][metric] for run in runs) for metric in self._config.metrics}
+            told |= {keys.RUNS: runs, keys.SPREAD: spread}
         self._told(lambda: self._queue.remember(claim, told))
-        reached = _reached(result)
+        reached = _means(runs)
         values = [reached[metric] for metric in self._config.metrics]
-        excesses = self._excesses(result)
+        excesses = self._excesses(runs)
         return self._told(lambda: self._queue.tell(claim, TrialState.COMPLETE, values, excesses=excesses))
 
-    def _excesses(self, result: "Result") -> dict[str, float]:
-        """Constraint -> how far the trial is beyond what it allows."""
-        return {text: excess(text, _reached(result)) for text in self._config.constraints}
+    def _excesses(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Constraint -> how far the trial, the mean of its runs, is beyond what it allows."""
+        return {text: excess(text, _means(runs)) for text in self._config.constraints}
 
-    def _tags_of(self, result: "Result") -> dict[str, str]:
+    def _tags_of(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """Those that keep a run which breaks a constraint from being ranked among the finished ones."""
-        broken = broken_constraints(self._excesses(result))
+        broken = broken_constraints(self._excesses(runs))
         return {"state": INFEASIBLE, "infeasible_reason": broken} if broken else {}
 
     def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
@@ -278,9 +364,11 @@ class Worker:
         resumed = compose.resumed(_as_here(checkpoints.stored_config(), asked), asked, overrides)
         return resumed, load_run_data(resumed)
 
-    def _run_of(self, claim: Claim, config: RunConfig) -> str | None:
-        """The MLflow run that an earlier worker opened for this trial, if any."""
+    def _run_of(self, claim: Claim, config: RunConfig, place: int = 0) -> str | None:
+        """The MLflow run that an earlier worker opened for this run of the trial, if any."""
         known: str | None = claim.attributes.get(keys.RUN_ID)
+        if _is_of(known, claim.attributes.get(keys.RUNS, ())):  # that of the run before this one
+            known = None
         store = open_store(config.tracking)
         if claim.is_new or (known is not None and not known.startswith(LOCAL_PREFIX)):
             return known
@@ -295,25 +383,33 @@ class Worker:
                 raise
             return None
         # Killed between opening the run and telling the study of it.
-        found = store.find(self._identity(claim))
+        found = store.find(self._identity(claim, place))
         return found[0] if found else None
 
-    def _identity(self, claim: Claim) -> dict[str, str]:
-        """The tags that identify the trial's run."""
+    def _identity(self, claim: Claim, place: int) -> dict[str, str]:
+        """The tags that identify the run of the trial."""
         attributes = self._queue.study.user_attrs
         return {
             "sweep": self._config.name,
             "sweep_id": attributes[keys.STUDY_ID],
             "trial": str(claim.trial.number),
             "parent": attributes[keys.PARENT_RUN],
+            **({"repeat": as_line(as_overrides(repeat))} if (repeat := self._config.repeats[place]) else {}),
         }
 
-    def _open_tracker(self, claim: Claim, config: RunConfig, line: str, run_id: str | None) -> Tracker:
+    def _open_tracker(self, claim: Claim, config: RunConfig, line: str, run_id: str | None, place: int) -> Tracker:
         name = trial_name(claim.params, baseline=self._config.baseline, names=self._names)
+        repeat = self._config.repeats[place]
+        number = " ".join(
+            [
+                f"{claim.trial.number:03d}",
+                *as_overrides({short: repeat[key] for key, short in short_names(repeat).items()}),
+            ]
+        )
         tracker = open_tracker(
             config.tracking,
-            run_name=f"{self._config.name} {claim.trial.number:03d} {name}"[:100],
-            tags=self._identity(claim) | {"overrides": line, "source": f"python -m brainseg.train {line}"},
+            run_name=f"{self._config.name} {number} {name}"[:100],
+            tags=self._identity(claim, place) | {"overrides": line, "source": f"python -m brainseg.train {line}"},
             run_id=run_id,
             attempt=claim.attempt,
         )
@@ -379,14 +475,18 @@ NOT_OF_THE_TRIAL = (*PASSING, AwayError, DataError)
 class _Watch:
     """Reports each epoch to the study, and ends a run that the pruner stops."""
 
-    def __init__(self, queue: TrialQueue, claim: Claim, stop: StopAfterEpoch, *, epochs: int) -> None:
+    def __init__(
+        self, queue: TrialQueue, claim: Claim, stop: StopAfterEpoch, *, epochs: int, before: int, is_whole: bool
+    ) -> None:
+        """epochs: of the run. before: of the trial's runs before it. is_whole: whether the run is the whole trial."""
         self._queue = queue
         self._claim = claim
         self._stop = stop
         self._epochs = epochs
+        self._before = before
         self._has_begun = False
         self._reported = set(queue.reported(claim))
-        self._prunes = len(queue.study.directions) == 1
+        self._prunes = is_whole and len(queue.study.directions) == 1
         self._decided = claim.attributes.get(keys.PRUNED)  # before a kill
         self._seconds = 0.0  # of training
         self._since = time.monotonic()
@@ -417,9 +517,10 @@ class _Watch:
         if not self._has_begun:
             self._queue.remember(self._claim, {keys.BEGUN: self._claim.attempt})
             self._has_begun = True
-        if epoch not in self._reported:
-            self._queue.report(self._claim, epoch, value)
-            self._reported.add(epoch)
+        step = self._before + epoch
+        if step not in self._reported:
+            self._queue.report(self._claim, step, value)
+            self._reported.add(step)
 
     def _prune(self, epoch: int, metrics: Metrics) -> None:
         """Raises Pruned if the pruner stops the trial, or had stopped it before its worker was killed."""
@@ -526,15 +627,27 @@ def _start_again() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # no shell
 
 
-def _reached(result: "Result") -> Metrics:
-    """Every metric that a study may have."""
-    return {
+def _as_told(result: "Result") -> dict[str, Any]:
+    """A finished run, as the study keeps it: with every metric that a study may have."""
+    values = {
         "val_dice_image": result.best_val_dice_image,
         "final_dice": result.final_dice,
         "parameters": float(result.parameters),
         "seconds_per_image": result.seconds_per_image,
         **result.further,
     }
+    seconds = sum(metrics["seconds"] for metrics in result.history)
+    return {"run_id": result.run_id, "values": values, "seconds": seconds, "unwritten": [*result.unwritten]}
+
+
+def _means(runs: Sequence[Mapping[str, Any]]) -> Metrics:
+    """Of every metric over these runs; of a single one its values."""
+    return {metric: mean([run["values"][metric] for run in runs]) for metric in runs[0]["values"]}
+
+
+def _is_of(run_id: str | None, runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether it is one of these."""
+    return any(run["run_id"] == run_id for run in runs)
 
 
 def _forget_models() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from brainseg.cli.tables import Section
 from brainseg.config import TrackingConfig
 from brainseg.drawing.page_figures import FigureGroup
 from brainseg.sweep.outcome.front import FrontTrial
@@ -26,6 +27,7 @@ class StudyFacts:
     baseline: str | None  # run id; None if it has none
     verdicts: tuple[str, ...] = ()  # its best trial, a sentence for each metric
     progress: str = ""  # how many trials have ended, and how, and how far their forecast was off; empty if unknown
+    trials: Section | None = None  # the best ones, where a trial is several runs: a report has a table of runs
     groups: tuple[FigureGroup, ...] = ()
     missing: str = ""  # why there are no figures; empty if there are
     metrics: Mapping[str, str] = field(default_factory=dict)  # metric -> direction; empty if unknown
@@ -62,7 +64,7 @@ def facts_in_archive(archive: "Archive", name: str) -> StudyFacts:
 def _facts(study: "OwnStudy", config: "StudyConfig") -> StudyFacts:
     from brainseg.sweep.engine.keys import STUDY_ID
     from brainseg.sweep.outcome.figures import figure_groups
-    from brainseg.sweep.outcome.summary import forecast_text, headline, summarize, verdict
+    from brainseg.sweep.outcome.summary import best_trials, forecast_text, headline, summarize, verdict
     from brainseg.sweep.study.plan import quiet
 
     with quiet():
@@ -73,6 +75,7 @@ def _facts(study: "OwnStudy", config: "StudyConfig") -> StudyFacts:
             baseline=(summary.baseline.run_id or None) if summary.baseline is not None else None,
             verdicts=tuple(verdict(summary, metric) for metric in summary.metrics),
             progress=f"{headline(summary)}.{forecast_text(summary)}",
+            trials=best_trials(summary, config) if config.repeat and summary.best else None,
             groups=figure_groups(study, summary, kinds=KINDS),
             metrics=config.metrics,
             front=tuple(

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError
+from brainseg.keys import as_text
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, ProcessLock
 from brainseg.sweep.engine.storage import StudyStorage
@@ -128,6 +129,7 @@ def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path | No
             "sampler_seed": config.sampler.seed,
             "pruner": config.pruner.name,
             **({"constraints": ", ".join(config.constraints)} if config.constraints else {}),
+            **({"repeat": as_text(config.repeat)} if config.repeat else {}),
             "space": ", ".join(parameter.key for parameter in config.space),
             "overrides": mask(" ".join(config.overrides)),
         }

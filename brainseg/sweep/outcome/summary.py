@@ -22,6 +22,7 @@ from brainseg.sweep.engine.trial_row import (
     shown_metric,
     shown_params,
     shown_value,
+    shown_values,
     trial_row,
 )
 from brainseg.sweep.study.study_file import StudyConfig
@@ -185,7 +186,9 @@ def verdict(summary: StudySummary, metric: MetricSummary) -> str:
     if metric.best is None or metric.best_value is None:
         kept = "keeps the constraints" if summary.infeasible else "is complete"
         return f"No trial {kept} yet: no best {metric.name}."
-    found = f"Best {metric.name}: {shown_metric(metric.best_value)}"
+    spread = metric.best.spread.get(metric.name)
+    of_runs = "" if spread is None else f" ± {shown_metric(spread)} over {len(metric.best.runs)} runs"
+    found = f"Best {metric.name}: {shown_metric(metric.best_value)}{of_runs}"
     if metric.best is summary.baseline:
         return f"{found}, the baseline (trial {metric.best.number}): no trial is better."
     text = f"{found}, trial {metric.best.number}"
@@ -210,14 +213,19 @@ def epochs_line(summary: StudySummary) -> str:
 
 
 def trials_csv(trials: "Sequence[FrozenTrial]", config: StudyConfig) -> str:
-    """Every trial in a line, parameters under their full keys; numbers in full precision; unset values are empty."""
+    """Every trial in a line, parameters under their full keys; numbers in full precision; unset values are empty.
+
+    Of a study with `repeat` also the standard deviation of each metric, and the runs of each trial.
+    """
+    of_runs = [f"{metric}_spread" for metric in config.metrics] + ["runs"] if config.repeat else []
     keys = [parameter.key for parameter in config.space]
     rows = []
     for row in map(trial_row, trials):
         values = row.values or (None,) * len(config.metrics)
+        spread = [*map(row.spread.get, config.metrics), " ".join(row.runs)] if config.repeat else []
         ran = (getattr(row, name) for name in CSV_COLUMNS.values())
-        rows.append([row.number, row.state, *values, *map(row.params.get, keys), *ran])
-    return csv_text(["trial", "state", *config.metrics, *keys, *CSV_COLUMNS], rows)
+        rows.append([row.number, row.state, *values, *spread, *map(row.params.get, keys), *ran])
+    return csv_text(["trial", "state", *config.metrics, *of_runs, *keys, *CSV_COLUMNS], rows)
 
 
 def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
@@ -227,7 +235,7 @@ def summary_markdown(summary: StudySummary, config: StudyConfig) -> str:
         parts.append(f"```\n{COMMAND} {printable(summary.best[0].line)}\n```")
     parts.append(in_markdown(f"{headline(summary)}. {epochs_line(summary)}{forecast_text(summary)}"))
     if summary.best:
-        parts.append(_best(summary, config).markdown(level=3))
+        parts.append(best_trials(summary, config).markdown(level=3))
     if summary.infeasible:
         parts.append(_infeasible(summary).markdown(level=3))
     for metric in summary.metrics:
@@ -253,7 +261,7 @@ def print_status(summary: StudySummary, config: StudyConfig, console: Console) -
     if summary.forecast is not None:
         say(str(summary.forecast), console)
     if summary.best:
-        _best(summary, config).show(console)
+        best_trials(summary, config).show(console)
     block = "█" if console.encoding.startswith("utf") else "#"
     for metric in summary.metrics:
         shares, note = metric.importance.shares, metric.importance.note
@@ -270,13 +278,13 @@ def print_status(summary: StudySummary, config: StudyConfig, console: Console) -
         say(f"trial {number} {why}; it is left out", console)
 
 
-def _best(summary: StudySummary, config: StudyConfig) -> Section:
+def best_trials(summary: StudySummary, config: StudyConfig) -> Section:
     """The best trials; a line for each if the terminal is too narrow for the table."""
     names = short_names(parameter.key for parameter in config.space)
     rows, lines = [], []
     for row in summary.best[:BEST_SHOWN]:
         is_baseline = row is summary.baseline
-        values, epochs = list(map(shown_metric, row.values)), shown_epochs(row)
+        values, epochs = shown_values(row, config.metrics), shown_epochs(row)
         params = [shown_value(row.params[key]) if key in row.params else "" for key in names]
         rows.append(
             (f"baseline {row.number}" if is_baseline else str(row.number), *values, epochs, *params, row.run_id)
@@ -298,9 +306,10 @@ def _best(summary: StudySummary, config: StudyConfig) -> Section:
 
 def _infeasible(summary: StudySummary) -> Section:
     """What broke a constraint, with the values that it would have had."""
+    metrics = [metric.name for metric in summary.metrics]
     return Section(
         title="Infeasible trials",
-        headings=("trial", *(metric.name for metric in summary.metrics), "reason"),
-        rows=tuple((str(row.number), *map(shown_metric, row.values), row.reason) for row in summary.infeasible),
+        headings=("trial", *metrics, "reason"),
+        rows=tuple((str(row.number), *shown_values(row, metrics), row.reason) for row in summary.infeasible),
         align="l" + "r" * len(summary.metrics) + "l",
     )

@@ -17,6 +17,7 @@ from brainseg.sweep.study.study_file import PrunerConfig, SamplerConfig, StudyCo
 from brainseg.sweep.study.study_rules import LOCATIONS, METRICS, key_of, without_plugins
 
 SCHEMA_VERSION = 1
+REPEATED = 2  # of a study whose trials are several runs, which earlier versions would train as one
 PARTS = ("overrides", "baseline", "enqueue", "space", "sampler", "pruner")  # of a StudyConfig, stored as they are
 NOT_THERE = "nothing"
 
@@ -25,15 +26,15 @@ def definition_of(config: StudyConfig, *, data_fingerprint: str) -> dict[str, An
     """What is stored with the study, in JSON's types."""
     parts = dataclasses.asdict(config)
     definition = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": REPEATED if config.repeat else SCHEMA_VERSION,
         # A list: a storage need not keep the order of keys, and the values of a trial stand in this one.
         "metrics": list(config.metrics.items()),
         **{name: parts[name] for name in PARTS},
         "overrides": without_plugins(config.overrides),
         "data_fingerprint": data_fingerprint,
     }
-    # Studies of earlier versions have neither.
-    definition |= {name: parts[name] for name in ("constraints", "recipe") if parts[name]}
+    # Studies of earlier versions have none of them.
+    definition |= {name: parts[name] for name in ("constraints", "recipe", "repeat") if parts[name]}
     as_json: dict[str, Any] = json.loads(json.dumps(definition))
     return as_json
 
@@ -56,6 +57,7 @@ def from_definition(definition: Mapping[str, Any], *, overrides: Sequence[str] =
         pruner=PrunerConfig(**_stored_part("pruners", definition["pruner"])),
         constraints=tuple(definition.get("constraints", ())),
         recipe=definition.get("recipe", {}),
+        repeat={key: tuple(values) for key, values in definition.get("repeat", {}).items()},
         **settings,
     )
 
@@ -111,6 +113,7 @@ def _as_in_the_file(definition: Mapping[str, Any], common: Collection[str]) -> d
         "space": space,
         **named,
         "constraints": dict(enumerate(definition.get("constraints", ()))),
+        "repeat": {key: ", ".join(map(str, values)) for key, values in definition.get("repeat", {}).items()},
         "data_fingerprint": definition["data_fingerprint"],
     }
 
@@ -128,8 +131,8 @@ def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 def check_version(definition: Mapping[str, Any]) -> None:
     """Raises ConfigError for a definition that another version of brainseg stored."""
     version = definition.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in (SCHEMA_VERSION, REPEATED):
         raise ConfigError(
-            f"the study has schema_version {version}, and this brainseg reads {SCHEMA_VERSION}; "
+            f"the study has schema_version {version}, and this brainseg reads {SCHEMA_VERSION} and {REPEATED}; "
             "go on with the brainseg that started it, or start a new study under another name"
         )

@@ -42,12 +42,17 @@ def check(config: StudyConfig) -> RunConfig:
     if refused:
         raise ConfigError(_explain(refused, tried))
     _check_groups(config, composed)
-    first = composed[0][1]
+    first_params, first = composed[0]
     for where, params in reversed(config.first_points()):
         try:
-            first = _compose(config, params)
+            first_params, first = params, _compose(config, params)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
+    for repeat in config.repeats[1:]:
+        try:
+            _compose(config, {**repeat, **first_params})
+        except ConfigError as error:
+            raise ConfigError(f"repeat: {error}") from error
     build_pruner(config, epochs=first.train.epochs)
     build_sampler(config, number=0)
     for metric in config.metrics:
@@ -101,7 +106,8 @@ def show_plan(config: StudyConfig) -> RunConfig:
     """Checks the study and prints its first trials. Raises ConfigError, and returns a configuration, like `check`."""
     baseline = check(config)
     metrics = ", ".join(f"{direction} {metric}" for metric, direction in config.metrics.items())
-    print(f"{config.name}: {config.trials} trials of {baseline.train.epochs} epochs, {metrics}")
+    runs = f"{config.runs} runs of " if config.repeat else ""
+    print(f"{config.name}: {config.trials} trials of {runs}{baseline.train.epochs} epochs, {metrics}")
     print(f"sampler {config.sampler.name}, pruner {config.pruner.name}, {config.workers} workers")
     if config.constraints:
         print(f"the best trial keeps {' and '.join(config.constraints)}")
@@ -112,12 +118,15 @@ def show_plan(config: StudyConfig) -> RunConfig:
     return baseline
 
 
-def compose_trial(config: StudyConfig, params: Mapping[str, Value], *, threads: int) -> tuple[RunConfig, list[str]]:
+def compose_trial(
+    config: StudyConfig, params: Mapping[str, Value], *, threads: int, place: int = 0
+) -> tuple[RunConfig, list[str]]:
     """A trial's configuration, and its overrides as they can be pasted behind `python -m brainseg.train`.
 
-    The overrides may hold a password, within tracking.uri. Raises ConfigError if the trial can't run.
+    place: of the run among those of the trial, from 0. The overrides may hold a password, within tracking.uri. Raises
+    ConfigError if the trial can't run.
     """
-    chosen = exact(params, config.space)
+    chosen = exact(params, config.space) | dict(config.repeats[place])
     if not any(key_of(override) == THREADS for override in config.overrides):
         chosen[THREADS] = threads
     return _compose(config, chosen), overrides_of(config, chosen)
@@ -130,6 +139,8 @@ def threads_of_trials(baseline: RunConfig, *, share: int) -> int:
 
 
 def _compose(config: StudyConfig, params: Mapping[str, Value]) -> RunConfig:
+    """As the first run of a trial, unless `params` say which."""
+    params = {**config.repeats[0], **params}
     options = options_in(params)
     return composition_of(config, options).with_values({key: params[key] for key in params if key not in options})
 

@@ -115,6 +115,28 @@ class Patient:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wilcoxon:
+    """With `repeat`: stops a trial between its runs, where the best trial's same runs are better beyond chance."""
+
+    p_threshold: float = key(0.1, low=0.0, high=1.0, help="p of Wilcoxon's signed-rank test below which it stops")
+    n_startup_steps: int = key(2, low=0, help="runs that a trial has in any case")
+
+    def build(self, *, epochs: int) -> "BasePruner":
+        """Whatever the number of epochs."""
+        from optuna.pruners import WilcoxonPruner
+
+        return WilcoxonPruner(**dataclasses.asdict(self))
+
+    @property
+    def least_runs(self) -> int:
+        """After how many a trial can be stopped: n runs that are all worse have p = 1 / 2**n."""
+        needed = max(2, self.n_startup_steps)
+        while needed < 1000 and 0.5**needed >= self.p_threshold:
+            needed += 1
+        return needed
+
+
+@dataclass(frozen=True, kw_only=True)
 class Never:
     """Lets every trial finish."""
 
@@ -139,11 +161,11 @@ def never_stopped(config: StudyConfig, *, epochs: int) -> tuple[int, int]:
 
     One that is a plugin's may stop each trial after its first epoch, as far as is known.
     """
-    trials, least = _never_stopped(config.pruner, epochs=epochs)
+    trials, least = _never_stopped(config.pruner, epochs=epochs, runs=config.runs)
     return min(trials, config.trials), min(max(least, 1), epochs)
 
 
-def _never_stopped(config: PrunerConfig, *, epochs: int) -> tuple[int, int]:
+def _never_stopped(config: PrunerConfig, *, epochs: int, runs: int = 1) -> tuple[int, int]:
     match made("pruners", config.name, config.options):
         case Never():
             return 0, epochs
@@ -153,6 +175,8 @@ def _never_stopped(config: PrunerConfig, *, epochs: int) -> tuple[int, int]:
             return 0, halving.min_resource * halving.reduction_factor**halving.min_early_stopping_rate
         case Hyperband() as hyperband:
             return 0, hyperband.min_resource
+        case Wilcoxon() as wilcoxon:
+            return 1, wilcoxon.least_runs * epochs // runs
         case Patient(pruner=None) as patient:
             return 0, patient.patience + 1
         case Patient(pruner=dict(content)) as patient:

@@ -64,6 +64,7 @@ class StudyConfig:
     space: tuple[Parameter, ...]
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
+    repeat: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)  # key -> its values: a trial is a run of each
     constraints: tuple[str, ...] = ()  # over metrics, which the best trial has to keep; see constraint.py
     workers: int = 1
     failures: int = 3  # how many failed trials are allowed
@@ -96,9 +97,23 @@ class StudyConfig:
             rules.check_params(where, params, self.space)
         rules.check_splits(self.space, sampler=self.sampler.name, pruner=self.pruner.name)
         rules.check_sampler(self.sampler.name, self.space, metrics=len(self.metrics), trials=self.trials)
-        rules.check_pruner(self.pruner.name, tuple(self.metrics))
+        rules.check_repeat(self.repeat, self.space, self.overrides)
+        if self.repeat:
+            rules.check_pruner_of_runs(self.pruner.name, self.pruner.options, metrics=len(self.metrics), runs=self.runs)
+        else:
+            rules.check_pruner(self.pruner.name, tuple(self.metrics))
         known = dict.fromkeys((*rules.METRICS, *names("metrics"), *self.metrics))
         check_constraints(self.constraints, tuple(known))
+
+    @property
+    def repeats(self) -> tuple[Mapping[str, Value], ...]:
+        """What each run of a trial has beside the trial's values; a single run has nothing."""
+        return tuple({key: value} for key, values in self.repeat.items() for value in values) or ({},)
+
+    @property
+    def runs(self) -> int:
+        """How many runs a trial is."""
+        return len(self.repeats)
 
     def first_points(self) -> list[tuple[str, Mapping[str, Value]]]:
         """The baseline and what is enqueued, each after the name that it has in the file."""
@@ -242,7 +257,11 @@ def _from_content(content: Mapping[str, object], *, name: str) -> StudyConfig:
         ),
         space=space,
         sampler=_sampler(content.get("sampler")),
-        pruner=_pruner(content.get("pruner"), tuple(metrics)),
+        pruner=_pruner(content.get("pruner"), tuple(metrics), is_repeated=bool(content.get("repeat"))),
+        repeat={
+            key: tuple(_list(f"repeat.{key}", values))
+            for key, values in _mapping("repeat", content.get("repeat")).items()
+        },
         constraints=tuple(_texts("constraints", content.get("constraints"), example="parameters <= 2e6")),
         **numbers,
     )
@@ -300,8 +319,10 @@ def _sampler(value: object) -> SamplerConfig:
     return SamplerConfig(**named, options=options)
 
 
-def _pruner(value: object, metrics: Sequence[str]) -> PrunerConfig:
-    """The file's pruner; by default `median` if a pruner can predict the metric, else `none`."""
+def _pruner(value: object, metrics: Sequence[str], *, is_repeated: bool) -> PrunerConfig:
+    """The file's pruner; by default `median` if a pruner can predict the metric of a single run, else `none`."""
+    if value is None and is_repeated:
+        return PrunerConfig(name="none")
     if value is None:
         return PrunerConfig(name="median" if len(metrics) == 1 and metrics[0] in rules.PRUNABLE else "none")
     return pruner_from(value)

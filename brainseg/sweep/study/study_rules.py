@@ -21,6 +21,8 @@ METRICS: Mapping[str, str] = {
 # A pruner sees the epochs' val_dice_image: it predicts these metrics.
 PRUNABLE = ("val_dice_image", "final_dice")
 DIRECTIONS = ("maximize", "minimize")
+REPEATED = ("seed", "data.fold", "data.split_seed")  # what the runs of a trial may differ in
+OF_RUNS = "wilcoxon"  # the pruner that compares whole runs
 # What an override may not fix, and why.
 NOT_FIXED: Mapping[str, str] = {
     "resume": "the engine itself resumes a trial that was stopped",
@@ -194,10 +196,47 @@ def grid_points(space: Sequence[Parameter]) -> int:
     return points
 
 
+def check_repeat(repeat: Mapping[str, Sequence[Value]], space: Sequence[Parameter], overrides: Sequence[str]) -> None:
+    """One key of REPEATED with two or more different whole numbers, which nothing else sets."""
+    if len(repeat) > 1:
+        raise ConfigError(f"repeat must have one key, got {' and '.join(repeat)}; leave one of them out")
+    for key, values in repeat.items():
+        one_of("the key of repeat", key, REPEATED)
+        if any(not isinstance(value, int) or isinstance(value, bool) or value < 0 for value in values):
+            raise ConfigError(f"repeat.{key} must be whole numbers of 0 or more, got {list(values)}; try [0, 1, 2]")
+        if len(values) < 2 or len(set(values)) < len(values):
+            raise ConfigError(f"repeat.{key} must be two or more different values, got {list(values)}; try [0, 1, 2]")
+        if any(parameter.key == key for parameter in space):
+            raise ConfigError(f"{key} is in the space and in repeat; leave it out of one of them")
+        if fixed := next((override for override in overrides if key_of(override) == key), None):
+            raise ConfigError(f"{key} is in repeat and fixed by {fixed!r}; leave it out of one of them")
+
+
+def check_pruner_of_runs(name: str, options: Mapping[str, Any], *, metrics: int, runs: int) -> None:
+    """With repeat, a pruner is asked between runs, and compares what the same run of other trials has come to."""
+    if name == "none":
+        return
+    if name != OF_RUNS:
+        raise ConfigError(
+            f"pruner.name must be {OF_RUNS} or none with repeat, as a trial is stopped between its runs, got {name!r}; "
+            f"write pruner: {{name: {OF_RUNS}}}"
+        )
+    if metrics > 1:
+        raise ConfigError(f"pruner.name must be none for several metrics, got {name!r}; write pruner: {{name: none}}")
+    needed = made("pruners", name, options).least_runs
+    if needed >= runs:
+        raise ConfigError(
+            f"pruner.p_threshold {made('pruners', name, options).p_threshold:g} is reached after {needed} runs at the "
+            f"earliest, and a trial has {runs}; raise it, give repeat more values, or write pruner: {{name: none}}"
+        )
+
+
 def check_pruner(name: str, metrics: Sequence[str]) -> None:
     """A pruner sees val_dice_image after each epoch, and nothing else."""
     if name == "none":
         return
+    if name == OF_RUNS:
+        raise ConfigError(f"pruner.name {OF_RUNS} compares the runs of repeat, which is missing; add it, or try median")
     if len(metrics) > 1:
         raise ConfigError(f"pruner.name must be none for several metrics, got {name!r}; write pruner: {{name: none}}")
     if metrics[0] not in PRUNABLE:

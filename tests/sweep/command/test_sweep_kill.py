@@ -8,7 +8,8 @@ import pytest
 from processes import POLL_S, Command, kill, wait_until
 
 from brainseg.sweep.engine.trial_queue import DEATHS_ALLOWED
-from sweeps import MakeSweep, Sweep, Worker
+from brainseg.sweep.engine.trial_row import shown_metric
+from sweeps import MakeSweep, Sweep, Worker, history, outcome
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -34,6 +35,44 @@ def wait_for(moment: str, sweep: Sweep, command: Command) -> None:
 
     if wanted:
         wait_until(lambda: is_there() or command.poll() is not None, lambda: sweep.told(command))
+
+
+def test_a_trial_of_several_runs_killed_in_the_second_one_ends_like_one_that_never_was(make_sweep: MakeSweep) -> None:
+    changes = {"trials": 1, "workers": 1, "repeat": {"seed": [0, 1]}}
+    undisturbed, sweep = make_sweep("undisturbed-runs", **changes), make_sweep("runs", **changes)
+    undisturbed.run("run", "tiny")
+    command = sweep.start("run", "tiny")
+    command.wait_until(lambda: sweep.epochs() > EPOCHS)
+    command.kill_all()
+    sweep.run("run", "tiny")
+
+    (trial,), (expected,) = sweep.trials(), undisturbed.trials()
+    assert outcome(trial) == outcome(expected)
+    assert sorted(trial.intermediate_values) == list(range(1, 2 * EPOCHS + 1))
+    found, references = (
+        [each.store.read(run["run_id"]) for run in each.trials()[0].user_attrs["runs"]] for each in (sweep, undisturbed)
+    )
+    assert [history(run) for run in found] == [history(run) for run in references]
+    assert [run.tags["repeat"] for run in found] == ["seed=0", "seed=1"]
+    (parent,) = sweep.parents()
+    assert [run.tags["parent"] for run in found] == [parent.run_id] * 2
+    dices = [run.metrics["val_dice_image"] for run in found]
+    best = [max(curve.values()) for curve in dices]
+    assert trial.value == pytest.approx(sum(best) / 2)
+    assert trial.user_attrs["spread"]["val_dice_image"] == pytest.approx(abs(best[0] - best[1]) / 2**0.5)
+    # The first run's six epochs were trained once.
+    assert "goes on in epoch" in "".join(path.read_text() for path in sweep.logs())
+    assert sum(path.read_text().count(f"epoch 1/{EPOCHS} ") for path in sweep.logs()) == 2
+    spread = shown_metric(trial.user_attrs["spread"]["val_dice_image"])
+    told = f"Best val_dice_image: {shown_metric(trial.value)} ± {spread} over 2 runs, the baseline"
+    assert told in sweep.run("status", "tiny")
+    code = "from brainseg.report.__main__ import main; raise SystemExit(main(['tiny']))"
+    report = sweep.start(code, program="-c")
+    assert report.exit_code() == 0, report.text
+    page = (sweep.folder / "report.html").read_text()
+    assert f"<td>{shown_metric(trial.value)} ± {spread}</td>" in page  # in the table of trials
+    assert f"± {spread} over 2 runs" in page
+    sweep.assert_nothing_is_open()
 
 
 @pytest.fixture(scope="session")

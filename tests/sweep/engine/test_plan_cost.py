@@ -42,6 +42,17 @@ def test_a_study_that_has_not_begun_says_what_the_pruner_can_save(
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
+def test_the_runs_of_repeat_are_counted(where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(
+        tmp_path,
+        overrides=["train.epochs=10"],
+        repeat={"seed": [0, 1, 2, 3, 4]},
+        pruner={"name": "wilcoxon"},
+    )
+    # Of six trials of five runs, the first one is compared with nothing, and the others have four runs or five.
+    assert planned(where, capsys)[0] == ("300 epochs in all in 30 runs; the pruner wilcoxon saves none to 17% of them")
+
+
 def test_where_an_engine_runs_the_workers_nothing_is_measured_here(
     where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -245,12 +245,12 @@ def test_an_unknown_study_is_refused_with_those_that_are_there(where: str, tmp_p
     )
 
 
-@pytest.mark.parametrize("version", [0, 2, None])
+@pytest.mark.parametrize("version", [0, 3, None])
 def test_a_study_of_another_version_is_refused(journal: str, tmp_path: Path, version: int | None) -> None:
     study = started(journal, made_study(tmp_path))
     study.set_user_attr(DEFINITION, study.user_attrs[DEFINITION] | {"schema_version": version})
     study.set_user_attr(SETTINGS, study.user_attrs[SETTINGS] | {"later": 1})
-    expected = f"the study has schema_version {version}, and this brainseg reads 1; go on with"
+    expected = f"the study has schema_version {version}, and this brainseg reads 1 and 2; go on with"
     with pytest.raises(ConfigError, match=expected):
         load_config(opened(journal), "study")
     with pytest.raises(ConfigError, match=expected):

@@ -99,6 +99,7 @@ def test_a_signal_while_a_trial_is_recorded_ends_the_worker(
     result = SimpleNamespace(stopped_by=stopped_by, unwritten=())
     monkeypatch.setattr("brainseg.train.experiment.run", lambda *_, **__: result)
     monkeypatch.setattr(Worker, "_run_of", lambda *_: None)
+    monkeypatch.setattr("brainseg.sweep.engine.worker._as_told", lambda _: {})
     monkeypatch.setattr(Worker, "_going_on", lambda self, config, *_: (config, None))
     monkeypatch.setattr(Worker, "_open_tracker", lambda *_: tracker)
     monkeypatch.setattr(Worker, "_complete", lambda *_: True)

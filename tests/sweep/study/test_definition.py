@@ -43,7 +43,10 @@ def defined(config: StudyConfig, data_fingerprint: str = "abc") -> dict[str, Any
     return stored
 
 
-@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["small", "everything"])
+REPEATED: dict[str, Any] = {"repeat": {"seed": [0, 1, 2]}}
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING, REPEATED], ids=["small", "everything", "repeated"])
 def test_a_definition_gives_the_study_again(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = made_study(tmp_path, **changes)
     again = from_definition(
@@ -191,9 +194,9 @@ def test_other_data_are_said(tmp_path: Path) -> None:
 
 def test_a_definition_of_another_version_is_refused(tmp_path: Path) -> None:
     now = defined(made_study(tmp_path))
-    newer = now | {"schema_version": 2}
+    newer = now | {"schema_version": 3}
     message = (
-        "the study has schema_version 2, and this brainseg reads 1; "
+        "the study has schema_version 3, and this brainseg reads 1 and 2; "
         "go on with the brainseg that started it, or start a new study under another name"
     )
     with pytest.raises(ConfigError) as error:

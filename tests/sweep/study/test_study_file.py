@@ -85,6 +85,7 @@ def test_what_a_file_leaves_out_has_defaults(tmp_path: Path) -> None:
         "space": tuple(dataclasses.asdict(parameter) for parameter in config.space),
         "sampler": {"name": "tpe", "seed": 0, "options": {}},
         "pruner": {"name": "median", "options": {}},
+        "repeat": {},
         "constraints": (),
         "workers": 1,
         "failures": 3,
@@ -187,6 +188,54 @@ def test_a_file_that_is_no_text_is_refused() -> None:
         read_study("study.yaml")
 
 
+REPEAT = [
+    ({"repeat": [0, 1]}, "repeat must hold keys and values, got [0, 1]"),
+    ({"repeat": {"seed": 3}}, "repeat.seed must be a list, got 3; write [3]"),
+    (
+        {"repeat": {"model.depth": [3, 4]}},
+        "the key of repeat must be one of seed, data.fold, data.split_seed, got 'model.depth'",
+    ),
+    (
+        {"repeat": {"seed": [0, 1], "data.fold": [0, 1]}},
+        "repeat must have one key, got seed and data.fold; leave one of them out",
+    ),
+    ({"repeat": {"seed": [0]}}, "repeat.seed must be two or more different values, got [0]; try [0, 1, 2]"),
+    ({"repeat": {"seed": [0, 1, 0]}}, "repeat.seed must be two or more different values, got [0, 1, 0]; try [0, 1, 2]"),
+    ({"repeat": {"seed": [0, 1.5]}}, "repeat.seed must be whole numbers of 0 or more, got [0, 1.5]; try [0, 1, 2]"),
+    (
+        {"repeat": {"seed": [0, 1]}, "overrides": ["seed=3"]},
+        "seed is in repeat and fixed by 'seed=3'; leave it out of one of them",
+    ),
+    (
+        {"repeat": {"seed": [0, 1]}, "space": {"seed": {"type": "int", "low": 0, "high": 3}}, "baseline": LEFT_OUT},
+        "seed is in the space and in repeat; leave it out of one of them",
+    ),
+    (
+        {"repeat": {"seed": [0, 1, 2]}, "pruner": {"name": "median"}},
+        "pruner.name must be wilcoxon or none with repeat, as a trial is stopped between its runs, got 'median'; "
+        "write pruner: {name: wilcoxon}",
+    ),
+    (
+        {"repeat": {"seed": [0, 1, 2]}, "pruner": {"name": "wilcoxon"}},
+        "pruner.p_threshold 0.1 is reached after 4 runs at the earliest, and a trial has 3; raise it, give repeat more "
+        "values, or write pruner: {name: none}",
+    ),
+    (
+        {"pruner": {"name": "wilcoxon"}},
+        "pruner.name wilcoxon compares the runs of repeat, which is missing; add it, or try median",
+    ),
+    (
+        {
+            **{
+                "metric": LEFT_OUT,
+                "direction": LEFT_OUT,
+                "metrics": {"final_dice": "maximize", "parameters": "minimize"},
+            },
+            **{"repeat": {"seed": [0, 1, 2, 3, 4]}, "pruner": {"name": "wilcoxon"}},
+        },
+        "pruner.name must be none for several metrics, got 'wilcoxon'; write pruner: {name: none}",
+    ),
+]
 KEYS_AND_TYPES = [
     ({"trails": 3}, "trails is not a key of a study file; did you mean 'trials'?"),
     ({"trials": LEFT_OUT}, "trials must be given; add it"),
@@ -382,8 +431,8 @@ SAMPLERS_AND_PRUNERS = [
     ({"sampler": {"name": "qmc", "qmc_type": 1}}, "sampler.qmc_type must be a text, got 1"),
     (
         {"pruner": {"name": "percentil"}},
-        "pruner.name must be one of median, percentile, hyperband, successive_halving, patient, none, got 'percentil'; "
-        "did you mean 'percentile'? (a part of a plugin needs plugins=[MODULE])",
+        "pruner.name must be one of median, percentile, hyperband, successive_halving, patient, wilcoxon, none, got "
+        "'percentil'; did you mean 'percentile'? (a part of a plugin needs plugins=[MODULE])",
     ),
     ({"pruner": {"name": "percentile", "percentile": 101}}, "pruner.percentile must be between 0.0 and 100.0, got 101"),
     (
@@ -498,6 +547,7 @@ def test_a_metric_without_a_value_keeps_no_constraint() -> None:
             "constraints[1] must differ from those before it, got 'parameters <= 9' again; leave it out",
         ),
         *KEYS_AND_TYPES,
+        *REPEAT,
         *(({"space": space, "baseline": {}}, message) for space, message in SPACES),
         *FIRST_TRIALS,
         *SAMPLERS_AND_PRUNERS,
