@@ -1,18 +1,23 @@
-"""Runs a study on four hosts, breaks it, and counts what has come of it.
+"""Breaks trainings on one machine, or a study on four hosts, and counts what has come of it.
 
+    python -m benchmarks.faults --machine                        100 trainings killed, 5 of each other fault
+    python -m benchmarks.faults --machine --kills 5 --others 1
     python -m benchmarks.faults --hosts                          100 faults, 60 trials, about 25 minutes on 2 cores
     python -m benchmarks.faults --hosts --faults 6 --trials 8    each kind once
 
-The hosts are Linux namespaces on this machine, which only root may make; PostgreSQL and an MLflow server are in one
-more. The faults are drawn from the seed: a worker killed; a host cut off, for up to a minute or for good; a worker
-told to end (SIGTERM) and started again; a server stopped; `sweep run` killed. The time limits of leases, turns and
-patience are a fifth of the real ones, so that a host counts as dead after 36 seconds.
+The machine's faults, and what is compared, stand in `machine.py`; they need root as well.
+
+The hosts are Linux namespaces on this machine; PostgreSQL and an MLflow server are in one more. The faults are drawn
+from the seed: a worker killed; a host cut off, for up to a minute or for good; a worker told to end (SIGTERM) and
+started again; a server stopped; `sweep run` killed. The time limits of leases, turns and patience are a fifth of the
+real ones, so that a host counts as dead after 36 seconds.
 """
 
 import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
@@ -21,6 +26,7 @@ import yaml
 from benchmarks.faults.count import Row, counted
 from benchmarks.faults.faults import HOSTS, STUDY, Campaign, draw
 from benchmarks.faults.hosts import Server
+from benchmarks.faults.machine import campaign as machine_campaign
 from benchmarks.figures import load, print_table
 
 EPOCHS = 6
@@ -29,6 +35,20 @@ EPOCHS = 6
 def main() -> int:
     """Runs the campaign; 1 where something isn't as expected."""
     options = _options()
+    return _break_machine(options) if options.machine else _break_hosts(options)
+
+
+def _break_machine(options: argparse.Namespace) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="brainseg-faults-"))
+    print(f"seed {options.seed}; {load()}; everything is in {folder}\n", flush=True)
+    rows = []
+    for row in machine_campaign(folder, kills=options.kills, others=options.others, seed=options.seed):
+        rows.append(row)
+        print(f"{row.what}: {row.count}", flush=True)
+    return _told(rows, folder)
+
+
+def _break_hosts(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(tempfile.mkdtemp(prefix="brainseg-faults-"))
     folder.chmod(0o755)  # PostgreSQL runs as another user
@@ -43,8 +63,12 @@ def main() -> int:
     finally:
         for host in (*(slot.host for slot in campaign.slots), server):
             host.lose()
-    rows = [*campaign.rows(), *done]
     print(f"\n{campaign.seconds / 60:.0f} minutes; {load()}\n")
+    return _told([*campaign.rows(), *done], folder)
+
+
+def _told(rows: Sequence[Row], folder: Path) -> int:
+    """Prints the table; the exit code."""
     print_table(["", "counted", "expected"], [[row.what, str(row.count), _expected(row)] for row in rows])
     wrong = [row for row in rows if not row.is_as_expected]
     for row in wrong:
@@ -56,9 +80,13 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.faults", description="Breaks a running study in every way of its failure model."
+        prog="python -m benchmarks.faults", description="Breaks what runs in every way of its failure model."
     )
-    parser.add_argument("--hosts", action="store_true", required=True, help=f"{HOSTS} hosts, made of namespaces")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--machine", action="store_true", help="trainings, one after another")
+    what.add_argument("--hosts", action="store_true", help=f"a study on {HOSTS} hosts, made of namespaces")
+    parser.add_argument("--kills", type=int, default=100, help="trainings that are killed (default 100)")
+    parser.add_argument("--others", type=int, default=5, help="trainings for each other fault (default 5)")
     parser.add_argument("--faults", type=int, default=100, help="default 100")
     parser.add_argument("--trials", type=int, default=60, help="default 60")
     parser.add_argument("--seed", type=int, default=0, help="of the faults (default 0)")

@@ -83,7 +83,8 @@ def test_it_is_served_as_it_predicts(model_file: Path, tmp_path: Path) -> None:
     write_served(tmp_path / "served", served, model_file=model_file, statistics=None)
     content = io.BytesIO()
     Image.fromarray(image_of(0)).save(content, format="PNG")
-    (answer,) = _load_pyfunc(str(tmp_path / "served")).predict({"image": [base64.b64encode(content.getvalue())]})
+    requested = {"image": [base64.b64encode(content.getvalue()).decode()]}
+    (answer,) = _load_pyfunc(str(tmp_path / "served")).predict(requested)
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     np.testing.assert_array_equal(mask, expected(model_file, 0) * 255)
 

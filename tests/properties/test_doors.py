@@ -1,5 +1,6 @@
 """Whatever comes in from outside is read, or refused in one line, in bounded memory and time."""
 
+import base64
 import dataclasses
 import io
 import json
@@ -21,16 +22,22 @@ from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.annotations.find import named_annotations
 from brainseg.data.annotations.regions import ShapeError
 from brainseg.data.decode import decode_image, read_label_file, read_mask_file
+from brainseg.data.digests import SliceDigest
 from brainseg.data.metadata import read_metadata
 from brainseg.data.patterns import Pattern
 from brainseg.data.split import Split, parse_split
 from brainseg.data.training_statistics import PERCENTILES, SliceStatistics, TrainingStatistics, parse_statistics
 from brainseg.data.volumes.volume import read_mask_volume
 from brainseg.errors import BrainsegError
+from brainseg.inference.postprocess import MaskSettings
+from brainseg.register.serving import Served, ServedModel
+from brainseg.runs.archive import ArchivedRun, read_archive, texts_of
+from brainseg.runs.archive_file import write_texts
 from brainseg.scoring.predictions import PackedMask, load_predictions, save_predictions
 from brainseg.scoring.slice_score import from_csv
 from brainseg.sweep.confirm.confirmation import from_json
 from brainseg.sweep.study.study_file import read_study
+from brainseg.tracking.protocol import RunRecord
 from brainseg.train.checkpoint import Checkpoints, RunManifest, TrainingProgress, TrainingState
 
 pytestmark = pytest.mark.heavy
@@ -282,6 +289,43 @@ def confirmation(_: Path) -> Check:
     return lambda content: from_json(content.decode("utf-8", errors="replace"))
 
 
+def archive(folder: Path) -> Check:
+    return lambda content: read_or_refused(lambda: read_archive(written(folder / "study.zip", content)))
+
+
+def archive_file(folder: Path) -> bytes:
+    record = RunRecord(
+        run_id="r1",
+        name="first",
+        status="FINISHED",
+        params={"seed": "0"},
+        tags={},
+        metrics={"loss": {1: 0.5}},
+        dataset=None,
+    )
+    digests = [SliceDigest(id="s1", patient_id="P1", image="0" * 64, mask="1" * 64)]
+    run = ArchivedRun(record=record, texts={"config.yaml": to_yaml(RunConfig())})
+    write_texts(folder / "study.zip", texts_of(["quick"], [run], digests, is_anonymous=False))
+    return (folder / "study.zip").read_bytes()
+
+
+def requests(_: Path) -> Check:
+    import keras
+
+    layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
+    data = DataConfig(image_size=8, channels="grey")
+    model = ServedModel(
+        Served(run_id="r1", data=data, threads=1, settings=MaskSettings()), keras.Sequential(layers), None
+    )
+
+    def check(rows: list[Any]) -> None:
+        answers = model.predict({"image": rows})
+        assert len(answers) == len(rows)
+        assert all((answer["mask"] is None) != (answer["error"] is None) for answer in answers)
+
+    return check
+
+
 def pattern(_: Path) -> Check:
     def check(case: tuple[str, str]) -> None:
         text, path = case
@@ -295,6 +339,18 @@ def pattern(_: Path) -> Check:
 PARTS = st.sampled_from(("{id}", "{patient}", "*", "/", "images", ".png", "a", "_", "1", "{channel}", ".*", "("))
 PATTERNS = st.tuples(
     st.lists(PARTS, max_size=8).map("".join), st.one_of(st.text(max_size=60), st.lists(PARTS, max_size=40).map("".join))
+)
+
+
+ROWS = st.lists(
+    st.one_of(
+        st.none(),
+        st.floats(),
+        st.text(max_size=30),
+        st.one_of([damaged(content) for content in PICTURES]).map(lambda content: base64.b64encode(content).decode()),
+    ),
+    min_size=1,
+    max_size=3,
 )
 
 
@@ -337,13 +393,26 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
             any_of(json.dumps({"schema_version": 1, "configurations": [], "seeds": []}).encode()),
             confirmation,
         ),
+        "archives": (any_of(archive_file(folder)), archive),
+        "requests": (ROWS, requests),
         "patterns": (PATTERNS, pattern),
     }
 
 
 DOORS = (
     *("images", "masks", "volumes", "metadata", "COCO", "LabelMe", "overrides", "configuration", "studies"),
-    *("predictions", "scores", "manifests", "checkpoints", "splits", "statistics", "confirmations", "patterns"),
+    *(
+        "predictions",
+        "scores",
+        "manifests",
+        "checkpoints",
+        "splits",
+        "statistics",
+        "confirmations",
+        "archives",
+        "requests",
+        "patterns",
+    ),
 )
 
 

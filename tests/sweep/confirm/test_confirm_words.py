@@ -59,7 +59,7 @@ def test_each_is_trained_with_seeds_that_the_study_has_not_had_seed_by_seed_and_
 
 def test_a_study_that_repeats_seeds_is_confirmed_with_others_run_by_run() -> None:
     repeated = dataclasses.replace(STUDY, repeat={"seed": (0, 9, 3)}, pruner=PrunerConfig(name="none"))
-    check_study(repeated)
+    check_study(repeated, front=False)
     study = confirm_config(repeated, chosen(STUDY, ROWS, top=1), study_seed=0, seeds=2, workers=1)
     assert [point["seed"] for point in study.enqueue] == [10, 10, 11, 11]
     assert study.repeat == {}
@@ -68,7 +68,7 @@ def test_a_study_that_repeats_seeds_is_confirmed_with_others_run_by_run() -> Non
 def test_a_study_that_repeats_folds_has_no_slices_left_to_confirm_on() -> None:
     repeated = dataclasses.replace(STUDY, repeat={"data.fold": (0, 1)}, pruner=PrunerConfig(name="none"))
     with pytest.raises(ConfigError) as error:
-        check_study(repeated)
+        check_study(repeated, front=False)
     assert str(error.value) == (
         "mine repeats data.fold, so that its trials were chosen on each other's test slices, and confirm needs slices "
         "that none has seen; start a study with data.test_fraction=0.2 and repeat: {seed: [0, 1, 2]}"

@@ -155,7 +155,13 @@ def test_the_first_run_counts_for_a_study_without_a_recipe(
     if kept_in == "checkpoint":
         folder = Path("mlruns/checkpoints") / tracker.run_id
         folder.mkdir(parents=True)
-        start = {"config_yaml": to_yaml(run), "data_fingerprint": "", "split_json": "", "precision": "", "threads": 1}
+        start = {
+            "config_yaml": to_yaml(run),
+            "data_fingerprint": "",
+            "split_json": "",
+            "precision": "float32",
+            "threads": 1,
+        }
         (folder / "run.json").write_text(json.dumps(start | {"schema_version": 1}))
     study.ask().set_user_attr(RUN_ID, tracker.run_id)
 
