@@ -380,7 +380,9 @@ def test_an_experiment_may_lie_deeper_and_be_added_with_a_plus(tmp_path: Path, m
     assert options()["experiment"] == ["best", "encoder", "reference", "sub/mine"]
     for override in ("experiment=sub/mine", "+experiment=sub/mine"):
         assert freeze([override]).seed == 7
-    with pytest.raises(ConfigError, match=r"^experiment must be one of best, encoder, reference, sub/mine, got 'sub/mime'; did"):
+    with pytest.raises(
+        ConfigError, match=r"^experiment must be one of best, encoder, reference, sub/mine, got 'sub/mime'; did"
+    ):
         freeze(["experiment=sub/mime"])
 
 

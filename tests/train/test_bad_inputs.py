@@ -46,7 +46,10 @@ UNKNOWN = [
     ("model={a: 1}", "model must be one of encoder_unet, unet, got '{a:1}'"),
     ("data=null", "data must be one of folder, nifti, phantom, got 'null'"),
     ("data=", "data must be one of folder, nifti, phantom, got ''"),
-    ("experiment=refrence", "experiment must be one of best, encoder, reference, got 'refrence'; did you mean 'reference'?"),
+    (
+        "experiment=refrence",
+        "experiment must be one of best, encoder, reference, got 'refrence'; did you mean 'reference'?",
+    ),
     (
         "model.name=resnet",
         "model.name must be one of unet, encoder_unet, got 'resnet'; did you mean 'unet'? "
