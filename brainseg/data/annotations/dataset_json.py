@@ -12,7 +12,7 @@ from brainseg.data.annotations.json_file import read_json
 from brainseg.errors import ConfigError, DataError, printable
 
 DATASET_JSON = "dataset.json"
-_IGNORE = "ignore"  # a label of this name is no class, printable
+_IGNORE = "ignore"  # a label of this name is no class
 _CHANNELS = ("channel_names", "modality")
 
 

@@ -15,7 +15,7 @@ from brainseg.data.annotations.regions import ShapeError
 from brainseg.data.findings import CHECKS, Severity
 from brainseg.errors import ConfigError, DataError, printable
 
-VOID = 255  # what data.ignore becomes where annotations have pixels to ignore, printable
+VOID = 255  # what data.ignore becomes where annotations have pixels to ignore
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
