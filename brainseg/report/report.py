@@ -14,7 +14,7 @@ from brainseg.drawing.page_figures import CURVES, Curve
 from brainseg.errors import InputError, TrackingError
 from brainseg.parsing import parse_json
 from brainseg.runs import tested
-from brainseg.runs.artifacts import optional_text
+from brainseg.runs.artifacts import MACHINE_FILE, PACKAGES_FILE, optional_text
 from brainseg.runs.select import SCORE
 from brainseg.runs.stored_predictions import images_of, panel_as_scored, read_predictions
 from brainseg.scoring.slice_score import slice_dice
@@ -26,8 +26,6 @@ from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.protocol import Curves, RunFilter, RunList, RunStore, RunSummary
 
 PICTURE_FILE = "figures/predictions.png"
-PACKAGES_FILE = "environment/packages.txt"
-MACHINE_FILE = "environment/machine.json"
 COMMAND_TAG = "source"  # the command line that started the run
 GALLERY = 9  # slices: a third each of the worst, the median and the best
 MOST_CURVES = 200  # lines in one figure: more are slow to draw and can't be told apart

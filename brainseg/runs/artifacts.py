@@ -1,4 +1,4 @@
-"""Artifacts that a run may lack."""
+"""The names of a run's artifacts, and how those are read that it may lack."""
 
 from pathlib import Path
 
@@ -6,6 +6,10 @@ from brainseg.tracking.protocol import RunStore
 from brainseg.tracking.rules import NoArtifactError
 
 SPLIT_FILE = "split.json"
+COMMAND_FILE = "command.txt"  # of a study's parent run
+PACKAGES_FILE = "environment/packages.txt"
+MACHINE_FILE = "environment/machine.json"
+CODE_FILE = "environment/code.diff"
 
 
 def optional_text(store: RunStore, run_id: str, name: str) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import brainseg
 from brainseg.model.gpus import Gpu, gpus
+from brainseg.runs.artifacts import CODE_FILE, MACHINE_FILE, PACKAGES_FILE
 from brainseg.tracking.protocol import Tracker
 
 LOCK_FILE = "requirements.lock"
@@ -94,13 +95,13 @@ def packages() -> str:
 
 def record_environment(tracker: Tracker) -> None:
     """Packages, machine, and the state of the code where git knows it."""
-    tracker.log_text(packages(), "environment/packages.txt")
-    tracker.log_text(machine_json(), "environment/machine.json")
+    tracker.log_text(packages(), PACKAGES_FILE)
+    tracker.log_text(machine_json(), MACHINE_FILE)
     code = code_state()
     if code is not None:
         tracker.set_tags({"git_commit": code.commit, "code_changed": "yes" if code.diff else "no"})
         if code.diff:
-            tracker.log_text(code.diff, "environment/code.diff")
+            tracker.log_text(code.diff, CODE_FILE)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -19,7 +19,7 @@ from brainseg.cli.output import csv_text
 from brainseg.config import RunConfig, flatten
 from brainseg.data.people import names_of_people
 from brainseg.runs.archive import ArchivedRun, as_json
-from brainseg.runs.artifacts import SPLIT_FILE
+from brainseg.runs.artifacts import CODE_FILE, COMMAND_FILE, MACHINE_FILE, PACKAGES_FILE, SPLIT_FILE
 from brainseg.runs.slice_scores import SCORE_FILES
 from brainseg.runs.stored_run import CONFIG_FILE
 from brainseg.sweep.archive.contents import Contents, StudyContents
@@ -55,8 +55,7 @@ TRIAL_ATTRIBUTES = (
     *(keys.FAILURE, keys.PRUNED, keys.SECONDS),
 )
 TABLES = tuple(SCORE_FILES.values())  # with a row a slice
-PACKAGES, MACHINE = "environment/packages.txt", "environment/machine.json"
-LEFT_OUT = {"environment/code.diff": "uncommitted changes of the code", "command.txt": "command lines"}
+LEFT_OUT = {CODE_FILE: "uncommitted changes of the code", COMMAND_FILE: "command lines"}
 REASON = re.compile(r"(\w+)\s*:.*", re.DOTALL)  # of a failure: the kind of error, and its words
 
 
@@ -229,13 +228,13 @@ def _texts(run: ArchivedRun, hidden: _Hidden) -> dict[str, str]:
         elif name == CONFIG_FILE:
             content = {key: _config(key, value, hidden) for key, value in yaml.safe_load(text).items()}
             found[name] = yaml.safe_dump(content, sort_keys=False)
-        elif name == MACHINE:
+        elif name == MACHINE_FILE:
             hidden.leave_out("the host")
             kept = {key: value for key, value in json.loads(text).items() if key != "host"}
             found[name] = json.dumps(kept, indent=1) + "\n"
         elif name == f"{FOLDER}/{CONFIRM_FILE}":
             found[name] = as_json(_deep(json.loads(text), hidden))
-        elif name == PACKAGES:
+        elif name == PACKAGES_FILE:
             found[name] = text
     return found
 

@@ -1,21 +1,21 @@
 """The story of `sweep check`: compare the data, train the baseline and the winner again, judge, record."""
 
 import dataclasses
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from brainseg import compose
 from brainseg.cli.tables import Console, say
 from brainseg.config import RunConfig, TrackingConfig
 from brainseg.data.digests import digests_of
-from brainseg.data.load import load_data, resolved_source
+from brainseg.data.load import RunData, load_data, resolved_source
 from brainseg.data.split import Split, parse_split
 from brainseg.errors import InputError, Interrupted
+from brainseg.parsing import parse_json
 from brainseg.runs.archive import Archive, as_json, read_archive
-from brainseg.runs.artifacts import SPLIT_FILE, optional_text
+from brainseg.runs.artifacts import CODE_FILE, MACHINE_FILE, PACKAGES_FILE, SPLIT_FILE, optional_text
 from brainseg.runs.stored_run import stored_config
 from brainseg.sweep.archive import PARTS
 from brainseg.sweep.archive.export import at_places
@@ -32,15 +32,10 @@ from brainseg.tracking.mlflow.connection import check_store
 from brainseg.tracking.mlflow.surroundings import place_of_runs
 from brainseg.train.environment import code_state, machine, packages
 
-if TYPE_CHECKING:
-    from brainseg.train.experiment import Prepared
-
 CHANGEABLE = ("seed", "train.precision", "train.threads")  # keys that a check may change
 CHECK_FILE, CHECK_SCHEMA = "check.json", 1
 CHECKS = "checks"  # tag of the parent run and of its runs: the id of the study
 SHOWN_PACKAGES = ("brainseg", "tensorflow", "keras", "numpy")
-
-
 DATA, BASELINE, WINNER = PARTS
 
 
@@ -160,8 +155,15 @@ def _again(
     from brainseg.model.runtime import import_tensorflow
 
     import_tensorflow()
-    for each in repetitions:  # all that can be wrong is said before anything is recorded
-        _prepared(each)
+    from brainseg.train.experiment import prepare
+
+    here = [
+        dataclasses.replace(each, config=dataclasses.replace(each.config, tracking=place.tracking))
+        for each in repetitions
+    ]
+    loaded = [load_data(each.config, split=each.split) for each in here]
+    for each, data in zip(here, loaded, strict=True):  # raises what can be wrong, before anything is recorded
+        prepare(each.config, data)
     study_id = archived_study(archive, archive.study)[1].user_attrs.get(keys.STUDY_ID, "")
     tags = {CHECKS: study_id, "multirun": uuid.uuid4().hex[:8]}
     parent = open_tracker(
@@ -172,13 +174,8 @@ def _again(
     verdicts: list[Verdict] = []
     try:
         with parent:
-            for each in repetitions:
-                config = dataclasses.replace(each.config, tracking=place.tracking)
-                run_id = _train(
-                    dataclasses.replace(each, config=config),
-                    name=f"{archive.study} {each.part}",
-                    tags=tags | {"parent": parent.run_id},
-                )
+            for each, data in zip(here, loaded, strict=True):
+                run_id = _train(data, name=f"{archive.study} {each.part}", tags=tags | {"parent": parent.run_id})
                 before = scored(archive.store, each.row.run_id)
                 found = verdict(each.part, before, scored(open_store(place.tracking), run_id), ids=slices.ids)
                 verdicts.append(dataclasses.replace(found, text=f"{found.text}; run {run_id}"))
@@ -195,25 +192,18 @@ def _again(
     return verdicts
 
 
-def _train(repetition: Repetition, *, name: str, tags: Mapping[str, str]) -> str:
+def _train(data: RunData, *, name: str, tags: Mapping[str, str]) -> str:
     """The id of the run."""
-    from brainseg.train.experiment import run
+    from brainseg.train.experiment import prepare, run
     from brainseg.train.progress import Terminal
 
-    config = repetition.config
-    prepared = _prepared(repetition)
+    config = data.config
+    prepared = prepare(config, data)  # once more: Keras builds in the number format of the last one that was prepared
     tracker = open_tracker(config.tracking, run_name=name, tags=tags)
     result = run(config, tracker, prepared=prepared, reporter=Terminal())
     if result.stopped_by is not None:
         raise Interrupted(result.stopped_by)
     return result.run_id
-
-
-def _prepared(repetition: Repetition) -> "Prepared":
-    """Keras builds in the run's number format until another one is prepared. Raises InputError where it can't start."""
-    from brainseg.train.experiment import prepare
-
-    return prepare(repetition.config, load_data(repetition.config, split=repetition.split))
 
 
 def _as_json(verdicts: Sequence[Verdict], slices: SliceComparison) -> str:
@@ -228,7 +218,7 @@ def _as_json(verdicts: Sequence[Verdict], slices: SliceComparison) -> str:
 def _surroundings(archive: Archive, each: Repetition) -> list[str]:
     """What is otherwise here than where the run was trained."""
     run_id = each.row.run_id
-    recorded = optional_text(archive.store, run_id, "environment/packages.txt") or ""
+    recorded = optional_text(archive.store, run_id, PACKAGES_FILE) or ""
     then, now = (
         dict(line.split("==") for line in text.splitlines() if "==" in line) for text in (recorded, packages())
     )
@@ -246,10 +236,10 @@ def _surroundings(archive: Archive, each: Repetition) -> list[str]:
     if code is not None and tags.get("git_commit") not in (None, code.commit):
         notes.append(f"commit {tags['git_commit'][:12]} there, {code.commit[:12]} here")
     if tags.get("code_changed") == "yes":
-        notes.append(f"the code had uncommitted changes, runs/{run_id}/environment/code.diff in the file")
+        notes.append(f"the code had uncommitted changes, runs/{run_id}/{CODE_FILE} in the file")
     processor = machine().processor
-    with archive.reading("environment/machine.json"):
-        there = json.loads(optional_text(archive.store, run_id, "environment/machine.json") or "{}").get("processor")
+    with archive.reading(MACHINE_FILE):
+        there = parse_json(optional_text(archive.store, run_id, MACHINE_FILE) or "{}").get("processor")
     if there not in (None, processor):
         notes.append(f"{there} there, {processor} here")
     return notes

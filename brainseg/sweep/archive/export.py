@@ -16,7 +16,14 @@ from brainseg.data.load import resolved_source
 from brainseg.errors import InputError
 from brainseg.runs.archive import ArchivedRun
 from brainseg.runs.archive_file import ZIP_ENDING, write_texts
-from brainseg.runs.artifacts import SPLIT_FILE, optional_text
+from brainseg.runs.artifacts import (
+    CODE_FILE,
+    COMMAND_FILE,
+    MACHINE_FILE,
+    PACKAGES_FILE,
+    SPLIT_FILE,
+    optional_text,
+)
 from brainseg.runs.slice_scores import SCORE_FILES
 from brainseg.runs.stored_run import CONFIG_FILE, stored_config
 from brainseg.sweep.archive.contents import Contents, StudyContents
@@ -37,9 +44,11 @@ TEXTS = (
     CONFIG_FILE,
     SPLIT_FILE,
     *SCORE_FILES.values(),
-    "command.txt",
+    COMMAND_FILE,
     f"{FOLDER}/{CONFIRM_FILE}",
-    *(f"environment/{name}" for name in ("packages.txt", "machine.json", "code.diff")),
+    PACKAGES_FILE,
+    MACHINE_FILE,
+    CODE_FILE,
 )
 
 

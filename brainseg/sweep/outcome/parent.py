@@ -14,6 +14,7 @@ from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import ResumeError
 from brainseg.keys import as_text
+from brainseg.runs.artifacts import COMMAND_FILE
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.leases import HEARTBEAT_S, Lease, LeaseChecker, ProcessLock
 from brainseg.sweep.engine.storage import StudyStorage
@@ -136,7 +137,7 @@ def record_study(tracker: MlflowTracker, config: StudyConfig, *, file: Path | No
     )
     if file is not None:
         tracker.log_text(file.read_text(encoding="utf-8"), "study.yaml")
-    tracker.log_text(f"{command}\n", "command.txt")
+    tracker.log_text(f"{command}\n", COMMAND_FILE)
     record_environment(tracker)
 
 
