@@ -14,9 +14,8 @@ from typing import Any
 
 from brainseg.errors import BrainsegError, InputError
 
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # it is full, or broken: nothing that the user typed is wrong
-
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+OF_THE_DISK = (*NO_ROOM, errno.EIO)  # it is full, or broken: nothing that the user typed is wrong
 _REDIRECTED = threading.RLock()
 
 

@@ -26,6 +26,7 @@ import brainseg
 from brainseg.cli.output import csv_text
 from brainseg.data.digests import SliceDigest
 from brainseg.errors import InputError
+from brainseg.parsing import parse_json
 from brainseg.runs.archive_file import is_archive, read_texts
 from brainseg.tracking.memory import MemoryStore, MemoryTracker
 from brainseg.tracking.protocol import DatasetInfo, RunRecord
@@ -65,7 +66,7 @@ class Archive:
     def json(self, name: str) -> Any:
         """The content of a member. Raises InputError where it isn't there, or is no JSON."""
         with self.reading(name):
-            return json.loads(_member(self.path, self.texts, name))
+            return parse_json(_member(self.path, self.texts, name))
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[None]:
@@ -119,7 +120,7 @@ def read_archive(path: Path) -> Archive:
     """The file, checked. Raises InputError where it isn't one, is of another version, or lacks a member."""
     texts = read_texts(path)
     with _reading(path, ABOUT):
-        about = json.loads(_member(path, texts, ABOUT))
+        about = parse_json(_member(path, texts, ABOUT))
         if about.get("kind") != KIND or about["schema_version"] != SCHEMA:
             raise InputError(
                 f"{path} is a {_plain(about.get('kind'))!r} of schema_version {about.get('schema_version')!r}, and "
@@ -134,7 +135,7 @@ def read_archive(path: Path) -> Archive:
         if top == "runs" and "/" in rest:
             of_runs[rest.partition("/")[0]][rest.partition("/")[2]] = text
     with _reading(path, RUNS):
-        for content in json.loads(_member(path, texts, RUNS)):
+        for content in parse_json(_member(path, texts, RUNS)):
             tracker = _tracker(content)
             tracker.texts = of_runs[tracker.run_id]
             store.trackers[tracker.run_id] = tracker

@@ -146,7 +146,7 @@ def from_json(text: str) -> Confirmation | None:
             return None
         configurations = tuple(_confirmed(each) for each in content.pop("configurations"))
         return Confirmation(configurations=configurations, **{**content, "seeds": tuple(content["seeds"])})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

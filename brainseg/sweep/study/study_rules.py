@@ -223,10 +223,10 @@ def check_pruner_of_runs(name: str, options: Mapping[str, Any], *, metrics: int,
         )
     if metrics > 1:
         raise ConfigError(f"pruner.name must be none for several metrics, got {name!r}; write pruner: {{name: none}}")
-    needed = made("pruners", name, options).least_runs
-    if needed >= runs:
+    pruner = made("pruners", name, options)
+    if pruner.least_runs >= runs:
         raise ConfigError(
-            f"pruner.p_threshold {made('pruners', name, options).p_threshold:g} is reached after {needed} runs at the "
+            f"pruner.p_threshold {pruner.p_threshold:g} is reached after {pruner.least_runs} runs at the "
             f"earliest, and a trial has {runs}; raise it, give repeat more values, or write pruner: {{name: none}}"
         )
 
