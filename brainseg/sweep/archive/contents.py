@@ -40,7 +40,7 @@ class Contents:
     studies: Sequence[StudyContents]
     runs: Sequence[ArchivedRun]
     slices: Sequence[SliceDigest]
-    lock: str | None  # the versions that the commit of its runs asks for; None where git doesn't know
+    lock: str | None  # requirements.lock at the commit of its runs; None where git can't show it
 
     def texts(self, *, is_anonymous: bool) -> dict[str, str]:
         """All members."""

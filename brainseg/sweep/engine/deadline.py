@@ -10,7 +10,10 @@ from brainseg.sweep.engine.storage import StudyStorage
 
 
 def seconds_left(study: optuna.Study, now: float | None) -> float:
-    """Until the study's time limit; infinite without one. now: by the storage's clock, None where it has none."""
+    """Seconds until the study's time limit; infinite without one.
+
+    now: unix seconds by the storage's clock; None takes this host's.
+    """
     deadline: float | None = study.user_attrs.get(keys.DEADLINE)
     return float("inf") if deadline is None else deadline - _clock(now)
 

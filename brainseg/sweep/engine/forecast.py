@@ -15,21 +15,22 @@ ENOUGH = 10  # finished trials, from which on the forecast's error says somethin
 
 
 def whole_s(rows: Sequence[TrialRow]) -> float | None:
-    """Seconds of a trial that isn't pruned: the mean of those that were trained to the end; None without any."""
+    """The mean seconds of the trials that were trained to their end; None if none has been."""
     return _mean_took(rows, WHOLE)
 
 
 def average_s(rows: Sequence[TrialRow], now: float) -> float | None:
-    """Seconds of a trial, whatever its end: the mean of the finished ones.
+    """The mean seconds of the finished trials, pruned ones included.
 
-    Before one has finished: at the pace of those that run. None before an epoch of them. now: unix seconds.
+    While none has finished, it is the mean of what the running trials will take at their pace; None before the first
+    of them has ended an epoch. now: unix seconds.
     """
     paces = [seconds * row.epochs for row in rows if row.epochs and (seconds := _epoch_s(row, now)) is not None]
     return _mean_took(rows, FINISHED) or (mean(paces) if paces else None)
 
 
 def trial_seconds_left(row: TrialRow, now: float) -> float | None:
-    """At the pace since its worker took it; None before that worker's first epoch, and if no worker holds it."""
+    """Seconds that its worker still needs at its pace so far; None before its first epoch, or without a worker."""
     seconds = _epoch_s(row, now)
     return None if seconds is None or row.epochs is None else seconds * (row.epochs - row.epoch)
 
