@@ -56,7 +56,7 @@ def test_keys_and_their_values_are_offered_for_a_training(offered):
     assert offered("brainseg train data.augment=st") == ["standard"]
     assert offered("brainseg train model.stem=") == ["1", "2", "4"]
     assert offered("brainseg train model.standardize=") == ["false", "true"]
-    assert offered("brainseg train experiment=") == ["best", "encoder", "reference"]
+    assert offered("brainseg train experiment=") == ["best", "reference", "scratch"]
 
 
 def test_options_and_studies_of_a_subcommand_are_offered(offered, tmp_path):

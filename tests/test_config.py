@@ -377,11 +377,11 @@ def test_a_config_that_extends_brainsegs_counts_and_is_named_in_errors(
 def test_an_experiment_may_lie_deeper_and_be_added_with_a_plus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "conf" / "experiment" / "sub" / "mine.yaml", "# @package _global_\nseed: 7\n")
     monkeypatch.chdir(tmp_path)
-    assert options()["experiment"] == ["best", "encoder", "reference", "sub/mine"]
+    assert options()["experiment"] == ["best", "reference", "scratch", "sub/mine"]
     for override in ("experiment=sub/mine", "+experiment=sub/mine"):
         assert freeze([override]).seed == 7
     with pytest.raises(
-        ConfigError, match=r"^experiment must be one of best, encoder, reference, sub/mine, got 'sub/mime'; did"
+        ConfigError, match=r"^experiment must be one of best, reference, scratch, sub/mine, got 'sub/mime'; did"
     ):
         freeze(["experiment=sub/mime"])
 
