@@ -92,7 +92,13 @@ def test_the_source_archive_holds_what_a_build_and_the_tests_need(built: Path) -
         "conf/brainseg_config.yaml",
         "brainseg/train/__main__.py",
     } <= names
-    assert "tests/conftest.py" in names
+    assert {
+        "tests/conftest.py",
+        "benchmarks/__init__.py",
+        "CONTRIBUTING.md",
+        "Makefile",
+        "requirements-dev.lock",
+    } <= names
     kept_private = [name for name in names if name.startswith(("mlruns/", ".venv/")) and name != "mlruns/README.md"]
     assert kept_private == []
 
