@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo dev quick test slow lint types unit docs lock clean
+.PHONY: help demo dev quick test slow lint types unit docs lock dist clean
 
 help:
 	@echo "make demo   set up .venv and train on the built-in phantom, tracked"
@@ -14,6 +14,7 @@ help:
 	@echo "make slow   run the long forms, and the tests of the benchmarks"
 	@echo "make docs   write the tables of keys in docs/configuration.md from brainseg/config.py"
 	@echo "make lock   resolve the versions in requirements*.lock anew"
+	@echo "make dist   build the source archive and the wheel in dist/"
 	@echo "make clean  delete .venv and caches; runs in mlruns/ are kept"
 
 demo: $(VENV)/.run
@@ -63,6 +64,10 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 lock: $(VENV)/.dev
 	$(LOCK) -o requirements.lock
 	$(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
+
+DIST := dist
+dist: $(VENV)/.dev
+	$(BIN)/python -m build --no-isolation --outdir $(DIST)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

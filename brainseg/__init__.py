@@ -29,7 +29,7 @@ __all__ = [
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # memory as it is needed, so that several find room on one
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers that nvidia-smi gives as well
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,15 +1,21 @@
 """What is shipped: the wheel, the source archive and the `brainseg` command."""
 
 import email
+import json
 import os
 import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+from tiny_run import TINY
 
 import brainseg
 
@@ -18,11 +24,11 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source archive, and the wheel made from it."""
+    """A folder with the source archive, and the wheel made from it, as `make dist` leaves them."""
     folder = tmp_path_factory.mktemp("dist")
-    # Without --wheel the wheel is built from the source archive, so that both are tried.
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    # With the environment of these tests as it is.
+    command = ["make", "dist", f"DIST={folder}", f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.dev"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -86,7 +92,13 @@ def test_the_source_archive_holds_what_a_build_and_the_tests_need(built: Path) -
         "conf/brainseg_config.yaml",
         "brainseg/train/__main__.py",
     } <= names
-    assert "tests/conftest.py" in names
+    assert {
+        "tests/conftest.py",
+        "benchmarks/__init__.py",
+        "CONTRIBUTING.md",
+        "Makefile",
+        "requirements-dev.lock",
+    } <= names
     kept_private = [name for name in names if name.startswith(("mlruns/", ".venv/")) and name != "mlruns/README.md"]
     assert kept_private == []
 
@@ -148,3 +160,78 @@ def test_an_unknown_command_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: trian is no command; the commands are train, ")
     assert done.stderr.count("\n") == 1
+
+
+SLICES = {key: value for key, value in TINY.items() if key != "data.phantom_patients"}
+STUDY = {
+    "metric": "val_dice_image",
+    "direction": "maximize",
+    "trials": 2,
+    "workers": 1,
+    "overrides": [f"{key}={value}" for key, value in (TINY | {"train.threads": 1}).items()],
+    "baseline": {"model.dropout": 0.1},
+    "space": {"model.dropout": {"type": "float", "low": 0.0, "high": 0.5}},
+    "sampler": {"name": "random", "seed": 0},
+}
+
+
+def called(command: list[str], folder: Path) -> str:
+    """What a command prints that runs in the folder, without this checkout among the places to import from."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BRAINSEG_"))}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def lowest() -> set[tuple[str, Version]]:
+    """The packages that pyproject.toml asks for, with the lowest versions that it allows."""
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    bounds = [(each.name, part) for each in map(Requirement, needed) for part in each.specifier]
+    return {(name, Version(part.version)) for name, part in bounds if part.operator == ">="}
+
+
+@pytest.mark.slow
+@pytest.mark.heavy
+@pytest.mark.timeout(7200)  # gigabytes are installed
+@pytest.mark.parametrize(
+    ("pattern", "resolution"),
+    [pytest.param("*.tar.gz", "lowest-direct", id="lowest"), pytest.param("*.whl", "highest", id="newest")],
+)
+def test_what_is_shipped_runs_in_an_environment_of_its_own(
+    built: Path, tmp_path: Path, pattern: str, resolution: str
+) -> None:
+    uv, python = [sys.executable, "-m", "uv"], str(tmp_path / "environment" / "bin" / "python")
+    called([*uv, "venv", "--python", sys.executable, "environment"], tmp_path)
+    # Old versions have no wheels for a new Python; ANTLR's runtime has none at all.
+    wheels = ["--only-binary", ":all:", "--no-binary", "brainseg", "--no-binary", "antlr4-python3-runtime"]
+    # The lowest versions are taken of what is asked for here, and not of what that asks for in turn.
+    asked = ["--resolution", resolution, "-r", str(ROOT / "pyproject.toml"), *map(str, built.glob(pattern))]
+    called([*uv, "pip", "install", "--python", python, *wheels, *asked], tmp_path)
+    listed = json.loads(called([*uv, "pip", "list", "--python", python, "--format", "json"], tmp_path))
+    versions = {(each["name"], Version(each["version"])) for each in listed}
+    assert ("brainseg", Version(brainseg.__version__)) in versions
+    if resolution == "lowest-direct" and sys.version_info < (3, 12):
+        assert lowest() - versions == set()  # a bound that others exceed hasn't been tried
+
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
+
+    def command(*words: str) -> str:
+        return called([python, "-m", *words], folder)
+
+    assert command("brainseg.data", "phantom", "slices", "--patients", "8").startswith("slices: ")
+    command("brainseg.train", "data=folder", "data.root=slices", *(f"{key}={value}" for key, value in SLICES.items()))
+    (run,) = json.loads(command("brainseg.compare", "--json", "-"))["runs"]
+    command("brainseg.predict", run["run_id"], "slices/images", "-o", "masks")
+    images = {path.name for path in (folder / "slices" / "images").iterdir()}
+    assert images
+    assert images <= {path.name for path in (folder / "masks").rglob("*.png")}
+    assert "2 of 2 trials finished: 2 complete" in command("brainseg.sweep", "run", "tiny.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.heavy
+def test_the_lowest_versions_of_all_extras_fit_together(tmp_path: Path) -> None:
+    words = ["pip", "compile", "--quiet", "--all-extras", "--resolution", "lowest-direct", str(ROOT / "pyproject.toml")]
+    assert "tensorflow==" in called([sys.executable, "-m", "uv", *words], tmp_path)

@@ -9,7 +9,7 @@ All contenders train one network on the same slices, with the same loss, optimiz
 of threads; the last one also normalises and augments:
 
 plain Keras    what a notebook does: float32, the slices in two arrays, `model.compile`, `model.fit`, Keras' own layers
-PyTorch        eager, channels_last, bfloat16 by autocast; left out unless torch is installed (brainseg[benchmark])
+PyTorch        eager, channels_last, bfloat16 by autocast; left out unless torch is installed (the extra benchmark)
 brainseg       its training loop and input pipeline, in float32, in mixed_bfloat16 (the reference's recipe), and in
                mixed_bfloat16 with model.norm=batch and data.augment=standard
 
@@ -187,7 +187,7 @@ def _print_verdicts(measured: Mapping[str, Measured]) -> None:
         waiting = [100 * each.waiting for each in measured[name].rounds if each.waiting is not None]
         passed = verdict(statistics.median(waiting), bar=WAITING_BAR, unit="%", digits=2)
         rows.append([f"{name}: waiting for batches", spread(waiting, unit="%", digits=2), passed])
-    cells = ["not measured", "pip install 'brainseg[benchmark]'"]
+    cells = ["not measured", "pip install '.[benchmark]'"]
     if PYTORCH in measured:
         cells = [spread(ratios(measured[REFERENCE].speeds, measured[PYTORCH].speeds), digits=2), "no bar"]
     rows.append([f"{REFERENCE}, beside PyTorch", *cells])

@@ -13,7 +13,7 @@ memory    the memory of one worker after each of 20 trials
 pruning   one list of trials with and without the pruner; what stands behind the options goes to every trial
 
 Figures are medians, with the smallest and the largest behind. Everything lies in a temporary folder.
-`multirun` needs hydra-joblib-launcher and `--storage postgresql` a server: pip install 'brainseg[benchmark]'.
+`multirun` needs hydra-joblib-launcher and `--storage postgresql` a server: pip install '.[benchmark]'.
 """
 
 import argparse

@@ -47,4 +47,6 @@ def check_packages(name: str) -> None:
     packages = FORMATS[name].packages
     missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise InputError(f"--format {name} needs {', '.join(missing)}; install with pip install 'brainseg[export]'")
+        raise InputError(
+            f"--format {name} needs {', '.join(missing)}; install with pip install '.[export]' in the clone of brainseg"
+        )

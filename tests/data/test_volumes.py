@@ -241,7 +241,7 @@ def test_voxel_sizes_and_orientations_that_differ_are_said(tmp_path: Path) -> No
 def test_nibabel_is_asked_for_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(tmp_path)
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(InputError, match=r"^NIfTI files are read by nibabel; pip install 'brainseg\[nifti\]'$"):
+    with pytest.raises(InputError, match=r"^NIfTI files are read by nibabel; pip install '\.\[nifti\]' in "):
         source_of(tmp_path)
 
 

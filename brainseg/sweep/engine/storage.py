@@ -190,7 +190,11 @@ class PostgresStudyStorage(StudyStorage):
     def _unusable(self, error: Exception) -> TrackingError:
         from sqlalchemy.exc import OperationalError
 
-        remedy = "pip install 'brainseg[postgresql]'" if isinstance(error, ImportError) else "check --storage"
+        remedy = (
+            "pip install '.[postgresql]' in the clone of brainseg"
+            if isinstance(error, ImportError)
+            else "check --storage"
+        )
         is_passing = isinstance(error, OperationalError) and (
             "FATAL" not in str(error) or any(word in str(error) for word in PASSING)
         )

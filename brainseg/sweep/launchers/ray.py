@@ -197,7 +197,7 @@ def _connected(address: str) -> Any:
     try:
         import ray
     except ImportError:
-        raise UnreachableError(f"{GROUP}={RAY} needs Ray; pip install 'brainseg[ray]'") from None
+        raise UnreachableError(f"{GROUP}={RAY} needs Ray; pip install '.[ray]' in the clone of brainseg") from None
     if not ray.is_initialized():
         handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
         try:

@@ -127,7 +127,7 @@ def programs(data: Path) -> Path:
         importlib.import_module("psycopg2")
     except ImportError as error:
         raise ConfigError(
-            f"the server needs {error.name}, which isn't installed: pip install 'brainseg[server]'"
+            f"the server needs {error.name}, which isn't installed: pip install '.[server]' in the clone of brainseg"
         ) from error
     version = data / "PG_VERSION"
     wanted = int(version.read_text()) if version.exists() else TARGET_POSTGRES_VERSION

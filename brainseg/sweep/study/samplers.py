@@ -125,7 +125,9 @@ class GaussianProcess:
         from optuna.samplers import GPSampler
 
         if find_spec("torch") is None:
-            raise ConfigError("sampler.name: gp needs PyTorch, which is not installed; pip install 'brainseg[gp]'")
+            raise ConfigError(
+                "sampler.name: gp needs PyTorch, which is not installed; pip install '.[gp]' in the clone of brainseg"
+            )
         return GPSampler(seed=seed, warn_independent_sampling=False, **dataclasses.asdict(self))
 
 

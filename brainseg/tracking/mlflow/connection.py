@@ -68,7 +68,9 @@ def check_store(config: TrackingConfig) -> None:
     uri = resolve_uri(config)
     check_root(config)
     if config.system_metrics and find_spec("psutil") is None:
-        raise TrackingError("tracking.system_metrics needs psutil; pip install 'brainseg[monitor]' adds it")
+        raise TrackingError(
+            "tracking.system_metrics needs psutil; pip install '.[monitor]' in the clone of brainseg adds it"
+        )
     if sqlite_path(uri) is None and not config.offline:
         reached(uri)
 

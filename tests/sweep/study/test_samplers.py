@@ -282,4 +282,7 @@ def test_a_sampler_without_its_library_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("brainseg.sweep.study.samplers.find_spec", lambda name: None)
     with pytest.raises(ConfigError) as error:
         check(made_study(tmp_path, sampler={"name": "gp"}))
-    assert str(error.value) == "sampler.name: gp needs PyTorch, which is not installed; pip install 'brainseg[gp]'"
+    assert (
+        str(error.value)
+        == "sampler.name: gp needs PyTorch, which is not installed; pip install '.[gp]' in the clone of brainseg"
+    )
