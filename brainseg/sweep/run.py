@@ -43,6 +43,7 @@ from brainseg.sweep.studies import (
     print_time_left,
     print_workers,
     status_json,
+    storage_of,
     time_left,
     workers_of,
 )
@@ -186,7 +187,7 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
     """Prints what the study has found so far and who works on it, and updates the plots on its parent run."""
     console = quiet_console(stderr=as_json)
     store = compose.freeze(list(tracking)).tracking
-    storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
+    storage = storage_of(name, tracking, where)
     config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
     study = OwnStudy(study_name=name, storage=storage.optuna)
     if keys.PARENT_RUN in study.user_attrs and not _is_recorded(study):
@@ -224,8 +225,7 @@ def show_archived(path: Path, *, as_json: bool) -> int:
 
 def record_if_over(name: str, *, tracking: Sequence[str], where: str | None) -> None:
     """Records the study's outcome on its parent run, where no worker is left and nobody has done it."""
-    store = compose.freeze(list(tracking)).tracking
-    storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
+    storage = storage_of(name, tracking, where)
     with storage.reached():
         study = OwnStudy(study_name=name, storage=storage.optuna)
         if workers_of(storage, study.get_trials(deepcopy=False)) or _is_recorded(study):

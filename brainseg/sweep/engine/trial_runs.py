@@ -248,7 +248,7 @@ class TrialRuns:
     def _run_of(self, claim: Claim, config: RunConfig, place: int = 0) -> str | None:
         """The MLflow run that an earlier worker opened for this run of the trial, if any."""
         known: str | None = claim.attributes.get(keys.RUN_ID)
-        if _is_of(known, claim.attributes.get(keys.RUNS, ())):  # that of the run before this one
+        if known in (run["run_id"] for run in claim.attributes.get(keys.RUNS, ())):  # that of the run before this one
             known = None
         store = open_store(config.tracking)
         if claim.is_new or (known is not None and not known.startswith(LOCAL_PREFIX)):
@@ -354,11 +354,6 @@ def _as_told(result: "Result") -> dict[str, Any]:
 def _means(runs: Sequence[Mapping[str, Any]]) -> Metrics:
     """Of every metric over these runs; of a single one its values."""
     return {metric: mean([run["values"][metric] for run in runs]) for metric in runs[0]["values"]}
-
-
-def _is_of(run_id: str | None, runs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether it is one of these."""
-    return any(run["run_id"] == run_id for run in runs)
 
 
 def forget_models() -> None:
