@@ -159,19 +159,14 @@ class Run:
         split: val (the default) or test. data: another data set, or where the run's has moved to. tune: choose on the
         validation slices how masks are made. Raises InputError where the run has no model, or no such slices.
         """
-        from brainseg.evaluate.evaluation import Task, outcome_of, score, split_of, validation_split
+        from brainseg.evaluate.evaluation import outcome_of, score, task_of
         from brainseg.inference.postprocess import MaskSettings
         from brainseg.runs.stored_run import read_run
 
         with temporary_folder() as folder:
             run = read_run(self._store, self.id, root=self.config.tracking.root, folder=folder)
-            slices = split_of(run, split=split, data=None if data is None else Path(data))
-            task = Task(
-                runs=(run,),
-                split=slices,
-                settings=None if tune else MaskSettings(),
-                validation=validation_split(run, slices) if tune else None,
-            )
+            folder_of_data = None if data is None else Path(data)
+            task = task_of(run, split=split, settings=None if tune else MaskSettings(), data=folder_of_data)
             with _tensorflow_on(run.threads):
                 scored = score(task, lambda what, done, total: None)
         outcome = outcome_of([scored])

@@ -24,7 +24,7 @@ from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.decode import EXTENSIONS
 from brainseg.data.names import VOLUMES, Part, goes_on_from, is_image, looks_like_id, part_of, unread_ending
 from brainseg.data.patterns import Layout, Pattern
-from brainseg.data.reading import Reading, SliceFiles
+from brainseg.data.reading import Reading, SliceFiles, missing_channels
 from brainseg.data.scan import Tree, below, cant_be_listed
 from brainseg.errors import DataError
 from brainseg.keys import as_line
@@ -143,13 +143,22 @@ def _recognised(tree: Tree, data: DataConfig) -> Reading | None:
     incomplete = None
     for rows in _rows(tree, data):
         found, meant = _readings(rows, tree, data)
-        for other in found[1:] if data.reading > 1 else ():
-            if other.pairing != found[0].pairing:
-                _refuse(tree.root, found[0], other)
         if found:
+            _check_meaning(found, data)
             return found[0]
         incomplete = incomplete or meant
     return incomplete
+
+
+def _check_meaning(found: Sequence[Reading], data: DataConfig) -> None:
+    """Raises DataError where they mean other files; version 0.1 took the first."""
+    first = found[0]
+    other = next((each for each in found[1:] if each.pairing != first.pairing), None)
+    if other is not None and data.reading > 1:
+        raise DataError(
+            f"{first.tree.root} can be read by {first.layout.line} or by {other.layout.line}; "
+            "add those data.images and data.masks that you mean"
+        )
 
 
 def _readings(
@@ -179,13 +188,6 @@ def _is_meant(reading: Reading) -> bool:
     if "{" in folder or not folder:
         return reading.has_masks and name == f"{{id}}{MASK_ENDING}.*"
     return name == "{id}.*"
-
-
-def _refuse(root: Path, one: Reading, other: Reading) -> None:
-    raise DataError(
-        f"{root} can be read by {one.layout.line} or by {other.layout.line}; "
-        "add those data.images and data.masks that you mean"
-    )
 
 
 def _as_told(layout: Layout, tree: Tree, data: DataConfig) -> Reading:
@@ -265,14 +267,13 @@ def _listing(reading: Reading) -> Listing:
     pairs = []
     for each in slices:
         paths = [path for of_channel in each.images.values() for path in of_channel]
-        missing = [channel for channel in reading.channels if channel not in each.images]
+        missing = missing_channels(each.id, each.images, reading.channels)
         if not each.masks:
             problems["image_without_mask"] += paths
         elif not paths:
             problems["mask_without_image"] += each.masks
         elif missing:
-            of_channels = ", ".join(f"{each.id}_{channel}" for channel in missing)
-            problems["missing_channel"].append(f"{each.masks[0]}: no {of_channels}")
+            problems["missing_channel"].append(f"{each.masks[0]}: no {missing}")
         elif in_clashes.isdisjoint((*paths, *each.masks)):
             images = tuple(each.images[channel][0] for channel in reading.channels)
             pairs.append(

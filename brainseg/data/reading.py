@@ -1,7 +1,7 @@
 """The files of a folder, read by one layout: what is a slice, and what lies around."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,11 @@ class SliceFiles:
     part: Part | None = None
     images: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # channel -> paths
     masks: list[str] = field(default_factory=list)
+
+
+def missing_channels(slice_id: str, images: Collection[str], channels: Sequence[str]) -> str:
+    """What the files would be called that a slice lacks, as in `7_t1, 7_ce`. images: the channels that it has."""
+    return ", ".join(f"{slice_id}_{channel}" for channel in channels if channel not in images)
 
 
 class Reading:

@@ -160,35 +160,30 @@ def _tasks(
     parsed: argparse.Namespace, store: "RunStore", asked: Asked, named: Mapping[str, Any], folder: Path
 ) -> "list[Task]":
     """The runs with the slices and settings to score them by. Raises InputError for whatever can be wrong with them."""
-    from brainseg.evaluate.evaluation import Task, split_of, together, validation_split
+    from brainseg.evaluate.evaluation import task_of, together
     from brainseg.inference.postprocess import MaskSettings
     from brainseg.runs.stored_run import read_run
 
     given = given_settings(parsed)
-    settings = MaskSettings(**given)
     if parsed.tune and given:
         raise InputError("--tune chooses --flip, --shift, --threshold and --min-area itself; leave them out")
+    settings = None if parsed.tune else MaskSettings(**given)
     default = "test" if asked.are_pooled or parsed.study else "val"
     tasks = []
     for run_id in asked.run_ids:
         run = read_run(store, run_id, root=parsed.root, folder=folder)
-        split = split_of(run, split=parsed.split, data=parsed.data, named=named, default=default)
-        validation = validation_split(run, split) if parsed.tune else None
-        tasks.append(Task(runs=(run,), split=split, settings=None if parsed.tune else settings, validation=validation))
+        tasks.append(
+            task_of(run, split=parsed.split, settings=settings, data=parsed.data, named=named, default=default)
+        )
     return together(tasks, average=parsed.average)
 
 
 def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path | None, folder: Path) -> None:
     """Writes the files: to the output folder first, since a server may be away."""
     from brainseg.evaluate.evaluation import outcome_of
-    from brainseg.evaluate.files import tags_of, write_files
+    from brainseg.evaluate.files import add_files, write_files
 
-    def written(outcome: "Outcome", name: str) -> Path:
-        (folder / name).mkdir()
-        write_files(folder / name, outcome)
-        return folder / name
-
-    whole = written(outcome, "whole")
+    whole = write_files(folder / "whole", outcome)
     if output is not None:
         with writing(output, option="-o"):
             shutil.copytree(whole, output, dirs_exist_ok=True)
@@ -196,10 +191,9 @@ def _keep(outcome: "Outcome", store: "RunStore", asked: Asked, *, output: Path |
         if len(scored.runs) > 1:
             continue  # an ensemble's score belongs to none of its runs
         own = outcome_of([scored]) if asked.are_pooled else outcome
-        files = written(own, f"of-{scored.id}") if asked.are_pooled else whole
-        store.add(scored.id, files, to=f"evaluation/{own.place}", tags=tags_of(own))
+        add_files(store, scored.id, own, write_files(folder / f"of-{scored.id}", own) if asked.are_pooled else whole)
     if asked.parent is not None:
-        store.add(asked.parent, whole, to=f"evaluation/{outcome.place}", tags=tags_of(outcome))
+        add_files(store, asked.parent, outcome, whole)
 
 
 def _tell_where(outcome: "Outcome", asked: Asked, tracking: TrackingConfig, *, output: Path | None) -> None:

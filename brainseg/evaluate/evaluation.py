@@ -159,7 +159,29 @@ def split_of(
     return _evaluation_split(run, slices, split or default)
 
 
-def validation_split(run: StoredRun, split: EvaluationSplit) -> EvaluationSplit:
+def task_of(
+    run: StoredRun,
+    *,
+    split: str | None,
+    settings: MaskSettings | None,
+    data: Path | None = None,
+    named: Mapping[str, Any] = MappingProxyType({}),
+    default: str = "val",
+) -> Task:
+    """What is to be done with one run. settings: None to choose them on its validation slices.
+
+    For the other arguments and errors see `split_of`.
+    """
+    found = split_of(run, split=split, data=data, named=named, default=default)
+    return Task(
+        runs=(run,),
+        split=found,
+        settings=settings,
+        validation=_validation_split(run, found) if settings is None else None,
+    )
+
+
+def _validation_split(run: StoredRun, split: EvaluationSplit) -> EvaluationSplit:
     """The run's validation slices, from the data of `split` if that is the run's own."""
     slices = split.slices if split.slices.fingerprint == run.fingerprint else training_slices(run)
     return _evaluation_split(run, slices, "val")

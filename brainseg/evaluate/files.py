@@ -20,13 +20,15 @@ from brainseg.scoring import intervals
 from brainseg.scoring.calibration import BINS, NEAR_PROBABILITY, Reliability
 from brainseg.scoring.slice_score import EVALUATION_COLUMNS, by_slice, slice_dice, to_csv
 from brainseg.scoring.surfaces import TOLERANCE_MM, TOLERANCE_PX
+from brainseg.tracking.protocol import RunStore
 
 SUMMARY_SCHEMA = 2
 GALLERY = 9  # slices: a third each of the worst, the median and the best
 
 
-def write_files(folder: Path, outcome: Outcome) -> None:
-    """Writes all files of an evaluation into an existing folder."""
+def write_files(folder: Path, outcome: Outcome) -> Path:
+    """Writes all files of an evaluation into a new folder, and returns that."""
+    folder.mkdir()
     further = {
         name: [f"{value:.17g}" for scored in outcome.scored for value in scored.evaluation.further[name]]
         for name in outcome.further
@@ -51,9 +53,15 @@ def write_files(folder: Path, outcome: Outcome) -> None:
         classes=tuple(outcome.summaries) if outcome.has_classes else (),
     )
     save_reliability(folder / "reliability.png", _curves(outcome), of_classes=outcome.has_classes)
+    return folder
 
 
-def tags_of(outcome: Outcome) -> dict[str, str]:
+def add_files(store: RunStore, run_id: str, outcome: Outcome, folder: Path) -> None:
+    """Adds what `write_files` wrote to the run's artifacts, and the outcome to its tags."""
+    store.add(run_id, folder, to=f"evaluation/{outcome.place}", tags=_tags_of(outcome))
+
+
+def _tags_of(outcome: Outcome) -> dict[str, str]:
     """The tags of the run: its mean Dice, and how masks were made; MLflow's table of runs shows them."""
     settings = dict.fromkeys(scored.settings.text for scored in outcome.scored)
     return {

@@ -8,7 +8,6 @@ import base64
 import binascii
 import contextlib
 import dataclasses
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +39,8 @@ MAX_ROWS = 128  # of a request
 MAX_PIXELS = 2**25  # of all images of a request: 128 of 512x512, or one of 5792x5792
 # One shape for every request: its graph is built before the first one comes, and by one thread.
 BATCH = MIN_BATCH
+
+Files = dict[str, bytes]  # what an image is called for people, or each of its channels -> the content of its file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,31 +95,41 @@ class ServedModel:
         `MAX_ROWS` rows or `MAX_PIXELS` pixels, before an image is decoded.
         """
         rows = list(zip(*(requested[column] for column in request_columns(self._served.data)), strict=True))
-        _check_amount(rows)
+        if len(rows) > MAX_ROWS:
+            raise InputError(f"a request of {len(rows)} rows, at most {MAX_ROWS} are answered; send several requests")
+        files = [self._files(row, number=number) for number, row in enumerate(rows, start=1)]
+        _check_pixels([each for each in files if not isinstance(each, str)])
         answers: list[dict[str, Any]] = []
-        for first in range(0, len(rows), BATCH):
-            answers += self._answers(rows[first : first + BATCH], first=first)
+        for first in range(0, len(files), BATCH):
+            answers += self._answers(files[first : first + BATCH])
         return answers
 
-    def _answers(self, rows: Sequence[Sequence[object]], *, first: int) -> list[dict[str, Any]]:
-        """Answers for at most `BATCH` images; the first is number `first`, from 0."""
-        decoded = [self._decode(row, called=f"image {number}") for number, row in enumerate(rows, start=first + 1)]
+    def _answers(self, files: Sequence[Files | str]) -> list[dict[str, Any]]:
+        """Answers for at most `BATCH` images: their files, or why there are none."""
+        decoded = [each if isinstance(each, str) else self._decode(each) for each in files]
         images = [image for image in decoded if not isinstance(image, str)]
         seen = [as_seen(image, self._predictor, self._served.data) for image in images]
         views = views_of(self._predictor, seen, batch=BATCH, settings=self._served.settings)
         found = iter([self._found(*item) for item in zip(images, seen, views, strict=True)])
         return [self._answer(error=image) if isinstance(image, str) else next(found) for image in decoded]
 
-    def _decode(self, row: Sequence[object], *, called: str) -> NDArray[np.uint8] | str:
-        """The image, (height, width, channels), or the error in words. row: a file, or one for each named channel."""
-        data = self._served.data
-        names = [called] if len(row) == 1 else [f"{called}, {channel}" for channel in request_columns(data)]
+    def _files(self, row: Sequence[object], *, number: int) -> Files | str:
+        """The files of one image by their names for people, or the error in words.
+
+        row: a file in base64, or one for each named channel. number: of the row, from 1.
+        """
+        columns, called = request_columns(self._served.data), f"image {number}"
+        names = [called] if len(row) == 1 else [f"{called}, {channel}" for channel in columns]
         try:
-            pictures = [
-                decode_image(_content(text, called=name), data, called=name)
-                for text, name in zip(row, names, strict=True)
-            ]
-            return pictures[0] if len(pictures) == 1 else join_channels(pictures, called=names)
+            return {name: _content(text, called=name) for name, text in zip(names, row, strict=True)}
+        except DataError as error:
+            return str(error)
+
+    def _decode(self, files: Files) -> NDArray[np.uint8] | str:
+        """The image, (height, width, channels), or the error in words."""
+        try:
+            pictures = [decode_image(content, self._served.data, called=name) for name, content in files.items()]
+            return pictures[0] if len(pictures) == 1 else join_channels(pictures, called=list(files))
         except DataError as error:
             return str(error)
 
@@ -157,13 +168,8 @@ class ServedModel:
         return dict.fromkeys(("mask", "width", "height", *facts)) | {"warnings": [], "error": None} | known
 
 
-def _check_amount(rows: Sequence[Sequence[object]]) -> None:
-    if len(rows) > MAX_ROWS:
-        raise InputError(f"a request of {len(rows)} rows, at most {MAX_ROWS} are answered; send several requests")
-    pixels = 0
-    for text in itertools.chain.from_iterable(rows):
-        with contextlib.suppress(DataError):
-            pixels += pixels_of(_content(text, called=IMAGE))
+def _check_pixels(images: Sequence[Files]) -> None:
+    pixels = sum(pixels_of(content) for files in images for content in files.values())
     if pixels > MAX_PIXELS:
         raise InputError(f"images of {pixels} pixels in all, at most {MAX_PIXELS} are answered; send several requests")
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from brainseg.sweep.studies import (
     print_time_left,
     print_workers,
     status_json,
+    storage_of,
     time_left,
     workers_of,
 )
@@ -76,6 +77,16 @@ class Sweep:
     workers: Workers
     hours: float | None  # of the command line, for this start
     console: Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A study as its storage has it."""
+
+    config: StudyConfig
+    baseline: RunConfig
+    study: optuna.Study
+    is_changed: bool  # its file or conf/ says something else by now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,17 +144,9 @@ def train_study(
     console = quiet_console()
     with stop_on_signals() as stop, kept_private(compose.freeze(config.tracking).tracking):
         config, baseline, surroundings = _ready(config, launcher=launcher, where=where, console=console)
-        data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=tracking_paths(baseline.tracking).root, name=config.name)
-        uri, connections = resolve_uri(baseline.tracking), storage.connections()
-        for warning in too_many(config.workers, uri=uri, connections=connections):
-            console.print(warning)
-        config, changes = going_on(storage, config, asked=asked, is_carried=file is not None and is_carried(file))
-        if changes:
-            console.print(_changes_told(config.name, changes))
-            baseline = check(config)
-            data = load_run_data(baseline)
-        study = _opened(storage, config, data_fingerprint=data.slices.fingerprint, console=console)
+        stored = _stored(config, baseline, storage, file=file, asked=asked, console=console)
+        config, baseline, study = stored.config, stored.baseline, stored.study
         share = launcher.cpus or max(1, resolve_threads(None) // config.workers)
         workers = workers_for(
             config,
@@ -169,17 +172,9 @@ def train_study(
                 hours=hours,
                 console=console,
             )
-            delete_leftovers(study, tracking_paths(baseline.tracking).checkpoints)
-            note = ""
-            try:
-                if not was_over:
-                    note = _run_recorded(sweep, stop, file=None if changes else file, command=command)
-            except Interrupted as stopped:
-                console.print(f"{stopped}; go on with: {command}")
-                raise
-            finally:
-                with contextlib.suppress(UnreachableError), storage.reached():  # else the next start does it
-                    clear_up(study, baseline.tracking, console.print)
+            with _host_cleared_up(sweep, command=command):
+                file = None if stored.is_changed else file
+                note = "" if was_over else _run_recorded(sweep, stop, file=file, command=command)
     return Trained(config=config, study=study, tracking=baseline.tracking, was_over=was_over, note=note)
 
 
@@ -192,7 +187,7 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
     """Prints what the study has found so far and who works on it, and updates the plots on its parent run."""
     console = quiet_console(stderr=as_json)
     store = compose.freeze(list(tracking)).tracking
-    storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
+    storage = storage_of(name, tracking, where)
     config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
     study = OwnStudy(study_name=name, storage=storage.optuna)
     if keys.PARENT_RUN in study.user_attrs and not _is_recorded(study):
@@ -230,8 +225,7 @@ def show_archived(path: Path, *, as_json: bool) -> int:
 
 def record_if_over(name: str, *, tracking: Sequence[str], where: str | None) -> None:
     """Records the study's outcome on its parent run, where no worker is left and nobody has done it."""
-    store = compose.freeze(list(tracking)).tracking
-    storage = open_storage(where, root=tracking_paths(store).root, name=name, create=False)
+    storage = storage_of(name, tracking, where)
     with storage.reached():
         study = OwnStudy(study_name=name, storage=storage.optuna)
         if workers_of(storage, study.get_trials(deepcopy=False)) or _is_recorded(study):
@@ -272,22 +266,48 @@ def _ready(
     return config, dataclasses.replace(baseline, tracking=surroundings.tracking), surroundings
 
 
-def _changes_told(name: str, changes: Sequence[str]) -> str:
-    return (
-        f"note: {name} goes on as it was started; its file or conf/ has changed since: {'; '.join(changes)}; "
-        "--new NAME starts another study"
-    )
-
-
-def _opened(storage: StudyStorage, config: StudyConfig, *, data_fingerprint: str, console: Console) -> optuna.Study:
+def _stored(
+    config: StudyConfig,
+    baseline: RunConfig,
+    storage: StudyStorage,
+    *,
+    file: Path | None,
+    asked: Sequence[str],
+    console: Console,
+) -> Stored:
     """The study, new or as it is stored, which goes on with this brainseg and where it was stopped."""
-    study = open_study(storage, config, data_fingerprint=data_fingerprint)
+    data = load_run_data(baseline)  # decoded once, for all workers
+    for warning in too_many(config.workers, uri=resolve_uri(baseline.tracking), connections=storage.connections()):
+        console.print(warning)
+    config, changes = going_on(storage, config, asked=asked, is_carried=file is not None and is_carried(file))
+    if changes:
+        console.print(
+            f"note: {config.name} goes on as it was started; its file or conf/ has changed since: "
+            f"{'; '.join(changes)}; --new NAME starts another study"
+        )
+        baseline = check(config)
+        data = load_run_data(baseline)
+    study = open_study(storage, config, data_fingerprint=data.slices.fingerprint)
     if (note := move_to_this_software(study)) is not None:
         console.print(note)
     if keys.is_stopped(study):
         study.set_user_attr(keys.STOP, None)
         console.print(f"note: {config.name} was stopped by `sweep stop`, and goes on now")
-    return study
+    return Stored(config=config, baseline=baseline, study=study, is_changed=bool(changes))
+
+
+@contextlib.contextmanager
+def _host_cleared_up(sweep: Sweep, *, command: str) -> Iterator[None]:
+    """Clears up before and after what is done inside, and says how to go on where a signal ends that."""
+    delete_leftovers(sweep.study, tracking_paths(sweep.tracking).checkpoints)
+    try:
+        yield
+    except Interrupted as stopped:
+        sweep.console.print(f"{stopped}; go on with: {command}")
+        raise
+    finally:
+        with contextlib.suppress(UnreachableError), sweep.storage.reached():  # else the next start does it
+            clear_up(sweep.study, sweep.tracking, sweep.console.print)
 
 
 def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command: str) -> str:

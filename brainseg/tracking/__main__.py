@@ -2,16 +2,12 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from brainseg.cli.command import OneLineParser, command
 from brainseg.cli.options import add_store_options, tracking_of
 from brainseg.cli.secrets import mask
 from brainseg.errors import BrainsegError, InputError
 from brainseg.tracking.paths import TrackingPaths, resolve_uri, tracking_paths
-
-if TYPE_CHECKING:
-    from brainseg.tracking.mlflow.clean import Checkpoints
 
 PROGRAM = "python -m brainseg.tracking"
 EXAMPLES = f"""examples:
@@ -83,7 +79,8 @@ def _clean(parsed: argparse.Namespace) -> int:
     if not found:
         print(f"nothing to delete in {paths.checkpoints}: no run there is finished in this store")
         return 0
-    _print_list(found)
+    for checkpoints in found:
+        print(f"{checkpoints.size_bytes / 1e6:10.1f} MB  {checkpoints.status:<8}  {checkpoints.folder}")
     if not parsed.yes and not _agreed():
         print("nothing was deleted")
         return 0
@@ -96,11 +93,6 @@ def _clean(parsed: argparse.Namespace) -> int:
             ) from error
     print(f"deleted {len(found)} folder{'s' if len(found) > 1 else ''}")
     return 0
-
-
-def _print_list(found: "list[Checkpoints]") -> None:
-    for checkpoints in found:
-        print(f"{checkpoints.size_bytes / 1e6:10.1f} MB  {checkpoints.status:<8}  {checkpoints.folder}")
 
 
 def _agreed() -> bool:

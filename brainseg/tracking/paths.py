@@ -25,8 +25,7 @@ MANIFEST = "run.json"  # in the checkpoint folder of a run: how it was started; 
 HOLDER = "lease.json"  # there as well: which process trains, or has trained last
 HOLDER_LOCK = "lease.lock"  # and the lock that it holds
 OTHERS = 0o077  # what the mode of a file allows to other users than its owner
-USUAL_UMASK = os.umask(OTHERS)  # it can't be read without being set
-os.umask(USUAL_UMASK)
+_replaced: list[int] = []  # the umasks that `kept_private` has replaced for now, the user's own first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +119,17 @@ def kept_private(config: TrackingConfig, folder: Path | None = None) -> Iterator
     folder: what is made lies there; if that is outside of `tracking.root`, which may be for several users, it has the
     modes of the user's other files.
     """
+    if not config.private:
+        yield
+        return
     is_ours = folder is None or folder.expanduser().absolute().is_relative_to(tracking_paths(config).root)
-    before = os.umask(OTHERS if is_ours else USUAL_UMASK) if config.private else None
+    _replaced.append(os.umask(OTHERS))
     try:
+        if not is_ours:
+            os.umask(_replaced[0])
         yield
     finally:
-        if before is not None:
-            os.umask(before)
+        os.umask(_replaced.pop())
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -19,7 +19,7 @@ from brainseg.model.stock import to_stock
 from brainseg.plugins import made
 from brainseg.scoring.evaluation import Evaluation, evaluate
 from brainseg.tracking.protocol import Tracker
-from brainseg.train.checkpoint import Checkpoints, RunManifest, TrainingState
+from brainseg.train.checkpoint import Checkpoints, RunManifest, TrainingProgress, TrainingState
 from brainseg.train.contracts import check_parts
 from brainseg.train.environment import machine
 from brainseg.train.loop import Trainer
@@ -125,45 +125,21 @@ def run(
     """
     prepared = prepared or prepare(config)
     reporter = reporter or Silent()
-    data, manifest = prepared.data, prepared.manifest
-    config = data.config
+    root = Path(prepared.data.config.tracking.root)
     with (
         stop_on_signals() as stop,
         tracker,
-        Checkpoints(Path(config.tracking.root), tracker.run_id).lease(attempt=tracker.attempt) as checkpoints,
+        Checkpoints(root, tracker.run_id).lease(attempt=tracker.attempt) as checkpoints,
     ):
-        checkpoints.begin(dataclasses.replace(manifest, store=tracker.store))
-        record_start(
-            tracker, config, data, precision=manifest.precision, threads=manifest.threads, weights=prepared.weights
-        )
-        reporter.say(f"run {tracker.run_id}")
-        for line in about(prepared):
-            reporter.say(line)
-        with stop.deferred():  # Keras turns an exception that is raised inside it into another one
-            trainer = Trainer(config, data.slices, data.split, weights=prepared.weights)
-        if prepared.weights is not None:
-            reporter.say(f"starts from {prepared.weights.about}{trainer.anew and f'; {trainer.anew}'}")
-        stop.check()
+        trainer = _begin(prepared, tracker, checkpoints, reporter, stop)
         try:
             unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch, keep=prepared.weights is not None)
         except Pruned as pruned:
             progress = trainer.progress
             record_pruned(tracker, history=progress.history, best_epoch=progress.best_epoch, pruned=pruned)
             raise
-        progress = trainer.progress
-        model, evaluation = _finish(trainer, tracker, config, data, stop)
-        result = Result(
-            run_id=tracker.run_id,
-            history=progress.history,
-            best_epoch=progress.best_epoch,
-            best_val_dice_image=progress.best_score,
-            final_dice=evaluation.dice,
-            dice_by_class=evaluation.dice_by_class(),
-            dice_by_type=evaluation.dice_by_type(),
-            parameters=model.count_params(),
-            seconds_per_image=evaluation.seconds_per_image,
-            further=evaluation.means(),
-        )
+        model, evaluation = _finish(trainer, tracker, prepared.data, stop)
+        result = _result(tracker.run_id, trainer.progress, model, evaluation)
         if tags_of is not None and (tags := tags_of(result)):
             tracker.set_tags(tags)
     unwritten = (*unsaved, *tracker.unwritten)
@@ -172,11 +148,42 @@ def run(
     return dataclasses.replace(result, unwritten=unwritten, undelivered=tracker.undelivered, stopped_by=stop.signal)
 
 
-def _finish(
-    trainer: Trainer, tracker: Tracker, config: RunConfig, data: RunData, stop: StopRequest
-) -> tuple[keras.Model, Evaluation]:
+def _begin(
+    prepared: Prepared, tracker: Tracker, checkpoints: Checkpoints, reporter: Reporter, stop: StopRequest
+) -> Trainer:
+    """The training before its first step, once the record has what it starts from."""
+    data, manifest, weights = prepared.data, prepared.manifest, prepared.weights
+    checkpoints.begin(dataclasses.replace(manifest, store=tracker.store))
+    record_start(tracker, data.config, data, precision=manifest.precision, threads=manifest.threads, weights=weights)
+    reporter.say(f"run {tracker.run_id}")
+    for line in about(prepared):
+        reporter.say(line)
+    with stop.deferred():  # Keras turns an exception that is raised inside it into another one
+        trainer = Trainer(data.config, data.slices, data.split, weights=weights)
+    if weights is not None:
+        reporter.say(f"starts from {weights.about}{trainer.anew and f'; {trainer.anew}'}")
+    stop.check()
+    return trainer
+
+
+def _result(run_id: str, progress: TrainingProgress, model: keras.Model, evaluation: Evaluation) -> Result:
+    return Result(
+        run_id=run_id,
+        history=progress.history,
+        best_epoch=progress.best_epoch,
+        best_val_dice_image=progress.best_score,
+        final_dice=evaluation.dice,
+        dice_by_class=evaluation.dice_by_class(),
+        dice_by_type=evaluation.dice_by_type(),
+        parameters=model.count_params(),
+        seconds_per_image=evaluation.seconds_per_image,
+        further=evaluation.means(),
+    )
+
+
+def _finish(trainer: Trainer, tracker: Tracker, data: RunData, stop: StopRequest) -> tuple[keras.Model, Evaluation]:
     """The best model in stock layers, and its scores; both recorded."""
-    progress = trainer.progress
+    config, progress = data.config, trainer.progress
     stop.defer()  # as for the trainer; then until the record is complete
     model = to_stock(trainer.best_model())
     evaluation = evaluate(

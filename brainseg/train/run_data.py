@@ -4,20 +4,22 @@ from pathlib import Path
 
 from brainseg.config import RunConfig
 from brainseg.data.load import RunData, cache_dir_of, load_data
-from brainseg.data.split import check_split, parse_split
+from brainseg.data.split import Split, check_split, parse_split
 from brainseg.errors import ResumeError
 from brainseg.tracking.paths import MANIFEST, kept_private
 from brainseg.train.checkpoint import Checkpoints
 
 
-def load_run_data(config: RunConfig) -> RunData:
+def load_run_data(config: RunConfig, *, split: Split | None = None) -> RunData:
     """The decoded slices and their split; with `config.resume`, the split that the run was started with.
+
+    split: the one to take, where the configuration doesn't say it.
 
     Raises DataError if the data can't be used, and ResumeError if the run has no checkpoint, is alive, or was
     started with other data; then nothing is written.
     """
     with kept_private(config.tracking, cache_dir_of(config)):
-        return load_data(config) if config.resume is None else _as_started(config, config.resume)
+        return load_data(config, split=split) if config.resume is None else _as_started(config, config.resume)
 
 
 def _as_started(config: RunConfig, run_id: str) -> RunData:

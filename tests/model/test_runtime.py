@@ -1,6 +1,7 @@
 """What `auto` becomes on which machine, and what a process can't change."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from processes import Command, Server
 from brainseg.cli.command import exit_code_of
 from brainseg.errors import ConfigError
 from brainseg.model import runtime
-from brainseg.model.runtime import cpu_flags, import_tensorflow, resolve_precision, resolve_threads
+from brainseg.model.runtime import cpu_flags, import_tensorflow, peak_memory_mib, resolve_precision, resolve_threads
 
 AMPERE, TURING = (8, 0), (7, 5)
 
@@ -170,3 +171,12 @@ def test_a_processor_that_tensorflow_can_not_use_is_named_before_it_ends_the_pro
     assert exit_code_of(lambda: import_tensorflow() or 0) == 2
     said = "error: TensorFlow needs a processor with AVX, which this machine doesn't have; take another machine\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.heavy
+def test_the_memory_of_a_process_is_not_that_of_the_one_that_started_it() -> None:
+    held = b"\1" * (400 * 2**20)
+    asked = "from brainseg.model.runtime import peak_memory_mib; print(peak_memory_mib())"
+    child = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert 1 < float(child.stdout) < 200
+    assert peak_memory_mib() > len(held) / 2**20

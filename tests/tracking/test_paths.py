@@ -1,12 +1,13 @@
 """Which store a configuration means, and what of a URI may be shown."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.tracking.paths import is_same_store, resolve_uri, store_name, tracking_paths
+from brainseg.tracking.paths import is_same_store, kept_private, resolve_uri, store_name, tracking_paths
 
 
 def test_the_store_is_the_key_then_the_variable_then_the_database_under_the_root(
@@ -61,3 +62,23 @@ def test_a_database_that_has_moved_is_the_same_store() -> None:
 )
 def test_passwords_and_tokens_are_masked(text: str, masked: str) -> None:
     assert mask(text) == masked
+
+
+def test_what_is_kept_private_leaves_a_folder_elsewhere_as_open_as_the_umask_has_it(tmp_path: Path) -> None:
+    config = TrackingConfig(root=str(tmp_path / "mlruns"), private=True)
+    before = os.umask(0o027)
+    try:
+        with kept_private(config):
+            (tmp_path / "ours").touch()
+            with kept_private(config, tmp_path / "cache"):
+                (tmp_path / "theirs").touch()
+            (tmp_path / "ours too").touch()
+        (tmp_path / "after").touch()
+    finally:
+        os.umask(before)
+    assert {path.name: f"{path.stat().st_mode & 0o777:o}" for path in tmp_path.iterdir()} == {
+        "ours": "600",
+        "theirs": "640",
+        "ours too": "600",
+        "after": "640",
+    }

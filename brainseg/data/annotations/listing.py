@@ -9,7 +9,8 @@ from brainseg.config import DataConfig
 from brainseg.data.annotations.annotated import Annotations
 from brainseg.data.layout import IMAGES, METADATA, Listing, Pair
 from brainseg.data.names import Part, is_image, looks_like_id, nfc, part_of, stem
-from brainseg.data.scan import Problems, add_other_files, add_unused_folder, below, scan
+from brainseg.data.reading import missing_channels
+from brainseg.data.scan import Problems, add_other_files, add_unused_folder, below, cant_be_listed, scan
 from brainseg.errors import DataError
 
 
@@ -32,7 +33,7 @@ def list_annotated(root: Path, data: DataConfig, annotations: Annotations) -> Li
     try:
         paths = [*_image_paths(root, annotations, problems, reading=data.reading)]
     except PermissionError as error:
-        raise DataError(f"{error.filename} can't be listed (permission denied); make it readable") from None
+        raise cant_be_listed(error) from None
     folders = {folder for folder, _ in paths}
     parts = {folder: part_of(folder) for folder in sorted(folders) if data.reading > 1 and folder}
     left = [] if data.split_by == "folder" else [folder for folder, part in parts.items() if part is Part.TEST]
@@ -121,12 +122,11 @@ def _pairs(
     channels = ("",) if data.channels_are_alike else tuple(map(nfc, data.channels))
     for slice_id, each in sorted(slices.items()):
         several = [paths for paths in each.images.values() if len(paths) > 1]
-        missing = [channel for channel in channels if channel not in each.images]
+        missing = missing_channels(slice_id, each.images, channels)
         if several:
             problems["duplicate_id"] += [" and ".join(sorted(paths)) for paths in several]
         elif missing:
-            of_channels = ", ".join(f"{slice_id}_{channel}" for channel in missing)
-            problems["missing_channel"].append(f"{slice_id}: no {of_channels}")
+            problems["missing_channel"].append(f"{slice_id}: no {missing}")
         else:
             name = next(name for name in each.names if name in annotations.images)
             yield Pair(

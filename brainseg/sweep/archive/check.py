@@ -10,7 +10,7 @@ from brainseg import compose
 from brainseg.cli.tables import Console, say
 from brainseg.config import RunConfig, TrackingConfig
 from brainseg.data.digests import digests_of
-from brainseg.data.load import RunData, load_data, resolved_source
+from brainseg.data.load import RunData, resolved_source
 from brainseg.data.split import Split, parse_split
 from brainseg.errors import InputError, Interrupted
 from brainseg.parsing import parse_json
@@ -30,7 +30,9 @@ from brainseg.sweep.study.study_rules import PLUGINS, key_of, places_in
 from brainseg.tracking import open_store, open_tracker
 from brainseg.tracking.mlflow.connection import check_store
 from brainseg.tracking.mlflow.surroundings import place_of_runs
+from brainseg.tracking.paths import kept_private
 from brainseg.train.environment import code_state, machine, packages
+from brainseg.train.run_data import load_run_data
 
 CHANGEABLE = ("seed", "train.precision", "train.threads")  # keys that a check may change
 CHECK_FILE, CHECK_SCHEMA = "check.json", 1
@@ -82,7 +84,8 @@ def check_archive(path: Path, given: Sequence[str], *, parts: Sequence[str], com
             repetitions.append(Repetition(part=part, row=rows[part], config=configs[part], split=split))
     if repetitions:
         _check_threads(repetitions)
-        verdicts += _again(archive, repetitions, slices, command=command, console=console)
+        with kept_private(tracking.tracking):
+            verdicts += _again(archive, repetitions, slices, command=command, console=console)
     return int(any(each.outcome == NOT for each in verdicts))
 
 
@@ -161,7 +164,7 @@ def _again(
         dataclasses.replace(each, config=dataclasses.replace(each.config, tracking=place.tracking))
         for each in repetitions
     ]
-    loaded = [load_data(each.config, split=each.split) for each in here]
+    loaded = [load_run_data(each.config, split=each.split) for each in here]
     for each, data in zip(here, loaded, strict=True):  # raises what can be wrong, before anything is recorded
         prepare(each.config, data)
     study_id = archived_study(archive, archive.study)[1].user_attrs.get(keys.STUDY_ID, "")

@@ -127,7 +127,7 @@ def stored(config: StudyConfig, confirming: StudyConfig, rows: "Sequence[TrialRo
     """The candidates of a confirming study that has begun. rows: as in `chosen`."""
     found: list[Candidate] = []
     for point in confirming.enqueue:
-        params = without_seed(point)
+        params = {key: value for key, value in point.items() if key != SEED}
         if all(params != each.params for each in found):
             found.append(_candidate(config, params, rows, is_baseline=not found))
     return found
@@ -136,11 +136,6 @@ def stored(config: StudyConfig, confirming: StudyConfig, rows: "Sequence[TrialRo
 def seeds_of(confirming: StudyConfig) -> tuple[int, ...]:
     """The seeds of a confirming study, in their order."""
     return tuple(dict.fromkeys(int(str(point[SEED])) for point in confirming.enqueue))
-
-
-def without_seed(point: Mapping[str, Value]) -> dict[str, Value]:
-    """The candidate's values."""
-    return {key: value for key, value in point.items() if key != SEED}
 
 
 def _candidate(

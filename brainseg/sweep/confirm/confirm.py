@@ -188,13 +188,18 @@ def _score(store: RunStore, run_ids: Sequence[str], tracking: TrackingConfig) ->
     missing = [run_id for run_id in run_ids if optional_text(store, run_id, SCORE_FILES["test"]) is None]
     if not missing:
         return
-    from brainseg.evaluate.added import score_and_add
+    from brainseg.evaluate.evaluation import outcome_of, score, task_of
+    from brainseg.evaluate.files import add_files, write_files
+    from brainseg.inference.postprocess import MaskSettings
     from brainseg.runs.models import start_tensorflow
+    from brainseg.runs.stored_run import read_run
 
     start_tensorflow(None)
     with temporary_folder() as folder, Progress(unit="slices") as progress:
         for run_id in missing:
-            score_and_add(store, run_id, split="test", root=tracking.root, folder=folder, progress=progress)
+            run = read_run(store, run_id, root=tracking.root, folder=folder)
+            outcome = outcome_of([score(task_of(run, split="test", settings=MaskSettings()), progress)])
+            add_files(store, run_id, outcome, write_files(folder / f"scores-{run_id}", outcome))
 
 
 def _record(store: RunStore, run_id: str, confirmation: Confirmation, *, of: str) -> None:

@@ -162,7 +162,7 @@ class LeaseChecker:
             self._seen[lease.worker] = (heartbeat, clock)
             since = clock
         unchanged_s = clock - since
-        if now is None or not _is_time(heartbeat):
+        if now is None or not isinstance(heartbeat, float):  # version 0.1 counted heartbeats
             return unchanged_s > STALE_S
         if now - heartbeat <= STALE_S:
             self._silent.discard(lease.worker)
@@ -234,11 +234,6 @@ def another_at_work(lock: ProcessLock) -> Other | None:
         if _is_locked(path) if is_here else silent_s < STALE_S:
             return Other(host_name(place.partition(" ")[0]), is_here)
     return None
-
-
-def _is_time(heartbeat: Any) -> bool:
-    """Whether it is seconds since 1970; version 0.1 counted."""
-    return isinstance(heartbeat, float)
 
 
 def _path(folder: Path, lock_id: str) -> Path:

@@ -83,7 +83,9 @@ def launcher_config(overrides: Sequence[str]) -> LauncherConfig:
     named = [item.partition("=")[2] for item in overrides if item.startswith(f"{GROUP}=")]
     name = named[-1] if named else LOCAL
     values = _file(name)
-    kind = one_of_kinds(values.get("kind", name), name)
+    kind = str(values.get("kind", name))
+    if kind not in KEYS:
+        raise ConfigError(f"launcher/{name}.yaml: kind must be one of {', '.join(KEYS)}, got {kind}")
     for item in overrides:
         key, equals, text = item.partition("=")
         if key != GROUP:
@@ -93,18 +95,6 @@ def launcher_config(overrides: Sequence[str]) -> LauncherConfig:
     return LauncherConfig(**{"kind": kind} | {key: _typed(kind, key, value) for key, value in values.items()})
 
 
-def one_of_kinds(kind: object, name: str) -> str:
-    """The kind, if it is known. Raises ConfigError naming the launcher's file."""
-    if kind not in KEYS:
-        raise ConfigError(f"launcher/{name}.yaml: kind must be one of {', '.join(KEYS)}, got {kind}")
-    return str(kind)
-
-
-def known_launchers() -> list[str]:
-    """The names that `launcher=` takes, sorted."""
-    return sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")})
-
-
 def _folders() -> tuple[Path, Path]:
     return Path("conf") / GROUP, conf_folder() / GROUP
 
@@ -112,7 +102,7 @@ def _folders() -> tuple[Path, Path]:
 def _file(name: str) -> dict[str, Any]:
     path = next((path for folder in _folders() if (path := folder / f"{name}.yaml").is_file()), None)
     if path is None or "/" in name:
-        known = known_launchers()
+        known = sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")})
         raise ConfigError(f"there is no {GROUP} {name!r}; known are {', '.join(known)}{did_you_mean(name, known)}")
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.gpus import VISIBLE_KEY, gpus
+from brainseg.sweep.engine.epoch_watch import STOP
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.live import LiveTable
-from brainseg.sweep.engine.worker import STOP
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.endings import last_line
 from brainseg.sweep.launchers.engine import Workers

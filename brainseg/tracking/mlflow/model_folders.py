@@ -53,7 +53,8 @@ def write_model_folder(keras_file: Path, folder: Path, *, model: "LoggedModel", 
         str(folder),
         signature=ModelSignature(inputs=schema(network.input_shape), outputs=schema(network.output_shape)),
         mlflow_model=Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id),
-        pip_requirements=_requirements(),  # named, or MLflow would start a process to find them out
+        # Named, or MLflow would start a process to find them out.
+        pip_requirements=[f"{name}=={version(name)}" for name in ("keras", "numpy", tensorflow_package())],
     )
     # As it was recorded: MLflow has written it anew, with what older versions of Keras refuse.
     shutil.copyfile(keras_file, folder / "data" / "model.keras")
@@ -138,10 +139,6 @@ def _signature(columns: Sequence[str], *, has_classes: bool) -> Any:
             ]
         ),
     )
-
-
-def _requirements() -> list[str]:
-    return [f"{name}=={version(name)}" for name in ("keras", "numpy", tensorflow_package())]
 
 
 def tensorflow_package() -> str:

@@ -131,13 +131,9 @@ def _deliver(
     if not is_same_store(opened.body["uri"], uri):
         raise TrackingError(f"it belongs to {opened.body['uri']}; run sync with --uri")
     if not spool.is_ended():
-        body = {"status": "KILLED", "state": "killed", "failure": None, "time_ms": _last_ms(spool)}
+        last_ms = int((spool.folder / "records.jsonl").stat().st_mtime * 1000)
+        body = {"status": "KILLED", "state": "killed", "failure": None, "time_ms": last_ms}
         spool.append("end", body, last=True)
     mlflow_id = opening(dict(opened.body), client, uri=uri, paths=paths, attempt=attempt)
     writer = RunWriter(client, mlflow_id, attempt=attempt)
     return deliver_until(spool, writer, deadline=deadline, models=models)
-
-
-def _last_ms(spool: Spool) -> int:
-    """When the killed run last wrote to its spool."""
-    return int((spool.folder / "records.jsonl").stat().st_mtime * 1000)

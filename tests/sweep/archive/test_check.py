@@ -1,5 +1,6 @@
 """`sweep check` as far as nothing is trained: data against its digests, contradicting scores, verdicts."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -146,18 +147,42 @@ def test_without_an_interval_only_the_same_digits_count() -> None:
     assert verdict("winner", before, near, ids=ids).outcome == "not"
 
 
-@pytest.mark.heavy
-def test_a_file_says_nothing_of_where_this_host_writes(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its run can't start, which is said before anything is recorded; by then the data has been decoded."""
+@pytest.fixture
+def startless(exported: Path, tmp_path: Path) -> Path:
+    """A file whose run can't start, which is said before anything is recorded; by then the data has been decoded."""
     content = members(exported)
     name = "runs/memory-7/config.yaml"
     config = yaml.safe_load(content[name])
     config["data"]["cache_dir"] = config["tracking"]["root"] = str(tmp_path / "foreign")
     config["model"]["weights"] = str(tmp_path / "no.keras")
     write_members(exported, content | {name: yaml.safe_dump(config).encode()})
-    assert main(["check", str(exported), "--part", "winner", "tracking.root=own"]) == 2
+    return exported
+
+
+@pytest.mark.heavy
+def test_a_file_says_nothing_of_where_this_host_writes(
+    startless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(startless), "--part", "winner", "tracking.root=own"]) == 2
     assert "no.keras" in capsys.readouterr().err
     assert not (tmp_path / "foreign").exists()
     assert [path.name for path in Path("own").iterdir()] == ["cache"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("cache", ["below_the_root", "elsewhere"])
+def test_with_tracking_private_a_check_closes_what_it_writes(
+    cache: str, startless: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But a cache outside of the root, which may be for several users, is as open as their other files."""
+    given = ["tracking.root=own", "tracking.private=true"]
+    given += ["data.cache_dir=shared"] if cache == "elsewhere" else []
+    umask = os.umask(0o027)
+    try:
+        assert main(["check", str(startless), "--part", "winner", *given]) == 2
+    finally:
+        assert os.umask(umask) == 0o027
+    assert "no.keras" in capsys.readouterr().err
+    root = Path("shared" if cache == "elsewhere" else "own")
+    modes = {path.stat().st_mode & 0o777 for path in (root, *root.rglob("*"))}
+    assert modes == ({0o750, 0o640} if cache == "elsewhere" else {0o700, 0o600})

@@ -11,10 +11,12 @@ from study_files import made_study
 
 from brainseg.errors import AwayError
 from brainseg.sweep.engine import patience as patience_module
+from brainseg.sweep.engine import trial_runs as runs_module
 from brainseg.sweep.engine import worker as worker_module
+from brainseg.sweep.engine.epoch_watch import StopAfterEpoch
 from brainseg.sweep.engine.patience import Patience, patiently
 from brainseg.sweep.engine.trial_queue import Claim, NoTrial
-from brainseg.sweep.engine.worker import StopAfterEpoch, Worker
+from brainseg.sweep.engine.worker import Worker
 from brainseg.tracking.mlflow.connection import UnreachableError
 from brainseg.tracking.spool.spool import open_spool, spooled_runs
 
@@ -153,7 +155,7 @@ def test_a_worker_does_not_end_before_the_records_on_its_host_are_delivered(
 
     monkeypatch.setattr(worker_module, "_admitted", lambda *_: (queue, config))
     monkeypatch.setattr(worker_module, "TrialQueue", lambda *_, **__: queue)
-    monkeypatch.setattr(worker_module, "check_store", answering)
+    monkeypatch.setattr(runs_module, "check_store", answering)
     open_spool(tmp_path / "spool", "of a killed worker").close()
     assert worker_module.run_worker("study", overrides=[], where=None, threads=1, supervisor=None, listens=False) == 0
     assert spooled_runs(tmp_path / "spool") == []
@@ -177,8 +179,8 @@ def test_giving_a_trial_back_hides_no_error(
         raise first
 
     worker = worker_on(Queue(), tmp_path)
-    monkeypatch.setattr(worker, "_run", run)
-    monkeypatch.setattr(worker_module, "_forget_models", lambda: None)
+    monkeypatch.setattr(worker._runs, "train", run)
+    monkeypatch.setattr(worker_module, "forget_models", lambda: None)
     claim: Any = Claim(trial=_Numbered(), params={}, attributes={}, attempt=1, is_new=True, is_condemned=False)  # type: ignore[arg-type]
     with pytest.raises(UnreachableError) as error:
         worker._train(claim, 1)

@@ -11,9 +11,11 @@ from study_files import LEFT_OUT, made_study
 
 from brainseg.config import RunConfig
 from brainseg.errors import Interrupted
+from brainseg.sweep.engine.epoch_watch import StopAfterEpoch
 from brainseg.sweep.engine.keys import DEADLINE, PARENT_RUN, RUNS, SECONDS, SPREAD
 from brainseg.sweep.engine.trial_row import shown_values, trial_row
-from brainseg.sweep.engine.worker import StopAfterEpoch, Worker
+from brainseg.sweep.engine.trial_runs import TrialRuns
+from brainseg.sweep.engine.worker import Worker
 from brainseg.sweep.outcome.summary import trials_csv
 from brainseg.tracking import MemoryStore, RunRecord
 from brainseg.train.checkpoint import Checkpoints
@@ -76,10 +78,10 @@ def trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainings:
     found = Trainings()
     monkeypatch.setattr("brainseg.train.experiment.prepare", lambda *_: None)
     monkeypatch.setattr("brainseg.train.experiment.run", found.run)
-    monkeypatch.setattr(Worker, "_going_on", lambda self, config, *_: (config, None))
-    monkeypatch.setattr("brainseg.sweep.engine.worker.open_store", lambda _: found.store)
+    monkeypatch.setattr(TrialRuns, "_going_on", lambda self, config, *_: (config, None))
+    monkeypatch.setattr("brainseg.sweep.engine.trial_runs.open_store", lambda _: found.store)
     monkeypatch.setattr(
-        "brainseg.sweep.engine.worker.open_tracker", lambda _, **given: found.store.open_tracker(**given)
+        "brainseg.sweep.engine.trial_runs.open_tracker", lambda _, **given: found.store.open_tracker(**given)
     )
     return found
 

@@ -11,9 +11,10 @@ import pytest
 from made_studies import study_config
 
 from brainseg import compose
+from brainseg.sweep.engine.epoch_watch import StopAfterEpoch
 from brainseg.sweep.engine.keys import PARENT_RUN, STUDY_ID
 from brainseg.sweep.engine.trial_queue import Claim
-from brainseg.sweep.engine.worker import StopAfterEpoch, Worker, _as_here
+from brainseg.sweep.engine.trial_runs import TrialRuns, _as_here
 from brainseg.tracking import open_tracker
 from brainseg.tracking.mlflow.connection import UnreachableError
 
@@ -39,9 +40,9 @@ def run_of(run_id: str | None, root: Path, **tracking: Any) -> str | None:
     attributes = {} if run_id is None else {"run_id": run_id}
     claim = Claim(trial=trial, params={}, attributes=attributes, attempt=2, is_new=False, is_condemned=False)
     queue: Any = Queue()
-    worker = Worker(queue, study_config(), threads=1, stop=StopAfterEpoch())
+    runs = TrialRuns(queue, study_config(), stop=StopAfterEpoch())
     config = compose.freeze([f"tracking.root={root}", *(f"tracking.{key}={value}" for key, value in tracking.items())])
-    return worker._run_of(claim, config)
+    return runs._run_of(claim, config)
 
 
 @pytest.fixture
@@ -98,12 +99,12 @@ def test_a_signal_while_a_trial_is_recorded_ends_the_worker(
     monkeypatch.setattr("brainseg.train.experiment.prepare", lambda *_: None)
     result = SimpleNamespace(stopped_by=stopped_by, unwritten=())
     monkeypatch.setattr("brainseg.train.experiment.run", lambda *_, **__: result)
-    monkeypatch.setattr(Worker, "_run_of", lambda *_: None)
-    monkeypatch.setattr("brainseg.sweep.engine.worker._as_told", lambda _: {})
-    monkeypatch.setattr(Worker, "_going_on", lambda self, config, *_: (config, None))
-    monkeypatch.setattr(Worker, "_open_tracker", lambda *_: tracker)
-    monkeypatch.setattr(Worker, "_complete", lambda *_: True)
-    monkeypatch.setattr("brainseg.sweep.engine.worker._Watch", lambda *_, **__: None)
+    monkeypatch.setattr(TrialRuns, "_run_of", lambda *_: None)
+    monkeypatch.setattr("brainseg.sweep.engine.trial_runs._as_told", lambda _: {})
+    monkeypatch.setattr(TrialRuns, "_going_on", lambda self, config, *_: (config, None))
+    monkeypatch.setattr(TrialRuns, "_open_tracker", lambda *_: tracker)
+    monkeypatch.setattr(TrialRuns, "_complete", lambda *_: True)
+    monkeypatch.setattr("brainseg.sweep.engine.trial_runs.EpochWatch", lambda *_, **__: None)
     config, stop = study_config(), StopAfterEpoch()
     params = dict(config.baseline or {})
     claim = Claim(
@@ -115,5 +116,5 @@ def test_a_signal_while_a_trial_is_recorded_ends_the_worker(
         is_condemned=False,
     )
     queue: Any = SimpleNamespace(remember=lambda *_: None)
-    Worker(queue, config, threads=1, stop=stop)._run(claim, 1)
+    TrialRuns(queue, config, stop=stop).train(claim, 1)
     assert stop.is_requested == (stopped_by is not None)

@@ -11,9 +11,6 @@ from trainings import PLAIN, SMALL, Training
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
 from brainseg.tracking.mlflow.connection import check_store
-from brainseg.tracking.paths import USUAL_UMASK
-
-FILE, FOLDER = 0o666 & ~USUAL_UMASK, 0o777 & ~USUAL_UMASK  # the modes of what nothing was said about
 
 
 def modes(root: Path) -> dict[str, int]:
@@ -49,7 +46,10 @@ def test_everything_below_the_root_is_for_its_owner_alone(cache: str, process_se
     assert ("cache" in kinds) == (cache == "below the root")
     assert {name: f"{mode:o}" for name, mode in seen.items() if mode & 0o077} == {}
     if cache == "elsewhere":  # where other users may want it
-        assert set(modes(tmp_path / "cache").values()) == {FILE, FOLDER}
+        (tmp_path / "file").touch()
+        (tmp_path / "folder").mkdir()
+        usual = {(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")}
+        assert set(modes(tmp_path / "cache").values()) == usual
 
 
 def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path) -> None:
