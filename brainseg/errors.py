@@ -8,6 +8,7 @@ BrainsegError                   1   anything that stops a command
 │   │   └── RunBusyError        2   another process still trains it, or writes its record
 │   └── TrackingError           2   no such run, or the tracking server can't be reached
 ├── NonFiniteError              1   a loss or a score became NaN or infinite
+├── DiskError                   1   the disk is full or broken, and what all else needs can't be written
 ├── RecordError                 1   the training ended, but a part of its record couldn't be written
 ├── AwayError                  75   a store was away for longer than a worker waits
 ├── SweepError                  1   a sweep can't go on: too many trials failed, or its workers can't start
@@ -66,6 +67,10 @@ class TrackingError(InputError):
 
 class NonFiniteError(BrainsegError):
     """A loss or a score became NaN or infinite; the text names the quantity and the epoch."""
+
+
+class DiskError(BrainsegError):
+    """The disk is full or broken; the text says what can't be written, and the remedy."""
 
 
 class RecordError(BrainsegError):

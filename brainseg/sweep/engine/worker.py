@@ -27,7 +27,16 @@ from brainseg import compose
 from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, TrackingConfig, short_names
 from brainseg.data.load import RunData
-from brainseg.errors import AwayError, BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
+from brainseg.errors import (
+    AwayError,
+    BrainsegError,
+    ConfigError,
+    DataError,
+    DiskError,
+    Interrupted,
+    NonFiniteError,
+    Pruned,
+)
 from brainseg.keys import as_line
 from brainseg.model.runtime import import_tensorflow, peak_memory_mib, resolve_threads
 from brainseg.sweep.engine import keys
@@ -469,7 +478,7 @@ class StudyStopped(Interrupted):
 # Training is deterministic: these would come again.
 NOT_RETRIED = (NonFiniteError, ConfigError, KilledTooOftenError)
 # What all trials share is away: the trial goes back as it is; the worker waits for a store, or ends without its data.
-NOT_OF_THE_TRIAL = (*PASSING, AwayError, DataError)
+NOT_OF_THE_TRIAL = (*PASSING, AwayError, DataError, DiskError)
 
 
 class _Watch:
