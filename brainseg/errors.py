@@ -5,7 +5,8 @@ BrainsegError                   1   anything that stops a command
 │   ├── ConfigError             2   a key, its type or its range
 │   ├── DataError               2   a folder, a slice, a mask, the metadata
 │   ├── ResumeError             2   this run can't be resumed, or not like this
-│   │   └── RunBusyError        2   another process still trains it, or writes its record
+│   │   ├── RunBusyError        2   another process still trains it, or writes its record
+│   │   └── CheckpointError     2   its checkpoint is damaged, or of another training
 │   └── TrackingError           2   no such run, or the tracking server can't be reached
 ├── NonFiniteError              1   a loss or a score became NaN or infinite
 ├── DiskError                   1   the disk is full or broken, and what all else needs can't be written
@@ -59,6 +60,10 @@ class ResumeError(InputError):
 
 class RunBusyError(ResumeError):
     """Another process still trains the run, or writes its record."""
+
+
+class CheckpointError(ResumeError):
+    """The run's checkpoint is damaged, or of another training: nothing can go on from it."""
 
 
 class TrackingError(InputError):

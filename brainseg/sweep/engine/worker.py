@@ -30,6 +30,7 @@ from brainseg.data.load import RunData
 from brainseg.errors import (
     AwayError,
     BrainsegError,
+    CheckpointError,
     ConfigError,
     DataError,
     DiskError,
@@ -66,7 +67,7 @@ from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from brainseg.train.experiment import Result
+    from brainseg.train.experiment import Prepared, Result
 
 RECYCLE_AFTER = 25  # runs: TensorFlow keeps a little of each
 STOP = "stop"  # what a supervisor writes to a worker's stdin: finish the epoch, then end
@@ -257,11 +258,10 @@ class Worker:
                 f"killed {DEATHS_ALLOWED} times at epoch {len(self._queue.reported(claim)) + 1}; out of memory?"
             )
         self._threads_in_use = threads
-        config, data = self._going_on(config, overrides, run_id)
-        from brainseg.train.experiment import prepare, run
+        config, prepared = self._prepared(claim, config, overrides, run_id)
+        from brainseg.train.experiment import run
         from brainseg.train.progress import Terminal
 
-        prepared = prepare(config, data)
         tracker = self._open_tracker(claim, config, line, run_id, place)
         self._open_run = None  # closed by the tracker's own end
         result: Result | None = None
@@ -353,6 +353,21 @@ class Worker:
         """Those that keep a run which breaks a constraint from being ranked among the finished ones."""
         broken = broken_constraints(self._excesses(runs))
         return {"state": INFEASIBLE, "infeasible_reason": broken} if broken else {}
+
+    def _prepared(
+        self, claim: Claim, config: RunConfig, overrides: list[str], run_id: str | None
+    ) -> "tuple[RunConfig, Prepared]":
+        """The configuration of a trial, and what it starts from: its run's checkpoint, unless that is damaged."""
+        from brainseg.train.experiment import prepare
+
+        try:
+            going_on, data = self._going_on(config, overrides, run_id)
+            return going_on, prepare(going_on, data)
+        except CheckpointError as damage:  # it would be found again and again
+            say(str(damage).partition(";")[0])
+            discard_checkpoint(Path(config.tracking.root, "checkpoints", str(run_id)), attempt=claim.attempt)
+            going_on, data = self._going_on(config, overrides, run_id)
+            return going_on, prepare(going_on, data)
 
     def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
         """The configuration and data of a trial, from its run's checkpoint if there is one."""
