@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import TrackingError
+from brainseg.errors import DiskError, TrackingError
 from brainseg.tracking.mlflow.connection import cause_of, connect
 from brainseg.tracking.mlflow.delivery import deliver_until
 from brainseg.tracking.mlflow.fence import SupersededError, attempt_of, discard_checkpoint, discard_spool
@@ -72,7 +72,7 @@ def deliver_leftovers(config: TrackingConfig, *, patience_s: float, models: bool
         return ""
     try:
         client = connect(uri)
-    except TrackingError:
+    except (TrackingError, DiskError):
         logger.warning("the tracking store %s can't be reached; what waits for it is in %s", mask(uri), paths.spool)
         return ""
     synced = sync_spools(client, paths, uri=uri, deadline=time.monotonic() + patience_s, models=models)
