@@ -128,7 +128,7 @@ def resume_beside(machine: Machine, case: Case) -> None:
     while machine.unfinished() is None and machine.wait(process, 0.1):
         pass
     if (run_id := machine.unfinished()) is not None:
-        code = machine.start("brainseg.train", f"resume={run_id}").wait(END_S)
+        code = machine.start("brainseg.train", f"resume={run_id}", f"tracking.root={machine.root}").wait(END_S)
         case.struck += ["the living run"] * (process.poll() is None)
         case.wrong += [f"the resume ended with {code}, not 2"] * (code != 2)
     case.expect(process, 0)

@@ -66,8 +66,9 @@ class Machine:
     def start(
         self, *words: str, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> "subprocess.Popen[bytes]":
-        """Starts it, or with `words` something else, in a process. before: a command that starts that."""
-        command = [*before, sys.executable, "-m", *(words or self.command()), f"tracking.root={self.root}"]
+        """Starts it, or with `words` another module, in a process. before: a command that starts that."""
+        words = words or (*self.command(), f"tracking.root={self.root}")
+        command = [*before, sys.executable, "-m", *words]
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.root.parent, env=os.environ | dict(environment or {})
@@ -79,13 +80,19 @@ class Machine:
         return ["brainseg.train", *(RUN if run_id is None else [f"resume={run_id}"])]
 
     def finish(self) -> None:
-        """Goes on until it is finished. Raises RuntimeError where it can't."""
+        """Goes on until it is finished, and delivers its record. Raises RuntimeError where it can't."""
         for _ in range(RESUMES):
             if self.is_finished():
-                return
+                break
             self.start().wait(END_S)
         if not self.is_finished():
             raise RuntimeError(f"{self.root} isn't finished after {RESUMES} resumes; see {self._log}")
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Gives the command that a run names at its end where records wait: the store was slow, on a busy machine."""
+        if any(self.root.glob("spool/*/")):
+            self.start("brainseg.tracking", "sync", f"--root={self.root}").wait(END_S)
 
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -184,6 +191,7 @@ class SweepMachine(Machine):
     def finish(self) -> None:
         for _ in range(RESUMES):
             if self.start().wait(END_S) == 0:
+                self.deliver()
                 return
         raise RuntimeError(f"the sweep in {self.root} isn't finished after {RESUMES} starts; see {self._log}")
 
