@@ -82,16 +82,17 @@ class Machine:
     def finish(self) -> None:
         """Goes on until it is finished, and delivers its record. Raises RuntimeError where it can't."""
         for _ in range(RESUMES):
+            self.deliver()
             if self.is_finished():
-                break
+                return
             self.start().wait(END_S)
+        self.deliver()
         if not self.is_finished():
             raise RuntimeError(f"{self.root} isn't finished after {RESUMES} resumes; see {self._log}")
-        self.deliver()
 
     def deliver(self) -> None:
         """Gives the command that a run names at its end where records wait: the store was slow, on a busy machine."""
-        if any(self.root.glob("spool/*/")):
+        if self.unfinished() is None and any(self.root.glob("spool/*/")):
             self.start("brainseg.tracking", "sync", f"--root={self.root}").wait(END_S)
 
     def is_finished(self) -> bool:
@@ -229,10 +230,13 @@ def _words(pid: str) -> str:
 
 
 def _members(path: Path) -> str:
-    """A digest of the content of an archive, whose own bytes hold times."""
+    """A digest of the arrays in an archive, whose own bytes hold times.
+
+    Of a model that is `model.weights.h5`: the JSON beside it has numbers of Python's objects.
+    """
     digest = hashlib.sha256()
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
-            if name != "metadata.json":  # when it was saved
+            if not name.endswith(".json"):
                 digest.update(name.encode() + hashlib.sha256(archive.read(name)).digest())
     return digest.hexdigest()
