@@ -5,9 +5,11 @@ BrainsegError                   1   anything that stops a command
 │   ├── ConfigError             2   a key, its type or its range
 │   ├── DataError               2   a folder, a slice, a mask, the metadata
 │   ├── ResumeError             2   this run can't be resumed, or not like this
-│   │   └── RunBusyError        2   another process still trains it, or writes its record
+│   │   ├── RunBusyError        2   another process still trains it, or writes its record
+│   │   └── CheckpointError     2   its checkpoint is damaged, or of another training
 │   └── TrackingError           2   no such run, or the tracking server can't be reached
 ├── NonFiniteError              1   a loss or a score became NaN or infinite
+├── DiskError                   1   the disk is full or broken, and what all else needs can't be written
 ├── RecordError                 1   the training ended, but a part of its record couldn't be written
 ├── AwayError                  75   a store was away for longer than a worker waits
 ├── SweepError                  1   a sweep can't go on: too many trials failed, or its workers can't start
@@ -60,12 +62,20 @@ class RunBusyError(ResumeError):
     """Another process still trains the run, or writes its record."""
 
 
+class CheckpointError(ResumeError):
+    """The run's checkpoint is damaged, or of another training: nothing can go on from it."""
+
+
 class TrackingError(InputError):
     """The tracking store has no such run, or can't be reached."""
 
 
 class NonFiniteError(BrainsegError):
     """A loss or a score became NaN or infinite; the text names the quantity and the epoch."""
+
+
+class DiskError(BrainsegError):
+    """The disk is full or broken; the text says what can't be written, and the remedy."""
 
 
 class RecordError(BrainsegError):

@@ -1,9 +1,11 @@
 """What may be configured, and that `conf/` says the same as the dataclasses."""
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +398,45 @@ def test_a_further_folder_of_files_comes_last(tmp_path: Path, monkeypatch: pytes
     assert freeze(["experiment=best", "data.root=slices"]).seed == 0
     with pytest.raises(ConfigError, match=r"^--config-dir must be a folder, got nowhere; name one that"):
         add_folder("nowhere")
+
+
+# What a file of settings can't be, and what is said of it.
+NO_SETTINGS = {
+    "anchors that multiply": (
+        "a: &a 1\n"
+        + "\n".join(f"{name}: &{name} [{', '.join([f'*{before}'] * 20)}]" for before, name in pairwise("abcdef")),
+        "stands for more than 100,000 values; write fewer",
+    ),
+    "a character of no text": ('name: "a\\0b"\n', "has a text with the character U+0000; remove it"),
+    "thousands of brackets": (f"name: {'[' * 3000}", "is nested deeper than 20 levels; make it flatter"),
+}
+
+
+def of_search_path(text: str, folder: Path, *, is_typed: bool) -> RunConfig:
+    """What an optimizer's file composes to that lies on Hydra's own search path, typed or in ./conf/config.yaml."""
+    path = f"[file://{folder}/more]"
+    chosen = "defaults: [brainseg_config, _self_, override optimizer: theirs]\n"
+    write(folder / "conf" / "config.yaml", chosen + ("" if is_typed else f"hydra: {{searchpath: {path}}}\n"))
+    write(folder / "more" / "optimizer" / "theirs.yaml", text)
+    return freeze([f"hydra.searchpath={path}"] * is_typed)
+
+
+@pytest.mark.parametrize("is_typed", [False, True], ids=["in the file", "typed"])
+def test_files_may_lie_on_hydras_own_search_path(
+    is_typed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert of_search_path("learning_rate: 0.5\n", tmp_path, is_typed=is_typed).optimizer.learning_rate == 0.5
+
+
+@pytest.mark.parametrize("is_typed", [False, True], ids=["in the file", "typed"])
+@pytest.mark.parametrize(("text", "said"), NO_SETTINGS.values(), ids=NO_SETTINGS)
+def test_files_of_hydras_own_search_path_are_checked_like_all_others(
+    text: str, said: str, is_typed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"^more/optimizer/theirs.yaml {re.escape(said)}$"):
+        of_search_path(text, tmp_path, is_typed=is_typed)
 
 
 @pytest.mark.heavy

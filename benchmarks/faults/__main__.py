@@ -1,11 +1,15 @@
-"""Breaks trainings on one machine, or a study on four hosts, and counts what has come of it.
+"""Breaks trainings and sweeps on one machine, or a study on four hosts, and counts what has come of it.
 
-    python -m benchmarks.faults --machine                        100 trainings killed, 5 of each other fault
-    python -m benchmarks.faults --machine --kills 5 --others 1
+    python -m benchmarks.faults --machine                        100 kills of trainings and of sweeps, 5 of all else
+    python -m benchmarks.faults --machine --only kill sweep --cases 5
+    python -m benchmarks.faults --table                          the table of what has been run so far
     python -m benchmarks.faults --hosts                          100 faults, 60 trials, about 25 minutes on 2 cores
     python -m benchmarks.faults --hosts --faults 6 --trials 8    each kind once
 
-The machine's faults, and what is compared, stand in `machine.py`; they need root as well.
+The machine's faults stand in `broken_machine.py`, and what is compared in `machine.py`; disks need root. A case is a
+line of `--results FILE`, and one that has its line isn't run again: the same command goes on with a campaign that was
+stopped. What an undisturbed training leaves is in the file as well, so that another version, or another machine, needs
+another file.
 
 The hosts are Linux namespaces on this machine; PostgreSQL and an MLflow server are in one more. The faults are drawn
 from the seed: a worker killed; a host cut off, for up to a minute or for good; a worker told to end (SIGTERM) and
@@ -23,10 +27,11 @@ from pathlib import Path
 import optuna
 import yaml
 
+from benchmarks.faults.broken_machine import FAULTS
+from benchmarks.faults.campaign import Results, run
 from benchmarks.faults.count import Row, counted
 from benchmarks.faults.faults import HOSTS, STUDY, Campaign, draw
 from benchmarks.faults.hosts import Server
-from benchmarks.faults.machine import campaign as machine_campaign
 from benchmarks.figures import load, print_table
 
 EPOCHS = 6
@@ -35,17 +40,23 @@ EPOCHS = 6
 def main() -> int:
     """Runs the campaign; 1 where something isn't as expected."""
     options = _options()
+    if options.table:
+        Results(options.results).print()
+        return 0
     return _break_machine(options) if options.machine else _break_hosts(options)
 
 
 def _break_machine(options: argparse.Namespace) -> int:
-    folder = Path(tempfile.mkdtemp(prefix="brainseg-faults-"))
+    results, folder = Results(options.results), Path(tempfile.mkdtemp(prefix="brainseg-faults-"))
     print(f"seed {options.seed}; {load()}; everything is in {folder}\n", flush=True)
-    rows = []
-    for row in machine_campaign(folder, kills=options.kills, others=options.others, seed=options.seed):
-        rows.append(row)
-        print(f"{row.what}: {row.count}", flush=True)
-    return _told(rows, folder)
+    for line in run(results, folder, kinds=options.only, cases=options.cases, seed=options.seed):
+        print(line, flush=True)
+    print()
+    results.print()
+    if any(result.wrong for result in results.cases):
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 def _break_hosts(options: argparse.Namespace) -> int:
@@ -83,10 +94,14 @@ def _options() -> argparse.Namespace:
         prog="python -m benchmarks.faults", description="Breaks what runs in every way of its failure model."
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--machine", action="store_true", help="trainings, one after another")
+    what.add_argument("--machine", action="store_true", help="trainings and sweeps, one after another")
     what.add_argument("--hosts", action="store_true", help=f"a study on {HOSTS} hosts, made of namespaces")
-    parser.add_argument("--kills", type=int, default=100, help="trainings that are killed (default 100)")
-    parser.add_argument("--others", type=int, default=5, help="trainings for each other fault (default 5)")
+    what.add_argument("--table", action="store_true", help="prints what --machine has come to so far")
+    parser.add_argument(
+        "--only", nargs="+", choices=FAULTS, default=[*FAULTS], metavar="KIND", help=f"of {', '.join(FAULTS)}"
+    )
+    parser.add_argument("--cases", type=int, help="of each kind (by default 100 kills, 34 sweeps, 5 of all else)")
+    parser.add_argument("--results", type=Path, default=Path("faults.jsonl"), metavar="FILE", help="of --machine")
     parser.add_argument("--faults", type=int, default=100, help="default 100")
     parser.add_argument("--trials", type=int, default=60, help="default 60")
     parser.add_argument("--seed", type=int, default=0, help="of the faults (default 0)")

@@ -1,67 +1,64 @@
-"""Trainings on one machine that are broken in many ways, and go on; what they leave is held against an undisturbed one.
+"""What is broken on one machine: a training, or a sweep, in a root folder of its own, and what it leaves there.
 
-Each case trains the same small run in a root of its own, breaks it, mends what was broken, and resumes until the run
-is finished. Then weights, predictions and metric rows have to be those of the undisturbed run, to the byte.
+A case starts it in an empty folder, breaks it, mends what was broken, and gives the same command (or a resume) until it
+is finished. Then what it has left has to be what an undisturbed one leaves.
 """
 
 import contextlib
 import hashlib
-import json
 import os
-import random
-import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import SIGCONT, SIGSTOP
+from typing import Any
 
-from benchmarks.faults.count import Row
+import optuna
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
-TRAINING = (
-    *("data.phantom_patients=12", "data.image_size=32", "data.batch_size=2", "model.depth=2", "model.base_filters=4"),
-    *("train.epochs=6", "train.precision=float32", "train.threads=1", "tracking.predictions=0"),
+from benchmarks.faults.hosts import children, is_running
+from brainseg.sweep.engine import keys
+
+# A step of this run is a millisecond: most of its time goes into starting, and into TensorFlow's graphs.
+RUN = (
+    *("data.phantom_patients=12", "data.image_size=32", "data.batch_size=2", "data.augment=none"),
+    *("model.depth=1", "model.base_filters=4", "optimizer.name=lion", "train.loss=dice", "train.epochs=6"),
+    *("train.precision=float32", "train.threads=1", "tracking.predictions=0"),
 )
-STOPPED_S = 200.0
-END_S = 900.0  # of a command, at the latest
-RESUMES = 5  # at the most, until a run is finished
-MEBIBYTE = 2**20
-DISK_BYTES = 96 * MEBIBYTE
-# Left in the root of a finished run: its record, its model, and the cache of decoded slices.
-STAY = ("mlflow.db", "artifacts", "cache")
-CLOCK = """
-import time
-real, begun = time.time, time.monotonic()
-time.time = lambda: real() - (3600.0 if time.monotonic() - begun > {after} else 0.0)
-"""
+STUDY_NAME = "faults"
+STUDY = {  # no trial's values depend on another trial
+    "metric": "val_dice_image",
+    "direction": "maximize",
+    "trials": 3,
+    "workers": 2,
+    "failures": 0,
+    "overrides": [item for item in RUN if not item.startswith("tracking.")],
+    "space": {
+        "optimizer.learning_rate": {"type": "float", "low": 1e-3, "high": 1e-1, "log": True},
+        "model.dropout": {"type": "float", "low": 0.0, "high": 0.4},
+    },
+    "sampler": {"name": "random", "seed": 0},
+    "pruner": {"name": "none"},
+}
+END_S = 3600.0  # of a command, at the latest
+RESUMES = 5  # at the most, until it is finished
+LEAVING_S = 120.0  # a worker whose `sweep run` was killed ends its step, and writes a checkpoint
+# Left in the root of what is finished: its records, its models, the cache of decoded slices, and the study.
+STAY = ("mlflow.db", "artifacts", "cache", "studies")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a finished run has left; equal for equal runs."""
-
-    weights: str  # a digest each
-    predictions: str
-    metrics: str
-    left: tuple[str, ...]  # files that no finished run leaves
-
-    def differs(self, other: "Outcome") -> str:
-        """The names of what isn't equal; empty if all is."""
-        return ", ".join(
-            name
-            for name in ("weights", "predictions", "metrics", "left")
-            if getattr(self, name) != getattr(other, name)
-        )
+Outcome = Mapping[str, Any]  # of values that JSON has
 
 
 class Machine:
-    """A folder in which one run is trained, by any number of commands after one another."""
+    """A folder in which a training runs, by any number of commands one after another."""
 
     def __init__(self, folder: Path) -> None:
+        """folder: a new one."""
         self.root = folder / "mlruns"
         self.root.mkdir(parents=True)
         self._log = folder / "log"
@@ -69,243 +66,177 @@ class Machine:
     def start(
         self, *words: str, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> "subprocess.Popen[bytes]":
-        """A training in a process. before: a command that starts it."""
-        command = [*before, sys.executable, "-m", "brainseg.train", *(words or TRAINING), f"tracking.root={self.root}"]
+        """Starts it, or with `words` another module, in a process. before: a command that starts that."""
+        words = words or (*self.command(), f"tracking.root={self.root}")
+        command = [*before, sys.executable, "-m", *words]
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.root.parent, env=os.environ | dict(environment or {})
             )
 
+    def command(self) -> Sequence[str]:
+        """What is typed behind `python -m`, at first or to go on."""
+        run_id = self.unfinished()
+        return ["brainseg.train", *(RUN if run_id is None else [f"resume={run_id}"])]
+
     def finish(self) -> None:
-        """Goes on until the run is finished. Raises RuntimeError where it can't."""
+        """Goes on until it is finished, and delivers its record. Raises RuntimeError where it can't."""
         for _ in range(RESUMES):
-            run_id = self.unfinished()
-            if run_id is None and self.run_ids(finished=True):
+            self.deliver()
+            if self.is_finished():
                 return
-            self.start(*((f"resume={run_id}",) if run_id else ())).wait(END_S)
-        raise RuntimeError(f"{self.root} has no finished run after {RESUMES} resumes; see {self._log}")
+            self.start().wait(END_S)
+        self.deliver()
+        if not self.is_finished():
+            raise RuntimeError(f"{self.root} isn't finished after {RESUMES} resumes; see {self._log}")
+
+    def deliver(self) -> None:
+        """Gives the command that a run names at its end where records wait: the store was slow, on a busy machine."""
+        if self.unfinished() is None and any(self.root.glob("spool/*/")):
+            self.start("brainseg.tracking", "sync", f"--root={self.root}").wait(END_S)
+
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.unfinished() is None and "FINISHED" in self._query("SELECT status FROM runs")
 
     def unfinished(self) -> str | None:
         """The run whose checkpoint is there."""
         found = [path.parent.name for path in self.root.glob("checkpoints/*/run.json")]
         return found[0] if found else None
 
-    def run_ids(self, *, finished: bool) -> list[str]:
-        """The runs in MLflow's database; with `finished` those that are."""
-        if not (self.root / "mlflow.db").exists():
-            return []
-        which = "status = 'FINISHED'" if finished else "1"
-        with contextlib.closing(sqlite3.connect(self.root / "mlflow.db")) as database:
-            return [run_id for (run_id,) in database.execute(f"SELECT run_uuid FROM runs WHERE {which}")]  # noqa: S608
+    def wait(self, process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+        """Waits for so long, or for the end of the process; whether it is still running."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.poll() is None
 
     def outcome(self) -> Outcome:
-        """What the one finished run has left."""
-        (run_id,) = self.run_ids(finished=True)
-        folder = self.root / "artifacts" / run_id / "artifacts"
-        (model,) = self.root.glob("artifacts/models/*/artifacts/data/model.keras")
-        with contextlib.closing(sqlite3.connect(self.root / "mlflow.db")) as database:
-            rows = database.execute(
-                "SELECT key, step, value FROM metrics WHERE run_uuid = ? AND key NOT LIKE '%seconds%' "
-                "AND key NOT LIKE '%minutes%' AND key NOT LIKE '%per_second%' ORDER BY key, step, value",
-                (run_id,),
-            ).fetchall()
-        left = [path.relative_to(self.root).as_posix() for path in self.root.iterdir() if path.name not in STAY]
-        unknown = [name for name in left if not name.endswith((".lock", "-wal", "-shm")) and self._holds_files(name)]
-        return Outcome(
-            weights=_members(model),
-            predictions=_members(folder / "val_predictions.npz"),
-            metrics=hashlib.sha256(repr(rows).encode()).hexdigest(),
-            left=tuple(sorted(unknown)),
+        """What is left: each run's record, and what nobody needs any more."""
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for run_id, status, trial in self._rows(
+            "SELECT run_uuid, status, (SELECT value FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'trial') "
+            "FROM runs WHERE lifecycle_stage = 'active' AND status != 'KILLED' "  # before its first checkpoint
+            "AND NOT EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'sweep_role')"
+        ):
+            runs.setdefault(f"run {trial or ''}".strip(), []).append(self._run(run_id, status))
+        parents = self._query(
+            "SELECT status FROM runs JOIN tags USING (run_uuid) WHERE key = 'sweep_role' AND lifecycle_stage = 'active'"
         )
+        twice = self._rows("SELECT run_uuid, key, step FROM metrics GROUP BY 1, 2, 3 HAVING count(*) > 1")
+        return {
+            **runs,
+            "parents": parents,
+            "points recorded twice": [list(row) for row in twice],
+            "left behind": self._left(),
+            "processes left behind": self._processes(),
+        }
 
-    def _holds_files(self, name: str) -> bool:
-        return any(path.is_file() for path in [self.root / name, *(self.root / name).rglob("*")])
+    def _run(self, run_id: str, status: str) -> dict[str, Any]:
+        folder = self.root / "artifacts" / run_id / "artifacts"
+        rows = self._rows(
+            "SELECT key, step, value FROM metrics WHERE run_uuid = ? AND key NOT LIKE '%seconds%' "
+            "AND key NOT LIKE '%minutes%' AND key NOT LIKE '%per_second%' ORDER BY key, step, value",
+            run_id,
+        )
+        models = self._query("SELECT model_id FROM logged_models WHERE source_run_id = ?", run_id)
+        return {
+            "status": status,
+            "metrics": hashlib.sha256(repr(rows).encode()).hexdigest(),
+            "files": sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
+            "predictions": _members(folder / "val_predictions.npz"),
+            "weights": [_members(self.root / f"artifacts/models/{name}/artifacts/data/model.keras") for name in models],
+        }
 
-    def when_trained(self, share: float, process: "subprocess.Popen[bytes]", *, seconds: float) -> None:
-        """Waits for a share of the time that an undisturbed training takes, or for its end."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(share * seconds)
+    def _left(self) -> list[str]:
+        """Files that nothing finished leaves."""
+        files = [path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file()]
+        unknown = [
+            path for path in files if path.parts[0] not in STAY or path.suffix in (".alive", ".tmp", ".building")
+        ]
+        return sorted(path.as_posix() for path in unknown if not path.name.endswith((".lock", "-wal", "-shm")))
+
+    def _processes(self) -> list[str]:
+        """Commands that still run in this root, after a moment to end."""
+        end = time.monotonic() + LEAVING_S
+        while (found := self._running()) and time.monotonic() < end:
+            time.sleep(1)
+        return found
+
+    def _running(self) -> list[str]:
+        commands = (_words(path.name) for path in Path("/proc").glob("[0-9]*"))
+        return [words for words in commands if str(self.root) in words]
+
+    def _query(self, query: str, *values: str) -> list[Any]:
+        return [row[0] for row in self._rows(query, *values)]
+
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        """What MLflow's database answers; nothing before it is there."""
+        if not (self.root / "mlflow.db").exists():
+            return []
+        with contextlib.closing(sqlite3.connect(self.root / "mlflow.db")) as database:
+            return database.execute(query, values).fetchall()
+
+
+class SweepMachine(Machine):
+    """A folder in which a sweep runs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        path = folder / "sweeps" / f"{STUDY_NAME}.yaml"
+        path.parent.mkdir()
+        path.write_text(yaml.safe_dump(STUDY, sort_keys=False), encoding="utf-8")
+
+    def command(self) -> Sequence[str]:
+        return ["brainseg.sweep", "run", STUDY_NAME]
+
+    def finish(self) -> None:
+        for _ in range(RESUMES):
+            if self.start().wait(END_S) == 0:
+                self.deliver()
+                return
+        raise RuntimeError(f"the sweep in {self.root} isn't finished after {RESUMES} starts; see {self._log}")
+
+    def workers(self, process: "subprocess.Popen[bytes]") -> list[int]:
+        """The workers of a `sweep run`, in the order of their start."""
+        return [pid for pid in children(process.pid) if is_running(pid) and " worker " in _words(f"{pid}")]
+
+    def outcome(self) -> Outcome:
+        backend = JournalFileBackend(str(self.root / "studies" / f"{STUDY_NAME}.journal"))
+        trials = optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(backend)).get_trials()
+        told = {
+            f"trial {trial.number}": {
+                "state": trial.state.name,
+                "params": trial.params,
+                "values": trial.values,
+                "epochs": [[epoch, value] for epoch, value in sorted(trial.intermediate_values.items())],
+                "failure": trial.user_attrs.get(keys.FAILURE),
+            }
+            for trial in trials
+        }
+        return {**super().outcome(), **told}
+
+
+def differences(found: Outcome, expected: Outcome) -> str:
+    """The names of what isn't equal; empty if all is."""
+    names = sorted({*found, *expected})
+    return ", ".join(name for name in names if found.get(name) != expected.get(name))
+
+
+def _words(pid: str) -> str:
+    """A process's command; empty once it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+    return ""
 
 
 def _members(path: Path) -> str:
-    """A digest of the content of an archive, whose own bytes hold times."""
+    """A digest of the arrays in an archive, whose own bytes hold times.
+
+    Of a model that is `model.weights.h5`: the JSON beside it has numbers of Python's objects.
+    """
     digest = hashlib.sha256()
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
-            if name != "metadata.json":  # when it was saved
+            if not name.endswith(".json"):
                 digest.update(name.encode() + hashlib.sha256(archive.read(name)).digest())
     return digest.hexdigest()
-
-
-Fault = Callable[[Machine, random.Random, float], str]
-
-
-def killed(machine: Machine, source: random.Random, seconds: float) -> str:
-    process = machine.start()
-    machine.when_trained(source.random(), process, seconds=seconds)
-    process.kill()
-    process.wait()
-    return ""
-
-
-def stopped(machine: Machine, source: random.Random, seconds: float) -> str:
-    process = machine.start()
-    machine.when_trained(source.random(), process, seconds=seconds)
-    if process.poll() is None:
-        process.send_signal(SIGSTOP)
-        time.sleep(STOPPED_S)
-        process.send_signal(SIGCONT)
-    return _ended(process, 0)
-
-
-def clock_set_back(machine: Machine, source: random.Random, seconds: float) -> str:
-    site = machine.root.parent / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(CLOCK.format(after=source.random() * seconds))
-    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-    return _ended(machine.start(environment={"PYTHONPATH": path}), 0)
-
-
-def without_shared_memory(machine: Machine, source: random.Random, seconds: float) -> str:
-    script = 'mount -t tmpfs -o ro,size=0 none /dev/shm && exec "$@"'
-    return _ended(machine.start(before=["unshare", "--mount", "sh", "-c", script, "sh"]), 0)
-
-
-def memory_limit(machine: Machine, source: random.Random, seconds: float) -> str:
-    process = machine.start()
-    machine.when_trained(source.random(), process, seconds=seconds)
-    with contextlib.suppress(FileNotFoundError):
-        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[0])
-        limit = pages * os.sysconf("SC_PAGESIZE") + source.randrange(16 * MEBIBYTE)
-        subprocess.run(["prlimit", f"--pid={process.pid}", f"--as={limit}"], check=False, capture_output=True)
-    process.wait(END_S)
-    return ""
-
-
-def disk_full(machine: Machine, source: random.Random, seconds: float) -> str:
-    with Disk(machine) as disk:
-        filler = machine.root / "filler"
-        filler.write_bytes(bytes(disk.free - source.randrange(disk.free)))
-        machine.start().wait(END_S)
-        filler.unlink()
-        machine.finish()
-    return ""
-
-
-def read_only(machine: Machine, source: random.Random, seconds: float) -> str:
-    with Disk(machine) as disk:
-        process = machine.start()
-        machine.when_trained(source.random(), process, seconds=seconds)
-        disk.fail()
-        process.wait(END_S)
-        disk.mend()
-        machine.finish()
-    return ""
-
-
-def two_resumes(machine: Machine, source: random.Random, seconds: float) -> str:
-    killed(machine, source, seconds)
-    run_id = machine.unfinished()
-    if run_id is None:
-        return ""
-    codes = sorted(process.wait(END_S) for process in [machine.start(f"resume={run_id}") for _ in range(2)])
-    return "" if codes in ([0, 2], [0, 0]) else f"two resumes ended with {codes}"
-
-
-def resume_beside(machine: Machine, source: random.Random, seconds: float) -> str:
-    process = machine.start()
-    while (run_id := machine.unfinished()) is None and process.poll() is None:
-        time.sleep(0.1)
-    code = machine.start(f"resume={run_id}").wait(END_S)
-    told = "" if code == 2 or process.poll() is not None else f"the resume ended with {code}"
-    return told or _ended(process, 0)
-
-
-FAULTS: dict[str, Fault] = {
-    "SIGKILL": killed,
-    f"SIGSTOP for {STOPPED_S:.0f} s": stopped,
-    "clock set back by an hour": clock_set_back,
-    "no /dev/shm": without_shared_memory,
-    "memory limit": memory_limit,
-    "disk full": disk_full,
-    "root remounted read-only": read_only,
-    "two resumes at once": two_resumes,
-    "resume beside the living run": resume_beside,
-}
-
-
-def campaign(folder: Path, *, kills: int, others: int, seed: int) -> Iterator[Row]:
-    """A row for each kind of fault: how many of its cases didn't end as the undisturbed run."""
-    begun = time.monotonic()
-    first = Machine(folder / "undisturbed")
-    first.finish()
-    seconds, expected = time.monotonic() - begun, first.outcome()
-    yield Row(what="seconds of an undisturbed training", found=round(seconds))
-    for kind, fault in FAULTS.items():
-        count = kills if fault is killed else others
-        yield Row(what=f"{kind}: cases", found=count)
-        wrong = [told for case in range(count) if (told := _tried(kind, case, folder, expected, seconds, seed))]
-        yield Row(what=f"{kind}: not as undisturbed", found=wrong, expected=0)
-
-
-def _tried(kind: str, case: int, folder: Path, expected: Outcome, seconds: float, seed: int) -> str:
-    """Why the case didn't end as it should; empty if it did, and then its folder is gone."""
-    own = folder / f"{kind.replace('/', '')}-{case}"
-    machine = Machine(own)
-    told = FAULTS[kind](machine, random.Random(f"{seed} {kind} {case}"), seconds)  # noqa: S311  # no secret
-    machine.finish()
-    told = told or machine.outcome().differs(expected)
-    if not told:
-        shutil.rmtree(own)
-    return told and f"{own}: {told}"
-
-
-def _ended(process: "subprocess.Popen[bytes]", code: int) -> str:
-    found = process.wait(END_S)
-    return "" if found == code else f"the training ended with {found}"
-
-
-class Disk:
-    """A disk of its own, an ext4 in a file, for the root of a machine."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._root = machine.root
-        self._image = machine.root.parent / "disk"
-
-    def __enter__(self) -> "Disk":
-        with self._image.open("wb") as file:
-            file.truncate(DISK_BYTES)
-        _run("mkfs.ext4", "-q", str(self._image))
-        self._mount()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Copies what is on the disk, for the outcome."""
-        self._machine.root = self._root.with_name("kept")
-        shutil.copytree(self._root, self._machine.root, ignore=shutil.ignore_patterns("lost+found"))
-        _run("umount", str(self._root))
-
-    @property
-    def free(self) -> int:
-        """Bytes."""
-        return shutil.disk_usage(self._root).free
-
-    def fail(self) -> None:
-        """Lets the disk have an error, after which Linux only reads from it."""
-        _run("sync")
-        (device,) = json.loads(_run("losetup", "--json", "--associated", str(self._image)))["loopdevices"]
-        Path("/sys/fs/ext4", Path(device["name"]).name, "trigger_fs_error").write_text("broken on purpose")
-
-    def mend(self) -> None:
-        """Checks the disk and mounts it again."""
-        _run("umount", str(self._root))
-        subprocess.run(["e2fsck", "-f", "-y", str(self._image)], check=False, capture_output=True)
-        self._mount()
-
-    def _mount(self) -> None:
-        _run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self._root))
-
-
-def _run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

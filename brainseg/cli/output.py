@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import os
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,8 @@ from brainseg.errors import BrainsegError, InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 OF_THE_DISK = (*NO_ROOM, errno.EIO)  # it is full, or broken: nothing that the user typed is wrong
+# SQLite's codes of the same; the lower byte tells the kind.
+_OF_THE_DISK_IN_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _REDIRECTED = threading.RLock()
 
 
@@ -44,6 +47,17 @@ def check_new_file(path: Path, *, option: str, force: bool | None = None) -> Non
         raise InputError(f"{path} exists; name another file with {option} FILE, or replace it with --force")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is not a folder; create it first")
+
+
+def is_of_the_disk(error: BaseException | None) -> bool:
+    """Whether a full or broken disk is among an error's causes."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            return True
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK_IN_SQLITE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextlib.contextmanager

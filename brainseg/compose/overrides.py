@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Glob, Override, OverrideType, Quote
 from hydra.errors import HydraException
 
 from brainseg.compose.mistakes import explain_syntax, unknown_key
-from brainseg.compose.search_path import GROUPS, in_conf, options_in, register_local_conf
+from brainseg.compose.search_path import GROUPS, SEARCH_PATH, as_own, in_conf, options_in, register_local_conf
 from brainseg.config import KEYS
 from brainseg.errors import ConfigError
 from brainseg.keys import did_you_mean
@@ -136,6 +136,8 @@ def _for_hydra(override: Override) -> str:
     key, line = override.key_or_group, str(override.input_line)
     if f"{key}.".startswith(OWN_KEYS):
         return line if override.is_delete() else f"++{line.lstrip('+')}"
+    if key == SEARCH_PATH and isinstance(folders := override.value(), list):
+        return f"{key}={written(as_own(folders))}"
     if key not in GROUPS:
         return line
     pattern: Any = override.value()

@@ -1,12 +1,12 @@
 """The folders of configuration files, and what each group of them offers."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.file_config_source import FileConfigSource  # nothing public reads files
@@ -19,6 +19,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.version import VersionBase
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from brainseg.config import GROUPS as KEY_GROUPS
 from brainseg.config import OPTIONS, RunConfig
@@ -30,6 +31,7 @@ CONFIG_NAME = "brainseg_config"
 OWN_CONFIG = Path("conf", "config.yaml")
 # What the files of conf/ start from: the dataclasses' defaults. Neither a file nor an option has this name.
 BASE = "_base_"
+SEARCH_PATH = "hydra.searchpath"  # Hydra's key for folders that come after all others
 # Folders of conf/: the name of a file in them is an option, as in optimizer=sgd.
 GROUPS = (*KEY_GROUPS, "experiment")
 logger = logging.getLogger("brainseg")
@@ -56,7 +58,21 @@ class OwnFiles(FileConfigSource):
             raise ConfigError(f"{shown} {error}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{shown} can't be read ({error}); it must be a YAML file") from error
+        with contextlib.suppress(OmegaConfBaseException):  # Hydra says what is wrong with it
+            folders = OmegaConf.select(result.config, SEARCH_PATH)
+            if OmegaConf.is_list(folders):
+                OmegaConf.update(result.config, SEARCH_PATH, as_own(folders), merge=False)
         return result
+
+
+def as_own(folders: Iterable[Any]) -> list[Any]:
+    """A search path whose folders are read by `OwnFiles`; packages (`pkg://`) are code, and stay."""
+    return [_as_own(folder) if isinstance(folder, str) else folder for folder in folders]
+
+
+def _as_own(folder: str) -> str:
+    scheme, _, path = folder.rpartition("://")
+    return f"{OwnFiles.scheme()}://{path}" if scheme in ("", "file") else folder
 
 
 class LocalConf(SearchPathPlugin):
@@ -138,7 +154,7 @@ def options_in(group: str) -> list[str]:
     return [*(option for option in loader.get_group_options(group) if option != BASE), *deeper]
 
 
-@contextmanager
+@contextlib.contextmanager
 def in_conf() -> Iterator[None]:
     """Within it Hydra composes from conf/; a Hydra that the caller has initialised is as it was afterwards."""
     hydra, version = GlobalHydra.instance().hydra, VersionBase.instance().version_base

@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brainseg.classes import IGNORED, Labels
+from brainseg.cli.output import OF_THE_DISK
 from brainseg.config import IMAGE_SIZES, DataConfig
 from brainseg.data.digests import slice_digest
 from brainseg.data.masks import foreground_pixels
 from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
 from brainseg.data.spread import in_threads
-from brainseg.errors import DataError
+from brainseg.errors import DataError, DiskError
 from brainseg.parsing import parse_json
 
 CACHE_SCHEMA = 2
@@ -72,9 +73,9 @@ class SliceSet:
 def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_foreground: bool = False) -> SliceSet:
     """The slices of `source`, from the cache or decoded into it: at `data.image_size`, or for patches as stored.
 
-    Two processes may call this at once: one decodes, the other waits. Raises DataError, and leaves
-    nothing behind, where a file can't be decoded, the cache can't be written, or with `needs_foreground` all masks are
-    empty.
+    Two processes may call this at once: one decodes, the other waits. Raises DataError, and leaves nothing behind,
+    where a file can't be decoded, nothing can be written to the folder of the cache, or with `needs_foreground` all
+    masks are empty; DiskError where its disk is full or broken.
     """
     slices = source.slices()
     key = _key(source, data)
@@ -87,7 +88,8 @@ def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_fore
                     source, data, cache_dir, key, needs_foreground
                 )
         except OSError as error:
-            raise DataError(
+            kind = DiskError if error.errno in OF_THE_DISK else DataError
+            raise kind(
                 f"the cache of decoded slices can't be written to {cache_dir} ({error.strerror or error}); "
                 "make room there, or set data.cache_dir to another folder"
             ) from error

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainseg.cli.output import is_of_the_disk
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import TrackingError
+from brainseg.errors import DiskError, TrackingError
 
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
@@ -87,7 +88,8 @@ def experiment_in_effect(config: TrackingConfig, *, parent: str | None = None) -
 
 
 def check_root(config: TrackingConfig) -> None:
-    """Raises TrackingError unless `tracking.root` is a folder that can be written to, or can be created as one.
+    """Raises TrackingError unless `tracking.root` is a folder that can be written to, or can be created as one, and
+    DiskError where its disk is full or broken.
 
     With `tracking.private` also where other users can look into it, or into the folder of the database.
     """
@@ -99,7 +101,8 @@ def check_root(config: TrackingConfig) -> None:
         # Permissions alone don't tell: not for root, nor on a file system that is read-only or full.
         tempfile.TemporaryDirectory(prefix=".brainseg-", dir=existing).cleanup()
     except OSError as error:
-        raise TrackingError(
+        kind = DiskError if is_of_the_disk(error) else TrackingError
+        raise kind(
             f"tracking.root must be a folder that can be written to, got {paths.root} ({error.strerror}); "
             "choose another with tracking.root=DIR"
         ) from error

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from brainseg.config import PRECISIONS, RunConfig
 from brainseg.config_file import from_yaml
-from brainseg.errors import ConfigError, ResumeError, RunBusyError
+from brainseg.errors import CheckpointError, ConfigError, ResumeError, RunBusyError
 from brainseg.keys import in_range, one_of
 from brainseg.parsing import ParseError, parse_json, read_npz
 from brainseg.tracking.mlflow.fence import attempt_in_checkpoint
@@ -106,7 +106,10 @@ class Checkpoints:
         return (self.folder / LAST).exists()
 
     def manifest(self) -> RunManifest:
-        """How the run was started. Raises ResumeError where there is nothing to go on from."""
+        """How the run was started.
+
+        Raises ResumeError where there is nothing to go on from, CheckpointError where it is damaged.
+        """
         try:
             stored = parse_json((self.folder / MANIFEST).read_text())
         except FileNotFoundError as error:
@@ -132,7 +135,11 @@ class Checkpoints:
 
     def stored_config(self) -> RunConfig:
         """The configuration that the run was started, or last resumed, with. Raises ResumeError like `manifest`."""
-        return from_yaml(self.manifest().config_yaml, where=f"the checkpoint of run {self._run_id}")
+        text = self.manifest().config_yaml
+        try:
+            return from_yaml(text, where=f"the checkpoint of run {self._run_id}")
+        except ConfigError as error:
+            raise CheckpointError(str(error)) from error
 
     def save(self, state: TrainingState) -> None:
         """Stores where the run stands. Raises OSError where the disk is full; the previous checkpoint is whole then."""
@@ -149,8 +156,8 @@ class Checkpoints:
     def load(self) -> TrainingState | None:
         """The last stored state, or None where the run was killed before its first checkpoint.
 
-        Raises ResumeError for a file that can't be read, and for progress that no training has. Whether the arrays are
-        those of a training, `Trainer.restore` tells.
+        Raises CheckpointError for a file that can't be read, and for progress that no training has. Whether the arrays
+        are those of a training, `Trainer.restore` tells.
         """
         if not self.have_weights:
             return None
@@ -216,9 +223,9 @@ class Checkpoints:
         except (ParseError, KeyError) as error:
             raise self._unreadable(name, error) from error
 
-    def _unreadable(self, name: str, error: Exception) -> ResumeError:
+    def _unreadable(self, name: str, error: Exception) -> CheckpointError:
         reason = " ".join(str(error.__cause__ or error).split())
-        return ResumeError(f"resume={self._run_id}: {self.folder / name} can't be read ({reason}); start a new run")
+        return CheckpointError(f"resume={self._run_id}: {self.folder / name} can't be read ({reason}); start a new run")
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[BinaryIO]:

@@ -11,7 +11,7 @@ from brainseg.config import DataConfig, RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.batches import steps_per_epoch
 from brainseg.data.load import RunData
-from brainseg.errors import Interrupted, Pruned, ResumeError
+from brainseg.errors import CheckpointError, Interrupted, Pruned
 from brainseg.inference.prediction import Predictor
 from brainseg.model import runtime as hardware
 from brainseg.model.encoders.weights import Weights
@@ -92,13 +92,13 @@ def prepare(config: RunConfig, data: RunData | None = None) -> Prepared:
 
 
 def _trainer_at(stored: TrainingState, data: RunData, checkpoints: Checkpoints, run_id: str | None) -> Trainer:
-    """The training as it was stored. Raises ResumeError where the checkpoint is of another one."""
+    """The training as it was stored. Raises CheckpointError where the checkpoint is of another one."""
     with stop_on_signals() as stop, stop.deferred():
         trainer = Trainer(data.config, data.slices, data.split)
         try:
             trainer.restore(stored)
         except ValueError as error:
-            raise ResumeError(
+            raise CheckpointError(
                 f"resume={run_id}: {checkpoints.folder} isn't of this training ({error}); start a new run"
             ) from error
     stop.check()

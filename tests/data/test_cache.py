@@ -17,7 +17,7 @@ from brainseg.config import DataConfig
 from brainseg.data import cache
 from brainseg.data.cache import load_slices
 from brainseg.data.folder import FolderSource
-from brainseg.errors import DataError
+from brainseg.errors import DataError, DiskError
 
 IDS = ("a", "b", "c")
 
@@ -193,8 +193,9 @@ def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(pixels, tmp_path
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
     try:
-        with pytest.raises(DataError, match=r"\(No space left on device\); make room there"):
+        with pytest.raises(DiskError, match=r"\(No space left on device\); make room there"):
             load(pixels.root, disk / "cache", 512)
+        assert DiskError.exit_code == 1  # nothing that was typed is wrong
         assert everything_in(disk) == []
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -1,6 +1,7 @@
 """Whatever comes in from outside is read, or refused in one line, in bounded memory and time."""
 
 import base64
+import contextlib
 import dataclasses
 import io
 import json
@@ -38,6 +39,8 @@ from brainseg.scoring.slice_score import from_csv
 from brainseg.sweep.confirm.confirmation import from_json
 from brainseg.sweep.study.study_file import read_study
 from brainseg.tracking.protocol import RunRecord
+from brainseg.tracking.spool.spool import open_spool
+from brainseg.tracking.spool.spooled_run import memory_of_spool
 from brainseg.train.checkpoint import Checkpoints, RunManifest, TrainingProgress, TrainingState
 
 pytestmark = pytest.mark.heavy
@@ -270,6 +273,33 @@ def checkpoint_file(folder: Path, name: str) -> bytes:
     return (folder / "checkpoints" / "run" / name).read_bytes()
 
 
+SPOOL = (
+    {"kind": "open", "is_new": True, "experiment": "brainseg", "name": "first", "tags": {"state": "running"}},
+    {"kind": "begin", "tags": {"attempt": "1"}},
+    {"kind": "params", "params": {"seed": "0"}},
+    {"kind": "metrics", "epoch": 1, "metrics": {"val_dice": 0.5}, "time_ms": 1},
+    {"kind": "file", "folder": "", "name": "a.txt", "file": "files/4/a.txt"},
+    {"kind": "end", "status": "FINISHED", "state": "finished", "failure": None, "time_ms": 2},
+)
+
+
+def spool(folder: Path) -> Check:
+    run, beside = folder / "spool" / "local-0", written(folder / "spool" / "files" / "secret", b"1")
+    written(run / "delivered", b"0")
+
+    def check(content: bytes) -> None:
+        written(run / "records.jsonl", content)
+        written(run / "files" / "4" / "a.txt", b"1")
+        read_or_refused(lambda: memory_of_spool(run.parent, "local-0"), raises=(BrainsegError, FileNotFoundError))
+        with contextlib.suppress(BrainsegError), open_spool(run.parent, "local-0") as opened:
+            while record := opened.next():
+                opened.advance(record)
+        written(run / "delivered", b"0")
+        assert beside.exists()
+
+    return check
+
+
 def split(_: Path) -> Check:
     def check(content: bytes) -> None:
         read_or_refused(lambda: parse_split(content, where="split.json", remedy="make another"))
@@ -387,6 +417,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
         "scores": (any_of(TABLE.encode()), scores),
         "manifests": (any_of(checkpoint_file(folder, "run.json")), checkpoint("run.json")),
         "checkpoints": (any_of(checkpoint_file(folder, "last.npz")), checkpoint("last.npz")),
+        "spools": (any_of("".join(f"{json.dumps(line)}\n" for line in SPOOL).encode()), spool),
         "splits": (any_of(Split(train=("s1", "s2"), val=("s3",)).to_json().encode()), split),
         "statistics": (any_of(STATISTICS.to_json().encode()), statistics),
         "confirmations": (
@@ -406,6 +437,7 @@ DOORS = (
         "scores",
         "manifests",
         "checkpoints",
+        "spools",
         "splits",
         "statistics",
         "confirmations",

@@ -17,7 +17,15 @@ from brainseg import compose
 from brainseg.cli.secrets import mask
 from brainseg.config import RunConfig, TrackingConfig, short_names
 from brainseg.data.load import RunData
-from brainseg.errors import BrainsegError, ConfigError, DataError, Interrupted, NonFiniteError, Pruned
+from brainseg.errors import (
+    BrainsegError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    NonFiniteError,
+    Pruned,
+)
 from brainseg.keys import as_line
 from brainseg.model.runtime import peak_memory_mib
 from brainseg.sweep.engine import keys
@@ -35,6 +43,7 @@ from brainseg.tracking import Tracker, open_store, open_tracker
 from brainseg.tracking.listing import INFEASIBLE
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.connection import UnreachableError, check_store
+from brainseg.tracking.mlflow.fence import discard_checkpoint
 from brainseg.tracking.paths import tracking_paths
 from brainseg.tracking.rules import UnknownRunError, ending_of
 from brainseg.tracking.spool.spool import spooled_runs
@@ -42,7 +51,7 @@ from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.run_data import load_run_data
 
 if TYPE_CHECKING:
-    from brainseg.train.experiment import Result
+    from brainseg.train.experiment import Prepared, Result
 
 Told = TypeVar("Told")
 
@@ -129,11 +138,10 @@ class TrialRuns:
                 f"killed {DEATHS_ALLOWED} times at epoch {len(self._queue.reported(claim)) + 1}; out of memory?"
             )
         self.threads = threads
-        config, data = self._going_on(config, overrides, run_id)
-        from brainseg.train.experiment import prepare, run
+        config, prepared = self._prepared(claim, config, overrides, run_id)
+        from brainseg.train.experiment import run
         from brainseg.train.progress import Terminal
 
-        prepared = prepare(config, data)
         tracker = self._open_tracker(claim, config, line, run_id, place)
         self._open_run = None  # closed by the tracker's own end
         result: Result | None = None
@@ -225,6 +233,21 @@ class TrialRuns:
         """Those that keep a run which breaks a constraint from being ranked among the finished ones."""
         broken = broken_constraints(self._excesses(runs))
         return {"state": INFEASIBLE, "infeasible_reason": broken} if broken else {}
+
+    def _prepared(
+        self, claim: Claim, config: RunConfig, overrides: list[str], run_id: str | None
+    ) -> "tuple[RunConfig, Prepared]":
+        """The configuration of a trial, and what it starts from: its run's checkpoint, unless that is damaged."""
+        from brainseg.train.experiment import prepare
+
+        try:
+            going_on, data = self._going_on(config, overrides, run_id)
+            return going_on, prepare(going_on, data)
+        except CheckpointError as damage:  # it would be found again and again
+            say(str(damage).partition(";")[0])
+            discard_checkpoint(Checkpoints(Path(config.tracking.root), str(run_id)).folder, attempt=claim.attempt)
+            going_on, data = self._going_on(config, overrides, run_id)
+            return going_on, prepare(going_on, data)
 
     def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
         """The configuration and data of a trial, from its run's checkpoint if there is one."""

@@ -20,7 +20,7 @@ from typing import NoReturn
 import optuna
 
 from brainseg import compose
-from brainseg.errors import AwayError, DataError, Interrupted
+from brainseg.errors import AwayError, DataError, DiskError, Interrupted
 from brainseg.model.runtime import import_tensorflow, resolve_threads
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.epoch_watch import LeaseLost, StopAfterEpoch, StudyStopped
@@ -42,7 +42,7 @@ from brainseg.train.signals import stop_on_signals
 
 RECYCLE_AFTER = 25  # runs: TensorFlow keeps a little of each
 # What all trials share is away: the trial goes back as it is; the worker waits for a store, or ends without its data.
-NOT_OF_THE_TRIAL = (*PASSING, AwayError, DataError)
+NOT_OF_THE_TRIAL = (*PASSING, AwayError, DataError, DiskError)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from brainseg.cli.output import is_of_the_disk
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import InputError, TrackingError
+from brainseg.errors import DiskError, InputError, TrackingError
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.database import half_made, prepare_database, what_is_wrong
 from brainseg.tracking.paths import SERVER_URI, SERVICE_FILE_KEY, check_root, resolve_uri, sqlite_path, tracking_paths
@@ -133,11 +134,13 @@ def connect(uri: str) -> "MlflowClient":
 def store_errors(uri: str, *, remedy: str = "check tracking.uri") -> Iterator[None]:
     """Raises what MLflow raises inside as TrackingError in one line: UnreachableError unless the store has refused.
 
+    Where a full or broken disk is the cause, it is a DiskError.
+
     remedy: for a refusal that isn't one of the user.
     """
     try:
         yield
-    except InputError:
+    except (InputError, DiskError):
         raise
     except Exception as error:
         path = sqlite_path(uri)
@@ -145,7 +148,8 @@ def store_errors(uri: str, *, remedy: str = "check tracking.uri") -> Iterator[No
             raise wrong from error
         store, status, cause = f"the tracking store {mask(uri)}", _http_status(error), _system_error(error)
         if cause is not None and cause.filename is not None:
-            raise TrackingError(
+            kind = DiskError if is_of_the_disk(error) else TrackingError
+            raise kind(
                 f"{store} can't be used ({cause_of(error)}); check that there is space, and permission"
             ) from error
         if status in DENIALS:

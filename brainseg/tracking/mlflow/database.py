@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from brainseg.errors import TrackingError
+from brainseg.cli.output import is_of_the_disk
+from brainseg.errors import DiskError, TrackingError
 from brainseg.tracking.paths import SQLITE, sqlite_path
 
 LOCK_WAIT_S = 120.0  # making the database takes 1 to 3 seconds; a machine under load needs more
@@ -22,7 +23,8 @@ def prepare_database(path: Path) -> str:
 
     It is made under a temporary name and renamed, under a lock beside it: MLflow's own migrations fail
     where processes open a fresh database together. A database that can't be written to is opened for reading.
-    Raises TrackingError where neither is possible, or where the file is something else.
+    Raises TrackingError where neither is possible, or where the file is something else; DiskError where the disk is
+    full or broken.
     """
     if path.exists() and not is_writable(path):
         return _for_reading(path)
@@ -38,7 +40,8 @@ def prepare_database(path: Path) -> str:
     except Timeout:
         raise TrackingError(f"{path}.lock is held by another process since {LOCK_WAIT_S:.0f} s; end it") from None
     except (OSError, sqlite3.DatabaseError) as error:
-        raise what_is_wrong(path, error) or TrackingError(
+        kind = DiskError if is_of_the_disk(error) else TrackingError
+        raise what_is_wrong(path, error) or kind(
             f"tracking.root must be a folder that can be written to, got {path.parent} ({_reason(error)}); "
             "choose another with tracking.root=DIR"
         ) from error

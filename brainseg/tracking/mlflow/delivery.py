@@ -166,7 +166,7 @@ def deliver_until(spool: Spool, writer: RunWriter, *, deadline: float, models: b
 def describe(record: Record) -> str:
     """A record's content in words."""
     if record.kind == "metrics":
-        return f"metrics of epoch {record.body['epoch']}"
+        return f"metrics of epoch {record.body.get('epoch')}"
     if "file" in record.body:
-        return str(record.body["name"])
+        return str(record.body.get("name"))
     return record.kind

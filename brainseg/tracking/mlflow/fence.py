@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from brainseg.parsing import parse_json
 from brainseg.tracking.paths import HOLDER, HOLDER_LOCK
 from brainseg.tracking.rules import ATTEMPT
-from brainseg.tracking.spool.spool import Spool, peek
+from brainseg.tracking.spool.spool import DamagedSpoolError, Spool, peek
 
 FENCE_S = 2.0  # for so long a reading of the tag counts: a batch of records costs one
 
@@ -32,9 +32,9 @@ def attempt_of(spool: Spool) -> int:
     """The latest attempt that has written to the spool, whichever process it was; 0 for runs outside of a study."""
     try:
         records, _ = peek(spool.folder.parent, spool.run_id)
-    except (OSError, ValueError):  # deleted
+    except (OSError, DamagedSpoolError):  # deleted, say
         return 0
-    return max((attempt_in(record.body["tags"]) for record in records if record.kind == "begin"), default=0)
+    return max((attempt_in(record.body.get("tags", {})) for record in records if record.kind == "begin"), default=0)
 
 
 def discard_spool(spool: Spool, *, attempt: int) -> None:

@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING
 
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import TrackingError
+from brainseg.errors import DiskError, TrackingError
 from brainseg.tracking.mlflow.connection import cause_of, connect
 from brainseg.tracking.mlflow.delivery import deliver_until
 from brainseg.tracking.mlflow.fence import SupersededError, attempt_of, discard_checkpoint, discard_spool
 from brainseg.tracking.mlflow.writer import RunWriter, opening
 from brainseg.tracking.paths import TrackingPaths, is_same_store, resolve_uri, tracking_paths
 from brainseg.tracking.rules import UnknownRunError
-from brainseg.tracking.spool.spool import Spool, SpoolBusyError, open_spool, spooled_runs
+from brainseg.tracking.spool.spool import (
+    RECORDS,
+    DamagedSpoolError,
+    Spool,
+    SpoolBusyError,
+    open_spool,
+    spooled_runs,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,9 +55,13 @@ def sync_spools(
     for run_id in spooled_runs(paths.spool):
         if time.monotonic() >= deadline:
             break
-        with _taken_up(paths.spool, run_id) as spool:
-            if spool is not None:
-                results.append(_sync(client, spool, paths, uri=uri, deadline=deadline, models=models))
+        try:
+            with _taken_up(paths.spool, run_id) as spool:
+                if spool is not None:
+                    results.append(_sync(client, spool, paths, uri=uri, deadline=deadline, models=models))
+        except DamagedSpoolError as damage:
+            waiting = (paths.spool / run_id / RECORDS).read_bytes().count(b"\n")
+            results.append(Synced(run_id=run_id, delivered=0, pending=max(1, waiting), problem=str(damage)))
     return results
 
 
@@ -61,7 +72,7 @@ def deliver_leftovers(config: TrackingConfig, *, patience_s: float, models: bool
         return ""
     try:
         client = connect(uri)
-    except TrackingError:
+    except (TrackingError, DiskError):
         logger.warning("the tracking store %s can't be reached; what waits for it is in %s", mask(uri), paths.spool)
         return ""
     synced = sync_spools(client, paths, uri=uri, deadline=time.monotonic() + patience_s, models=models)

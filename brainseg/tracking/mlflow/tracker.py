@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from brainseg.cli.output import is_of_the_disk
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import ResumeError, RunBusyError, TrackingError
+from brainseg.errors import DiskError, ResumeError, RunBusyError, TrackingError
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, check_database, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
 from brainseg.tracking.mlflow.database import check_writable
@@ -190,7 +191,7 @@ def open_tracker(
     the spool are delivered on the way, as far as a few seconds allow.
     Raises TrackingError for a store that can't be used or doesn't have the run, and within 10 s for one
     that doesn't answer, unless `tracking.offline`; ResumeError where a process still writes the run, or a later
-    attempt holds it.
+    attempt holds it; DiskError where the disk has no room for the record.
     """
     paths, uri = tracking_paths(config), resolve_uri(config)
     check_root(config)
@@ -280,7 +281,8 @@ def _open_spool(paths: TrackingPaths, run_id: str, maker: "MlflowClient | None")
         if maker is not None:
             with contextlib.suppress(Exception):  # the error below is the one to tell
                 maker.delete_run(run_id)
-        raise TrackingError(
+        kind = DiskError if is_of_the_disk(error) else TrackingError
+        raise kind(
             f"tracking.root must have room for the spool, got {paths.spool} ({reason(error)}); "
             "free some space or choose another with tracking.root=DIR"
         ) from error

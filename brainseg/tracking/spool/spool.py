@@ -20,10 +20,13 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
+
+from brainseg.errors import TrackingError
+from brainseg.parsing import ParseError, parse_json
 
 RESERVED_BYTES = 2 * 1024**2  # about 2,000 epochs of 10 metrics
 GROWTH_BYTES = 1024**2
@@ -37,6 +40,14 @@ Source = bytes | Path | Callable[[Path], None]
 
 class SpoolBusyError(Exception):
     """Another process (or another tracker in this one) is writing or replaying this run."""
+
+
+class DamagedSpoolError(TrackingError):
+    """A file of a spool isn't as brainseg has written it."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        """found: what is wrong with the file."""
+        super().__init__(f"{path} {found}; restore it, or delete {path.parent} and what waits there for the store")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +85,8 @@ class Spool:
         self._reserved = max(size, RESERVED_BYTES)
         written = os.pread(self._file, self._reserved, 0).partition(b"\0")[0]
         self._end = written.rfind(b"\n") + 1  # a line without its end was cut off by a kill: written over
-        self._count = written.count(b"\n", 0, self._end)
-        self._cursor = min(int(os.pread(self._cursor_file, 20, 0) or b"0"), self._end)
+        self._count = len(_parsed(written, self.folder))
+        self._cursor = min(_cursor_in(os.pread(self._cursor_file, 21, 0), self.folder), self._end)
         self._next_number = written.count(b"\n", 0, self._cursor)
         self._write_cursor()  # the space of the cursor is reserved by this
 
@@ -137,7 +148,7 @@ class Spool:
         """Whether the last record is the run's end."""
         with self._guard:
             written = os.pread(self._file, self._end, 0)
-        records = _parsed(written)
+        records = _parsed(written, self.folder)
         return bool(records) and records[-1].kind == "end"
 
     def path_of(self, record: Record) -> Path:
@@ -182,7 +193,7 @@ class Spool:
             while b"\n" not in data:
                 data += os.pread(self._file, 65536, start + len(data))
         line = data.partition(b"\n")[0]
-        return _record(line, number, start)
+        return _record(line, number, start, self.folder)
 
     def _write_cursor(self) -> None:
         _write_at(self._cursor_file, f"{self._cursor:020d}".encode(), 0)
@@ -192,7 +203,8 @@ def open_spool(parent: Path, run_id: str, *, wait_s: float = 0.0, create: bool =
     """The run's spool, made or taken up again.
 
     Raises SpoolBusyError where another process holds it for longer than `wait_s`, FileNotFoundError where
-    there is none and `create` is False, OSError where the disk has no room for the reserved space.
+    there is none and `create` is False, OSError where the disk has no room for the reserved space, DamagedSpoolError
+    where a record isn't one.
     """
     if create:
         parent.mkdir(parents=True, exist_ok=True)
@@ -227,11 +239,11 @@ def spooled_runs(parent: Path) -> list[str]:
 def peek(parent: Path, run_id: str) -> tuple[list[Record], int]:
     """Every record of a spool, and how many of them the store has taken; without holding the run.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError where there is none, and DamagedSpoolError.
     """
     folder = parent / run_id
-    records = _parsed((folder / RECORDS).read_bytes().partition(b"\0")[0])
-    delivered = int((folder / DELIVERED).read_text() or "0")
+    records = _parsed((folder / RECORDS).read_bytes().partition(b"\0")[0], folder)
+    delivered = _cursor_in((folder / DELIVERED).read_bytes(), folder)
     return records, sum(record.end <= delivered for record in records)
 
 
@@ -247,18 +259,41 @@ def is_held(parent: Path, run_id: str) -> bool:
         return True
 
 
-def _parsed(written: bytes) -> list[Record]:
+def _cursor_in(written: bytes, folder: Path) -> int:
+    if not (written.isdigit() or written == b""):
+        raise DamagedSpoolError(folder / DELIVERED, "isn't a number of bytes")
+    return int(written or b"0")
+
+
+def _parsed(written: bytes, folder: Path) -> list[Record]:
     records: list[Record] = []
     start = 0
     for line in written.split(b"\n")[:-1]:  # what follows the last line end was cut off by a kill
-        records.append(_record(line, len(records), start))
+        records.append(_record(line, len(records), start, folder))
         start = records[-1].end
     return records
 
 
-def _record(line: bytes, number: int, start: int) -> Record:
-    body = json.loads(line)
+def _record(line: bytes, number: int, start: int, folder: Path) -> Record:
+    try:
+        body = parse_json(line)
+    except ParseError as error:
+        raise DamagedSpoolError(folder / RECORDS, f"line {number + 1} {error}".partition(";")[0]) from error
+    if not _is_record(body):
+        raise DamagedSpoolError(folder / RECORDS, f"line {number + 1} isn't a record of a run")
     return Record(number=number, kind=body.pop("kind"), body=body, end=start + len(line) + 1)
+
+
+def _is_record(body: Any) -> bool:
+    """Whether it has a kind, tags that are texts, and no file but one in a folder of its own, which is deleted."""
+    if not isinstance(body, dict) or not isinstance(body.get("kind"), str):
+        return False
+    tags, file = body.get("tags", {}), body.get("file", "files/0/name")
+    if not isinstance(tags, dict) or not isinstance(file, str):
+        return False
+    top, number, name = (*PurePosixPath(file).parts, "", "", "")[:3]
+    is_own = file == f"{top}/{number}/{name}" and top == "files" and number.isdecimal() and name not in ("", "..")
+    return is_own and all(isinstance(value, str) for value in tags.values())
 
 
 def _reserve(descriptor: int, start: int, length: int) -> None:

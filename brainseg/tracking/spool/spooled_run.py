@@ -6,24 +6,32 @@ from pathlib import Path
 
 from brainseg.tracking.memory import MemoryStore, MemoryTracker
 from brainseg.tracking.protocol import DatasetInfo
-from brainseg.tracking.spool.spool import Record, peek
+from brainseg.tracking.spool.spool import RECORDS, DamagedSpoolError, Record, peek
 
 
 def memory_of_spool(parent: Path, run_id: str) -> MemoryStore | None:
-    """A store with this run alone; None where the run isn't whole in the spool, so that the store has it."""
+    """A store with this run alone; None where the run isn't whole in the spool, so that the store has it.
+
+    Raises DamagedSpoolError.
+    """
     try:
         records, delivered = peek(parent, run_id)
     except FileNotFoundError:
         return None
-    if delivered or not records or not records[0].body["is_new"]:
+    if delivered or not records or not records[0].body.get("is_new"):
         return None
-    first = records[0].body
-    tracker = MemoryTracker(run_name=first["name"], tags=first["tags"], run_id=run_id)
-    tracker.__enter__()  # never left: how the run ended is a record like the others
-    for record in records:
-        _REPLAYS[record.kind](tracker, record, parent / run_id)
     store = MemoryStore()
-    store.trackers[run_id] = tracker
+    for record in records:
+        try:
+            if record.number == 0:
+                store.trackers[run_id] = MemoryTracker(
+                    run_name=record.body["name"], tags=record.body["tags"], run_id=run_id
+                )
+                store.trackers[run_id].__enter__()  # never left: how the run ended is a record like the others
+            _REPLAYS[record.kind](store.trackers[run_id], record, parent / run_id)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            found = f"line {record.number + 1} isn't a record of a run ({error!r})"
+            raise DamagedSpoolError(parent / run_id / RECORDS, found) from error
     return store
 
 
@@ -33,7 +41,8 @@ def experiment_of_spool(parent: Path, run_id: str) -> str | None:
         records, _ = peek(parent, run_id)
     except FileNotFoundError:
         return None
-    return str(records[0].body["experiment"]) if records and records[0].kind == "open" else None
+    experiment = records[0].body.get("experiment") if records and records[0].kind == "open" else None
+    return None if experiment is None else str(experiment)
 
 
 def _file(tracker: MemoryTracker, record: Record, folder: Path) -> None:

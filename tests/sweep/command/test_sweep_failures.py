@@ -1,7 +1,8 @@
 """Trials that fail: which are tried again, what is said of them, and when a sweep gives up."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import processes
@@ -92,6 +93,43 @@ def test_a_trial_that_raises_again_and_again_has_failed(sweep: Sweep) -> None:
     assert (trial.state.name, trial.user_attrs["attempts"]) == ("FAIL", 2)
     (run,) = sweep.children().values()
     assert (run.status, run.tags["failure"]) == ("FAILED", trial.user_attrs["failure"])
+
+
+def cut(folder: Path) -> None:
+    path = folder / "last.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def without_split(folder: Path) -> None:
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"split_json": "{"}))
+
+
+@pytest.mark.parametrize("damage", [cut, without_split])
+def test_a_trial_whose_checkpoint_is_damaged_starts_again_and_ends_the_same(
+    sweep: Sweep, damage: Callable[[Path], None]
+) -> None:
+    sweep.write(workers=1, trials=1, failures=0, retries=0)
+    command = sweep.start("run", "tiny")
+    command.wait_until(lambda: sweep.epochs() > 1)
+    command.kill_all()
+    before = dict(sweep.trials()[0].intermediate_values)
+    (folder,) = (sweep.mlruns / "checkpoints").iterdir()
+    damage(folder)
+    sweep.run("run", "tiny")
+    (trial,) = sweep.trials()
+    assert (trial.state.name, len(trial.intermediate_values)) == ("COMPLETE", 6)
+    assert "attempts" not in trial.user_attrs
+    assert before.items() <= trial.intermediate_values.items()
+    (run,) = sweep.children().values()
+    assert (run.run_id, run.status) == (folder.name, "FINISHED")
+    assert run.metrics["val_dice_image"] == trial.intermediate_values
+    points = sweep.points(run.run_id)
+    assert len(points) == len(set(points))
+    log = "".join(path.read_text() for path in sweep.logs())
+    assert "can't be read (" in log or "the split in " in log
+    assert f"no checkpoint of run {folder.name} in mlruns/checkpoints: the trial starts again from its first" in log
+    sweep.assert_nothing_is_open()
 
 
 def test_data_that_is_away_or_changed_for_a_moment_costs_no_trial(sweep: Sweep) -> None:

@@ -137,3 +137,38 @@ def test_a_run_that_was_deleted_for_good_does_not_fail_every_sync(
             f"{spools / run_id})\n"
         )
     assert (spools / run_id / "records.jsonl").exists()  # the store may be the wrong one
+
+
+def test_a_damaged_spool_is_one_line_and_keeps_no_other_run_from_the_store(
+    sqlite_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri, spools = resolve_uri(sqlite_config), Path(sqlite_config.root, "spool")
+    client: MlflowClient = reached(uri)
+    run_id = client.create_run("0").info.run_id
+    begun = {"run_id": run_id, "is_new": True, "experiment": "Default", "name": "x", "tags": {}}
+    for each in ("local-0", run_id):
+        with open_spool(spools, each) as spool:
+            spool.append("open", begun | {"uri": uri, "time_ms": 1})
+    records = spools / "local-0" / "records.jsonl"
+    damaged = records.read_bytes().replace(b'"is_new":true', b'"is_new":[[[[', 1)
+    records.write_bytes(damaged)
+    assert tracking(["sync", "--root", sqlite_config.root]) == 1
+    local, other = sorted(capsys.readouterr().out.splitlines(), key=lambda line: not line.startswith("local"))
+    assert local.startswith(f"local-0: 0 records delivered, 1 still wait ({records} line 1 is not JSON (")
+    assert local.endswith(f"; restore it, or delete {records.parent} and what waits there for the store)")
+    assert other == f"{run_id}: 1 records delivered"
+    assert records.read_bytes() == damaged
+    with pytest.raises(TrackingError, match=r"/records.jsonl line 1 is not JSON"):
+        open_store(sqlite_config).read("local-0")
+    with pytest.raises(TrackingError, match=r"/records.jsonl line 1 is not JSON"):
+        open_tracker(sqlite_config, run_name="", tags={}, run_id="local-0")
+
+
+def test_a_spooled_run_of_foreign_records_is_refused_in_one_line(sqlite_config: TrackingConfig) -> None:
+    with open_spool(Path(sqlite_config.root, "spool"), "local-0") as spool:
+        spool.append("open", {"is_new": True, "experiment": "brainseg", "name": "x", "tags": {}})
+        spool.append("metrics", {"values": [1]})
+    with pytest.raises(
+        TrackingError, match=r"/records.jsonl line 2 isn't a record of a run \(KeyError\('metrics'\)\);"
+    ):
+        open_store(sqlite_config).read("local-0")

@@ -7,6 +7,7 @@ import pytest
 from brainseg.tracking.spool.spool import (
     LAST_BYTES,
     RESERVED_BYTES,
+    DamagedSpoolError,
     SpoolBusyError,
     is_held,
     open_spool,
@@ -112,3 +113,43 @@ def test_a_deleted_spool_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_spool(tmp_path, "run", create=False)
     assert list(tmp_path.iterdir()) == []
+
+
+# A line of records.jsonl that brainseg didn't write, and what is said of it.
+NO_RECORDS = {
+    "no JSON": (b"{kind: metrics}", "is not JSON (Expecting property name"),
+    "no UTF-8": (b'{"kind":"\xff"}', "is not JSON ('utf-8' codec"),
+    "thousands of brackets": (b"[" * 300_000, "is nested too deeply"),
+    "a list": (b"[]", "isn't a record of a run"),
+    "no kind": (b"{}", "isn't a record of a run"),
+    "a tag that is no text": (b'{"kind":"begin","tags":{"attempt":[]}}', "isn't a record of a run"),
+    "a file elsewhere": (b'{"kind":"file","file":"../../secret"}', "isn't a record of a run"),
+    "a file in a folder above": (b'{"kind":"file","file":"files/0/../../../secret"}', "isn't a record of a run"),
+    "the folder itself": (b'{"kind":"file","file":"files/0/.."}', "isn't a record of a run"),
+}
+
+
+@pytest.mark.parametrize(("line", "said"), NO_RECORDS.values(), ids=NO_RECORDS)
+def test_a_line_that_is_no_record_is_refused_with_its_place_and_changes_nothing(
+    line: bytes, said: str, tmp_path: Path
+) -> None:
+    with open_spool(tmp_path, "run") as spool:
+        spool.append("metrics", {"value": 0})
+    path = tmp_path / "run" / "records.jsonl"
+    path.write_bytes(path.read_bytes().partition(b"\0")[0] + line + b"\n")
+    written = path.read_bytes()
+    for read in (peek, open_spool):
+        with pytest.raises(DamagedSpoolError) as caught:
+            read(tmp_path, "run")
+        assert str(caught.value).startswith(f"{path} line 2 {said}")
+        assert str(caught.value).endswith(f"; restore it, or delete {path.parent} and what waits there for the store")
+    assert path.read_bytes().rstrip(b"\0") == written
+    assert not is_held(tmp_path, "run")
+
+
+def test_a_damaged_count_of_delivered_bytes_is_refused(tmp_path: Path) -> None:
+    open_spool(tmp_path, "run").close()
+    (tmp_path / "run" / "delivered").write_bytes(b"\0" * 20)
+    for read in (peek, open_spool):
+        with pytest.raises(DamagedSpoolError, match=r"/run/delivered isn't a number of bytes; restore it, or delete "):
+            read(tmp_path, "run")

@@ -1,0 +1,43 @@
+"""A disk that is full before a run begins is one line, and no fault of what was typed."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from brainseg.config import TrackingConfig
+from brainseg.errors import DiskError
+from brainseg.tracking import open_tracker
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1,500 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_disk_without_room_for_the_database(disk: Path) -> None:
+    (disk / "others").write_bytes(bytes(1_400 * 1024))
+    with pytest.raises(DiskError, match=r"^tracking\.root must be a folder that can be written to, got .*/disk "):
+        open_tracker(TrackingConfig(root=str(disk)), run_name="first", tags={})
+    assert [each.name for each in disk.iterdir() if each.suffix != ".lock"] == ["others"]
+
+
+def test_a_disk_without_room_for_the_spool(disk: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, disk / "mlflow.db")
+    said = r"^tracking\.root must have room for the spool, got .*/disk/spool \(No space left on device\); free some"
+    with pytest.raises(DiskError, match=said):
+        open_tracker(TrackingConfig(root=str(disk)), run_name="first", tags={})
+    assert not list((disk / "spool").iterdir())
