@@ -87,7 +87,6 @@ def _candidates(
     coarse: NDArray[np.uint8], known: NDArray[np.intp], person: NDArray[np.intp]
 ) -> Iterator[tuple[int, int]]:
     """Positions first < second in `known` of different people whose coarse thumbnails correlate, in their order."""
-    outlines = _outlines(coarse, known)
 
     def of_rows(start: int) -> NDArray[np.intp]:
         """(pairs, 2)."""
@@ -104,6 +103,7 @@ def _candidates(
         return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
     with threadpool_limits(1, "blas"):  # its threads wait for each other at every product, and these are small
+        outlines = _outlines(coarse, known)
         every = (pair for pairs in in_threads(of_rows, range(0, len(known), _ROWS)) for pair in pairs)
         for first, second in itertools.islice(every, _MAX_CANDIDATES):
             yield int(first), int(second)
