@@ -12,6 +12,7 @@ from rich.console import Console
 
 from brainseg import compose
 from brainseg.config import RunConfig, TrackingConfig
+from brainseg.data.load import RunData
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import resolve_threads
 from brainseg.runs.archive import read_archive
@@ -144,8 +145,9 @@ def train_study(
     console = quiet_console()
     with stop_on_signals() as stop, kept_private(compose.freeze(config.tracking).tracking):
         config, baseline, surroundings = _ready(config, launcher=launcher, where=where, console=console)
+        data = load_run_data(baseline)  # decoded once, for all workers
         storage = open_storage(where, root=tracking_paths(baseline.tracking).root, name=config.name)
-        stored = _stored(config, baseline, storage, file=file, asked=asked, console=console)
+        stored = _stored(config, baseline, data, storage, file=file, asked=asked, console=console)
         config, baseline, study = stored.config, stored.baseline, stored.study
         share = launcher.cpus or max(1, resolve_threads(None) // config.workers)
         workers = workers_for(
@@ -269,6 +271,7 @@ def _ready(
 def _stored(
     config: StudyConfig,
     baseline: RunConfig,
+    data: RunData,
     storage: StudyStorage,
     *,
     file: Path | None,
@@ -276,7 +279,6 @@ def _stored(
     console: Console,
 ) -> Stored:
     """The study, new or as it is stored, which goes on with this brainseg and where it was stopped."""
-    data = load_run_data(baseline)  # decoded once, for all workers
     for warning in too_many(config.workers, uri=resolve_uri(baseline.tracking), connections=storage.connections()):
         console.print(warning)
     config, changes = going_on(storage, config, asked=asked, is_carried=file is not None and is_carried(file))

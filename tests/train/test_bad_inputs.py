@@ -48,7 +48,7 @@ UNKNOWN = [
     ("data=", "data must be one of folder, nifti, phantom, got ''"),
     (
         "experiment=refrence",
-        "experiment must be one of best, encoder, reference, got 'refrence'; did you mean 'reference'?",
+        "experiment must be one of best, reference, scratch, got 'refrence'; did you mean 'reference'?",
     ),
     (
         "model.name=resnet",

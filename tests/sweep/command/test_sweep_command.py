@@ -105,7 +105,6 @@ def test_two_supervisors_and_a_worker_by_hand_share_one_total_and_one_parent(swe
 def test_the_time_limit_ends_a_start_of_the_sweep_and_not_the_study(sweep: Sweep) -> None:
     sweep.write(trials=8, time_limit_min=0.03)
     text = sweep.run("run", "tiny")
-    assert "the time limit is reached: the current epochs are finished first" in text
     done = sweep.states()["COMPLETE"]
     assert done < 8
     assert text.splitlines()[-1] == (
