@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.labels import neighbours
-from brainseg.data.folder import FolderSource
+from brainseg.data.load import source_of_folder
 
 SIDE = 64
 # id -> patient, tumour type, columns that are bright, columns of the mask. Every bright area is 64 pixels high.
@@ -31,7 +31,7 @@ def source(tmp_path):
             Image.fromarray(pixels).save(tmp_path / folder / f"{slice_id}.png")
         lines.append(f"{slice_id},{patient},{tumor_type}")
     (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
-    return FolderSource(tmp_path)
+    return source_of_folder(tmp_path)
 
 
 def test_each_slice_is_scored_by_the_mask_of_the_most_similar_slice_of_its_person(source):
