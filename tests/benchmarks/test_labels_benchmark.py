@@ -45,4 +45,4 @@ def test_each_slice_is_scored_by_the_mask_of_the_most_similar_slice_of_its_perso
     }
     assert [found[slice_id].dice for slice_id in "12356"] == pytest.approx([0.5, 0.5, 0.0, 2 / 3, 2 / 3])
     assert found["5"].correlation == pytest.approx(1.0)
-    assert found["6"].person == "P7"
+    assert found["6"].person == "p7"

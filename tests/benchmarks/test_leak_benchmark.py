@@ -95,14 +95,14 @@ def scored(run_id, trained_on, slices, dices):
 def test_each_slice_is_compared_between_the_model_that_saw_its_person_and_the_one_that_did_not(slices):
     dice = {item.id: item.dice for item in slices}
     assert dice == {"1": 0.5, "2": 0.7, "3": 0.9, "4": 0.1}
-    first = scored("x", {"MR1"}, slices, dice.values())
-    second = scored("y", {"MR2", "MR9"}, slices, (0.4, 0.4, 1.0, 0.2))
+    first = scored("x", {"mr1"}, slices, dice.values())
+    second = scored("y", {"mr2", "mr9"}, slices, (0.4, 0.4, 1.0, 0.2))
     compared = paired("0", first, second)
     # Nobody has seen MR3, whose slice says nothing.
     assert [(item.person, item.seen, item.unseen) for item in compared] == [
-        ("MR1", 0.5, 0.4),
-        ("MR1", 0.7, 0.4),
-        ("MR2", 1.0, 0.9),
+        ("mr1", 0.5, 0.4),
+        ("mr1", 0.7, 0.4),
+        ("mr2", 1.0, 0.9),
     ]
     rows = {row.name: row for row in rows_of(compared)}
     assert list(rows) == ["all", "glioma", "pituitary", "pair 0"]
