@@ -1,4 +1,4 @@
-"""Texts that users choose, such as ids, types and names of runs, shown as what they are: nothing in them is markup."""
+"""Parts of what is shown: texts that users choose, such as ids and names, without markup; numbers with a noun."""
 
 import re
 
@@ -11,3 +11,8 @@ _MARKS = re.compile(r"[\\`*|]|(?<![^\W_])_|_(?![^\W_])|~(?=~)|\](?=[(\[:])|^[-+]
 def in_markdown(text: str) -> str:
     """Markdown that shows the text on one line as it is."""
     return _MARKS.sub(r"\\\g<0>", printable(text).replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def numbered(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import brainseg
+from brainseg.cli.literal import numbered
 from brainseg.data.encode import as_css, colours_of
 from brainseg.data.people import whose
 from brainseg.drawing.page import as_data_uri, page_file, render
@@ -47,7 +48,7 @@ def title(gallery: Gallery) -> str:
 def summary(gallery: Gallery) -> str:
     """The number of slices and their mean Dice, in a sentence or two."""
     count, pair = len(gallery.slices), gallery.pair
-    slices = f"{count} validation slice{'' if count == 1 else 's'}{_people(gallery)}"
+    slices = f"{numbered(count, 'validation slice')}{_people(gallery)}"
     if pair is None:
         return f"{slices}, mean Dice {gallery.dice:.4f}."
     first, second = pair.dices

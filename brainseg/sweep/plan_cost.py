@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial
 
+from brainseg.cli.literal import numbered
 from brainseg.config import RunConfig
 from brainseg.errors import TrackingError
 from brainseg.model.runtime import import_tensorflow, resolve_threads
@@ -82,7 +83,7 @@ def _show_from_trials(config: StudyConfig, trials: Sequence[FrozenTrial]) -> Non
 def _show_measured(config: StudyConfig, baseline: RunConfig) -> None:
     threads = threads_of_trials(baseline, share=max(1, resolve_threads(None) // config.workers))
     cost = _measured(baseline, threads)
-    print(f"a trial like the baseline, alone on {threads} threads of this machine:")
+    print(f"a trial like the baseline, alone on {numbered(threads, 'thread')} of this machine:")
     for line in cost.lines():
         print(f"  {line}")
     whole, epochs = config.runs * cost.seconds, config.runs * baseline.train.epochs

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from brainseg import compose
+from brainseg.cli.literal import numbered
 from brainseg.config import RunConfig, TrackingConfig
 from brainseg.data.load import RunData
 from brainseg.errors import Interrupted, SweepError
@@ -374,7 +375,7 @@ def _train(sweep: Sweep, parent: MlflowTracker | None) -> str:
     if is_finished(study) or not is_seen_to_end or study.user_attrs.get(keys.DEADLINE) is None:
         return ""
     done = _finished(study)
-    return f"{_count(done - before, 'trial')} ended within the time limit, {settings.trials - done} are to come; "
+    return f"{numbered(done - before, 'trial')} ended within the time limit, {settings.trials - done} are to come; "
 
 
 def _supervise(sweep: Sweep, view: View, table: LiveTable) -> None:
@@ -382,8 +383,8 @@ def _supervise(sweep: Sweep, view: View, table: LiveTable) -> None:
     config, workers = sweep.config, sweep.workers
     pool = worker_pool(workers, sweep.launcher, sweep.lock, count=config.workers)
     sweep.console.print(
-        f"{config.name}: {_count(config.trials, 'trial')}, {_count(config.workers, 'worker')} "
-        f"with {_count(workers.threads, 'thread')} each; storage {sweep.storage.shown}; logs in {workers.logs}"
+        f"{config.name}: {numbered(config.trials, 'trial')}, {numbered(config.workers, 'worker')} "
+        f"with {numbered(workers.threads, 'thread')} each; storage {sweep.storage.shown}; logs in {workers.logs}"
     )
     supervise(pool, view, table)
 
@@ -397,9 +398,9 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> bool:
     if (note := not_shared(tracking_paths(sweep.tracking).root)) is not None:
         sweep.console.print(note)
     numbers = missing(engine.tasks(workers.study), config.workers)
-    submitted = f", {_count(len(numbers), 'worker')} as {engine.start(workers, numbers)}" if numbers else ""
+    submitted = f", {numbered(len(numbers), 'worker')} as {engine.start(workers, numbers)}" if numbers else ""
     sweep.console.print(
-        f"{config.name}: {_count(config.trials, 'trial')}{submitted}; storage {sweep.storage.shown}; "
+        f"{config.name}: {numbered(config.trials, 'trial')}{submitted}; storage {sweep.storage.shown}; "
         f"logs in {workers.logs}"
     )
     server = server_study(server_folder(config.tracking)) if sweep.where == STORAGE else None
@@ -459,10 +460,6 @@ def _finished(study: optuna.Study) -> int:
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _print_outcome(study: optuna.Study, config: StudyConfig, tracking: TrackingConfig, console: Console) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from brainseg.cli.literal import numbered
 from brainseg.config import DataConfig, RunConfig
 from brainseg.config_file import to_yaml
 from brainseg.data.batches import steps_per_epoch
@@ -211,9 +212,10 @@ def about(prepared: Prepared) -> tuple[str, ...]:
     data, manifest = prepared.data, prepared.manifest
     config, split = data.config, data.split
     test = f", {len(split.test)} to test on" if split.test else ""
+    threads = numbered(manifest.threads, "thread")
     lines = [
         f"{data.slices.source.location}: {len(split.train)} slices to train on, {len(split.val)} to validate on{test}; "
-        f"split by {config.data.split_by}, {manifest.precision}, {manifest.threads} threads, on {_device()}",
+        f"split by {config.data.split_by}, {manifest.precision}, {threads}, on {_device()}",
         _about_images(config.data),
         *_about_patches(config, data),
         *(f"note: {note}" for note in (*data.notes, *_unseen_gpus())),
