@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from brainseg.cli.literal import numbered
 from brainseg.cli.output import csv_text
 from brainseg.config import RunConfig, flatten
 from brainseg.data.people import names_of_people
@@ -136,7 +137,7 @@ class _Hidden:
         for kind, what in kinds.items():
             found = [alias for (each, _), alias in self._names.items() if each == kind]
             lines += [f"{len(found)} {what}, now {', '.join(found)}"] * bool(found)
-        return [*lines, *(f"{what}, {count} times" for what, count in sorted(self._left_out.items()))]
+        return [*lines, *(f"{what}, {numbered(count, 'time')}" for what, count in sorted(self._left_out.items()))]
 
 
 def _study(each: StudyContents, hidden: _Hidden) -> StudyContents:
