@@ -100,7 +100,7 @@ def _bad() -> dict[str, Callable[[], int]]:
         "says 1 TB": b"POST /invocations HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000000000\r\n\r\n",
         "129 rows": rows("", 129),
         "a picture of 144 million pixels": rows(_picture(12_000), 1),
-        "30 MB of empty rows": rows("", 30 * 2**20 // 13),
+        "30 MB of empty rows": rows("", 30 * 2**20 // 15),
         "30 MB of brackets": _request(b"[" * 30 * 2**20),
         "30 MB that are no picture": rows("A" * 30 * 2**20, 1),
     }
@@ -124,7 +124,8 @@ def _request(body: bytes) -> bytes:
 
 def _ask(request: bytes) -> int:
     with socket.create_connection(("127.0.0.1", PORT), 60) as sent:
-        sent.sendall(request)
+        with contextlib.suppress(ConnectionError):  # the server has answered before all of it was sent
+            sent.sendall(request)
         return _status(sent)
 
 
