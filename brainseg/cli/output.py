@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from brainseg.errors import BrainsegError, InputError
+from brainseg.errors import BrainsegError, DiskError, InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-OF_THE_DISK = (*NO_ROOM, errno.EIO)  # it is full, or broken: nothing that the user typed is wrong
+_OF_THE_DISK = (*NO_ROOM, errno.EIO)  # it is full, or broken: nothing that the user typed is wrong
 # SQLite's codes of the same; the lower byte tells the kind.
 _OF_THE_DISK_IN_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _REDIRECTED = threading.RLock()
@@ -49,15 +49,16 @@ def check_new_file(path: Path, *, option: str, force: bool | None = None) -> Non
         raise InputError(f"{path.parent} is not a folder; create it first")
 
 
-def is_of_the_disk(error: BaseException | None) -> bool:
-    """Whether a full or broken disk is among an error's causes."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-            return True
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK_IN_SQLITE:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def disk_or(otherwise: type[BrainsegError], error: BaseException) -> type[BrainsegError]:
+    """What to raise for an error: DiskError where a full or broken disk is among its causes, or else `otherwise`."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+            return DiskError
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK_IN_SQLITE:
+            return DiskError
+        cause = cause.__cause__ or cause.__context__
+    return otherwise
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(place: Path, *, option: str = "") -> Iterator[None]:
-    """Turns an OSError of what is inside into InputError, or where the disk is to blame into BrainsegError.
+    """Turns an OSError of what is inside into InputError, or where the disk is to blame into DiskError.
 
     place: what is written. option: the option that named it.
     """
@@ -81,8 +82,9 @@ def writing(place: Path, *, option: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         where = f"{option} {place}" if option else str(error.filename or place)  # a full disk names no file
-        kind = BrainsegError if error.errno in OF_THE_DISK else InputError
-        raise kind(f"{where} can't be written ({error.strerror or error}); name another place") from error
+        raise disk_or(InputError, error)(
+            f"{where} can't be written ({error.strerror or error}); name another place"
+        ) from error
 
 
 def csv_text(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

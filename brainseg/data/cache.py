@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brainseg.classes import IGNORED, Labels
-from brainseg.cli.output import OF_THE_DISK
+from brainseg.cli.output import disk_or
 from brainseg.config import IMAGE_SIZES, DataConfig
 from brainseg.data.digests import slice_digest
 from brainseg.data.masks import foreground_pixels
 from brainseg.data.ragged import Ragged, RaggedFile
 from brainseg.data.source import SliceInfo, Source
 from brainseg.data.spread import in_threads
-from brainseg.errors import DataError, DiskError
+from brainseg.errors import DataError
 from brainseg.parsing import parse_json
 
 CACHE_SCHEMA = 2
@@ -88,8 +88,7 @@ def load_slices(source: Source, data: DataConfig, *, cache_dir: Path, needs_fore
                     source, data, cache_dir, key, needs_foreground
                 )
         except OSError as error:
-            kind = DiskError if error.errno in OF_THE_DISK else DataError
-            raise kind(
+            raise disk_or(DataError, error)(
                 f"the cache of decoded slices can't be written to {cache_dir} ({error.strerror or error}); "
                 "make room there, or set data.cache_dir to another folder"
             ) from error

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainseg.cli.output import is_of_the_disk
+from brainseg.cli.output import disk_or
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import DiskError, TrackingError
+from brainseg.errors import TrackingError
 
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
@@ -101,8 +101,7 @@ def check_root(config: TrackingConfig) -> None:
         # Permissions alone don't tell: not for root, nor on a file system that is read-only or full.
         tempfile.TemporaryDirectory(prefix=".brainseg-", dir=existing).cleanup()
     except OSError as error:
-        kind = DiskError if is_of_the_disk(error) else TrackingError
-        raise kind(
+        raise disk_or(TrackingError, error)(
             f"tracking.root must be a folder that can be written to, got {paths.root} ({error.strerror}); "
             "choose another with tracking.root=DIR"
         ) from error

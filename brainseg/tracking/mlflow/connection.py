@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from brainseg.cli.output import is_of_the_disk
+from brainseg.cli.output import disk_or
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
 from brainseg.errors import DiskError, InputError, TrackingError
@@ -148,8 +148,7 @@ def store_errors(uri: str, *, remedy: str = "check tracking.uri") -> Iterator[No
             raise wrong from error
         store, status, cause = f"the tracking store {mask(uri)}", _http_status(error), _system_error(error)
         if cause is not None and cause.filename is not None:
-            kind = DiskError if is_of_the_disk(error) else TrackingError
-            raise kind(
+            raise disk_or(TrackingError, error)(
                 f"{store} can't be used ({cause_of(error)}); check that there is space, and permission"
             ) from error
         if status in DENIALS:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from brainseg.cli.output import is_of_the_disk
-from brainseg.errors import DiskError, TrackingError
+from brainseg.cli.output import disk_or
+from brainseg.errors import TrackingError
 from brainseg.tracking.paths import SQLITE, sqlite_path
 
 LOCK_WAIT_S = 120.0  # making the database takes 1 to 3 seconds; a machine under load needs more
@@ -40,8 +40,7 @@ def prepare_database(path: Path) -> str:
     except Timeout:
         raise TrackingError(f"{path}.lock is held by another process since {LOCK_WAIT_S:.0f} s; end it") from None
     except (OSError, sqlite3.DatabaseError) as error:
-        kind = DiskError if is_of_the_disk(error) else TrackingError
-        raise what_is_wrong(path, error) or kind(
+        raise what_is_wrong(path, error) or disk_or(TrackingError, error)(
             f"tracking.root must be a folder that can be written to, got {path.parent} ({_reason(error)}); "
             "choose another with tracking.root=DIR"
         ) from error

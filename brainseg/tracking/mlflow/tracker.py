@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from brainseg.cli.output import is_of_the_disk
+from brainseg.cli.output import disk_or
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import DiskError, ResumeError, RunBusyError, TrackingError
+from brainseg.errors import ResumeError, RunBusyError, TrackingError
 from brainseg.tracking.mlflow.client_runs import LOCAL_ID, LOCAL_PREFIX, check_database, find_run
 from brainseg.tracking.mlflow.connection import UnreachableError, connect, reached, reason, store_errors
 from brainseg.tracking.mlflow.database import check_writable
@@ -281,8 +281,7 @@ def _open_spool(paths: TrackingPaths, run_id: str, maker: "MlflowClient | None")
         if maker is not None:
             with contextlib.suppress(Exception):  # the error below is the one to tell
                 maker.delete_run(run_id)
-        kind = DiskError if is_of_the_disk(error) else TrackingError
-        raise kind(
+        raise disk_or(TrackingError, error)(
             f"tracking.root must have room for the spool, got {paths.spool} ({reason(error)}); "
             "free some space or choose another with tracking.root=DIR"
         ) from error
