@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
+def how_to_install(extra: str) -> str:
+    """The remedy where the packages of an extra are missing; on PyPI, `brainseg` is another program."""
+    return f"pip install '.[{extra}]' in the clone of brainseg"
+
+
 def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file's name that isn't UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainseg.errors import InputError
+from brainseg.errors import InputError, how_to_install
 from brainseg.export.keras_file import KerasRunner, write_keras
 from brainseg.export.litert_file import LitertRunner, write_litert
 from brainseg.export.onnx_file import OnnxRunner, write_onnx
@@ -47,6 +47,4 @@ def check_packages(name: str) -> None:
     packages = FORMATS[name].packages
     missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise InputError(
-            f"--format {name} needs {', '.join(missing)}; install with pip install '.[export]' in the clone of brainseg"
-        )
+        raise InputError(f"--format {name} needs {', '.join(missing)}; install with {how_to_install('export')}")

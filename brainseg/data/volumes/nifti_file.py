@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainseg.cli.output import replacing
-from brainseg.errors import DataError, InputError
+from brainseg.errors import DataError, InputError, how_to_install
 
 MAX_VOXELS = 2**31  # far above any scan, and far below what the header of a small file may claim
 _MM = {"meter": 1000.0, "micron": 0.001}  # of a unit; of millimetres and where none is named: 1
@@ -101,7 +101,7 @@ def _nibabel() -> Any:
     try:
         import nibabel
     except ImportError:
-        raise InputError("NIfTI files are read by nibabel; pip install '.[nifti]' in the clone of brainseg") from None
+        raise InputError(f"NIfTI files are read by nibabel; {how_to_install('nifti')}") from None
     return nibabel
 
 

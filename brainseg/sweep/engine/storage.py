@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from brainseg.cli.secrets import mask
-from brainseg.errors import ConfigError, TrackingError
+from brainseg.errors import ConfigError, TrackingError, how_to_install
 from brainseg.sweep.engine.batch import BatchStorage
 from brainseg.sweep.engine.leases import machine_at_work
 from brainseg.tracking.mlflow.connection import UnreachableError, reason
@@ -190,11 +190,7 @@ class PostgresStudyStorage(StudyStorage):
     def _unusable(self, error: Exception) -> TrackingError:
         from sqlalchemy.exc import OperationalError
 
-        remedy = (
-            "pip install '.[postgresql]' in the clone of brainseg"
-            if isinstance(error, ImportError)
-            else "check --storage"
-        )
+        remedy = how_to_install("postgresql") if isinstance(error, ImportError) else "check --storage"
         is_passing = isinstance(error, OperationalError) and (
             "FATAL" not in str(error) or any(word in str(error) for word in PASSING)
         )

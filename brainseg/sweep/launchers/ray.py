@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from brainseg.cli.secrets import has_password, mask
-from brainseg.errors import ConfigError
+from brainseg.errors import ConfigError, how_to_install
 from brainseg.sweep.engine.storage import ENVIRONMENT_KEY
 from brainseg.sweep.launchers.config import AUTO, GROUP, RAY, LauncherConfig
 from brainseg.sweep.launchers.engine import ENDED, RUNNING, WAITING, Study, Task, Workers
@@ -197,7 +197,7 @@ def _connected(address: str) -> Any:
     try:
         import ray
     except ImportError:
-        raise UnreachableError(f"{GROUP}={RAY} needs Ray; pip install '.[ray]' in the clone of brainseg") from None
+        raise UnreachableError(f"{GROUP}={RAY} needs Ray; {how_to_install(RAY)}") from None
     if not ray.is_initialized():
         handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
         try:

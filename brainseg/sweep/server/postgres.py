@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from brainseg.errors import AwayError, ConfigError, TrackingError
+from brainseg.errors import AwayError, ConfigError, TrackingError, how_to_install
 from brainseg.sweep.launchers.endings import last_line
 from brainseg.sweep.server.address import STORAGE, ServerFolder, database_of, why_away
 from brainseg.tracking.paths import SERVER_URI, SERVICE
@@ -127,7 +127,7 @@ def programs(data: Path) -> Path:
         importlib.import_module("psycopg2")
     except ImportError as error:
         raise ConfigError(
-            f"the server needs {error.name}, which isn't installed: pip install '.[server]' in the clone of brainseg"
+            f"the server needs {error.name}, which isn't installed: {how_to_install('server')}"
         ) from error
     version = data / "PG_VERSION"
     wanted = int(version.read_text()) if version.exists() else TARGET_POSTGRES_VERSION

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from brainseg.errors import ConfigError
+from brainseg.errors import ConfigError, how_to_install
 from brainseg.keys import key
 from brainseg.plugins import made
 from brainseg.sweep.study.study_file import StudyConfig
@@ -125,9 +125,7 @@ class GaussianProcess:
         from optuna.samplers import GPSampler
 
         if find_spec("torch") is None:
-            raise ConfigError(
-                "sampler.name: gp needs PyTorch, which is not installed; pip install '.[gp]' in the clone of brainseg"
-            )
+            raise ConfigError(f"sampler.name: gp needs PyTorch, which is not installed; {how_to_install('gp')}")
         return GPSampler(seed=seed, warn_independent_sampling=False, **dataclasses.asdict(self))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from brainseg.cli.output import disk_or
 from brainseg.cli.secrets import mask
 from brainseg.config import TrackingConfig
-from brainseg.errors import DiskError, InputError, TrackingError
+from brainseg.errors import DiskError, InputError, TrackingError, how_to_install
 from brainseg.tracking.mlflow.client_runs import LOCAL_PREFIX
 from brainseg.tracking.mlflow.database import half_made, prepare_database, what_is_wrong
 from brainseg.tracking.paths import SERVER_URI, SERVICE_FILE_KEY, check_root, resolve_uri, sqlite_path, tracking_paths
@@ -69,9 +69,7 @@ def check_store(config: TrackingConfig) -> None:
     uri = resolve_uri(config)
     check_root(config)
     if config.system_metrics and find_spec("psutil") is None:
-        raise TrackingError(
-            "tracking.system_metrics needs psutil; pip install '.[monitor]' in the clone of brainseg adds it"
-        )
+        raise TrackingError(f"tracking.system_metrics needs psutil; {how_to_install('monitor')} adds it")
     if sqlite_path(uri) is None and not config.offline:
         reached(uri)
 
