@@ -173,8 +173,7 @@ class TrialRuns:
         """Stores those of the trial's runs that have finished; False if another worker has taken the trial."""
         is_mine = self._queue.is_mine(claim)
         if is_mine:
-            unwritten = [line for run in runs for line in run["unwritten"]]
-            self._queue.remember(claim, {keys.RUNS: runs} | ({keys.UNWRITTEN: unwritten} if unwritten else {}))
+            self._queue.remember(claim, {keys.RUNS: runs} | _unwritten(runs))
         return is_mine
 
     def _check_between(self) -> None:
@@ -199,8 +198,8 @@ class TrialRuns:
             f"pruned after {len(runs)} of {self._config.runs} runs by {type(self._queue.study.pruner).__name__}, "
             f"at a mean {metric} of {_means(runs)[metric]:.4f}"
         )
-        seconds = round(sum(run["seconds"] for run in runs), 3)
-        self._queue.remember(claim, {keys.PRUNED: {"epoch": epochs, "reason": reason}, keys.SECONDS: seconds})
+        pruned = {"epoch": epochs, "reason": reason}
+        self._queue.remember(claim, {keys.PRUNED: pruned, keys.SECONDS: _seconds(runs)})
         say(reason)
         return True
 
@@ -210,12 +209,11 @@ class TrialRuns:
         result: of the last one of its runs.
         """
         told: dict[str, object] = {
-            keys.SECONDS: round(sum(run["seconds"] for run in runs), 3),
+            keys.SECONDS: _seconds(runs),
             keys.MEMORY: round(peak_memory_mib()),
             keys.WEIGHTS: result.parameters,
+            **_unwritten(runs),
         }
-        if unwritten := [line for run in runs for line in run["unwritten"]]:
-            told[keys.UNWRITTEN] = unwritten
         if len(runs) > 1:
             spread = {metric: stdev(run["values"][metric] for run in runs) for metric in self._config.metrics}
             told |= {keys.RUNS: runs, keys.SPREAD: spread}
@@ -240,14 +238,16 @@ class TrialRuns:
         """The configuration of a trial, and what it starts from: its run's checkpoint, unless that is damaged."""
         from brainseg.train.experiment import prepare
 
-        try:
+        def prepared() -> "tuple[RunConfig, Prepared]":
             going_on, data = self._going_on(config, overrides, run_id)
             return going_on, prepare(going_on, data)
+
+        try:
+            return prepared()
         except CheckpointError as damage:  # it would be found again and again
             say(str(damage).partition(";")[0])
             discard_checkpoint(Checkpoints(Path(config.tracking.root), str(run_id)).folder, attempt=claim.attempt)
-            going_on, data = self._going_on(config, overrides, run_id)
-            return going_on, prepare(going_on, data)
+            return prepared()
 
     def _going_on(self, config: RunConfig, overrides: list[str], run_id: str | None) -> tuple[RunConfig, RunData]:
         """The configuration and data of a trial, from its run's checkpoint if there is one."""
@@ -271,7 +271,7 @@ class TrialRuns:
     def _run_of(self, claim: Claim, config: RunConfig, place: int = 0) -> str | None:
         """The MLflow run that an earlier worker opened for this run of the trial, if any."""
         known: str | None = claim.attributes.get(keys.RUN_ID)
-        if known in (run["run_id"] for run in claim.attributes.get(keys.RUNS, ())):  # that of the run before this one
+        if known in (run["run_id"] for run in claim.attributes.get(keys.RUNS, ())):  # the run before this one
             known = None
         store = open_store(config.tracking)
         if claim.is_new or (known is not None and not known.startswith(LOCAL_PREFIX)):
@@ -334,7 +334,7 @@ class TrialRuns:
         self._told(lambda: self._queue.fail(claim, reason, may_retry=not isinstance(error, NOT_RETRIED)))
 
     def _told(self, action: Callable[[], Told]) -> Told:
-        """What a trial has come to is told to the study, however long its storage is away: it isn't trained again."""
+        """Tells the study what a trial has come to, and waits for its storage as long as that is away."""
 
         def reached() -> Told:
             with self._queue.storage.reached():
@@ -372,6 +372,17 @@ def _as_told(result: "Result") -> dict[str, Any]:
     }
     seconds = sum(metrics["seconds"] for metrics in result.history)
     return {"run_id": result.run_id, "values": values, "seconds": seconds, "unwritten": [*result.unwritten]}
+
+
+def _seconds(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Of training, of all these runs."""
+    return float(round(sum(run["seconds"] for run in runs), 3))
+
+
+def _unwritten(runs: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """What couldn't be written of their records, as an attribute of the trial, if there is any."""
+    lines = [line for run in runs for line in run["unwritten"]]
+    return {keys.UNWRITTEN: lines} if lines else {}
 
 
 def _means(runs: Sequence[Mapping[str, Any]]) -> Metrics:
