@@ -16,11 +16,12 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
@@ -34,6 +35,7 @@ LAST_BYTES = 16 * 1024  # of the reserved space, for the record of how the run e
 RECORDS = "records.jsonl"
 DELIVERED = "delivered"
 LOCK_SUFFIX = ".lock"
+_OWN_FILE = re.compile(r"files/\d+/(?!\.\.?\Z)[^/]+")  # where `append` puts the file of a record
 # The content of a file: itself, a file to copy, or what writes it at the path that it is given.
 Source = bytes | Path | Callable[[Path], None]
 
@@ -46,7 +48,7 @@ class DamagedSpoolError(TrackingError):
     """A file of a spool isn't as brainseg has written it."""
 
     def __init__(self, path: Path, found: str) -> None:
-        """found: what is wrong with the file."""
+        """found: the words that follow the file's name in the message."""
         super().__init__(f"{path} {found}; restore it, or delete {path.parent} and what waits there for the store")
 
 
@@ -291,9 +293,7 @@ def _is_record(body: Any) -> bool:
     tags, file = body.get("tags", {}), body.get("file", "files/0/name")
     if not isinstance(tags, dict) or not isinstance(file, str):
         return False
-    top, number, name = (*PurePosixPath(file).parts, "", "", "")[:3]
-    is_own = file == f"{top}/{number}/{name}" and top == "files" and number.isdecimal() and name not in ("", "..")
-    return is_own and all(isinstance(value, str) for value in tags.values())
+    return _OWN_FILE.fullmatch(file) is not None and all(isinstance(value, str) for value in tags.values())
 
 
 def _reserve(descriptor: int, start: int, length: int) -> None:
