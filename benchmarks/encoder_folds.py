@@ -19,7 +19,7 @@ from benchmarks.figures import print_table
 from brainseg.data.load import source_of_folder
 from brainseg.data.people import person_of
 from brainseg.data.source import PATIENT, TUMOR_TYPE
-from brainseg.scoring.intervals import mean_interval
+from brainseg.scoring.intervals import mean_interval, per_person
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -43,9 +43,8 @@ def main() -> None:
         ["", "slices", "people", "Dice", "median", "at 0"],
         [cells(name, group) for name, group in groups(rows)],
     )
-    people = sorted({row.person for row in rows})
-    means = [float(np.mean([row.dice for row in rows if row.person == person])) for person in people]
-    print(f"over people: {mean_interval(means, people).text}")
+    means = per_person([row.dice for row in rows], [row.person for row in rows])
+    print(f"over people: {mean_interval(means, range(len(means))).text}")
 
 
 def read_rows(table: Path, *, root: Path) -> list[Row]:
