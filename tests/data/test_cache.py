@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import small_disk
 from PIL import Image
 
 from brainseg.classes import BINARY, Labels
@@ -187,18 +188,11 @@ def test_a_cache_that_cant_be_written_names_the_key_and_the_reason(pixels, tmp_p
 
 @pytest.mark.heavy
 def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(pixels, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small disk needs root")
-    try:
+    with small_disk(tmp_path / "disk", "64k") as disk:
         with pytest.raises(DiskError, match=r"\(No space left on device\); make room there"):
             load(pixels.root, disk / "cache", 512)
         assert DiskError.exit_code == 1  # nothing that was typed is wrong
         assert everything_in(disk) == []
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_the_folder_of_a_killed_builder_is_replaced(pixels, tmp_path):

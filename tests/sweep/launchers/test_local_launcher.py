@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from made_studies import made_trial, study_config
@@ -24,7 +24,7 @@ from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import open_storage
 from brainseg.sweep.launchers.config import launcher_config
 from brainseg.sweep.launchers.engine import workers_for
-from brainseg.sweep.launchers.local import KILLS_ALLOWED, Pool, Slot, StopRequests, worker_pool
+from brainseg.sweep.launchers.local import KILLS_ALLOWED, Pool, Slot, StopRequests, supervise, worker_pool
 from brainseg.sweep.launchers.view import View
 from brainseg.sweep.study.study_file import StudyConfig
 
@@ -159,6 +159,25 @@ def test_workers_are_asked_to_finish_their_epoch_by_their_standard_input(tmp_pat
     assert ended(pool).returncode == 0
     assert pool.slots[0].log.read_text() == "got stop\n"
     pool.end()
+
+
+class SoonLate:
+    """A study whose time is over once its workers have been looked at."""
+
+    limit_s = float("inf")
+
+    def look(self) -> list[int]:
+        self.limit_s = 0.0
+        return []
+
+
+@pytest.mark.heavy
+def test_at_the_time_limit_the_workers_are_asked_to_finish_their_epoch_and_that_is_said(tmp_path: Path) -> None:
+    pool, out, view = pool_of('read line; echo "got $line"', tmp_path), io.StringIO(), SoonLate()
+    supervise(pool, cast(View, view), LiveTable(study_config(), Console(file=out, width=500)))
+    (line,) = out.getvalue().splitlines()
+    assert line == "the time limit is reached: the current epochs are finished first; Ctrl-C again stops at once"
+    assert pool.slots[0].log.read_text() == "got stop\n"
 
 
 class Away:

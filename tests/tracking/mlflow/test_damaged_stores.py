@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -115,15 +116,20 @@ def test_what_a_kill_left_of_a_database_is_deleted_when_it_is_made(
     assert sorted(each.name for each in tmp_path.iterdir()) == [".mlflow.db.notes", "mlflow.db.lock"]
 
 
+def begun(run_id: str, config: TrackingConfig) -> dict[str, Any]:
+    """The first record of a run."""
+    known = {"run_id": run_id, "is_new": True, "experiment": "Default", "name": "x", "tags": {}}
+    return known | {"uri": resolve_uri(config), "time_ms": 1}
+
+
 def test_a_run_that_was_deleted_for_good_does_not_fail_every_sync(
     sqlite_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri, spools = resolve_uri(sqlite_config), Path(sqlite_config.root, "spool")
-    client: MlflowClient = reached(uri)
+    spools = Path(sqlite_config.root, "spool")
+    client: MlflowClient = reached(resolve_uri(sqlite_config))
     run_id = client.create_run("0").info.run_id
-    begun = {"run_id": run_id, "is_new": True, "experiment": "Default", "name": "x", "tags": {}}
     with open_spool(spools, run_id) as spool:
-        spool.append("open", begun | {"uri": uri, "time_ms": 1})
+        spool.append("open", begun(run_id, sqlite_config))
         spool.append("begin", {"tags": {}})
     client.delete_run(run_id)
     assert tracking(["sync", "--root", sqlite_config.root]) == 1
@@ -142,13 +148,11 @@ def test_a_run_that_was_deleted_for_good_does_not_fail_every_sync(
 def test_a_damaged_spool_is_one_line_and_keeps_no_other_run_from_the_store(
     sqlite_config: TrackingConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri, spools = resolve_uri(sqlite_config), Path(sqlite_config.root, "spool")
-    client: MlflowClient = reached(uri)
-    run_id = client.create_run("0").info.run_id
-    begun = {"run_id": run_id, "is_new": True, "experiment": "Default", "name": "x", "tags": {}}
+    spools = Path(sqlite_config.root, "spool")
+    run_id = reached(resolve_uri(sqlite_config)).create_run("0").info.run_id
     for each in ("local-0", run_id):
         with open_spool(spools, each) as spool:
-            spool.append("open", begun | {"uri": uri, "time_ms": 1})
+            spool.append("open", begun(run_id, sqlite_config))
     records = spools / "local-0" / "records.jsonl"
     damaged = records.read_bytes().replace(b'"is_new":true', b'"is_new":[[[[', 1)
     records.write_bytes(damaged)

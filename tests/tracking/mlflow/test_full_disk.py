@@ -1,11 +1,11 @@
 """A disk that is full before a run begins is one line, and no fault of what was typed."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import small_disk
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import DiskError
@@ -17,15 +17,8 @@ pytestmark = pytest.mark.heavy
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1,500 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small disk needs root")
-    try:
+    with small_disk(tmp_path / "disk", "1500k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_a_disk_without_room_for_the_database(disk: Path) -> None:

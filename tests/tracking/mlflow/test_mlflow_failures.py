@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Self
 
 import pytest
 from backends import MlflowBackend, Server, in_front_of, refusing
+from disks import small_disk
 from mlflow import MlflowClient
 from processes import Command
 from processes import Server as ProcessServer
@@ -189,29 +189,23 @@ def test_a_run_that_is_alive_can_not_be_resumed_or_synced(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 12 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    if not mounted:
-        pytest.skip("mounting a small file system isn't permitted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "small", "12m") as folder:
+        yield folder
 
 
 @pytest.mark.usefixtures("not_asked_again")
 @pytest.mark.heavy
 def test_a_full_disk_costs_no_metric_and_names_what_could_not_be_kept(
-    small_disk: Path, empty_store: Path, tmp_path: Path
+    disk: Path, empty_store: Path, tmp_path: Path
 ) -> None:
-    shutil.copy(empty_store, small_disk / "mlflow.db")
-    config = TrackingConfig(root=str(small_disk))
+    shutil.copy(empty_store, disk / "mlflow.db")
+    config = TrackingConfig(root=str(disk))
     figure = tmp_path / "curves.png"
     figure.write_bytes(bytes(100_000))
     with open_tracker(config, run_name="first", tags={}) as tracker:
-        filler = small_disk / "filler"
+        filler = disk / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(bytes(4096)):
                 pass
