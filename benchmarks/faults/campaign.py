@@ -70,7 +70,7 @@ class Results:
 def run(results: Results, folder: Path, *, kinds: Sequence[str], cases: int | None, seed: int) -> Iterator[str]:
     """Runs the cases 0, 1, .. of each kind that the file doesn't have; a line for people after each.
 
-    folder: for what the cases leave; that of a case which ended as it should is deleted. cases: of each kind, by
+    folder: each case has a folder in it, which is deleted if the case ends as it should. cases: of each kind, by
     default as many as a whole campaign has.
     """
     for kind in kinds:

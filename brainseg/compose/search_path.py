@@ -58,7 +58,7 @@ class OwnFiles(FileConfigSource):
             raise ConfigError(f"{shown} {error}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{shown} can't be read ({error}); it must be a YAML file") from error
-        with contextlib.suppress(OmegaConfBaseException):  # Hydra says what is wrong with it
+        with contextlib.suppress(OmegaConfBaseException):  # Hydra itself reports a search path that can't be read
             folders = OmegaConf.select(result.config, SEARCH_PATH)
             if OmegaConf.is_list(folders):
                 OmegaConf.update(result.config, SEARCH_PATH, as_own(folders), merge=False)

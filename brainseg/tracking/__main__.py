@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from brainseg.cli.command import OneLineParser, command
+from brainseg.cli.literal import numbered
 from brainseg.cli.options import add_store_options, tracking_of
 from brainseg.cli.secrets import mask
 from brainseg.errors import BrainsegError, InputError
@@ -91,7 +92,7 @@ def _clean(parsed: argparse.Namespace) -> int:
             raise BrainsegError(
                 f"{checkpoints.folder} can't be deleted ({error.strerror}); delete it by hand"
             ) from error
-    print(f"deleted {len(found)} folder{'s' if len(found) > 1 else ''}")
+    print(f"deleted {numbered(len(found), 'folder')}")
     return 0
 
 
