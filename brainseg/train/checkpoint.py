@@ -88,6 +88,7 @@ class Checkpoints:
         self.folder = root / "checkpoints" / run_id
         self._run_id = run_id
         self._best_epoch = 0  # whose weights this object has written or read
+        self._lock = FileLock(self.folder / HOLDER_LOCK)  # one object, which may take it more than once
 
     def begin(self, manifest: RunManifest) -> None:
         """Records how the run starts; makes the folder."""
@@ -190,6 +191,17 @@ class Checkpoints:
             (self.folder / HOLDER).write_text(json.dumps(holder))
             yield self
 
+    @contextlib.contextmanager
+    def reserved(self) -> Iterator[Self]:
+        """Held by a resume from before it opens the record until the run is over; this object's lease fits inside.
+
+        Raises RunBusyError where another process holds the lease, ResumeError where one has finished the run.
+        """
+        self.manifest()
+        with self._locked():
+            self.manifest()  # the process that held it may have ended the run just now
+            yield self
+
     def check_free(self) -> None:
         """Raises RunBusyError where a process holds the lease; writes nothing."""
         if (self.folder / HOLDER_LOCK).exists():
@@ -198,7 +210,7 @@ class Checkpoints:
 
     def _locked(self) -> contextlib.AbstractContextManager[object]:
         try:
-            return FileLock(self.folder / HOLDER_LOCK).acquire(timeout=0)
+            return self._lock.acquire(timeout=0)
         except Timeout as error:
             raise RunBusyError(
                 f"resume={self._run_id}: the run is alive, in {self._holder()}; wait for it, or stop it first"

@@ -1,5 +1,6 @@
 """One training run, from a checked configuration to its record."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ def run(
     tracker: Tracker,
     *,
     prepared: Prepared | None = None,
+    checkpoints: Checkpoints | None = None,
     reporter: Reporter | None = None,
     on_epoch: EpochWatch | None = None,
     keep_checkpoint: bool = False,
@@ -119,6 +121,7 @@ def run(
     """Trains, evaluates and records one run; with `config.resume`, goes on with that one.
 
     `config` is complete: on a resume it is the stored one (`Checkpoints.stored_config`).
+    checkpoints: of a run that goes on, which the caller has reserved.
     keep_checkpoint: leave the finished run's checkpoint to the caller, from which it ends in the same way again.
     tags_of: further tags of the run, which its scores decide.
     Raises what `prepare` raises, NonFiniteError, Interrupted once a checkpoint is written, or what
@@ -126,26 +129,27 @@ def run(
     """
     prepared = prepared or prepare(config)
     reporter = reporter or Silent()
-    root = Path(prepared.data.config.tracking.root)
-    with (
-        stop_on_signals() as stop,
-        tracker,
-        Checkpoints(root, tracker.run_id).lease(attempt=tracker.attempt) as checkpoints,
-    ):
-        trainer = _begin(prepared, tracker, checkpoints, reporter, stop)
-        try:
-            unsaved = _fit(trainer, checkpoints, tracker, reporter, stop, on_epoch, keep=prepared.weights is not None)
-        except Pruned as pruned:
-            progress = trainer.progress
-            record_pruned(tracker, history=progress.history, best_epoch=progress.best_epoch, pruned=pruned)
-            raise
-        model, evaluation = _finish(trainer, tracker, prepared.data, stop)
-        result = _result(tracker.run_id, trainer.progress, model, evaluation)
-        if tags_of is not None and (tags := tags_of(result)):
-            tracker.set_tags(tags)
-    unwritten = (*unsaved, *tracker.unwritten)
-    if not unwritten and not keep_checkpoint:
-        checkpoints.remove()  # the record has the model
+    checkpoints = checkpoints or Checkpoints(Path(prepared.data.config.tracking.root), tracker.run_id)
+    with contextlib.ExitStack() as held:
+        with stop_on_signals() as stop, tracker:
+            # Until the checkpoint is gone: a resume that found it after the record's end would train the run again.
+            held.enter_context(checkpoints.lease(attempt=tracker.attempt))
+            trainer = _begin(prepared, tracker, checkpoints, reporter, stop)
+            try:
+                unsaved = _fit(
+                    trainer, checkpoints, tracker, reporter, stop, on_epoch, keep=prepared.weights is not None
+                )
+            except Pruned as pruned:
+                progress = trainer.progress
+                record_pruned(tracker, history=progress.history, best_epoch=progress.best_epoch, pruned=pruned)
+                raise
+            model, evaluation = _finish(trainer, tracker, prepared.data, stop)
+            result = _result(tracker.run_id, trainer.progress, model, evaluation)
+            if tags_of is not None and (tags := tags_of(result)):
+                tracker.set_tags(tags)
+        unwritten = (*unsaved, *tracker.unwritten)
+        if not unwritten and not keep_checkpoint:
+            checkpoints.remove()  # the record has the model
     return dataclasses.replace(result, unwritten=unwritten, undelivered=tracker.undelivered, stopped_by=stop.signal)
 
 

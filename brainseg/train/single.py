@@ -15,6 +15,7 @@ from brainseg.errors import Interrupted, RecordError
 from brainseg.keys import as_line
 
 if TYPE_CHECKING:
+    from brainseg.train.checkpoint import Checkpoints
     from brainseg.train.experiment import Result
 
 PROGRAM = "python -m brainseg.train"
@@ -68,14 +69,11 @@ def _train(config: RunConfig, overrides: Sequence[str], *, quiet: bool) -> "Resu
     line = mask(as_line(overrides))
     # A run that goes on keeps its name, and the line that it was started with; one that MLflow has made has a name.
     name = config.run_name or ("" if place.run_id else compose.run_name(overrides))
-    tracker = open_tracker(
-        config.tracking,
-        run_name="" if config.resume else name,
-        tags=place.tags if config.resume else {**place.tags, "overrides": line, "source": f"{PROGRAM} {line}".rstrip()},
-        run_id=place.run_id,
-    )
-    with _told(terminal.say, config, tracker.run_id):
-        result = run(config, tracker, prepared=prepared, reporter=terminal)
+    tags = place.tags if config.resume else {**place.tags, "overrides": line, "source": f"{PROGRAM} {line}".rstrip()}
+    with _reserved(config) as checkpoints:
+        tracker = open_tracker(config.tracking, run_name="" if config.resume else name, tags=tags, run_id=place.run_id)
+        with _told(terminal.say, config, tracker.run_id):
+            result = run(config, tracker, prepared=prepared, checkpoints=checkpoints, reporter=terminal)
     terminal.say("")
     terminal.say(f"Dice        {result.final_dice:.4f}  mean over validation slices, at their stored size")
     for heading, dices in (("class", result.dice_by_class), ("type", result.dice_by_type)):
@@ -93,6 +91,21 @@ def _train(config: RunConfig, overrides: Sequence[str], *, quiet: bool) -> "Resu
             f"make room and run: {_resume_line(config, result.run_id)}"
         )
     return result
+
+
+@contextlib.contextmanager
+def _reserved(config: RunConfig) -> "Iterator[Checkpoints | None]":
+    """The checkpoints of a run that goes on, which no other resume may go on with; None for a new run.
+
+    Before the record is opened: a run that has finished meanwhile would be recorded as one that has failed.
+    """
+    from brainseg.train.checkpoint import Checkpoints
+
+    if config.resume is None:
+        yield None
+    else:
+        with Checkpoints(Path(config.tracking.root), config.resume).reserved() as checkpoints:
+            yield checkpoints
 
 
 @contextlib.contextmanager

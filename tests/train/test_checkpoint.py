@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from brainseg.errors import ResumeError
+from brainseg.errors import ResumeError, RunBusyError
 from brainseg.train.checkpoint import Checkpoints, RunManifest, TrainingProgress, TrainingState
 
 MANIFEST = RunManifest(config_yaml="c", data_fingerprint="d", split_json="{}", precision="float32", threads=2)
@@ -204,3 +204,20 @@ def test_a_lease_is_released_at_the_end_of_the_block(checkpoints):
         raise RuntimeError("inside")
     with again(checkpoints).lease():
         pass
+
+
+def test_a_reserved_run_is_leased_by_its_holder_alone(checkpoints):
+    with checkpoints.reserved():
+        with checkpoints.lease():
+            pass
+        with pytest.raises(RunBusyError), again(checkpoints).lease():
+            pass
+    with again(checkpoints).lease():
+        pass
+
+
+def test_a_run_that_has_finished_is_not_reserved(checkpoints):
+    checkpoints.remove()
+    with pytest.raises(ResumeError, match="there is no checkpoint"), checkpoints.reserved():
+        pass
+    assert not checkpoints.folder.exists()

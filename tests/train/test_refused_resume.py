@@ -1,5 +1,6 @@
 """A checkpoint that is damaged or foreign is refused before anything is touched, in one line."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from brainseg.config import RunConfig, TrackingConfig
 from brainseg.errors import Interrupted
 from brainseg.tracking import open_store, open_tracker
 from brainseg.train import __main__ as train
+from brainseg.train import experiment
+from brainseg.train.checkpoint import Checkpoints
 from brainseg.train.experiment import run
+from brainseg.train.single import train_single
 
 pytestmark = pytest.mark.heavy
 
@@ -25,7 +29,10 @@ def killed(
     tmp_path_factory: pytest.TempPathFactory, tiny_in: Callable[..., RunConfig], empty_store: Path
 ) -> tuple[TrackingConfig, str]:
     """A run that was stopped after its second epoch: its store and its id."""
-    folder = tmp_path_factory.mktemp("killed")
+    return killed_in(tmp_path_factory.mktemp("killed"), tiny_in, empty_store)
+
+
+def killed_in(folder: Path, tiny_in: Callable[..., RunConfig], empty_store: Path) -> tuple[TrackingConfig, str]:
     (folder / "mlruns").mkdir()
     shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
     config = tiny_in(folder, **{"model.depth": 1, "model.base_filters": 2, "train.epochs": 3})
@@ -46,16 +53,20 @@ def refused(killed: tuple[TrackingConfig, str], capsys: pytest.CaptureFixture[st
     root, store = Path(tracking.root), open_store(tracking)
     kept = [root / "checkpoints", root / "spool"]
     before = store.read(run_id), files_in(*kept)
-    try:
-        code = train.main([f"resume={run_id}", f"tracking.root={root}", *further])
-    except SystemExit as left:  # of a job of Hydra's
-        code = int(left.code or 0)
+    code = exit_code(f"resume={run_id}", f"tracking.root={root}", *further)
     printed = capsys.readouterr()
     assert (code, printed.out) == (2, "")
     assert (store.read(run_id), files_in(*kept)) == before
     assert store.read(run_id).status == "KILLED"
     (line,) = printed.err.splitlines()
     return line.removeprefix("error: ")
+
+
+def exit_code(*line: str) -> int:
+    try:
+        return train.main(line)
+    except SystemExit as left:  # of a job of Hydra's
+        return int(left.code or 0)
 
 
 def files_in(*folders: Path) -> dict[Path, bytes]:
@@ -286,3 +297,40 @@ def test_a_foreign_state_is_refused(
     assert line.startswith(f"resume={killed[1]}: {folder}")
     assert expected in line.replace(killed[1], "ID")
     assert line.endswith("; start a new run")
+
+
+def test_of_two_resumes_at_once_the_later_one_leaves_the_record_alone(
+    tmp_path: Path,
+    tiny_in: Callable[..., RunConfig],
+    empty_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tracking, run_id = killed_in(tmp_path, tiny_in, empty_store)
+    store, checkpoints = open_store(tracking), Checkpoints(Path(tracking.root), run_id)
+    line, prepare = [f"resume={run_id}", f"tracking.root={tracking.root}"], experiment.prepare
+
+    def after(meanwhile: Callable[[RunConfig], Any]) -> Callable[..., Any]:
+        """What checks a resume, while the other one does something."""
+
+        def prepared(config: RunConfig, data: Any) -> Any:
+            found = prepare(config, data)
+            monkeypatch.setattr(experiment, "prepare", prepare)
+            meanwhile(config)
+            return found
+
+        return prepared
+
+    before = store.read(run_id)
+    with contextlib.ExitStack() as held:
+        monkeypatch.setattr(experiment, "prepare", after(lambda _: held.enter_context(checkpoints.lease())))
+        assert exit_code(*line) == 2
+    assert "the run is alive, in process" in capsys.readouterr().err
+    assert store.read(run_id) == before
+
+    monkeypatch.setattr(experiment, "prepare", after(lambda config: train_single(config, line, quiet=True)))
+    assert exit_code(*line) == 2
+    assert "there is no checkpoint of this run" in capsys.readouterr().err
+    record = store.read(run_id)
+    assert (record.status, sorted(record.metrics["train_loss"])) == ("FINISHED", [1, 2, 3])
+    assert not checkpoints.folder.exists()
