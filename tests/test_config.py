@@ -470,6 +470,13 @@ def test_a_resume_keeps_experiment_and_tags_unless_it_names_others() -> None:
     assert resumed(stored, freeze(overrides), overrides) == freeze(overrides)
 
 
+def test_a_resume_records_as_the_run_did_unless_told_otherwise() -> None:
+    stored = freeze(["tracking.predictions=0", "tracking.private=true", "tracking.offline=true", "tracking.root=there"])
+    overrides = ["tracking.root=here", "tracking.offline=false"]
+    tracking = resumed(stored, freeze(overrides), overrides).tracking
+    assert (tracking.predictions, tracking.private, tracking.offline, tracking.root) == (0, True, False, "here")
+
+
 def test_a_resume_keeps_what_the_run_found_in_its_data() -> None:
     overrides = ["data=folder", "data.root=slices"]
     found = ["data.annotations=coco.json", "data.classes={car: 1}", "data.ignore=255", "data.channels=rgb"]

@@ -24,12 +24,11 @@ from optuna.storages.journal import JournalFileBackend
 from benchmarks.faults.hosts import children, is_running
 from brainseg.sweep.engine import keys
 
-WITHOUT_PICTURES = "tracking.predictions=0"  # a resume doesn't take keys of tracking from its run
 # A step of this run is a millisecond: most of its time goes into starting, and into TensorFlow's graphs.
 RUN = (
     *("data.phantom_patients=12", "data.image_size=32", "data.batch_size=2", "data.augment=none"),
     *("model.depth=1", "model.base_filters=4", "optimizer.name=lion", "train.loss=dice", "train.epochs=6"),
-    *("train.precision=float32", "train.threads=1", WITHOUT_PICTURES),
+    *("train.precision=float32", "train.threads=1", "tracking.predictions=0"),
 )
 STUDY_NAME = "faults"
 STUDY = {  # no trial's values depend on another trial
@@ -78,7 +77,7 @@ class Machine:
     def command(self) -> Sequence[str]:
         """What is typed behind `python -m`, at first or to go on."""
         run_id = self.unfinished()
-        return ["brainseg.train", *(RUN if run_id is None else [f"resume={run_id}", WITHOUT_PICTURES])]
+        return ["brainseg.train", *(RUN if run_id is None else [f"resume={run_id}"])]
 
     def finish(self) -> None:
         """Goes on until it is finished, and delivers its record. Raises RuntimeError where it can't."""

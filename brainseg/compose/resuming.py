@@ -8,9 +8,10 @@ from brainseg.config import RunConfig, flatten, from_flat, with_parts
 from brainseg.errors import ConfigError, ResumeError
 
 AUTO = "auto"  # a value of several keys: the run finds out
-# What may change on a resume. Where the record is kept isn't part of the run.
+# What may change on a resume, beside what is recorded and how: `tracking.*`.
 RESUMABLE_KEYS = ("train.epochs", "train.patience")
-NOT_PART_OF_THE_RUN = ("resume", "tracking.", "plugins")
+# What the command line says, whatever the run had: where to find the run, and its plugins.
+NOT_PART_OF_THE_RUN = ("resume", "tracking.root", "tracking.uri", "plugins")
 # Keys whose `null` stands for what the run has: it found the latter three in its data.
 KEPT_UNLESS_NAMED = ("tracking.experiment", "tracking.tags", "data.annotations", "data.classes", "data.ignore")
 
@@ -30,10 +31,10 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
     for key in asked:
         if asked[key] == AUTO or (key in KEPT_UNLESS_NAMED and asked[key] is None):
             continue  # it stands for what the run has
-        if key.startswith(NOT_PART_OF_THE_RUN):
+        if key in NOT_PART_OF_THE_RUN:
             changed[key] = asked[key]
         elif _is_named(key, overrides) and asked[key] != before.get(key):
-            if key not in RESUMABLE_KEYS:
+            if key not in RESUMABLE_KEYS and not key.startswith("tracking."):
                 raise ResumeError(
                     f"{key} can't change on a resume: the run has {before.get(key)!r}, got {asked[key]!r}; "
                     f"only {' and '.join(RESUMABLE_KEYS)} may; leave it out, or start a new run without resume"
@@ -43,9 +44,9 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
 
 
 def _is_named(key: str, overrides: Sequence[str]) -> bool:
-    """Whether an override sets this key: by its name, its group, or a whole experiment."""
+    """Whether an override sets this key, or a part of it: by its name, its group, or a whole experiment."""
     for override in parse(overrides):
         name = override.key_or_group
-        if name == "experiment" or key == name or key.startswith(f"{name}."):
+        if name in ("experiment", key) or key.startswith(f"{name}.") or name.startswith(f"{key}."):
             return True
     return False

@@ -122,7 +122,7 @@ def connect(uri: str) -> "MlflowClient":
         if "out-of-date" in text:
             remedy = f"back it up and run `mlflow db upgrade {mask(uri)}`"
         elif isinstance(error, ImportError):
-            remedy = "install the database's driver"
+            remedy = "install the database's driver, and name it in the address, as in postgresql+psycopg2://"
         else:
             remedy = "check tracking.uri"
         raise TrackingError(f"the tracking store {mask(uri)} can't be used ({text}); {remedy}") from error
