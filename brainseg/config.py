@@ -738,7 +738,7 @@ def chosen_parts(kind: str, value: Any) -> tuple[str, ...]:
     """The parts that a key names: one, several losses joined by `+`, or a list of metrics."""
     if kind == "losses":
         return loss_terms(value)
-    return (value,) if isinstance(value, str) else tuple(value or ())
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else ()
 
 
 def _complete(where: str, group: Any) -> None:

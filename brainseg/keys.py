@@ -8,7 +8,7 @@ import difflib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from brainseg.errors import ConfigError
 
@@ -68,7 +68,15 @@ def check_keys(group: str, config: Any) -> None:
     """Checks each value of the dataclass `config` by its key alone. group: what its keys begin with, as `data.`."""
     for item in dataclasses.fields(config):
         if "key" in item.metadata:
-            item.metadata["key"].check(f"{group}{item.name}", getattr(config, item.name))
+            name, value, about = f"{group}{item.name}", getattr(config, item.name), item.metadata["key"]
+            # OmegaConf checks the type of what is typed, but not of what an interpolation refers to.
+            if value is not None and not isinstance(value, Mapping) and _is_mapping(item.type):
+                raise ConfigError(f"{name} must be {about.allowed}, got {as_text(value)}")
+            about.check(name, value)
+
+
+def _is_mapping(kind: Any) -> bool:
+    return any(get_origin(each) is dict for each in get_args(kind))
 
 
 def one_of(key: str, value: str | int, allowed: Sequence[str] | Sequence[int], *, remedy: str = "") -> None:

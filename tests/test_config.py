@@ -550,6 +550,11 @@ def test_a_key_of_a_loss_is_refused_where_the_loss_lacks_its_term() -> None:
             ["data=folder", "data.root=x", "data.classes={sky: 0, road: 1}", "train.class_weights={background: 2}"],
             "^a name in train.class_weights must be one of sky, road, got 'background'$",
         ),
+        (["data.classes=${seed}"], "^data.classes must be .*, got 0$"),
+        (["train.class_weights=${data.name}"], "^train.class_weights must be .*, got phantom$"),
+        (["tracking.tags=${model.decoder_filters}"], r"^tracking.tags must be `\{name: text\}`, got \[96, "),
+        (["metrics=${optimizer.learning_rate}"], "^metrics must be a list of different names, got 0.0"),
+        (["model=[1,2]"], r"^model must be one of encoder_unet, unet, got '\[1,2\]'$"),
         (["data.classes={core: 1}"], "^data.classes is for files, got it with data.name=phantom; leave it out$"),
         (["data.ignore=7"], "^data.ignore is for files, got it with data.name=phantom; leave it out$"),
         (

@@ -42,8 +42,8 @@ def _file_of(key: str, overrides: Sequence[str]) -> str | None:
         loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
         try:
             defaults = loader.compute_defaults_list(config_name(), lines, RunMode.RUN).defaults
-        except (HydraException, OmegaConfBaseException, ConfigError, ValueError, yaml.YAMLError):
-            return None  # there is none to be read
+        except (HydraException, OmegaConfBaseException, ConfigError, ValueError, TypeError, yaml.YAMLError):
+            return None  # there is none to be read; TypeError: Hydra's, for a number in a list of a group's options
         for default in reversed(defaults):
             path = default.config_path
             if path is None or path.startswith("hydra/") or not loader.repository.config_exists(path):

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -13,7 +13,7 @@ from brainseg.compose.mistakes import KINDS, explain_value, unknown_key, without
 from brainseg.compose.overrides import HELPERS
 from brainseg.config import KEYS, OPTIONS, RunConfig, chosen_parts, loss_terms, place_of_options, texts
 from brainseg.errors import ConfigError
-from brainseg.keys import Key
+from brainseg.keys import Key, as_text
 from brainseg.plugins import load, options_of, refuse_unknown
 
 CHOOSING = {name for name, _ in OPTIONS.values()}  # keys that name parts
@@ -65,8 +65,10 @@ def put_options(typed: DictConfig, *, drop: bool) -> None:
     """
     for where, (name, kind) in OPTIONS.items():
         known = chosen_options(where, typed)
-        given = OmegaConf.to_container(OmegaConf.select(typed, where))
-        assert isinstance(given, dict)
+        node = OmegaConf.select(typed, where)
+        if not isinstance(node, DictConfig):
+            raise ConfigError(f"{where} must be {{option: value}}, got {as_text(node)}")
+        given = cast(dict[Any, Any], OmegaConf.to_container(node))
         if not drop:
             refuse_unknown(where, chosen_parts(kind, OmegaConf.select(typed, name)), map(str, given), known)
         if not known and not given:

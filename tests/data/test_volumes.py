@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_volumes import write_volume
+from nibabel import Nifti1Image
 from numpy.typing import NDArray
 
 import brainseg.data.volumes.volume
@@ -17,6 +18,7 @@ from brainseg.config import DataConfig
 from brainseg.data.__main__ import main
 from brainseg.data.cache import load_slices
 from brainseg.data.folder import FolderSource
+from brainseg.data.volumes.volume import read_mask_volume
 from brainseg.errors import ConfigError, DataError, InputError
 
 VALUES = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6)
@@ -216,6 +218,16 @@ def test_a_file_that_is_no_volume_is_one_line(content: bytes, tmp_path: Path) ->
     add(tmp_path)
     (tmp_path / "p1" / "t2.nii.gz").write_bytes(content)
     assert "1 file(s) that can't be read, first: p1/t2.nii.gz is no NIfTI file, damaged or cut off" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [np.complex64, [("R", "u1"), ("G", "u1"), ("B", "u1")]], ids=["complex", "colours"])
+def test_a_mask_of_other_values_than_numbers_is_one_line(kind: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mask.nii"
+    Nifti1Image(np.zeros((3, 4, 5), np.dtype(kind)), np.eye(4)).to_filename(path)
+    with pytest.raises(
+        DataError, match=r"mask.nii must be a volume of numbers with three or four axes, got .*; export"
+    ):
+        read_mask_volume(path)
 
 
 def test_a_volume_that_is_cut_off_is_one_line(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_a_wrong_option_is_refused_in_a_line(example, overrides: str, told: str)
             "did you mean 'attention_unet'? (a part of a plugin needs plugins=[MODULE])",
         ),
         (["model.options.depth=3"], "model.options.depth is no option of unet; it has none"),
+        (["model.options=${seed}"], "model.options must be {option: value}, got 0"),
         (["plugins=0.2"], "plugins must be a list of different names, got 0.2; write plugins=[NAME]"),
         (
             ["plugins=[attention.py]"],

@@ -24,6 +24,7 @@ from brainseg.data.annotations.find import named_annotations
 from brainseg.data.annotations.regions import ShapeError
 from brainseg.data.decode import decode_image, read_label_file, read_mask_file
 from brainseg.data.digests import SliceDigest
+from brainseg.data.findings import collect
 from brainseg.data.metadata import read_metadata
 from brainseg.data.patterns import Pattern
 from brainseg.data.split import Split, parse_split
@@ -113,8 +114,8 @@ TABLE = "id,patient_id,tumor_type,area_px,predicted_area_px,dice\ns1,P1,glioma,1
 def metadata(folder: Path) -> Check:
     def check(content: bytes) -> None:
         found = read_or_refused(lambda: read_metadata(written(folder / "metadata.csv", content), ids={"s1", "s2"}))
-        for problems in found.problems.values():
-            assert all(text.splitlines() == [text] for text in problems)
+        for finding in collect(found.problems):
+            assert all(text.splitlines() == [text] for text in finding.items)
 
     return check
 

@@ -52,11 +52,7 @@ def read_grid(path: Path) -> Grid:
         image = _load(path)
         header = image.header
         *shape, channels = image.shape if len(image.shape) == 4 else (*image.shape, 1)
-        if not 3 <= len(image.shape) <= 4 or image.get_data_dtype().kind not in "iuf":
-            raise DataError(
-                f"{path} must be a volume of numbers with three or four axes, got {image.get_data_dtype()} of "
-                f"{image.shape}; export it so"
-            )
+        _check_numbers(path, image)
         if not 0 < math.prod(image.shape) <= MAX_VOXELS:
             raise DataError(f"{path} has {math.prod(image.shape)} voxels, and may have 1 to {MAX_VOXELS}; cut it")
         unit = _MM.get(header.get_xyzt_units()[0], 1.0)
@@ -75,7 +71,9 @@ def read_values(path: Path) -> NDArray[Any]:
     Raises DataError for a file that is damaged or cut off.
     """
     with _explained(path):
-        stored = _load(path).dataobj
+        image = _load(path)
+        _check_numbers(path, image)
+        stored = image.dataobj
         scaled = (stored.slope, stored.inter) != (1.0, 0.0)
         values: NDArray[Any] = np.asarray(stored, np.float32) if scaled else np.asarray(stored)
         return values.reshape((*values.shape[:3], -1))
@@ -103,6 +101,15 @@ def _nibabel() -> Any:
     except ImportError:
         raise InputError(f"NIfTI files are read by nibabel; {how_to_install('nifti')}") from None
     return nibabel
+
+
+def _check_numbers(path: Path, image: Any) -> None:
+    """Raises DataError unless each voxel, or each of its channels, is a number: colours are three, in one."""
+    if not 3 <= len(image.shape) <= 4 or image.get_data_dtype().kind not in "iuf":
+        raise DataError(
+            f"{path} must be a volume of numbers with three or four axes, got {image.get_data_dtype()} of "
+            f"{image.shape}; export it so"
+        )
 
 
 def _load(path: Path) -> Any:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from postgres import sql
 from queue_processes import opened, started, trials_of
@@ -237,6 +238,26 @@ def test_a_missing_driver_is_named_with_the_remedy(
     assert line.endswith("pip install '.[postgresql]' in the clone of brainseg")
     assert "psycopg2" in line
     assert SECRET not in line
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "DROP TABLE alembic_version",
+        "DELETE FROM alembic_version",
+        "DROP TABLE trial_values; DELETE FROM alembic_version",
+    ],
+    ids=["without a version", "without the version's number", "without the last tables"],
+)
+def test_a_database_that_was_half_made_by_a_kill_is_made_to_its_end(
+    left: str, empty_database: str, tmp_path: Path
+) -> None:
+    open_storage(empty_database, root=tmp_path, name="study")
+    sql(empty_database, left)
+    found = open_storage(empty_database, root=tmp_path, name="study")
+    study = optuna.create_study(storage=found.optuna, study_name="study")
+    study.tell(study.ask(), 1.0)
+    assert study.best_value == 1.0
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(
