@@ -128,7 +128,12 @@ def link(source: Source, data: DataConfig, *, cache_dir: Path, to: Source) -> No
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(height, width, channels) in [0, 255] to (*size, channels): area mean, or bilinear where a side grows."""
+    """(height, width, channels) in [0, 255] to (*size, channels): area mean, or bilinear where a side grows.
+
+    An image of that size is given back itself.
+    """
+    if image.shape[:2] == size:
+        return image
     channels = [_resized(Image.fromarray(image[..., place]), size) for place in range(image.shape[-1])]
     return np.stack([np.asarray(channel, dtype=np.uint8) for channel in channels], axis=-1)
 
@@ -137,8 +142,11 @@ def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int], labels: Labels) 
     """A mask as `labels` says, (height, width, channels), to (*size, channels).
 
     A pixel becomes what covers the largest part of it; of equal parts, the class with the highest number, and a class
-    before the background. Without `labels.exclusive` each class is decided alone: it needs half of the pixel.
+    before the background. Without `labels.exclusive` each class is decided alone: it needs half of the pixel. A mask of
+    that size is given back itself.
     """
+    if mask.shape[:2] == size:
+        return mask
     if not labels.exclusive:
         own = [
             _covering(mask[..., place], size, [1, *([IGNORED] if labels.has_ignored else [])])
