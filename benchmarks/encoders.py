@@ -5,11 +5,16 @@
 
 Trains `model=encoder_unet` at 128x128 on 20, 100 and all training slices of each data set, from ImageNet and from
 scratch, with three seeds each, which draw the slices as well. The test slices show other people; they are the same for
-all trainings of a set, and so are the 100 that choose the epoch. The trainings stay in --root, and the same command
-goes on where it was stopped.
+all trainings of a set, and so are the 100 that choose the epoch.
+
+`--results FILE`, by default benchmarks/encoders.csv, has a row for each training, and one that has its row isn't made
+again: the same command goes on where it was stopped, on another day or machine. Without trainings left to do, it prints
+the table of what is there. The runs themselves stay in --root.
 """
 
 import argparse
+import csv
+import itertools
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,6 +45,9 @@ RECIPE = (
     *("data.image_size=128", "data.batch_size=8", "data.augment=standard"),
     *("train.loss=bce_dice_image", "train.threads=1", "optimizer.weight_decay=0.01"),
 )
+RESULTS = Path(__file__).with_suffix(".csv")
+Training = tuple[str, ...]  # data set, training slices, weights and seed
+COLUMNS = ("data", "slices", "weights", "seed", "dice")
 WEIGHTS = {"from scratch": "null", "from ImageNet": "imagenet"}
 SLICES = (20, 100, None)
 SEEDS = (0, 1, 2)
@@ -51,9 +59,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encoders", description="What ImageNet gives.")
     parser.add_argument("--figshare", metavar="DIR", help="the real data set; without it, the phantoms alone")
     parser.add_argument("--root", default="mlruns/encoders", help="where the trainings are kept: %(default)s")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where their Dice is kept: %(default)s")
     parser.add_argument("--quick", action="store_true", help="20 slices, one seed and two epochs: whether it works")
     options = parser.parse_args()
     slices, seeds = (SLICES[:1], SEEDS[:1]) if options.quick else (SLICES, SEEDS)
+    known = {} if options.quick else read_results(options.results)
     rows = []
     for name, overrides in SETS.items():
         if name == FIGSHARE:
@@ -63,15 +73,34 @@ def main() -> None:
         config = compose.freeze([*overrides, "data.folds=5", "data.fold=0"])
         for count in slices:
             parts = {seed: few(config, count, seed=seed) for seed in seeds}
-            dices = {
-                title: [
-                    dice_of(overrides, weights, parts[seed], seed=seed, root=options.root, is_quick=options.quick)
-                    for seed in seeds
-                ]
-                for title, weights in WEIGHTS.items()
-            }
+            dices: dict[str, list[float]] = {title: [] for title in WEIGHTS}
+            for (title, weights), seed in itertools.product(WEIGHTS.items(), seeds):
+                training = (name, str(len(parts[seed].train)), title, str(seed))
+                if training not in known:
+                    known[training] = dice_of(
+                        overrides, weights, parts[seed], seed=seed, root=options.root, is_quick=options.quick
+                    )
+                    if not options.quick:
+                        add_result(options.results, training, known[training])
+                dices[title].append(known[training])
             rows.append([name, str(len(parts[0].train)), *cells(*dices.values())])
     print_table(["data", "training slices", *WEIGHTS, "gain"], rows)
+
+
+def read_results(file: Path) -> dict[Training, float]:
+    """The Dice of each training that has been made."""
+    if not file.exists():
+        return {}
+    with file.open(newline="") as stored:
+        return {tuple(row[name] for name in COLUMNS[:-1]): float(row["dice"]) for row in csv.DictReader(stored)}
+
+
+def add_result(file: Path, training: Training, dice: float) -> None:
+    """Adds a row to the file, which is made with the first one."""
+    is_new = not file.exists()
+    with file.open("a", newline="") as stored:
+        writer = csv.writer(stored, lineterminator="\n")
+        writer.writerows([COLUMNS] * is_new + [(*training, f"{dice:.6f}")])
 
 
 def few(config: RunConfig, count: int | None, *, seed: int) -> Split:

@@ -1,6 +1,8 @@
 """The benchmark of encoders: which slices it trains on, for how long, and what it prints."""
 
-from benchmarks.encoders import cells, epochs_for, few
+from pathlib import Path
+
+from benchmarks.encoders import add_result, cells, epochs_for, few, read_results
 from brainseg.compose import freeze
 
 
@@ -24,3 +26,14 @@ def test_a_gain_is_that_of_the_same_slices() -> None:
         "0.750 (0.750-0.750)",
         "0.250 (0.000-0.500)",
     ]
+
+
+def test_a_training_is_read_back_from_the_results(tmp_path: Path) -> None:
+    file = tmp_path / "encoders.csv"
+    assert read_results(file) == {}
+    add_result(file, ("Figshare", "20", "from scratch", "0"), 0.25)
+    add_result(file, ("Figshare", "20", "from ImageNet", "0"), 0.5)
+    assert read_results(file) == {
+        ("Figshare", "20", "from scratch", "0"): 0.25,
+        ("Figshare", "20", "from ImageNet", "0"): 0.5,
+    }
