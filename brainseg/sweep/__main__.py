@@ -178,7 +178,7 @@ def _plan(parsed: argparse.Namespace) -> int:
 
 def _status(parsed: argparse.Namespace) -> int:
     from brainseg.runs.archive_file import is_archive
-    from brainseg.sweep.run import show_archived, show_status
+    from brainseg.sweep.status import show_archived, show_status
 
     if is_archive(parsed.study):
         return show_archived(Path(parsed.study), as_json=parsed.json)
@@ -188,7 +188,7 @@ def _status(parsed: argparse.Namespace) -> int:
 
 def _add(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.add import add_trial
-    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.status import quiet_console
 
     tracking = [item for item in parsed.overrides if item.startswith("tracking.")]
     given = [item for item in parsed.overrides if item not in tracking]
@@ -198,7 +198,7 @@ def _add(parsed: argparse.Namespace) -> int:
 def _confirm(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.confirm.confirm import confirm_study
     from brainseg.sweep.launchers.config import launcher_config, split_overrides
-    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.status import quiet_console
 
     command = _command_line(parsed)
     of_launcher, parsed.overrides = split_overrides(parsed.overrides)
@@ -221,7 +221,7 @@ def _confirm(parsed: argparse.Namespace) -> int:
 
 def _export(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.archive.export import export_study
-    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.status import quiet_console
 
     places, tracking, where = _on_this_host(parsed)
     return export_study(
@@ -237,7 +237,7 @@ def _export(parsed: argparse.Namespace) -> int:
 
 def _check(parsed: argparse.Namespace) -> int:
     from brainseg.sweep.archive.check import CHANGEABLE, check_archive
-    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.status import quiet_console
 
     given = _overrides_of_a_host(parsed, also=CHANGEABLE)
     return check_archive(
@@ -246,7 +246,7 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _stop(parsed: argparse.Namespace) -> int:
-    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.status import quiet_console
     from brainseg.sweep.studies import stop_study
 
     tracking, where = _at_server(parsed, is_to_stop=True)
@@ -254,7 +254,7 @@ def _stop(parsed: argparse.Namespace) -> int:
 
 
 def _list(parsed: argparse.Namespace) -> int:
-    from brainseg.sweep.run import quiet_console
+    from brainseg.sweep.status import quiet_console
     from brainseg.sweep.studies import list_studies
 
     tracking = _tracking_overrides(parsed)
@@ -274,7 +274,7 @@ def _worker(parsed: argparse.Namespace) -> int:
         listens=parsed.listen,
     )
     if parsed.supervisor is None:  # which would record the end
-        from brainseg.sweep.run import record_if_over
+        from brainseg.sweep.status import record_if_over
 
         record_if_over(parsed.study, tracking=tracking, where=where)
     return code

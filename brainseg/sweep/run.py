@@ -16,17 +16,14 @@ from brainseg.config import RunConfig, TrackingConfig
 from brainseg.data.load import RunData
 from brainseg.errors import Interrupted, SweepError
 from brainseg.model.runtime import resolve_threads
-from brainseg.runs.archive import read_archive
-from brainseg.sweep.archive.study import archived_study
 from brainseg.sweep.engine import keys
 from brainseg.sweep.engine.deadline import set_deadline
-from brainseg.sweep.engine.foreign import OwnStudy
 from brainseg.sweep.engine.host import move_to_this_software, with_experiment, with_store
 from brainseg.sweep.engine.leases import ProcessLock
 from brainseg.sweep.engine.leftovers import clear_up, delete_leftovers
 from brainseg.sweep.engine.live import LiveTable
 from brainseg.sweep.engine.storage import StudyStorage, open_storage, place_of
-from brainseg.sweep.engine.stored_study import going_on, load_config, open_study
+from brainseg.sweep.engine.stored_study import going_on, open_study
 from brainseg.sweep.launchers.checks import check_reach, not_shared, too_many
 from brainseg.sweep.launchers.config import LauncherConfig
 from brainseg.sweep.launchers.engine import Engine, Workers, counted, missing, workers_for
@@ -34,33 +31,27 @@ from brainseg.sweep.launchers.known import engine_of
 from brainseg.sweep.launchers.local import supervise, worker_pool
 from brainseg.sweep.launchers.view import View
 from brainseg.sweep.launchers.watch import Watch
-from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_outcome, record_progress, record_study
-from brainseg.sweep.outcome.summary import print_status, summarize
-from brainseg.sweep.server.address import STORAGE, server_folder
-from brainseg.sweep.server.job import ensure_server, server_study, server_tasks
-from brainseg.sweep.studies import (
-    TimeLeft,
-    asked_for,
-    print_asked,
-    print_time_left,
-    print_workers,
-    status_json,
-    storage_of,
-    time_left,
-    workers_of,
+from brainseg.sweep.outcome.parent import ParentLease, open_parent, record_progress, record_study
+from brainseg.sweep.outcome.standing import (
+    count_finished,
+    is_finished,
+    is_over,
+    is_recorded,
+    record_end,
+    record_unless_done,
 )
+from brainseg.sweep.server.address import STORAGE, server_folder
+from brainseg.sweep.server.job import ensure_server, server_study
+from brainseg.sweep.status import print_outcome, quiet_console
 from brainseg.sweep.study.plan import check, threads_of_trials
 from brainseg.sweep.study.study_file import StudyConfig, is_carried
-from brainseg.sweep.study.study_rules import merged
 from brainseg.sweep.study.weights import check_weights
-from brainseg.tracking.mlflow.connection import UnreachableError, check_store, where_to_look
+from brainseg.tracking.mlflow.connection import UnreachableError, check_store
 from brainseg.tracking.mlflow.surroundings import Place, place_of_runs
 from brainseg.tracking.mlflow.tracker import MlflowTracker
 from brainseg.tracking.paths import kept_private, resolve_uri, tracking_paths
 from brainseg.train.run_data import load_run_data
 from brainseg.train.signals import StopRequest, stop_on_signals
-
-UNFINISHED = "unfinished"  # the tag `state` of the parent of a study that can go on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +109,7 @@ def run_study(
     """
     done = train_study(config, launcher=launcher, file=file, asked=asked, hours=hours, where=where, command=command)
     console = quiet_console()
-    _print_outcome(done.study, done.config, done.tracking, console)
+    print_outcome(done.study, done.config, done.tracking, console)
     if done.was_over:
         console.print(f"{config.name} is finished; --trials N goes on with it")
     elif not is_finished(done.study):
@@ -158,7 +149,7 @@ def train_study(
             threads=threads_of_trials(baseline, share=share),
             where=where,
         )
-        was_over = _is_over(study) and _is_recorded(study)
+        was_over = is_over(study) and is_recorded(study)
         # From here on a signal ends the workers, by `supervise`, and what follows still runs.
         with stop.deferred(), storage.reached(), ProcessLock(storage.folder) as lock:
             sweep = Sweep(
@@ -179,70 +170,6 @@ def train_study(
                 file = None if stored.is_changed else file
                 note = "" if was_over else _run_recorded(sweep, stop, file=file, command=command)
     return Trained(config=config, study=study, tracking=baseline.tracking, was_over=was_over, note=note)
-
-
-def is_finished(study: optuna.Study) -> bool:
-    """Whether as many trials are complete or pruned as were asked for."""
-    return _finished(study) >= keys.settings_of(study).trials
-
-
-def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_json: bool) -> int:
-    """Prints what the study has found so far and who works on it, and updates the plots on its parent run."""
-    console = quiet_console(stderr=as_json)
-    store = compose.freeze(list(tracking)).tracking
-    storage = storage_of(name, tracking, where)
-    config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
-    study = OwnStudy(study_name=name, storage=storage.optuna)
-    if keys.PARENT_RUN in study.user_attrs and not _is_recorded(study):
-        with ProcessLock(storage.folder) as lock:
-            _record(study, config, ParentLease(storage, study, lock), store, console)
-    workers = workers_of(storage, study.get_trials(deepcopy=False))
-    left = time_left(study, storage, workers=len(workers))
-    if as_json:
-        parent = study.user_attrs.get(keys.PARENT_RUN, "")
-        asked = asked_for(study)
-        is_stopping = keys.is_stopped(study)
-        summary = summarize(study, config)
-        print(status_json(summary, workers, asked, left=left, parent=parent, is_stopping=is_stopping))
-        return 0
-    _print_outcome(study, config, store, console)
-    print_time_left(left, console, workers=len(workers))
-    print_asked(asked_for(study), console, of_server=server_tasks(tracking) if where == STORAGE else ())
-    print_workers(workers, console)
-    return 0
-
-
-def show_archived(path: Path, *, as_json: bool) -> int:
-    """Prints what an exported study has found. Raises InputError for a file that can't be read."""
-    archive = read_archive(path)
-    config, study = archived_study(archive, archive.study)
-    summary = summarize(study, config)
-    if as_json:
-        parent = study.user_attrs.get(keys.PARENT_RUN, "")
-        left = TimeLeft(seconds=None, limit_s=None)
-        print(status_json(summary, [], None, left=left, parent=parent, is_stopping=False))
-    else:
-        print_status(summary, config, quiet_console())
-    return 0
-
-
-def record_if_over(name: str, *, tracking: Sequence[str], where: str | None) -> None:
-    """Records the study's outcome on its parent run, where no worker is left and nobody has done it."""
-    storage = storage_of(name, tracking, where)
-    with storage.reached():
-        study = OwnStudy(study_name=name, storage=storage.optuna)
-        if workers_of(storage, study.get_trials(deepcopy=False)) or _is_recorded(study):
-            return
-        config = load_config(storage, name)
-        store = compose.freeze(merged(config.tracking, tracking)).tracking
-        with ProcessLock(storage.folder) as lock:
-            _record(study, config, ParentLease(storage, study, lock), store, quiet_console())
-
-
-def quiet_console(*, stderr: bool = False) -> Console:
-    """For a command's words; Optuna says no more than warnings. stderr: since the command's answer is JSON."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return Console(markup=False, highlight=False, soft_wrap=True, stderr=stderr)
 
 
 def _ready(
@@ -324,17 +251,17 @@ def _run_recorded(sweep: Sweep, stop: StopRequest, *, file: Path | None, command
             return _train(sweep, None)
         finally:
             # That one may have ended before the study.
-            _record(sweep.study, sweep.config, sweep.lease, sweep.tracking, sweep.console)
+            record_unless_done(sweep.study, sweep.config, sweep.lease, sweep.tracking, sweep.console)
     recorded, note = 0, ""
     try:
         with sweep.lease.kept(), parent:
             record_study(parent, sweep.config, file=file, command=command)
             stop.check()
             try:
-                if not _is_over(sweep.study):
+                if not is_over(sweep.study):
                     note = _train(sweep, parent)
             finally:
-                recorded = _record_end(parent, sweep.study, sweep.config, sweep.console)
+                recorded = record_end(parent, sweep.study, sweep.config, sweep.console)
     finally:
         sweep.study.set_user_attr(keys.OUTCOME, recorded)  # not before the parent run has ended
     return note
@@ -355,7 +282,7 @@ def _train(sweep: Sweep, parent: MlflowTracker | None) -> str:
     limit_min = config.time_limit_min if sweep.hours is None else 60 * sweep.hours
     with sweep.storage.reached():
         set_deadline(study, sweep.storage, limit_min=limit_min, is_asked=sweep.hours is not None)
-    before = _finished(study)
+    before = count_finished(study)
     table = LiveTable(config, sweep.console)
     view = View(sweep.storage, study, table, on_finished, supervisor=sweep.lock.id)
     engine = engine_of(sweep.launcher)
@@ -374,7 +301,7 @@ def _train(sweep: Sweep, parent: MlflowTracker | None) -> str:
         )
     if is_finished(study) or not is_seen_to_end or study.user_attrs.get(keys.DEADLINE) is None:
         return ""
-    done = _finished(study)
+    done = count_finished(study)
     return f"{numbered(done - before, 'trial')} ended within the time limit, {settings.trials - done} are to come; "
 
 
@@ -406,11 +333,11 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> bool:
     server = server_study(server_folder(config.tracking)) if sweep.where == STORAGE else None
     watch = Watch(engine, workers.study, table, count=config.workers, logs=workers.logs, server=server)
 
-    def is_over() -> bool:
+    def is_done() -> bool:
         with sweep.storage.reached():
-            return _is_over(study)
+            return is_over(study)
 
-    if watch.until(is_over, view):
+    if watch.until(is_done, view):
         return True
     name = config.name
     try:
@@ -421,49 +348,3 @@ def _watch(sweep: Sweep, engine: Engine, view: View, table: LiveTable) -> bool:
         f"{now}; look again: sweep run {name} launcher={sweep.launcher.kind}; stop them: sweep stop {name}"
     )
     return False
-
-
-def _record(
-    study: optuna.Study, config: StudyConfig, lease: ParentLease, tracking: TrackingConfig, console: Console
-) -> None:
-    """Updates the parent run, unless it is up to date or another process writes it."""
-    parent = None if _is_recorded(study) else open_parent(lease, tracking, command=None)
-    if parent is not None:
-        with lease.kept(), parent:
-            recorded = _record_end(parent, study, config, console)
-        study.set_user_attr(keys.OUTCOME, recorded)
-
-
-def _record_end(parent: MlflowTracker, study: optuna.Study, config: StudyConfig, console: Console) -> int:
-    """Records tables and plots on the parent run; returns of how many ended trials."""
-    ended = len(_ended(study))
-    for line in record_outcome(parent, study, config):
-        console.print(line)
-    if not is_finished(study):
-        parent.set_tags({"state": UNFINISHED})
-    return ended
-
-
-def _is_recorded(study: optuna.Study) -> bool:
-    return study.user_attrs.get(keys.OUTCOME) == len(_ended(study))
-
-
-def _is_over(study: optuna.Study) -> bool:
-    """Whether no trial is left for a worker."""
-    return is_finished(study) and not study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-
-
-def _finished(study: optuna.Study) -> int:
-    """How many trials count towards the total."""
-    return len(study.get_trials(deepcopy=False, states=keys.COUNTED))
-
-
-def _ended(study: optuna.Study) -> list[FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-
-
-def _print_outcome(study: optuna.Study, config: StudyConfig, tracking: TrackingConfig, console: Console) -> None:
-    print_status(summarize(study, config), config, console)
-    parent = study.user_attrs.get(keys.PARENT_RUN)
-    console.print(f"parent run  {parent or 'none yet'}")
-    console.print(f"look at it  {where_to_look(tracking, run_id=parent)}")

@@ -38,7 +38,8 @@ from brainseg.sweep.engine.storage import StudyStorage, open_storage, place_of
 from brainseg.sweep.engine.stored_study import is_whole, load_config, with_plugins, with_recipe
 from brainseg.sweep.engine.trial_row import TrialRow, by_metric, trial_row
 from brainseg.sweep.launchers.config import LauncherConfig
-from brainseg.sweep.run import is_finished, train_study
+from brainseg.sweep.outcome.standing import is_finished
+from brainseg.sweep.run import train_study
 from brainseg.sweep.studies import storage_of
 from brainseg.sweep.study.plan import check, compose_trial
 from brainseg.sweep.study.space import exact
