@@ -32,6 +32,7 @@ _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"GIF8", 
 _DESCRIPTION = 270  # the tag of a TIFF
 _START_OF_SCAN = b"\xff\xda"  # never inside a scan: there, a byte 0xff is followed by 0 or a restart marker
 _CHUNK_BYTES = 2**20
+_AT_ONCE_BYTES = 2**26
 # Control characters, line ends, and the surrogates that stand for bytes that aren't UTF-8.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -46,7 +47,9 @@ def load_file(path: Path, *, reading: int) -> Image.Image:
     would drop half of its bits.
     """
     with _opened(path) as file:
-        return _loaded(path, file, reading=reading)
+        # At once: a thread that reads piece by piece inside `_open` holds up all others there.
+        is_small = os.fstat(file.fileno()).st_size <= _AT_ONCE_BYTES
+        return _loaded(path, io.BytesIO(file.read()) if is_small else file, reading=reading)
 
 
 def load_pages(path: Path) -> list[Image.Image]:
