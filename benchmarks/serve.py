@@ -4,8 +4,8 @@
     python -m benchmarks.serve brainseg@champion --seconds 60
 
 A good request, one image of 512x512, is sent again and again: first alone, then beside one client of each kind of bad
-request, each of which asks again as soon as it is answered. Prints in how many seconds a good request is answered, in
-how many each bad one, with which status, and the most memory that the server has held. Last, the load average.
+request, each of which asks again as soon as it is answered. So is each bad one, first alone. Prints in how many seconds
+each is answered, with which status, and the most memory that the server has held. Last, the load average.
 """
 
 import argparse
@@ -18,10 +18,9 @@ import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -44,11 +43,12 @@ def main() -> None:
         _wait(process)
         good = _request(json.dumps({"dataframe_records": [{"image": _picture(512)}]}).encode())
         _ask(good)  # the first one
-        alone = _asked(lambda: _ask(good), time.monotonic() + options.seconds)
-        beside, bad = _beside(good, options.seconds)
-        rows = [("a good one, alone", *_told(alone)), ("a good one, beside the others", *_told(beside))]
-        rows += [(name, *_told(answers)) for name, answers in bad.items()]
-        print_table(("request", "status", "answers", "median s", "largest s"), rows)
+        kinds: dict[str, Callable[[], int]] = {"a good one": partial(_ask, good), **_bad()}
+        alone = {name: _asked(ask, time.monotonic() + options.seconds / len(kinds)) for name, ask in kinds.items()}
+        beside = _beside(kinds, options.seconds)
+        rows = [(name, *_told(alone[name]), *_told(beside[name])[1:]) for name in kinds]
+        measured = ("answers", "median s", "largest s")
+        print_table(("request", "status", *measured, *(f"{name}, beside all others" for name in measured)), rows)
         print(f"memory at most {peak_mib(_server_of(process.pid)):.0f} MiB; load {load()}")
     finally:
         process.terminate()
@@ -66,21 +66,11 @@ def _options() -> argparse.Namespace:
 Answers = list[tuple[int, float]]  # status and seconds
 
 
-def _beside(good: bytes, seconds: float) -> tuple[Answers, dict[str, Answers]]:
-    """Answers to the good request, and to each kind of bad one, which are sent at the same time."""
+def _beside(kinds: dict[str, Callable[[], int]], seconds: float) -> dict[str, Answers]:
+    """Answers to each kind of request, which are all sent at the same time."""
     end = time.monotonic() + seconds
-    answers: dict[str, Answers] = defaultdict(list)
-
-    def attack(name: str, ask: Callable[[], int]) -> None:
-        answers[name] = _asked(ask, end)
-
-    threads = [threading.Thread(target=attack, args=kind) for kind in _bad().items()]
-    for thread in threads:
-        thread.start()
-    beside = _asked(lambda: _ask(good), end)
-    for thread in threads:
-        thread.join()
-    return beside, dict(answers)
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        return dict(zip(kinds, pool.map(lambda ask: _asked(ask, end), kinds.values()), strict=True))
 
 
 def _asked(ask: Callable[[], int], end: float) -> Answers:

@@ -20,7 +20,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 MEGABYTE = 2**20
 MAX_MARKS = 10_000  # commas and brackets of a request; base64 has none, and 128 rows of 16 channels some 4,000
 BODY_S = 30.0  # in which a request has to arrive
-DROP_S = 0.5
+DROP_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
