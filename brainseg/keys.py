@@ -76,7 +76,7 @@ def check_keys(group: str, config: Any) -> None:
 
 
 def _is_mapping(kind: Any) -> bool:
-    return any(get_origin(each) is dict for each in get_args(kind))
+    return any(get_origin(each) is dict for each in (kind, *get_args(kind)))
 
 
 def one_of(key: str, value: str | int, allowed: Sequence[str] | Sequence[int], *, remedy: str = "") -> None:
