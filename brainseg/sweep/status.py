@@ -34,6 +34,7 @@ from brainseg.sweep.studies import (
 from brainseg.sweep.study.study_file import StudyConfig
 from brainseg.sweep.study.study_rules import merged
 from brainseg.tracking.mlflow.connection import where_to_look
+from brainseg.tracking.paths import kept_private
 
 
 def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_json: bool) -> int:
@@ -41,10 +42,11 @@ def show_status(name: str, *, tracking: Sequence[str], where: str | None, as_jso
     console = quiet_console(stderr=as_json)
     store = compose.freeze(list(tracking)).tracking
     storage = storage_of(name, tracking, where)
-    config = dataclasses.replace(load_config(storage, name), tracking=tuple(tracking))
+    stored = load_config(storage, name)
+    config = dataclasses.replace(stored, tracking=tuple(tracking))
     study = OwnStudy(study_name=name, storage=storage.optuna)
     if keys.PARENT_RUN in study.user_attrs and not is_recorded(study):
-        with ProcessLock(storage.folder) as lock:
+        with kept_private(_tracking_of(stored, tracking)), ProcessLock(storage.folder) as lock:
             record_unless_done(study, config, ParentLease(storage, study, lock), store, console)
     workers = workers_of(storage, study.get_trials(deepcopy=False))
     left = time_left(study, storage, workers=len(workers))
@@ -84,9 +86,14 @@ def record_if_over(name: str, *, tracking: Sequence[str], where: str | None) -> 
         if workers_of(storage, study.get_trials(deepcopy=False)) or is_recorded(study):
             return
         config = load_config(storage, name)
-        store = compose.freeze(merged(config.tracking, tracking)).tracking
-        with ProcessLock(storage.folder) as lock:
+        store = _tracking_of(config, tracking)
+        with kept_private(store), ProcessLock(storage.folder) as lock:
             record_unless_done(study, config, ParentLease(storage, study, lock), store, quiet_console())
+
+
+def _tracking_of(stored: StudyConfig, tracking: Sequence[str]) -> TrackingConfig:
+    """Where and how the study's records are kept. tracking: overrides of the command line, which go before its own."""
+    return compose.freeze(merged(stored.tracking, tracking)).tracking
 
 
 def quiet_console(*, stderr: bool = False) -> Console:

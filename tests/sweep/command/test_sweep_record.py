@@ -6,9 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from brainseg.sweep.engine import keys
 from sweeps import DROPOUT, RATE, Finished, Sweep
 
 pytestmark = pytest.mark.timeout(900)
@@ -127,6 +131,22 @@ def test_a_private_study_is_for_its_owner_alone(sweep: Sweep) -> None:
     sweep.mlruns.chmod(0o700)
     (sweep.mlruns / "mlflow.db").chmod(0o600)
     sweep.run("run", "tiny", "--trials", "1", "--workers", "1", "tracking.private=true")
-    found = {path.relative_to(sweep.mlruns): path.stat().st_mode & 0o777 for path in sweep.mlruns.rglob("*")}
-    assert {path.parts[0] for path in found} >= {"mlflow.db", "artifacts", "studies", "cache"}
-    assert {str(path): f"{mode:o}" for path, mode in found.items() if mode & 0o077} == {}
+    assert {path.parts[0] for path in modes_in(sweep.mlruns)} >= {"mlflow.db", "artifacts", "studies", "cache"}
+    assert open_to_others(sweep.mlruns) == {}
+
+    (parent,) = sweep.parents()
+    plots = sweep.mlruns / "artifacts" / parent.run_id / "artifacts" / "plots"
+    shutil.rmtree(plots)
+    journal = JournalStorage(JournalFileBackend(str(sweep.mlruns / "studies" / "tiny.journal")))
+    optuna.load_study(study_name="tiny", storage=journal).set_user_attr(keys.OUTCOME, 0)  # as a kill may leave it
+    sweep.run("status", "tiny")
+    assert any(plots.iterdir())
+    assert open_to_others(sweep.mlruns) == {}
+
+
+def modes_in(root: Path) -> dict[Path, int]:
+    return {path.relative_to(root): path.stat().st_mode & 0o777 for path in root.rglob("*")}
+
+
+def open_to_others(root: Path) -> dict[str, str]:
+    return {str(path): f"{mode:o}" for path, mode in modes_in(root).items() if mode & 0o077}
