@@ -1,6 +1,5 @@
 """A disk of its own, an ext4 in a file, for the root folder of a machine."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -42,8 +41,8 @@ class Disk:
     def fail(self) -> None:
         """Lets the disk have an error, after which Linux only reads from it."""
         _run("sync")
-        (device,) = json.loads(_run("losetup", "--json", "--associated", str(self._image)))["loopdevices"]
-        Path("/sys/fs/ext4", Path(device["name"]).name, "trigger_fs_error").write_text("broken on purpose")
+        device = Path(_run("findmnt", "--noheadings", "--output", "SOURCE", str(self._root)).strip())
+        Path("/sys/fs/ext4", device.name, "trigger_fs_error").write_text("broken on purpose")
 
     def mend(self) -> None:
         """Checks the disk and mounts it again."""
