@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -110,14 +111,23 @@ class Sweep:
 
     def trials(self, name: str = "tiny") -> list[FrozenTrial]:
         """The study's trials; none before it is there."""
-        path = self.mlruns / "studies" / f"{name}.journal"
-        if not path.exists():
+        if not self._journal(name).exists():
             return []
-        if name not in self._storages:
-            self._storages[name] = JournalStorage(JournalFileBackend(str(path)))
-        storage = self._storages[name]
+        storage = self._storage(name)
         known = {study.study_name: study._study_id for study in storage.get_all_studies()}
         return storage.get_all_trials(known[name], deepcopy=False) if name in known else []
+
+    def study(self, name: str = "tiny") -> optuna.Study:
+        """The study, as its journal has it."""
+        return optuna.load_study(study_name=name, storage=self._storage(name))
+
+    def _journal(self, name: str) -> Path:
+        return self.mlruns / "studies" / f"{name}.journal"
+
+    def _storage(self, name: str) -> JournalStorage:
+        if name not in self._storages:
+            self._storages[name] = JournalStorage(JournalFileBackend(str(self._journal(name))))
+        return self._storages[name]
 
     def states(self, name: str = "tiny") -> Counter[str]:
         """State -> number of trials."""

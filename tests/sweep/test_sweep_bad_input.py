@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from refusal import exit_code
 
 from brainseg.sweep.__main__ import main
 
@@ -55,10 +56,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_input_is_one_line_and_leaves_nothing(
     arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        code = main(arguments)
-    except SystemExit as end:  # of the parser
-        code = int(end.code or 0)
+    code = exit_code(main, arguments)
     printed = capsys.readouterr()
     assert code == 2
     assert printed.out == ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusal import exit_code
 
 from brainseg.config import RunConfig, TrackingConfig
 from brainseg.errors import Interrupted
@@ -53,20 +54,13 @@ def refused(killed: tuple[TrackingConfig, str], capsys: pytest.CaptureFixture[st
     root, store = Path(tracking.root), open_store(tracking)
     kept = [root / "checkpoints", root / "spool"]
     before = store.read(run_id), files_in(*kept)
-    code = exit_code(f"resume={run_id}", f"tracking.root={root}", *further)
+    code = exit_code(train.main, [f"resume={run_id}", f"tracking.root={root}", *further])
     printed = capsys.readouterr()
     assert (code, printed.out) == (2, "")
     assert (store.read(run_id), files_in(*kept)) == before
     assert store.read(run_id).status == "KILLED"
     (line,) = printed.err.splitlines()
     return line.removeprefix("error: ")
-
-
-def exit_code(*line: str) -> int:
-    try:
-        return train.main(line)
-    except SystemExit as left:  # of a job of Hydra's
-        return int(left.code or 0)
 
 
 def files_in(*folders: Path) -> dict[Path, bytes]:
@@ -324,12 +318,12 @@ def test_of_two_resumes_at_once_the_later_one_leaves_the_record_alone(
     before = store.read(run_id)
     with contextlib.ExitStack() as held:
         monkeypatch.setattr(experiment, "prepare", after(lambda _: held.enter_context(checkpoints.lease())))
-        assert exit_code(*line) == 2
+        assert exit_code(train.main, line) == 2
     assert "the run is alive, in process" in capsys.readouterr().err
     assert store.read(run_id) == before
 
     monkeypatch.setattr(experiment, "prepare", after(lambda config: train_single(config, line, quiet=True)))
-    assert exit_code(*line) == 2
+    assert exit_code(train.main, line) == 2
     assert "there is no checkpoint of this run" in capsys.readouterr().err
     record = store.read(run_id)
     assert (record.status, sorted(record.metrics["train_loss"])) == ("FINISHED", [1, 2, 3])

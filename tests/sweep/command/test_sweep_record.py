@@ -6,10 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from file_modes import modes_in, open_to_others
 from optuna.trial import TrialState
 
 from brainseg.sweep.engine import keys
@@ -131,22 +129,14 @@ def test_a_private_study_is_for_its_owner_alone(sweep: Sweep) -> None:
     sweep.mlruns.chmod(0o700)
     (sweep.mlruns / "mlflow.db").chmod(0o600)
     sweep.run("run", "tiny", "--trials", "1", "--workers", "1", "tracking.private=true")
-    assert {path.parts[0] for path in modes_in(sweep.mlruns)} >= {"mlflow.db", "artifacts", "studies", "cache"}
-    assert open_to_others(sweep.mlruns) == {}
+    found = modes_in(sweep.mlruns)
+    assert {Path(name).parts[0] for name in found if name != "."} >= {"mlflow.db", "artifacts", "studies", "cache"}
+    assert open_to_others(found) == {}
 
     (parent,) = sweep.parents()
     plots = sweep.mlruns / "artifacts" / parent.run_id / "artifacts" / "plots"
     shutil.rmtree(plots)
-    journal = JournalStorage(JournalFileBackend(str(sweep.mlruns / "studies" / "tiny.journal")))
-    optuna.load_study(study_name="tiny", storage=journal).set_user_attr(keys.OUTCOME, 0)  # as a kill may leave it
+    sweep.study().set_user_attr(keys.OUTCOME, 0)  # as a kill may leave it
     sweep.run("status", "tiny")
     assert any(plots.iterdir())
-    assert open_to_others(sweep.mlruns) == {}
-
-
-def modes_in(root: Path) -> dict[Path, int]:
-    return {path.relative_to(root): path.stat().st_mode & 0o777 for path in root.rglob("*")}
-
-
-def open_to_others(root: Path) -> dict[str, str]:
-    return {str(path): f"{mode:o}" for path, mode in modes_in(root).items() if mode & 0o077}
+    assert open_to_others(modes_in(sweep.mlruns)) == {}

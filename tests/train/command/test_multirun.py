@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hydra.core.plugins import Plugins
 from mlflow.projects.utils import load_project
-from refusal import refused
+from refusal import exit_code, refused
 from tiny_run import TINY
 
 from brainseg.config import RunConfig, TrackingConfig
@@ -71,10 +71,7 @@ def train_by(monkeypatch: pytest.MonkeyPatch, outcome: Trains) -> None:
 
 
 def code_of(*arguments: str) -> int:
-    try:
-        return train.main([*arguments, *TINY_OVERRIDES])
-    except SystemExit as ended:
-        return int(ended.code or 0)
+    return exit_code(train.main, [*arguments, *TINY_OVERRIDES])
 
 
 def records(store: Any) -> tuple[list[RunRecord], list[RunRecord]]:

@@ -5,23 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from file_modes import modes_in, open_to_others
 from processes import Server
 from trainings import PLAIN, SMALL, Training
 
 from brainseg.config import TrackingConfig
 from brainseg.errors import TrackingError
 from brainseg.tracking.mlflow.connection import check_store
-
-
-def modes(root: Path) -> dict[str, int]:
-    """Path -> mode of everything in a folder and of itself, while a run may write there."""
-    found = {}
-    for path in (root, *root.rglob("*")):
-        try:
-            found[str(path.relative_to(root))] = path.stat().st_mode & 0o777
-        except FileNotFoundError:  # gone since
-            continue
-    return found
 
 
 def started(folder: Path, server: Server, *overrides: str) -> Training:
@@ -36,20 +26,21 @@ def test_everything_below_the_root_is_for_its_owner_alone(cache: str, process_se
     training = started(tmp_path, process_server, "tracking.private=true", "train.epochs=1000", *elsewhere)
     run_id, root = training.run_id, tmp_path / "mlruns"
     training.wait_until(lambda: any((root / "checkpoints" / run_id).glob("*.npz")))
-    seen = modes(root)
+    seen = modes_in(root)
     assert training.stop(signal.SIGTERM) == 143, training.text
     resumed = started(tmp_path, process_server, f"resume={run_id}", "train.epochs=1001")
+    resumed.wait_for("goes on")
     resumed.stop(signal.SIGTERM)
-    seen |= modes(root)
+    seen |= modes_in(root)
     kinds = {Path(name).parts[0] for name in seen if name != "."}
     assert {"mlflow.db", "artifacts", "spool", "checkpoints"} <= kinds
     assert ("cache" in kinds) == (cache == "below the root")
-    assert {name: f"{mode:o}" for name, mode in seen.items() if mode & 0o077} == {}
+    assert open_to_others(seen) == {}
     if cache == "elsewhere":  # where other users may want it
         (tmp_path / "file").touch()
         (tmp_path / "folder").mkdir()
         usual = {(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")}
-        assert set(modes(tmp_path / "cache").values()) == usual
+        assert set(modes_in(tmp_path / "cache").values()) == usual
 
 
 def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path) -> None:
