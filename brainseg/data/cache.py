@@ -187,8 +187,6 @@ def _covering_anywhere(mask: NDArray[np.uint8], size: tuple[int, int], values: S
 
 def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     height, width = size
-    if picture.size == (width, height):
-        return picture
     shrinks = picture.width >= width and picture.height >= height
     return picture.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
 
