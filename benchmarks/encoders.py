@@ -14,10 +14,10 @@ the table of what is there. The runs themselves stay in --root.
 
 import argparse
 import csv
-import itertools
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="20 slices, one seed and two epochs: whether it works")
     options = parser.parse_args()
     slices, seeds = (SLICES[:1], SEEDS[:1]) if options.quick else (SLICES, SEEDS)
-    known = {} if options.quick else read_results(options.results)
+
+    def dice(name: str, overrides: Sequence[str], title: str, part: Split, seed: int) -> float:
+        make = partial(dice_of, overrides, WEIGHTS[title], part, seed=seed, root=options.root, is_quick=options.quick)
+        training = (name, str(len(part.train)), title, str(seed))
+        return make() if options.quick else kept(options.results, training, make)
+
     rows = []
     for name, overrides in SETS.items():
         if name == FIGSHARE:
@@ -73,18 +78,16 @@ def main() -> None:
         config = compose.freeze([*overrides, "data.folds=5", "data.fold=0"])
         for count in slices:
             parts = {seed: few(config, count, seed=seed) for seed in seeds}
-            dices: dict[str, list[float]] = {title: [] for title in WEIGHTS}
-            for (title, weights), seed in itertools.product(WEIGHTS.items(), seeds):
-                training = (name, str(len(parts[seed].train)), title, str(seed))
-                if training not in known:
-                    known[training] = dice_of(
-                        overrides, weights, parts[seed], seed=seed, root=options.root, is_quick=options.quick
-                    )
-                    if not options.quick:
-                        add_result(options.results, training, known[training])
-                dices[title].append(known[training])
-            rows.append([name, str(len(parts[0].train)), *cells(*dices.values())])
+            dices = [[dice(name, overrides, title, part, seed) for seed, part in parts.items()] for title in WEIGHTS]
+            rows.append([name, str(len(parts[0].train)), *cells(*dices)])
     print_table(["data", "training slices", *WEIGHTS, "gain"], rows)
+
+
+def kept(file: Path, training: Training, make: Callable[[], float]) -> float:
+    """The Dice of a training from the file, where it is kept now if it isn't there."""
+    if training not in read_results(file):
+        add_result(file, training, make())
+    return read_results(file)[training]
 
 
 def read_results(file: Path) -> dict[Training, float]:

@@ -114,10 +114,16 @@ def read_only(machine: Machine, case: Case) -> None:
         machine.finish()
 
 
-def two_resumes(machine: Machine, case: Case) -> None:
+def _begun(machine: Machine) -> "subprocess.Popen[bytes]":
+    """A training, once there is something to resume, or its end."""
     process = machine.start()
     while machine.unfinished() is None and machine.wait(process, 0.1):
-        pass  # there is nothing to resume yet
+        pass
+    return process
+
+
+def two_resumes(machine: Machine, case: Case) -> None:
+    process = _begun(machine)
     machine.wait(process, case.source.random() * case.seconds / 4)
     process.kill()
     process.wait()
@@ -129,9 +135,7 @@ def two_resumes(machine: Machine, case: Case) -> None:
 
 
 def resume_beside(machine: Machine, case: Case) -> None:
-    process = machine.start()
-    while machine.unfinished() is None and machine.wait(process, 0.1):
-        pass
+    process = _begun(machine)
     if (run_id := machine.unfinished()) is not None:
         code = machine.start("brainseg.train", f"resume={run_id}", f"tracking.root={machine.root}").wait(END_S)
         case.struck += ["the living run"] * (process.poll() is None)
