@@ -31,7 +31,7 @@ FINE_PX, FINE_CORRELATION = 96, 0.955
 _AXES = 16  # of an outline
 _SAMPLE = 2000  # slices that the axes are fitted to
 _ROUNDING = 1e-4  # of a product
-_ROWS, _COLUMNS = 128, 2048  # of one product: it stays in the processor's cache
+_ROWS, _COLUMNS = 512, 1024  # of one product: it stays in the processor's cache
 _MAX_CANDIDATES = 20_000  # a set with more is one of copies, and the first ones show it
 
 
@@ -95,7 +95,8 @@ def _candidates(
         for left in range(start, len(known), _COLUMNS):
             columns = slice(left, left + _COLUMNS)
             product = outlines[rows] @ outlines[columns].T
-            near = np.argwhere(product >= COARSE_CORRELATION - _ROUNDING) + np.array([start, left])
+            where = np.flatnonzero(product >= COARSE_CORRELATION - _ROUNDING)  # many times as fast as np.argwhere
+            near = np.stack(np.divmod(where, product.shape[1]), axis=1) + np.array([start, left])
             near = near[(near[:, 0] < near[:, 1]) & (person[near[:, 0]] != person[near[:, 1]])]
             if len(near):
                 found.append(near[_correlate(coarse, known[near])])
