@@ -4,6 +4,9 @@
     python -m brainseg.sweep run benchmarks/leak/leak.yaml data.root=DIR          trains the six of them
     python -m benchmarks.leak compare                                             scores and compares them
 
+    python -m brainseg.sweep run benchmarks/leak/leak_best.yaml data.root=DIR     trains a pair of another recipe
+    python -m benchmarks.leak compare --study leak_best
+
 `splits` writes mlruns/leak/SEED-a.json and SEED-b.json; how they are made stands in splits.py.
 """
 
@@ -25,7 +28,7 @@ from brainseg.runs.select import SCORE, SECONDS
 from brainseg.runs.slice_scores import read_scores
 from brainseg.tracking import RunFilter, RunStore, RunSummary, open_store
 
-STUDY = "leak"
+SPLITS = "leak"  # their folder
 SEEDS = 3
 
 
@@ -35,12 +38,13 @@ def main() -> None:
     parser.add_argument("--root", default=TrackingConfig().root, help="where runs are kept: %(default)s")
     parts = parser.add_subparsers(dest="part", required=True)
     parts.add_parser("splits", help="write the splits").add_argument("data", type=Path, metavar="DIR")
-    parts.add_parser("compare", help="score the trainings and compare them in pairs")
+    compared = parts.add_parser("compare", help="score the trainings and compare them in pairs")
+    compared.add_argument("--study", default="leak", help="whose trainings: %(default)s")
     options = parser.parse_args()
     if options.part == "splits":
-        write_splits(options.data, Path(options.root) / STUDY)
+        write_splits(options.data, Path(options.root) / SPLITS)
     else:
-        compare(options.root)
+        compare(options.root, options.study)
 
 
 def write_splits(data: Path, folder: Path) -> None:
@@ -54,21 +58,21 @@ def write_splits(data: Path, folder: Path) -> None:
             print(f"{path}: {len(split.train)} to train on, {len(split.val)} to validate on, {len(split.test)} to test")
 
 
-def compare(root: str) -> None:
+def compare(root: str, study: str) -> None:
     """Prints the mean Dice of the test slices under both models, and their paired difference."""
     store = open_store(TrackingConfig(root=root))
     pairs: dict[str, list[ScoredRun]] = {}
-    trained = store.overview(RunFilter(tags={"sweep": STUDY}), rank_by=SCORE, total_of=SECONDS, limit=None)
+    trained = store.overview(RunFilter(tags={"sweep": study}), rank_by=SCORE, total_of=SECONDS, limit=None)
     for run in trained.finished:
         pairs.setdefault(run.params["seed"], []).append(_scored(store, run, root))
     slices: list[PairedSlice] = []
     for seed, runs in sorted(pairs.items()):
         if len(runs) != 2:
-            raise SystemExit(f"pair {seed} has {len(runs)} finished runs; let the sweep {STUDY} come to its end")
+            raise SystemExit(f"pair {seed} has {len(runs)} finished runs; let the sweep {study} come to its end")
         first, second = runs
         slices += paired(seed, first, second)
     if not slices:
-        raise SystemExit(f"no finished runs of the sweep {STUDY} in {root}; train them first")
+        raise SystemExit(f"no finished runs of the sweep {study} in {root}; train them first")
     _print(rows_of(slices))
 
 
