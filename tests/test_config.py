@@ -471,8 +471,10 @@ def test_a_resume_keeps_experiment_and_tags_unless_it_names_others() -> None:
 
 
 def test_a_resume_records_as_the_run_did_unless_told_otherwise() -> None:
-    stored = freeze(["tracking.predictions=0", "tracking.private=true", "tracking.offline=true", "tracking.root=there"])
-    overrides = ["tracking.root=here", "tracking.offline=false"]
+    kept = ["tracking.predictions=0", "tracking.private=true", "tracking.offline=true"]
+    recipe = ["experiment=reference", "data.root=slices"]
+    stored = freeze([*recipe, *kept, "tracking.root=there"])
+    overrides = [*recipe, "tracking.root=here", "tracking.offline=false"]
     tracking = resumed(stored, freeze(overrides), overrides).tracking
     assert (tracking.predictions, tracking.private, tracking.offline, tracking.root) == (0, True, False, "here")
 

@@ -44,9 +44,15 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
 
 
 def _is_named(key: str, overrides: Sequence[str]) -> bool:
-    """Whether an override sets this key, or a part of it: by its name, its group, or a whole experiment."""
+    """Whether an override sets this key, or a part of it: by its name, its group, or a whole experiment.
+
+    How a run is recorded isn't set by an experiment: its defaults would open the files of a private run to others.
+    """
     for override in parse(overrides):
         name = override.key_or_group
-        if name in ("experiment", key) or key.startswith(f"{name}.") or name.startswith(f"{key}."):
+        if name == "experiment":
+            if not key.startswith("tracking."):
+                return True
+        elif name == key or key.startswith(f"{name}.") or name.startswith(f"{key}."):
             return True
     return False
