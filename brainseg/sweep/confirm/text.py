@@ -90,8 +90,8 @@ def _luck(confirmation: Confirmation) -> list[str]:
     again = winner.of_validation - baseline.of_validation
     on_test = winner.of_test - baseline.of_test
     return [
-        f"{winner.candidate.name.capitalize()}, the study's best, led the baseline by {in_study:+.4f} in the study, by "
-        f"{again:+.4f} with new seeds on the same slices, and by {on_test:+.4f} on the test part: "
+        f"{winner.candidate.name.capitalize()}, the study's best, less the baseline: {in_study:+.4f} in the study, "
+        f"{again:+.4f} with new seeds on the same slices, and {on_test:+.4f} on the test part: "
         f"{in_study - again:+.4f} was luck of the seed, and {again - on_test:+.4f} holds on validation slices alone."
     ]
 

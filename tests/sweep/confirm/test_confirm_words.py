@@ -177,8 +177,8 @@ def test_the_verdict_names_those_that_are_better_what_was_luck_and_the_cheapest_
         "Trial 5 is better than the baseline by 0.0600 (0.0400-0.0800) Dice on the test part.",
         "Trial 6 is not to be told from the baseline on the test part.",
         "Trial 8 is worse than the baseline on the test part.",
-        "Trial 3, the study's best, led the baseline by +0.0800 in the study, by +0.0500 with new seeds on the same "
-        "slices, and by +0.0500 on the test part: +0.0300 was luck of the seed, and +0.0000 holds on validation slices "
+        "Trial 3, the study's best, less the baseline: +0.0800 in the study, +0.0500 with new seeds on the same "
+        "slices, and +0.0500 on the test part: +0.0300 was luck of the seed, and +0.0000 holds on validation slices "
         "alone.",
         "Take trial 3: the cheapest (1000 parameters, 0.1 s a slice) of those that aren't to be told from the best on "
         "the test part, trial 5.",
