@@ -51,7 +51,7 @@ def test_the_best_trial_and_the_baseline_are_trained_again_and_compared_on_the_t
     ]
     lead = fmean(stored["configurations"][1]["test"]) - fmean(stored["configurations"][0]["test"])
     assert stored["configurations"][1]["lead"]["difference"]["value"] == pytest.approx(lead)
-    assert f"and by {lead:+.4f} on the test part" in text
+    assert f"and {lead:+.4f} on the test part" in text
 
     experiment = (sweep.folder / "conf" / "experiment" / "tiny-best.yaml").read_text()
     taken = [rate for rate in (1e-2, best) if f"learning_rate: {rate}" in experiment]
