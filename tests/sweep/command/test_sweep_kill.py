@@ -42,7 +42,7 @@ def test_a_trial_of_several_runs_killed_in_the_second_one_ends_like_one_that_nev
     undisturbed, sweep = make_sweep("undisturbed-runs", **changes), make_sweep("runs", **changes)
     undisturbed.run("run", "tiny")
     command = sweep.start("run", "tiny")
-    command.wait_until(lambda: sweep.epochs() > EPOCHS)
+    command.wait_until(lambda: sweep.epochs() > EPOCHS + 1)  # by then, the second run's first epoch is in the log
     command.kill_all()
     sweep.run("run", "tiny")
 
