@@ -96,7 +96,7 @@ def _candidates(
             columns = slice(left, left + _COLUMNS)
             product = outlines[rows] @ outlines[columns].T
             where = np.flatnonzero(product >= COARSE_CORRELATION - _ROUNDING)  # many times as fast as np.argwhere
-            near = np.stack(np.divmod(where, product.shape[1]), axis=1) + np.array([start, left])
+            near = np.stack(np.unravel_index(where, product.shape), axis=1) + np.array([start, left])
             near = near[(near[:, 0] < near[:, 1]) & (person[near[:, 0]] != person[near[:, 1]])]
             if len(near):
                 found.append(near[_correlate(coarse, known[near])])
