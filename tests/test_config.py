@@ -470,9 +470,9 @@ def test_a_resume_keeps_experiment_and_tags_unless_it_names_others() -> None:
     assert resumed(stored, freeze(overrides), overrides) == freeze(overrides)
 
 
-def test_a_resume_records_as_the_run_did_unless_told_otherwise() -> None:
+@pytest.mark.parametrize("recipe", [[], ["experiment=reference", "data.root=slices"]], ids=["keys", "experiment"])
+def test_a_resume_records_as_the_run_did_unless_told_otherwise(recipe: list[str]) -> None:
     kept = ["tracking.predictions=0", "tracking.private=true", "tracking.offline=true"]
-    recipe = ["experiment=reference", "data.root=slices"]
     stored = freeze([*recipe, *kept, "tracking.root=there"])
     overrides = [*recipe, "tracking.root=here", "tracking.offline=false"]
     tracking = resumed(stored, freeze(overrides), overrides).tracking

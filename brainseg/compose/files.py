@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from brainseg.compose.overrides import for_hydra, parse
+from brainseg.compose.overrides import for_hydra, parse, set_by
 from brainseg.compose.search_path import GROUPS, OwnFiles, config_name, in_conf
 from brainseg.errors import ConfigError
 
@@ -36,7 +36,7 @@ def _file_of(key: str, overrides: Sequence[str]) -> str | None:
     """The user's file that sets this key; None if the command line or a file that brainseg carries sets it."""
     lines = for_hydra(overrides)
     named = [override.key_or_group for override in parse(lines) if override.key_or_group not in GROUPS]
-    if any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in named):
+    if set_by(named, key):
         return None
     with in_conf():
         loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())

@@ -49,6 +49,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
+def set_by(named: Sequence[str], key: str) -> bool:
+    """Whether one of the keys and groups that overrides name is this key, a part of it, or a group around it."""
+    return any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in named)
+
+
 def _literal(override: str) -> str:
     """The override with quotes around its value, where that is a text whatever signs it has (`Key.literal`)."""
     name, _, text = override.partition("=")

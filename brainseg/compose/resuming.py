@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from brainseg.compose.overrides import parse
+from brainseg.compose.overrides import parse, set_by
 from brainseg.config import RunConfig, flatten, from_flat, with_parts
 from brainseg.errors import ConfigError, ResumeError
 
@@ -27,13 +27,14 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
     except ConfigError as error:
         needed = f"; add plugins=[{','.join(stored.plugins)}]" if stored.plugins else ""
         raise ResumeError(f"resume={asked_for.resume}: {error}{needed}") from error
+    named = [override.key_or_group for override in parse(overrides)]
     changed: dict[str, Any] = {}
     for key in asked:
         if asked[key] == AUTO or (key in KEPT_UNLESS_NAMED and asked[key] is None):
             continue  # it stands for what the run has
         if key in NOT_PART_OF_THE_RUN:
             changed[key] = asked[key]
-        elif _is_named(key, overrides) and asked[key] != before.get(key):
+        elif _is_named(key, named) and asked[key] != before.get(key):
             if key not in RESUMABLE_KEYS and not key.startswith("tracking."):
                 raise ResumeError(
                     f"{key} can't change on a resume: the run has {before.get(key)!r}, got {asked[key]!r}; "
@@ -43,16 +44,11 @@ def resumed(stored: RunConfig, asked_for: RunConfig, overrides: Sequence[str]) -
     return from_flat(before | changed)
 
 
-def _is_named(key: str, overrides: Sequence[str]) -> bool:
-    """Whether an override sets this key, or a part of it: by its name, its group, or a whole experiment.
+def _is_named(key: str, named: Sequence[str]) -> bool:
+    """Whether what the overrides name sets this key, or a part of it: its name, its group, or a whole experiment.
 
     How a run is recorded isn't set by an experiment: its defaults would open the files of a private run to others.
     """
-    for override in parse(overrides):
-        name = override.key_or_group
-        if name == "experiment":
-            if not key.startswith("tracking."):
-                return True
-        elif name == key or key.startswith(f"{name}.") or name.startswith(f"{key}."):
-            return True
-    return False
+    if "experiment" in named and not key.startswith("tracking."):
+        return True
+    return set_by(named, key)
